@@ -1,0 +1,236 @@
+"""The formulas, each once, over any number system (see ``namespaces``).
+
+Shapes: laws and rewards ``[..., n]``; ``beta`` and every per-world scalar, argument or result,
+``[..., 1]``. Laws are given as log-probabilities, losses and divergences are in nats per response.
+``x`` below is the reward in units of beta, ``tilt`` the exact RL optimum ref e^{r/beta}/Z.
+"""
+
+from __future__ import annotations
+
+from nondecoupling.namespaces import Array, Namespace
+
+INF = float("inf")
+
+
+# --- expectations -----------------------------------------------------------------------------
+
+
+def expectation(xp: Namespace, log_p: Array, values: Array) -> Array:
+    """E_p f, with 0 * anything = 0 outside the support."""
+    return xp.sum(xp.where(xp.support(log_p), xp.exp(log_p) * values, 0.0))
+
+
+def centred(xp: Namespace, log_p: Array, values: Array) -> Array:
+    """f - E_p f. Subtracting the value at the mode first keeps ties and offsets exact."""
+    at_mode = values - xp.gather(values, xp.mode(log_p))
+    return at_mode - expectation(xp, log_p, at_mode)
+
+
+def variance(xp: Namespace, log_p: Array, values: Array) -> Array:
+    """Var_p f."""
+    return expectation(xp, log_p, xp.square(centred(xp, log_p, values)))
+
+
+def max_on_support(xp: Namespace, log_p: Array, values: Array) -> Array:
+    return xp.max(xp.where(xp.support(log_p), values, -INF))
+
+
+def min_on_support(xp: Namespace, log_p: Array, values: Array) -> Array:
+    return xp.min(xp.where(xp.support(log_p), values, INF))
+
+
+def log_sum_exp(xp: Namespace, x: Array) -> Array:
+    top = xp.pivot(x)
+    return top + xp.log(xp.sum(xp.exp(x - top)))
+
+
+# --- divergences and losses -------------------------------------------------------------------
+
+
+def entropy(xp: Namespace, log_p: Array) -> Array:
+    """H(p) = -E_p log p."""
+    return cross_entropy(xp, log_p, log_p)
+
+
+def cross_entropy(xp: Namespace, log_d: Array, log_p: Array) -> Array:
+    """CE(d, p) = -E_d log p; infinite where p misses mass of d."""
+    surprise = xp.where(xp.support(log_d), -log_p, 0.0)
+    return expectation(xp, log_d, surprise)
+
+
+def kl_divergence(xp: Namespace, log_p: Array, log_q: Array) -> Array:
+    """KL(p||q) = sum_p p (e^u - 1 - u) + q(outside supp p), u = log q - log p.
+
+    Equal to E_p log(p/q) when both sum to one, and nonnegative term by term, so nothing cancels
+    when p is close to q.
+    """
+    on = xp.support(log_p)
+    u = xp.where(on, log_q, 0.0) - xp.where(on, log_p, 0.0)
+    # Outside supp p the weight is set to one, with u = 0, so that no branch meets 0 * inf.
+    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_p, 0.0), u), xp.exp(log_q)))
+
+
+def kl_by_definition(xp: Namespace, log_p: Array, log_q: Array) -> Array:
+    """E_p log(p/q): the definition side of statements about KL; it cancels when p is near q."""
+    on = xp.support(log_p)
+    return expectation(xp, log_p, xp.where(on, log_p, 0.0) - xp.where(on, log_q, 0.0))
+
+
+# --- the tilt ---------------------------------------------------------------------------------
+
+
+def reward_in_units_of_beta(xp: Namespace, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """(r - r(mode of ref)) / beta: the shift first, since r/beta would round large offsets away."""
+    return (reward - xp.gather(reward, xp.mode(log_ref))) / beta
+
+
+def log_partition(xp: Namespace, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """log Z = log E_ref e^{r/beta}."""
+    x = reward_in_units_of_beta(xp, log_ref, reward, beta)
+    return xp.gather(reward, xp.mode(log_ref)) / beta + log_sum_exp(xp, log_ref + x)
+
+
+def gibbs_tilt(xp: Namespace, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """log of tilt = ref e^{r/beta} / Z, the exact optimum of KL-regularised RL."""
+    x = log_ref + reward_in_units_of_beta(xp, log_ref, reward, beta)
+    return x - log_sum_exp(xp, x)
+
+
+def expected_reward(xp: Namespace, log_p: Array, reward: Array) -> Array:
+    """J(p) = E_p r."""
+    return expectation(xp, log_p, reward)
+
+
+def regularized_reward(
+    xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array
+) -> Array:
+    """J_b(p) = E_p r - beta KL(p||ref)."""
+    return expected_reward(xp, log_p, reward) - beta * kl_divergence(xp, log_p, log_ref)
+
+
+# --- SFT then RL ------------------------------------------------------------------------------
+
+
+def sft_loss_increase(
+    xp: Namespace, log_d: Array, log_ref: Array, reward: Array, beta: Array
+) -> Array:
+    """S1, at the tilt: DeltaL = log Z - E_d r / beta."""
+    x = reward_in_units_of_beta(xp, log_ref, reward, beta)
+    return log_sum_exp(xp, log_ref + x) - expectation(xp, log_d, x)
+
+
+def sft_loss_change(xp: Namespace, log_d: Array, log_ref: Array, log_p: Array) -> Array:
+    """S1, for any policy: DeltaL(p) = KL(ref||p) - (E_d - E_ref) log(p/ref)."""
+    on = xp.support(log_ref)
+    ratio = xp.where(on, log_p, 0.0) - xp.where(on, log_ref, 0.0)
+    difference = expectation(xp, log_d, ratio) - expectation(xp, log_ref, ratio)
+    return kl_divergence(xp, log_ref, log_p) - difference
+
+
+def coupling_gap(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Array:
+    """S2: log E_d e^{r/beta} - E_d r/beta = log(1 + sum d (e^x - 1 - x)), x = (r - E_d r)/beta."""
+    return log_one_plus_excess(xp, log_d, centred(xp, log_d, reward) / beta)
+
+
+def log_one_plus_excess(xp: Namespace, log_w: Array, x: Array) -> Array:
+    """log(1 + sum w (e^x - 1 - x)), stable for tiny and for huge x."""
+    on = xp.support(log_w)
+    x = xp.where(on, x, 0.0)
+    weight = xp.where(on, log_w, 0.0)
+    shift = xp.maximum(xp.pivot(xp.where(on, weight + x, -INF)), 0.0)
+    terms = xp.where(on, xp.excess(weight - shift, x), 0.0)
+    return shift + xp.log1p(xp.expm1(-shift) + xp.sum(terms))
+
+
+def two_point_gap(xp: Namespace, second_moment: Array, point: Array) -> Array:
+    """Coupling gap of the centred two-point law with one atom at ``point``, variance as given.
+
+    The other atom is at -variance/point, with mass point^2/(point^2 + variance). Zero where the
+    law is degenerate (point = 0).
+    """
+    degenerate = xp.square(point) + second_moment <= 0
+    safe = xp.where(degenerate, 1.0, point)
+    v = xp.where(degenerate, 0.0, second_moment)
+    total = xp.square(safe) + v
+    at_point = log_one_plus_excess_of_two(xp, v / total, safe, xp.square(safe) / total, -v / safe)
+    return xp.where(degenerate, 0.0, at_point)
+
+
+def log_one_plus_excess_of_two(xp: Namespace, w1: Array, x1: Array, w2: Array, x2: Array) -> Array:
+    """log(1 + sum of the two excess terms), with weights instead of log-weights."""
+    shift = xp.maximum(xp.maximum(x1, x2), 0.0)
+    terms = w1 * xp.excess(-shift, x1) + w2 * xp.excess(-shift, x2)
+    return shift + xp.log1p(xp.expm1(-shift) + terms)
+
+
+def coupling_gap_bounds(
+    xp: Namespace, log_d: Array, reward: Array, beta: Array
+) -> tuple[Array, Array, Array]:
+    """S3: (lower Bennett, upper Bennett, Hoeffding s^2 R^2/8), ranges over the support of d."""
+    x = centred(xp, log_d, reward) / beta
+    v = expectation(xp, log_d, xp.square(x))
+    below, above = -min_on_support(xp, log_d, x), max_on_support(xp, log_d, x)
+    return (
+        two_point_gap(xp, v, -below),
+        two_point_gap(xp, v, above),
+        xp.square(below + above) / 8,
+    )
+
+
+# --- price of reward (S5) ---------------------------------------------------------------------
+
+
+def price_of_reward_dual(
+    xp: Namespace, log_d: Array, reward: Array, target: Array, slack: Array
+) -> Array:
+    """S5's dual value E_d log(1 - l (r - c)/(M - c)) at slack w = 1 - l.
+
+    Written as E_d log((1 - w) b + w) with b = (M - r)/(M - c) >= 0: a sum of nonnegative terms.
+    Every l in [0, 1] gives a lower bound on KL(d||p) for every p with E_p r >= c.
+    """
+    b = (xp.max(reward) - reward) / (xp.max(reward) - target)
+    return expectation(xp, log_d, xp.log((1 - slack) * b + slack))
+
+
+def bernoulli_kl(xp: Namespace, a: Array, b: Array) -> Array:
+    """kl(a, b) = a log(a/b) + (1 - a) log((1 - a)/(1 - b)) for 0 < a, b < 1."""
+    return a * xp.log(a / b) + (1 - a) * xp.log((1 - a) / (1 - b))
+
+
+# --- RL then SFT ------------------------------------------------------------------------------
+
+
+def regularized_reward_drop(
+    xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array
+) -> Array:
+    """R1: J_b(tilt) - J_b(p) = beta KL(p||tilt)."""
+    return beta * kl_divergence(xp, log_p, gibbs_tilt(xp, log_ref, reward, beta))
+
+
+def reward_drop(xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """R2: J(tilt) - J(p) = beta [KL(p||tilt) + KL(tilt||ref) - KL(p||ref)]."""
+    tilt = gibbs_tilt(xp, log_ref, reward, beta)
+    return beta * (
+        kl_divergence(xp, log_p, tilt)
+        + kl_divergence(xp, tilt, log_ref)
+        - kl_divergence(xp, log_p, log_ref)
+    )
+
+
+def reward_drop_in_kl_ball(
+    xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array
+) -> Array:
+    """R3: beta KL(p||tilt) inside the ball KL(p||ref) <= KL(tilt||ref); -inf (no bound) outside."""
+    tilt = gibbs_tilt(xp, log_ref, reward, beta)
+    inside = kl_divergence(xp, log_p, log_ref) <= kl_divergence(xp, tilt, log_ref)
+    return xp.where(inside, beta * kl_divergence(xp, log_p, tilt), -INF)
+
+
+def jeffreys_divergence(xp: Namespace, log_p: Array, log_q: Array) -> Array:
+    """KL(p||q) + KL(q||p)."""
+    return kl_divergence(xp, log_p, log_q) + kl_divergence(xp, log_q, log_p)
+
+
+def cycle_loss(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Array:
+    """R6, ref = d: J(tilt) - J(d) = beta [KL(d||tilt) + KL(tilt||d)]."""
+    return beta * jeffreys_divergence(xp, log_d, gibbs_tilt(xp, log_d, reward, beta))

@@ -1,0 +1,1 @@
+"""The statements, one per file. ``catalog.statements()`` finds them; ``_template.py`` is to copy."""

@@ -1,0 +1,54 @@
+"""Checks that proof files share: tightness by attack, and that a weakened statement is refuted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nondecoupling.attack import AttackResult, attack, smallest_witness
+from nondecoupling.certify import certify, is_equality_case
+from nondecoupling.statement import StatementType, dropping, tightened
+from nondecoupling.verdict import Status, Verdict
+from nondecoupling.worlds import World
+
+
+def exact_world(**values: Iterable[object]) -> World:
+    """A rational world from readable values: ``exact_world(log_d="1/4 3/4", beta="1/2")``."""
+    from fractions import Fraction
+
+    return World({k: tuple(Fraction(x) for x in str(v).split()) for k, v in values.items()})
+
+
+def assert_survives(statement: StatementType, claim: str, *, responses: int = 3) -> AttackResult:
+    """The attack finds no violation; returns how tight it got."""
+    result = attack(statement, claim, responses=responses)
+    assert not result.violation, f"{statement.id} {claim}: {result}"
+    return result
+
+
+def assert_tightened_fails(
+    statement: StatementType, claim: str, factor: float, *, responses: int = 2
+) -> AttackResult:
+    """With the constant moved by ``factor`` the attack finds a violation: the check can fail."""
+    result = attack(tightened(statement, claim, factor), claim, responses=responses)
+    assert result.violation, f"{statement.id} {claim} x {factor} survived: {result}"
+    return result
+
+
+def assert_needs(statement: StatementType, assumption: str, claim: str) -> World:
+    """Without the assumption some rational world provably violates the claim."""
+    witness = smallest_witness(dropping(statement, assumption), claim)
+    assert witness is not None, f"{statement.id} {claim}: holds without {assumption!r}?"
+    return witness
+
+
+def assert_attained(statement: StatementType, claim: str, world: World) -> Verdict:
+    """On this world the two sides of the inequality agree to over 25 digits."""
+    (verdict,) = [v for v in certify(statement, world) if v.claim == claim]
+    exact = verdict.status is Status.HOLDS and verdict.margin == 0
+    assert exact or is_equality_case(verdict), f"{verdict}\nworld: {world}"
+    return verdict
+
+
+def tightness_line(result: AttackResult) -> str:
+    """The ledger's line for an attack."""
+    return f"{result.claim}: tightness reached {result.tightness:.4f}"

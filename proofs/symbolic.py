@@ -1,0 +1,134 @@
+"""Deriving claims with sympy: symbolic worlds and a normal form that decides identities.
+
+Rewards are written r_i = beta log e_i with e_i > 0, which is no loss of generality, and the last
+probability of each law as one minus the others. Every side then is a combination of logarithms of
+rational functions, and two such sides are equal iff their normal forms agree.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from nondecoupling.namespaces import sympy_numbers
+from nondecoupling.statement import Arguments, Claim, StatementType, only
+from nondecoupling.worlds import Law, Logits, Positive, Reward, Same, Unit
+
+
+def symbolic_world(statement: StatementType, responses: int) -> Arguments:
+    """The arguments of a statement as free symbols."""
+    xp = sympy_numbers()
+    w = Arguments()
+    beta = sp.Symbol("beta", positive=True)
+    for name, field in statement.world.items():
+        if isinstance(field, Same):
+            w[name] = w[field.other]
+        elif isinstance(field, Law):
+            letter = name.removeprefix("log_")
+            free = list(sp.symbols(f"{letter}1:{responses}", positive=True))
+            w[name] = xp.log(xp.array([*free, 1 - sum(free)]))
+        elif isinstance(field, Logits):
+            e = sp.symbols(f"exp_{name}1:{responses + 1}", positive=True)
+            w[name] = xp.array([sp.log(x) for x in e])
+        elif isinstance(field, Reward):
+            e = sp.symbols(f"e1:{responses + 1}", positive=True)
+            scale = beta if "beta" in statement.world else sp.Integer(1)
+            w[name] = xp.array([scale * sp.log(x) for x in e])
+        elif isinstance(field, Positive):
+            w[name] = xp.array([beta if name == "beta" else sp.Symbol(name, positive=True)])
+        elif isinstance(field, Unit):
+            w[name] = xp.array([sp.Symbol(name, positive=True)])
+        else:
+            raise TypeError(f"{name}: no symbol for a field of type {type(field).__name__}")
+    return w
+
+
+def claim(statement: StatementType, name: str, responses: int) -> Claim:
+    """One claim of a statement with symbolic sides."""
+    target = only(statement, name)
+    (found,) = target.claims(sympy_numbers(), symbolic_world(target, responses))
+    return found
+
+
+class NormalForm:
+    """Rewrites real expressions in exp and log so that two equal ones become the same polynomial.
+
+    exp of a combination of logarithms becomes a product of powers; the argument of a logarithm is
+    factored over the integers and split into the logarithms of the absolute values of its
+    irreducible factors (all arguments are positive, so the signs cancel). Distinct irreducible
+    factors have independent logarithms, so the expression vanishes iff every coefficient does.
+    """
+
+    def __init__(self) -> None:
+        self.log_of: dict[sp.Expr, sp.Symbol] = {}
+        self.base_of: dict[sp.Symbol, sp.Expr] = {}
+        self.powers: dict[tuple[sp.Expr, sp.Expr], sp.Symbol] = {}
+        self.power_of: dict[sp.Symbol, tuple[sp.Expr, sp.Expr]] = {}
+
+    def __call__(self, expression: sp.Expr) -> sp.Expr:
+        return sp.cancel(sp.together(sp.expand(self.rewrite(sp.sympify(expression)))))
+
+    def rewrite(self, e: sp.Expr) -> sp.Expr:
+        if not e.args:
+            return e
+        if isinstance(e, sp.exp):
+            return self._exp(self.rewrite(e.args[0]))
+        if isinstance(e, sp.log):
+            return self._log(self.rewrite(e.args[0]))
+        if isinstance(e, sp.Pow) and not e.exp.is_Integer:
+            return self._exp(self.rewrite(e.exp) * self._log(self.rewrite(e.base)))
+        return e.func(*map(self.rewrite, e.args))
+
+    def _exp(self, exponent: sp.Expr) -> sp.Expr:
+        product, rest = sp.Integer(1), sp.Integer(0)
+        for term in sp.Add.make_args(sp.expand(exponent)):
+            logs = [f for f in sp.Mul.make_args(term) if f in self.base_of]
+            if len(logs) != 1:
+                rest += term
+                continue
+            base = self.base_of[logs[0]]
+            power, monomial = (term / logs[0]).as_coeff_Mul()
+            factor = base if monomial == 1 else self._power(base, monomial)
+            product *= factor**power
+        return product * sp.exp(rest)
+
+    def _power(self, base: sp.Expr, monomial: sp.Expr) -> sp.Symbol:
+        key = (base, monomial)
+        if key not in self.powers:
+            self.powers[key] = sp.Symbol(f"G{len(self.powers)}", positive=True)
+            self.power_of[self.powers[key]] = key
+        return self.powers[key]
+
+    def _log(self, argument: sp.Expr) -> sp.Expr:
+        numerator, denominator = sp.fraction(sp.cancel(sp.together(argument)))
+        total = sp.Integer(0)
+        for sign, polynomial in ((1, numerator), (-1, denominator)):
+            constant, factors = sp.factor_list(polynomial)
+            total += sign * sp.log(sp.Abs(constant))
+            for base, power in factors:
+                total += sign * power * self._log_irreducible(base)
+        return total
+
+    def _log_irreducible(self, base: sp.Expr) -> sp.Expr:
+        if base in self.power_of:
+            under, monomial = self.power_of[base]
+            return monomial * self._log_irreducible(under)
+        if base.could_extract_minus_sign():
+            base = -base
+        if base not in self.log_of:
+            self.log_of[base] = sp.Symbol(f"L{len(self.log_of)}", real=True)
+            self.base_of[self.log_of[base]] = base
+        return self.log_of[base]
+
+
+def normal_form(expression: sp.Expr) -> sp.Expr:
+    """Zero iff the expression vanishes identically (see ``NormalForm``)."""
+    return NormalForm()(expression)
+
+
+def assert_identity(statement: StatementType, name: str, responses: int) -> str:
+    """Derive an identity for free symbols; sympy decides. Returns the line for the ledger."""
+    found = claim(statement, name, responses)
+    assert found.relation == "==", f"{name} is not an identity"
+    difference = normal_form(found.lhs.flat[0] - found.rhs.flat[0])
+    assert difference == 0, f"{statement.id} {name}: sides differ by {difference}"
+    return f"{name}, n = {responses}"
