@@ -44,10 +44,11 @@ def _at_current_precision(statement: StatementType, world: World) -> Iterator[Ve
     for condition in statement.conditions(xp, w):
         verdict = decide(statement.id, condition)
         if verdict.status in (Status.REFUTED, Status.UNDECIDED):
-            out = verdict.status is Status.REFUTED
-            status = Status.OUT_OF_SCOPE if out else Status.UNDECIDED
+            # On the boundary of a condition nothing is claimed either.
+            outside = verdict.status is Status.REFUTED or is_equality_case(verdict)
+            status = Status.OUT_OF_SCOPE if outside else Status.UNDECIDED
             for claim in statement.claims(xp, w):
-                reason = f"condition {condition.name!r} {verdict.status.value}"
+                reason = f"condition {condition.name!r} {'fails' if outside else 'undecided'}"
                 yield Verdict(statement.id, claim.name, status, verdict.margin, 0.0, reason=reason)
             return
     for claim in statement.claims(xp, w):

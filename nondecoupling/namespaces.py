@@ -72,6 +72,10 @@ class Floats:
     def square(self, x: Array) -> Array:
         return x * x
 
+    def positive(self, x: Array) -> Array:
+        """Where x > 0; in exact systems, where x is not certainly <= 0."""
+        return x > 0
+
     def full_like(self, x: Array, value: float) -> Array:
         return self.module.full_like(x, value)
 
@@ -128,7 +132,7 @@ class Exact:
         self._number = functions["number"]
         self._truth = functions["truth"]
         self._maximum2, self._minimum2 = functions["maximum"], functions["minimum"]
-        self._finite = functions["positive_mass"]
+        self._finite, self._positive = functions["positive_mass"], functions["positive"]
         self.exp = self._elementwise(functions["exp"])
         self.log = self._elementwise(functions["log"])
         self.log1p = self._elementwise(functions["log1p"])
@@ -187,6 +191,9 @@ class Exact:
     def mode(self, log_p: Array) -> Array:
         """Any index serves in an exact system; the first one does for sympy and for Arb."""
         return np.zeros((*np.shape(log_p)[:-1], 1), dtype=int)
+
+    def positive(self, x: Array) -> Array:
+        return self._elementwise(self._positive)(x).astype(bool)
 
     def support(self, log_p: Array) -> Array:
         return self._elementwise(self._finite)(log_p).astype(bool)
@@ -251,6 +258,7 @@ def arb() -> Exact:
             maximum=lambda a, b: a.max(b),
             minimum=lambda a, b: a.min(b),
             positive_mass=lambda x: not (x == flint.arb("-inf")),
+            positive=lambda x: not (x <= 0),
             excess=excess,
         ),
     )
@@ -273,7 +281,11 @@ def _phi_ball(u: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def sympy_numbers() -> Exact:
-    """sympy expressions. Every law is taken to have full support."""
+    """sympy expressions, in general position.
+
+    Laws with symbolic entries have full support, and an expression of unknown sign counts as
+    positive where a formula asks only to catch degenerate worlds.
+    """
     import sympy
 
     return Exact(
@@ -291,6 +303,7 @@ def sympy_numbers() -> Exact:
             maximum=sympy.Max,
             minimum=sympy.Min,
             positive_mass=lambda x: x != -sympy.oo,
+            positive=lambda x: x.is_nonpositive is not True,
             excess=lambda log_w, u: sympy.exp(log_w) * (sympy.exp(u) - 1 - u),
         ),
     )

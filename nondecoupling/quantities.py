@@ -7,6 +7,8 @@ Shapes: laws and rewards ``[..., n]``; ``beta`` and every per-world scalar, argu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nondecoupling.namespaces import Array, Namespace
 
 INF = float("inf")
@@ -108,6 +110,76 @@ def regularized_reward(
     return expected_reward(xp, log_p, reward) - beta * kl_divergence(xp, log_p, log_ref)
 
 
+# --- softmax logits (F5) ----------------------------------------------------------------------
+
+
+def log_softmax(xp: Namespace, logits: Array) -> Array:
+    """log p of p = softmax(theta)."""
+    return logits - log_sum_exp(xp, logits)
+
+
+def sft_loss_gradient(xp: Namespace, log_p: Array, log_d: Array) -> Array:
+    """F5: the gradient p - d of CE(d, softmax(theta)) in the logits."""
+    return xp.exp(log_p) - xp.exp(log_d)
+
+
+def reward_gradient(xp: Namespace, log_p: Array, reward: Array) -> Array:
+    """F5: the gradient p (r - E_p r) of J(softmax(theta)) in the logits."""
+    return xp.exp(log_p) * centred(xp, log_p, reward)
+
+
+def bregman_of_log_sum_exp(xp: Namespace, at: Array, logits: Array) -> Array:
+    """F5: lse(at) - lse(logits) - <softmax(logits), at - logits>, the Bregman divergence."""
+    slope = expectation(xp, log_softmax(xp, logits), at - logits)
+    return log_sum_exp(xp, at) - log_sum_exp(xp, logits) - slope
+
+
+# --- token trees (F4) -------------------------------------------------------------------------
+
+
+def column(xp: Namespace, x: Array, index: int) -> Array:
+    """The entry of each row at one index, with a last axis of one."""
+    return xp.gather(x, 0 * xp.mode(x) + index)
+
+
+def log_mass(xp: Namespace, log_p: Array, leaves: Sequence[int]) -> Array:
+    """log of the probability of a set of sequences: of a prefix, if they are its continuations."""
+    tops = [column(xp, log_p, leaf) for leaf in leaves]
+    top = tops[0]
+    for other in tops[1:]:
+        top = xp.maximum(top, other)
+    top = xp.pivot(top)
+    return top + xp.log(sum(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves))
+
+
+def token_kl_divergence(
+    xp: Namespace, log_p: Array, log_q: Array, nodes: Sequence[Sequence[Sequence[int]]]
+) -> Array:
+    """F4: sum over prefixes of p(prefix) KL(p(. | prefix) || q(. | prefix)).
+
+    A node lists, for each of its next tokens, the indices of the sequences that continue with it.
+    """
+    return sum(token_kl_at(xp, log_p, log_q, node) for node in nodes)
+
+
+def token_kl_at(xp: Namespace, log_p: Array, log_q: Array, node: Sequence[Sequence[int]]) -> Array:
+    """p(prefix) KL(p(. | prefix) || q(. | prefix)), from the conditional laws of the next token."""
+    everything = [leaf for leaves in node for leaf in leaves]
+    at_p, at_q = log_mass(xp, log_p, everything), log_mass(xp, log_q, everything)
+    reached, known = xp.support(at_p), xp.support(at_q)
+    total = 0.0
+    for leaves in node:
+        next_p, next_q = log_mass(xp, log_p, leaves), log_mass(xp, log_q, leaves)
+        # Where q misses the prefix its token law is arbitrary: an earlier token paid for that.
+        token_q = xp.where(known, next_q, 0.0) - xp.where(known, at_q, 0.0)
+        on = xp.support(next_p)
+        token_p = xp.where(on, next_p, 0.0) - xp.where(on, at_p, 0.0)
+        u = xp.where(on, token_q, 0.0) - token_p
+        missed = xp.where(reached, xp.exp(at_p + token_q), 0.0)
+        total = total + xp.where(on, xp.excess(xp.where(on, next_p, 0.0), u), missed)
+    return total
+
+
 # --- SFT then RL ------------------------------------------------------------------------------
 
 
@@ -148,17 +220,17 @@ def two_point_gap(xp: Namespace, second_moment: Array, point: Array) -> Array:
     The other atom is at -variance/point, with mass point^2/(point^2 + variance). Zero where the
     law is degenerate (point = 0).
     """
-    degenerate = xp.square(point) + second_moment <= 0
-    safe = xp.where(degenerate, 1.0, point)
-    v = xp.where(degenerate, 0.0, second_moment)
+    spread = xp.positive(xp.square(point) + second_moment)
+    safe = xp.where(spread, point, 1.0)
+    v = xp.where(spread, second_moment, 0.0)
     total = xp.square(safe) + v
     at_point = log_one_plus_excess_of_two(xp, v / total, safe, xp.square(safe) / total, -v / safe)
-    return xp.where(degenerate, 0.0, at_point)
+    return xp.where(spread, at_point, 0.0)
 
 
 def log_one_plus_excess_of_two(xp: Namespace, w1: Array, x1: Array, w2: Array, x2: Array) -> Array:
     """log(1 + sum of the two excess terms), with weights instead of log-weights."""
-    shift = xp.maximum(xp.maximum(x1, x2), 0.0)
+    shift = xp.maximum(xp.pivot(xp.maximum(x1, x2)), 0.0)
     terms = w1 * xp.excess(-shift, x1) + w2 * xp.excess(-shift, x2)
     return shift + xp.log1p(xp.expm1(-shift) + terms)
 
@@ -175,6 +247,49 @@ def coupling_gap_bounds(
         two_point_gap(xp, v, above),
         xp.square(below + above) / 8,
     )
+
+
+def implicit_reward(xp: Namespace, log_p: Array, log_ref: Array, beta: Array) -> Array:
+    """I1: r' = beta log(p/ref), the reward for which p is the exact RL optimum."""
+    return beta * (log_p - log_ref)
+
+
+def total_variation(xp: Namespace, log_p: Array, log_q: Array) -> Array:
+    """TV(p, q) = 1/2 sum |p - q|."""
+    return xp.sum(xp.abs(xp.exp(log_p) - xp.exp(log_q))) / 2
+
+
+def log_partition_at(xp: Namespace, log_ref: Array, reward: Array, time: Array) -> Array:
+    """log E_ref e^{t (r - E_ref r)}, stable at small t: S2's gap, in times instead of betas."""
+    return log_one_plus_excess(xp, log_ref, time * centred(xp, log_ref, reward))
+
+
+def decoupling_radius_dual(
+    xp: Namespace, log_ref: Array, reward: Array, beta: Array, time: Array
+) -> Array:
+    """S6: t beta log Z - log Z_t, a lower bound on the exact radius for every t >= 0.
+
+    The largest value, at J(tilt_t) = beta log Z, is the exact radius KL(tilt_t||ref).
+    """
+    soft_gain = beta * coupling_gap(xp, log_ref, reward, beta)
+    return time * soft_gain - log_partition_at(xp, log_ref, reward, time)
+
+
+def pinsker_decoupling_radius(xp: Namespace, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """S6: 2 (beta KL(ref||tilt)/R)^2; zero for constant rewards."""
+    spread = max_on_support(xp, log_ref, reward) - min_on_support(xp, log_ref, reward)
+    gap = beta * coupling_gap(xp, log_ref, reward, beta)
+    flat = spread <= 0
+    return xp.where(flat, 0.0, 2 * xp.square(gap / xp.where(flat, 1.0, spread)))
+
+
+def samples_to_detect(xp: Namespace, log_d: Array, reward: Array, beta: Array, z: Array) -> Array:
+    """S8: n = z^2 s^2 Var_d(r) / DeltaL^2, in units of beta so that s^2 never overflows."""
+    x = centred(xp, log_d, reward) / beta
+    gap = log_one_plus_excess(xp, log_d, x)
+    spread = xp.sqrt(expectation(xp, log_d, xp.square(x)))
+    flat = gap <= 0
+    return xp.where(flat, INF, xp.square(z * spread / xp.where(flat, 1.0, gap)))
 
 
 # --- price of reward (S5) ---------------------------------------------------------------------
@@ -234,3 +349,32 @@ def jeffreys_divergence(xp: Namespace, log_p: Array, log_q: Array) -> Array:
 def cycle_loss(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Array:
     """R6, ref = d: J(tilt) - J(d) = beta [KL(d||tilt) + KL(tilt||d)]."""
     return beta * jeffreys_divergence(xp, log_d, gibbs_tilt(xp, log_d, reward, beta))
+
+
+def reward_change_bounds(
+    xp: Namespace, log_tilt: Array, reward: Array, kl: Array
+) -> tuple[Array, Array, Array, Array]:
+    """R4: (Pinsker, Bretagnolle-Huber, Bernstein for drops, Bernstein for rises) at KL(p||tilt).
+
+    R sqrt(A/2), R sqrt(1 - e^{-A}), sqrt(2 A Var) + (E r - min r) A/3 and with (max r - E r).
+    """
+    x = centred(xp, log_tilt, reward)
+    below, above = -min_on_support(xp, log_tilt, x), max_on_support(xp, log_tilt, x)
+    spread = below + above
+    gaussian = xp.sqrt(2 * kl * expectation(xp, log_tilt, xp.square(x)))
+    return (
+        spread * xp.sqrt(kl / 2),
+        spread * xp.sqrt(-xp.expm1(-kl)),
+        gaussian + below * kl / 3,
+        gaussian + above * kl / 3,
+    )
+
+
+def mixture(xp: Namespace, log_p: Array, log_q: Array, share: Array) -> Array:
+    """log of (1 - t) p + t q."""
+    return xp.log((1 - share) * xp.exp(log_p) + share * xp.exp(log_q))
+
+
+def sft_step_reward_slope(xp: Namespace, log_p: Array, log_d: Array, reward: Array) -> Array:
+    """R7: dJ/d eta of a gradient step on CE(d, softmax(theta)): -<p - d, p (r - E_p r)>."""
+    return -xp.sum(sft_loss_gradient(xp, log_p, log_d) * reward_gradient(xp, log_p, reward))

@@ -193,6 +193,9 @@ class RoundOff:
         x, y = lift(x), lift(y)
         return Bounded(np.where(condition, x.value, y.value), np.where(condition, x.error, y.error))
 
+    def positive(self, x: Any) -> Any:
+        return lift(x).value > 0
+
     def full_like(self, x: Any, value: float) -> Bounded:
         return Bounded(np.full(lift(x).shape, value))
 

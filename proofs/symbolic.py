@@ -49,6 +49,13 @@ def claim(statement: StatementType, name: str, responses: int) -> Claim:
     return found
 
 
+def condition(statement: StatementType, name: str, responses: int) -> Claim:
+    """One side condition of a statement with symbolic sides."""
+    xp = sympy_numbers()
+    found = {c.name: c for c in statement.conditions(xp, symbolic_world(statement, responses))}
+    return found[name]
+
+
 class NormalForm:
     """Rewrites real expressions in exp and log so that two equal ones become the same polynomial.
 
@@ -80,7 +87,7 @@ class NormalForm:
 
     def _exp(self, exponent: sp.Expr) -> sp.Expr:
         product, rest = sp.Integer(1), sp.Integer(0)
-        for term in sp.Add.make_args(sp.expand(exponent)):
+        for term in sp.Add.make_args(sp.expand(sp.cancel(sp.together(exponent)))):
             logs = [f for f in sp.Mul.make_args(term) if f in self.base_of]
             if len(logs) != 1:
                 rest += term

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nondecoupling.namespaces import Namespace
-from nondecoupling.quantities import coupling_gap_bounds, cross_entropy, gibbs_tilt
+from nondecoupling.quantities import coupling_gap_bounds, cross_entropy, gibbs_tilt, variance
 from nondecoupling.statement import Claim, Statement
 from nondecoupling.worlds import Law, Positive, Reward, Same
 
@@ -55,3 +55,9 @@ class TwoSidedSize(Statement):
         yield Claim("Bennett lower bound", increase, ">=", lower)
         yield Claim("Bennett upper bound", increase, "<=", upper)
         yield Claim("Hoeffding upper bound", increase, "<=", hoeffding)
+
+    @staticmethod
+    def conditions(xp: Namespace, w: Any) -> Iterator[Claim]:
+        # For a constant reward all sides are zero; excluded because 0/0 has no enclosure.
+        spread = variance(xp, w.log_d, w.reward)
+        yield Claim("the reward varies on supp d", spread, ">", xp.full_like(spread, 0.0))

@@ -1,0 +1,122 @@
+"""The formulas of D1 and J1-J3, over any number system (see ``namespaces``).
+
+Conventions of ``quantities``. ``joint`` is the maximiser of J_b(p) - lambda CE(d, p), ``weight`` the
+multiplier lambda of the SFT loss.
+"""
+
+from __future__ import annotations
+
+from nondecoupling.namespaces import Array, Namespace
+from nondecoupling.quantities import (
+    INF,
+    cross_entropy,
+    expectation,
+    expected_reward,
+    kl_by_definition,
+    kl_divergence,
+)
+
+
+def chi_squared(xp: Namespace, log_p: Array, log_q: Array) -> Array:
+    """chi2(p||q) = sum p^2/q - 1 = sum q (p/q - 1)^2, q with full support."""
+    on = xp.support(log_p)
+    u = xp.where(on, log_p, 0.0) - xp.where(on, log_q, 0.0)
+    return xp.sum(xp.where(on, xp.square(xp.exp(log_q / 2) * xp.expm1(u)), xp.exp(log_q)))
+
+
+# --- D1: prompts --------------------------------------------------------------------------------
+
+
+def shared_prompts(xp: Namespace, log_sft: Array, log_rl: Array, values: Array) -> Array:
+    """sum of q_SFT(x) f(x) over the prompts x that RL trains on too."""
+    both = xp.support(log_sft) & xp.support(log_rl)
+    return xp.sum(xp.where(both, xp.exp(log_sft) * values, 0.0))
+
+
+# --- J1: the joint optimum ----------------------------------------------------------------------
+
+
+def joint_objective(
+    xp: Namespace,
+    log_p: Array,
+    log_d: Array,
+    log_ref: Array,
+    reward: Array,
+    beta: Array,
+    weight: Array,
+) -> Array:
+    """F(p) = E_p r - beta KL(p||ref) - lambda CE(d, p), from the definitions."""
+    regularized = expected_reward(xp, log_p, reward) - beta * kl_by_definition(xp, log_p, log_ref)
+    return regularized - weight * cross_entropy(xp, log_d, log_p)
+
+
+def data_ratio(xp: Namespace, log_d: Array, log_p: Array) -> Array:
+    """d/p, zero where d has no mass."""
+    on = xp.support(log_d)
+    return xp.where(on, xp.exp(xp.where(on, log_d, 0.0) - log_p), 0.0)
+
+
+def reward_with_joint_optimum(
+    xp: Namespace, log_joint: Array, log_d: Array, log_ref: Array, beta: Array, weight: Array
+) -> Array:
+    """J1 read backwards: r = beta log(p/ref) - lambda d/p makes p the joint optimum, with mu = 0.
+
+    Every pair (reward, joint optimum) arises like this, so exact worlds need no root.
+    """
+    return beta * (log_joint - log_ref) - weight * data_ratio(xp, log_d, log_joint)
+
+
+def joint_closed_form(
+    xp: Namespace, log_d: Array, log_tilt: Array, ratio: Array, offset: Array
+) -> tuple[Array, Array]:
+    """J1: log p and u = lambda d/(beta p) at the multiplier mu = beta (log Z + offset).
+
+    u = omega(z), omega + log omega = z = log(ratio d) - log tilt + offset, ratio = lambda/beta, and
+    log p = log tilt - offset + u = log(ratio d) - log u: the first form cancels for large u, the
+    second for small. Writing mu against log Z keeps a small lambda/beta exact.
+    """
+    on = xp.support(log_d)
+    log_data = xp.where(on, log_d, 0.0) + xp.log(ratio)
+    z = log_data - log_tilt + offset
+    u = xp.where(on, xp.wright_omega(z), 0.0)
+    large = u > 1
+    log_u = xp.log(xp.where(large, u, 1.0))
+    return xp.where(large, log_data - log_u, log_tilt - offset + u), u
+
+
+# --- J2: no free order --------------------------------------------------------------------------
+
+
+def joint_gap(
+    xp: Namespace, log_p: Array, log_joint: Array, log_d: Array, beta: Array, weight: Array
+) -> Array:
+    """J2: F(joint) - F(p) = beta KL(p||joint) + lambda E_d[z - 1 - log z], z = p/joint."""
+    on = xp.support(log_d)
+    log_z = xp.where(on, log_p - log_joint, 0.0)
+    missed = xp.where(on, xp.excess(xp.where(on, log_d, 0.0), log_z), 0.0)
+    return beta * kl_divergence(xp, log_p, log_joint) + weight * xp.sum(missed)
+
+
+# --- J3: a little SFT inside RL -----------------------------------------------------------------
+
+
+def joint_saving_bounds(
+    xp: Namespace, log_joint: Array, log_tilt: Array, log_d: Array, beta: Array, weight: Array
+) -> tuple[Array, Array]:
+    """J3: bounds on CE(d, tilt) - CE(d, joint); times lambda/2, bounds on J_b(tilt) - J_b(joint).
+
+    lambda chi2(d||joint)/(beta + lambda max(d/joint)) and (lambda/beta) chi2(d||tilt).
+    """
+    largest = xp.max(data_ratio(xp, log_d, log_joint))
+    lower = weight * chi_squared(xp, log_d, log_joint) / (beta + weight * largest)
+    return lower, weight / beta * chi_squared(xp, log_d, log_tilt)
+
+
+def constant_on_support(xp: Namespace, log_d: Array, reward: Array) -> Array:
+    """The range of r on supp d: zero iff RL and SFT do not meet on this prompt."""
+    on = xp.support(log_d)
+    return xp.max(xp.where(on, reward, -INF)) - xp.min(xp.where(on, reward, INF))
+
+
+def data_mean(xp: Namespace, log_d: Array, values: Array) -> Array:
+    return expectation(xp, log_d, values)

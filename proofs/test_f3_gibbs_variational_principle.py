@@ -1,0 +1,56 @@
+"""F3, Gibbs variational principle."""
+
+import pytest
+from hypothesis import given
+
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.f3_gibbs_variational_principle import GibbsVariationalPrinciple
+from nondecoupling.verdict import Status
+from proofs.checks import assert_attained, assert_survives, exact_world
+from proofs.symbolic import assert_identity
+
+pytestmark = pytest.mark.statement("F3")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3, 4])
+def test_derivation(responses, evidence):
+    evidence(assert_identity(GibbsVariationalPrinciple, "value", responses))
+    evidence(assert_identity(GibbsVariationalPrinciple, "gap", responses))
+
+
+@pytest.mark.sampled
+@given(worlds(GibbsVariationalPrinciple))
+def test_drawn_worlds(world):
+    assert_holds(GibbsVariationalPrinciple, world)
+
+
+BEST = "the tilt is optimal"
+
+
+@pytest.mark.certified
+def test_equality_at_the_tilt():
+    """With a constant reward the tilt is rational: it is ref itself."""
+    world = exact_world(log_p="1/4 3/4", log_ref="1/4 3/4", reward="2 2", beta="1/3")
+    assert_attained(GibbsVariationalPrinciple, BEST, world)
+
+
+@pytest.mark.attacked
+def test_no_policy_beats_the_tilt():
+    assert_survives(GibbsVariationalPrinciple, BEST)
+
+
+def test_a_wrong_temperature_is_noticed():
+    """The tilt at beta is not optimal at 2 beta: the same check refutes it."""
+    from nondecoupling.certify import decide
+    from nondecoupling.namespaces import arb
+    from nondecoupling.quantities import gibbs_tilt, log_partition, regularized_reward
+    from nondecoupling.statement import Claim
+
+    xp = arb()
+    world = exact_world(log_p="1/2 1/2", log_ref="1/2 1/2", reward="0 1", beta="1")
+    a = world.arguments(GibbsVariationalPrinciple.world, xp)
+    tilt = gibbs_tilt(xp, a["log_ref"], a["reward"], 2 * a["beta"])
+    reached = regularized_reward(xp, tilt, a["log_ref"], a["reward"], a["beta"])
+    best = a["beta"] * log_partition(xp, a["log_ref"], a["reward"], a["beta"])
+    assert decide("F3", Claim("value", reached, "==", best)).status is Status.REFUTED
