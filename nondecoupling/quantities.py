@@ -204,12 +204,18 @@ def coupling_gap(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Arr
     return log_one_plus_excess(xp, log_d, centred(xp, log_d, reward) / beta)
 
 
+def overflow_shift(xp: Namespace, exponents: Array) -> Array:
+    """The largest exponent where it exceeds one, else 0: a smaller shift would only cancel."""
+    top = xp.pivot(exponents)
+    return xp.where(top > 1, top, 0.0)
+
+
 def log_one_plus_excess(xp: Namespace, log_w: Array, x: Array) -> Array:
     """log(1 + sum w (e^x - 1 - x)), stable for tiny and for huge x."""
     on = xp.support(log_w)
     x = xp.where(on, x, 0.0)
     weight = xp.where(on, log_w, 0.0)
-    shift = xp.maximum(xp.pivot(xp.where(on, weight + x, -INF)), 0.0)
+    shift = overflow_shift(xp, xp.where(on, weight + x, -INF))
     terms = xp.where(on, xp.excess(weight - shift, x), 0.0)
     return shift + xp.log1p(xp.expm1(-shift) + xp.sum(terms))
 
@@ -220,19 +226,15 @@ def two_point_gap(xp: Namespace, second_moment: Array, point: Array) -> Array:
     The other atom is at -variance/point, with mass point^2/(point^2 + variance). Zero where the
     law is degenerate (point = 0).
     """
-    spread = xp.positive(xp.square(point) + second_moment)
-    safe = xp.where(spread, point, 1.0)
-    v = xp.where(spread, second_moment, 0.0)
-    total = xp.square(safe) + v
-    at_point = log_one_plus_excess_of_two(xp, v / total, safe, xp.square(safe) / total, -v / safe)
-    return xp.where(spread, at_point, 0.0)
-
-
-def log_one_plus_excess_of_two(xp: Namespace, w1: Array, x1: Array, w2: Array, x2: Array) -> Array:
-    """log(1 + sum of the two excess terms), with weights instead of log-weights."""
-    shift = xp.maximum(xp.pivot(xp.maximum(x1, x2)), 0.0)
-    terms = w1 * xp.excess(-shift, x1) + w2 * xp.excess(-shift, x2)
-    return shift + xp.log1p(xp.expm1(-shift) + terms)
+    # The square of a tiny point would underflow: weights come from point : other end instead.
+    spread = xp.positive(xp.abs(point)) & xp.positive(second_moment)
+    x1 = xp.where(spread, point, 1.0)
+    x2 = -xp.where(spread, second_moment, 1.0) / x1
+    log_w1, log_w2 = xp.log(x2 / (x2 - x1)), xp.log(x1 / (x1 - x2))
+    shift = overflow_shift(xp, xp.maximum(log_w1 + x1, log_w2 + x2))
+    terms = xp.excess(log_w1 - shift, x1) + xp.excess(log_w2 - shift, x2)
+    gap = shift + xp.log1p(xp.expm1(-shift) + terms)
+    return xp.where(spread, gap, 0.0)
 
 
 def coupling_gap_bounds(

@@ -92,7 +92,8 @@ class Arguments:
     def _check_shapes(self, per_response: tuple[str, ...]) -> None:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        if len({shape[-1] for shape in shapes.values()}) != 1 or 0 in next(iter(shapes.values())):
+        lengths = {shape[-1] for shape in shapes.values()}
+        if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"

@@ -1,0 +1,35 @@
+"""What the float functions promise against exact arithmetic: the one table of tolerances.
+
+For nonnegative quantities the error is relative, for signed ones relative to the sum of the
+absolute values of the terms (``scale``). Units are the machine epsilon of the dtype.
+
+Where the constants come from: exp of a log-probability down to the smallest normal number carries
+|log p| <= 709 (float64) or 88 (float32) units of roundoff; the primitive ``excess`` loses a factor
+of at most 6 outside its series; sums of n terms add log-like growth under pairwise summation. 1024
+units cover these for any n up to 10^5; ``tests/test_accuracy.py`` measures them.
+"""
+
+from __future__ import annotations
+
+RELATIVE_UNITS = 1024
+
+# Signed quantities, and what their error is relative to.
+SIGNED = {
+    "log_partition": "|max r|/beta + max |log ref| + range(r)/beta",
+    "gibbs_tilt": "|log ref| + range(r)/beta, per entry",
+    "expected_reward": "E_p |r|",
+    "regularized_reward": "E_p |r| + beta KL",
+    "sft_loss_increase": "|log Z| + E_d |r - r(mode)|/beta",
+    "sft_loss_change": "KL(ref||p) + (E_d + E_ref) |log(p/ref)|",
+    "reward_drop": "beta times the sum of the three divergences",
+}
+
+# Nonnegative quantities with relative accuracy at the given float inputs.
+RELATIVE = ("kl_divergence", "cross_entropy", "entropy", "coupling_gap", "coupling_gap_bounds")
+
+# Nonnegative, but of a tilt that is itself computed: u = log(tilt/p) is a difference of numbers of
+# size s = max |log| + range(r)/beta, so KL moves by sqrt(2 KL) s eps + (s eps)^2.
+THROUGH_A_TILT = ("regularized_reward_drop", "reward_drop_in_kl_ball", "cycle_loss")
+
+# price_of_reward: relative, times the condition number (E_d |r - c|)/(c - J(d)) of the mean gap.
+CONDITIONED = ("price_of_reward",)

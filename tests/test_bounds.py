@@ -1,0 +1,224 @@
+"""The public API: bad input, batches, dtypes, gradients, and how quantities change with the world."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nondecoupling import bounds
+
+EVEN = np.log([0.5, 0.5])
+REWARD = np.array([0.0, 1.0])
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.kl_divergence([math.nan, 0.0], EVEN), r"log_p\[0\] is NaN"),
+        (lambda: bounds.kl_divergence([0.5, 0.5], EVEN), r"log_p: .*sum to 3\.297.*log_softmax"),
+        (lambda: bounds.kl_divergence(EVEN, [[0.0, -math.inf], [0.0, 0.0]]), r"log_q\[1\]: .*sum to 2"),
+        (lambda: bounds.coupling_gap(EVEN, REWARD, 0.0), r"beta=0\.0: must be positive"),
+        (lambda: bounds.coupling_gap([EVEN] * 3, [REWARD] * 3, [1, -2, 1]), r"beta\[1\]=-2\.0"),
+        (lambda: bounds.coupling_gap(EVEN, REWARD, math.nan), r"beta=nan: must be a finite"),
+        (lambda: bounds.coupling_gap(EVEN, [0.0, math.inf], 1.0), r"reward\[1\]=inf: must be a finite"),
+        (lambda: bounds.coupling_gap(EVEN, [0.0, 1.0, 2.0], 1.0), r"log_d \(2,\), reward \(3,\).*agree"),
+        (lambda: bounds.coupling_gap([EVEN] * 3, [REWARD] * 2, 1.0), r"must broadcast"),
+        (lambda: bounds.coupling_gap([EVEN] * 3, [REWARD] * 3, [1.0, 2.0]), r"beta \(2,\).*broadcast"),
+        (lambda: bounds.entropy(0.0), r"log_p: a scalar"),
+        (lambda: bounds.entropy(np.zeros((3, 0))), r"at least one\s+response"),
+        (lambda: bounds.kl_divergence(EVEN.astype(np.float32), EVEN), r"dtypes differ \(log_p: float32"),
+        (lambda: bounds.entropy(np.float16([0.0])), r"convert to float32 or float64"),
+        (lambda: bounds.entropy(["a"]), r"log_p=.*not a real array"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument_the_value_and_the_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_rows_are_checked_in_every_block():
+    laws = np.tile(EVEN, (50_000, 1))
+    laws[49_999, 0] = 0.0
+    with pytest.raises(ValueError, match=r"log_p\[49999\]"):
+        bounds.entropy(laws)
+
+
+# --- shapes and dtypes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lift", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shape_and_dtype_are_kept(lift, dtype):
+    laws = lift(np.tile(EVEN, (4, 3, 1)).astype(dtype))
+    reward = lift(np.tile(REWARD, (4, 3, 1)).astype(dtype))
+    beta = lift(np.full((4, 3), 0.5).astype(dtype))
+    gap = bounds.coupling_gap(laws, reward, beta)
+    tilt = bounds.gibbs_tilt(laws, reward, beta)
+    assert tuple(gap.shape) == (4, 3) and tuple(tilt.shape) == (4, 3, 2)
+    assert str(gap.dtype).endswith(dtype) and str(tilt.dtype).endswith(dtype)
+    assert type(gap) is type(laws)
+
+
+def test_a_batch_gives_what_each_world_gives():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((5, 4))
+    laws = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    rewards, betas = rng.standard_normal((5, 4)), rng.uniform(0.1, 2, 5)
+    batch = bounds.coupling_gap(laws, rewards, betas)
+    single = [bounds.coupling_gap(*w) for w in zip(laws, rewards, betas, strict=True)]
+    np.testing.assert_allclose(batch, single, rtol=1e-15)  # vectorised exp may differ by an ulp
+    prices = bounds.price_of_reward(laws, rewards, rewards.max(-1) - 0.1)
+    single = [
+        bounds.price_of_reward(d, r, r.max() - 0.1) for d, r in zip(laws, rewards, strict=True)
+    ]
+    np.testing.assert_allclose(prices, single, rtol=1e-14)
+
+
+def test_empty_batch():
+    assert bounds.entropy(np.zeros((0, 3))).shape == (0,)
+
+
+def test_numpy_and_torch_agree():
+    rng = np.random.default_rng(1)
+    logits = rng.standard_normal((20, 5))
+    d = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    r = rng.standard_normal((20, 5))
+    for name in ("coupling_gap", "cycle_loss", "log_partition"):
+        function = getattr(bounds, name)
+        ours = function(d, r, 0.3)
+        theirs = function(torch.tensor(d), torch.tensor(r), 0.3).numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+
+
+# --- gradients --------------------------------------------------------------------------------
+
+
+def on_the_simplex(function):
+    """Gradients are meant along the simplex: differentiate through log_softmax of logits."""
+    return lambda logits, *rest: function(torch.log_softmax(logits, -1), *rest)
+
+
+def leaf(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["coupling_gap", "cycle_loss", "log_partition", "gibbs_tilt"],
+)
+def test_gradcheck_of_tilts(name):
+    beta = torch.tensor([0.7, 2.0], dtype=torch.float64, requires_grad=True)
+    function = on_the_simplex(getattr(bounds, name))
+    assert torch.autograd.gradcheck(function, (leaf(2, 4), leaf(2, 4, seed=1), beta))
+
+
+@pytest.mark.parametrize("name", ["reward_drop", "regularized_reward_drop", "regularized_reward"])
+def test_gradcheck_of_drops(name):
+    function = getattr(bounds, name)
+
+    def composed(p, ref, r, beta):
+        return function(torch.log_softmax(p, -1), torch.log_softmax(ref, -1), r, beta)
+
+    beta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        composed, (leaf(2, 4), leaf(2, 4, seed=1), leaf(2, 4, seed=2), beta)
+    )
+
+
+def test_gradcheck_of_price_of_reward():
+    def composed(logits, reward, share):
+        log_d = torch.log_softmax(logits, -1)
+        mean = bounds.expected_reward(log_d, reward)
+        target = mean + torch.sigmoid(share) * (reward.max(-1).values - mean)
+        return bounds.price_of_reward(log_d, reward, target)
+
+    assert torch.autograd.gradcheck(composed, (leaf(3, 4), leaf(3, 4, seed=1), leaf(3, seed=2)))
+
+
+@pytest.mark.parametrize(
+    ("log_d", "reward"),
+    [
+        ([0.5, 0.5, -math.inf], [0.0, 1.0, 2.0]),
+        ([1.0, 0.0, 0.0], [0.0, 1.0, 2.0]),
+        ([1 / 3, 1 / 3, 1 / 3], [1.0, 1.0, 1.0]),
+    ],
+    ids=["zero mass", "point mass", "tied rewards"],
+)
+def test_gradients_are_finite_at_the_boundary(log_d, reward):
+    mass = torch.tensor([max(x, 0.0) for x in log_d], dtype=torch.float64)
+    law = torch.log(mass).requires_grad_()
+    r = torch.tensor(reward, dtype=torch.float64, requires_grad=True)
+    bounds.coupling_gap(law, r, 0.5).backward()
+    assert torch.isfinite(law.grad).all() and torch.isfinite(r.grad).all()
+
+
+# --- metamorphic: how each quantity changes with the world -------------------------------------
+
+laws = st.lists(st.floats(-5, 5), min_size=3, max_size=3).map(
+    lambda v: np.array(v) - np.logaddexp.reduce(v)
+)
+values = st.lists(st.integers(-20, 20), min_size=3, max_size=3).map(lambda v: np.array(v) / 8)
+betas = st.floats(0.1, 10)
+
+
+def close(a, b, scale=1.0):
+    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13 * scale)
+
+
+@given(laws, laws, values, betas)
+def test_splitting_a_response_in_two_equal_halves_changes_nothing(d, ref, r, beta):
+    def split(x, shift):
+        return np.concatenate([[x[0] - shift, x[0] - shift], x[1:]])
+
+    d2, ref2, r2 = split(d, math.log(2)), split(ref, math.log(2)), split(r, 0.0)
+    close(bounds.coupling_gap(d, r, beta), bounds.coupling_gap(d2, r2, beta))
+    close(bounds.reward_drop(d, ref, r, beta), bounds.reward_drop(d2, ref2, r2, beta), 10)
+    close(bounds.kl_divergence(d, ref), bounds.kl_divergence(d2, ref2))
+    c = 0.5 * (r.max() + bounds.expected_reward(d, r))
+    close(bounds.price_of_reward(d, r, c), bounds.price_of_reward(d2, r2, c))
+
+
+@given(laws, laws, values, betas, st.permutations(range(3)))
+def test_permuting_responses_changes_nothing(d, ref, r, beta, order):
+    i = list(order)
+    close(bounds.coupling_gap(d, r, beta), bounds.coupling_gap(d[i], r[i], beta))
+    close(bounds.reward_drop(d, ref, r, beta), bounds.reward_drop(d[i], ref[i], r[i], beta), 10)
+    close(bounds.gibbs_tilt(ref, r, beta)[i], bounds.gibbs_tilt(ref[i], r[i], beta), 100)
+
+
+@given(laws, laws, values, betas, st.integers(-1000, 1000))
+def test_adding_a_constant_to_the_reward(d, ref, r, beta, constant):
+    close(bounds.coupling_gap(d, r, beta), bounds.coupling_gap(d, r + constant, beta))
+    close(bounds.gibbs_tilt(ref, r, beta), bounds.gibbs_tilt(ref, r + constant, beta), 100)
+    moved = bounds.log_partition(ref, r + constant, beta)
+    close(moved, bounds.log_partition(ref, r, beta) + constant / beta, 1e5)
+
+
+@given(laws, laws, values, betas, st.sampled_from([0.125, 4.0, 1024.0]))
+def test_scaling_reward_and_beta_together(d, ref, r, beta, factor):
+    close(bounds.coupling_gap(d, r, beta), bounds.coupling_gap(d, factor * r, factor * beta))
+    drop = bounds.reward_drop(d, ref, r, beta)
+    close(factor * drop, bounds.reward_drop(d, ref, factor * r, factor * beta), 1e5)
+    close(
+        factor * bounds.cycle_loss(d, r, beta), bounds.cycle_loss(d, factor * r, factor * beta), 1e5
+    )
+
+
+@given(laws, laws, values, betas, st.floats(0.1, 0.9))
+def test_merging_prompts_averages(d, e, r, beta, share):
+    """Two prompts with law q as one law on pairs, the tilt normalised per prompt: averages add."""
+    weight = np.log([share, 1 - share])
+    joint = np.concatenate([weight[0] + d, weight[1] + e])
+    tilts = [bounds.gibbs_tilt(x, r, beta) for x in (d, e)]
+    merged = np.concatenate([weight[0] + tilts[0], weight[1] + tilts[1]])
+    apart = np.exp(weight) @ [bounds.kl_divergence(d, tilts[0]), bounds.kl_divergence(e, tilts[1])]
+    close(bounds.kl_divergence(joint, merged), apart)

@@ -1,0 +1,120 @@
+"""One formula, many number systems: each primitive and the derived tolerances against Arb."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from flint import arb as ball
+from flint import ctx
+from hypothesis import given
+
+from nondecoupling.namespaces import arb, floats_of, sympy_numbers
+from nondecoupling.roundoff import ROUNDOFF, Bounded, law
+from nondecoupling.statement import Arguments
+from nondecoupling.testing import worlds
+from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+
+POINTS = np.concatenate(
+    [s * 10.0 ** np.arange(-300, 3, 0.25) for s in (1.0, -1.0)]
+    + [[0.0, 0.49999, 0.5, 0.50001, 700.0]]
+)
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    saved = ctx.prec
+    ctx.prec = 4096
+    yield
+    ctx.prec = saved
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("log_w", [0.0, -1.0, -300.0])
+def test_excess_conforms_to_arb(library, log_w):
+    points = torch.tensor(POINTS) if library == "torch" else POINTS
+    xp = floats_of(points)
+    got = np.asarray(xp.excess(points * 0 + log_w, points))
+    for u, value in zip(POINTS, got, strict=True):
+        exact = ball(log_w).exp() * (ball(u).exp() - 1 - ball(u))
+        error = abs(float(ball(float(value)) - exact))
+        size = 1 + abs(log_w) + abs(u)
+        assert error <= 8 * 2.0**-52 * size * float(exact) + 2.3e-308, u
+
+
+def test_excess_in_floats_is_nonnegative_everywhere():
+    values = floats_of(POINTS).excess(np.zeros_like(POINTS), POINTS)
+    assert (values >= 0).all()
+
+
+def test_excess_ball_contains_the_value_near_zero():
+    xp = arb()
+    for u in (ball(1) / 10, -ball(1) / 5, ball(10) ** -50):
+        got = xp.excess(xp.array([0]), xp.array([u])).flat[0]
+        assert got.overlaps(u.exp() - 1 - u)
+    wide = xp.excess(xp.array([0]), np.array([ball(0, 0.1)], dtype=object)).flat[0]
+    assert wide.contains(ball(0.05).exp() - 1 - ball(0.05))
+    assert wide.lower() > -1e-8  # a ball's radius has 30 bits: it ends just below zero
+
+
+def test_square_of_a_ball_around_zero_stays_above_zero():
+    assert arb().square(np.array([ball(0, 1)], dtype=object)).flat[0].lower() > -1e-8
+
+
+def test_systems_agree_on_a_formula():
+    from nondecoupling.quantities import coupling_gap
+
+    exact = coupling_gap(
+        arb(), arb().log(arb().array([0.25, 0.75])), arb().array([0, 1]), arb().array([1])
+    )
+    floats = coupling_gap(
+        floats_of(np.ones(1)), np.log([[0.25, 0.75]]), np.array([[0.0, 1.0]]), np.ones((1, 1))
+    )
+    xp = sympy_numbers()
+    from sympy import Rational
+
+    symbols = coupling_gap(
+        xp, xp.log(xp.array([Rational(1, 4), Rational(3, 4)])), xp.array([0, 1]), xp.array([1])
+    )
+    assert float(exact.flat[0]) == pytest.approx(float(floats[0, 0]), rel=1e-15)
+    assert float(symbols.flat[0].evalf(30)) == pytest.approx(float(floats[0, 0]), rel=1e-14)
+
+
+@given(worlds(CouplingAtSftOptimality))
+def test_roundoff_bounds_enclose_the_exact_value(world):
+    """Running error bounds are bounds: the float result is never farther from the true value."""
+    statement = CouplingAtSftOptimality
+    xp = arb()
+    exact = list(statement.claims(xp, Arguments(world.arguments(statement.world, xp))))
+    floats = {}
+    for name, value in world.floats(statement.world).items():
+        rounded = 2.0**-53 * np.abs(value)
+        floats[name] = law(value) if name.startswith("log_") else Bounded(value, rounded)
+    tracked = list(statement.claims(ROUNDOFF, Arguments(floats)))
+    for truth, got in zip(exact, tracked, strict=True):
+        for side in ("lhs", "rhs"):
+            value, found = getattr(truth, side).flat[0], getattr(got, side)
+            if not isinstance(found, Bounded) or not math.isfinite(float(found.error.flat[0])):
+                continue
+            distance = abs(float(ball(float(found.value.flat[0])) - value))
+            assert distance <= float(found.error.flat[0]) + 1e-307, f"{truth.name} {side}: {world}"
+
+
+def test_roundoff_bounds_are_not_vacuous():
+    from nondecoupling.sampling import check_random_worlds
+
+    for result in check_random_worlds(CouplingAtSftOptimality, worlds=2000, responses=4):
+        assert np.median(result.error) < 1e-12
+
+
+def test_a_bound_that_ignores_rounding_is_caught():
+    """With zero input error an unnormalised law shows: the guard is able to fail."""
+    from nondecoupling.sampling import check_arguments
+    from nondecoupling.theorems.f1_gibbs_inequality import GibbsInequality
+
+    off = np.log([[0.5, 0.5 + 1e-9]])
+    exact = {"log_p": Bounded(off), "log_q": Bounded(np.log([[0.5, 0.5]]))}
+    stable, _ = check_arguments(GibbsInequality, exact)
+    assert stable.violated.any()
