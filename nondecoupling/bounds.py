@@ -18,9 +18,11 @@ Nothing is renormalised. Sources: statement ids refer to ``nondecoupling.catalog
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from nondecoupling import quantities, solvers
+from nondecoupling.policies import TokenTree
 from nondecoupling.validation import Arguments
 
 
@@ -72,6 +74,76 @@ def entropy(log_p: Any) -> Any:
     0.6931...
     """
     return _laws(log_p=log_p).map(quantities.entropy)
+
+
+def token_kl_divergence(log_p: Any, log_q: Any, tree: TokenTree) -> Any:
+    """KL(p||q) of two sequence laws, token by token: E_p sum_t KL(p(.|y_<t)||q(.|y_<t)).
+
+    In nats per response; equals ``kl_divergence``. Policies given by their token laws have this as
+    ``AutoregressivePolicy.kl_divergence``.
+
+    Shapes: log_p, log_q ``[..., n]``, the sequences in the order of ``tree`` -> ``[...]``. Errors: a
+    tree with another number of sequences. Source: F4.
+
+    >>> import numpy as np
+    >>> tree = TokenTree(((0,), (1, 0), (1, 1)))
+    >>> float(token_kl_divergence(np.log([0.5, 0.25, 0.25]), np.log([0.5, 0.1, 0.4]), tree))
+    0.1115...
+    """
+    arguments = _laws(log_p=log_p, log_q=log_q)
+    responses, sequences = arguments.arrays["log_p"].shape[-1], len(tree.sequences)
+    if responses != sequences:
+        raise ValueError(
+            f"tree has {sequences} sequences, log_p {responses} responses: list each sequence once"
+        )
+    return arguments.map(partial(quantities.token_kl_divergence, nodes=tree.nodes))
+
+
+def sft_loss_gradient(log_p: Any, log_d: Any) -> Any:
+    """The gradient p - d of the SFT loss CE(d, softmax(theta)) in the logits, nats per unit of logit.
+
+    Shapes: log_p, log_d ``[..., n]`` -> ``[..., n]``. Source: F5.
+
+    >>> import numpy as np
+    >>> sft_loss_gradient(np.log([0.25, 0.75]), np.log([0.5, 0.5])).round(12).tolist()
+    [-0.25, 0.25]
+    """
+    return _laws(log_p=log_p, log_d=log_d).map(quantities.sft_loss_gradient, keeps_responses=True)
+
+
+def reward_gradient(log_p: Any, reward: Any) -> Any:
+    """The gradient p (r - E_p r) of J(softmax(theta)) in the logits, reward units per unit of logit.
+
+    Shapes: log_p, reward ``[..., n]`` -> ``[..., n]``. Source: F5, Mei et al. 2020.
+
+    >>> import numpy as np
+    >>> reward_gradient(np.log([0.25, 0.75]), np.array([0.0, 1.0])).round(12).tolist()
+    [-0.1875, 0.1875]
+    """
+    arguments = Arguments(laws={"log_p": log_p}, reals={"reward": reward})
+    return arguments.map(quantities.reward_gradient, keeps_responses=True)
+
+
+def implicit_reward(log_p: Any, log_ref: Any, beta: Any) -> Any:
+    """r' = beta log(p/ref), the reward whose exact RL optimum is p; up to a constant per prompt.
+
+    In reward units. Statements about the tilt hold for any trained policy p with r' as reward.
+    Assumes that p and ref have full support.
+
+    Shapes: log_p, log_ref ``[..., n]``, beta scalar or ``[...]`` -> ``[..., n]``. Errors: zero mass in
+    p or ref, for which no finite reward exists. Source: I1, Rafailov et al. 2023.
+
+    >>> import numpy as np
+    >>> implicit_reward(np.log([0.5, 0.5]), np.log([0.25, 0.75]), 2.0).round(4).tolist()
+    [1.3863, -0.8109]
+    """
+    arguments = Arguments(
+        laws={"log_p": log_p, "log_ref": log_ref}, scalars={"beta": beta}, positive=("beta",)
+    )
+    for name in ("log_p", "log_ref"):
+        if bool((arguments.arrays[name] == -float("inf")).any()):
+            raise ValueError(f"{name} has zero mass: the implicit reward needs full support")
+    return arguments.map(quantities.implicit_reward, keeps_responses=True)
 
 
 def log_partition(log_ref: Any, reward: Any, beta: Any) -> Any:
@@ -211,6 +283,89 @@ def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
     return arguments.map(solvers.price_of_reward)
 
 
+def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) -> Any:
+    """K_inf(d, c) - eps: the least SFT loss change of a policy with E_p r >= c, if KL(d||ref) <= eps.
+
+    In nats per response; negative where RL may reach the reward c while the SFT loss falls. Holds
+    for every policy, reached from ``ref`` by any algorithm.
+
+    Shapes: log_d, reward ``[..., n]``, target and eps scalar or ``[...]`` -> ``[...]``. Errors: eps < 0.
+    Source: S7.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> float(approximate_price_of_reward(d, r, 0.75, eps=0.05))
+    0.0938...
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d}, reals={"reward": reward}, scalars={"target": target, "eps": eps}
+    )
+    _require_nonnegative(arguments, "eps")
+
+    def less_eps(xp: Any, eps: Any, **rest: Any) -> Any:
+        return solvers.price_of_reward(xp, **rest) - eps
+
+    return arguments.map(less_eps)
+
+
+def decoupling_threshold(log_ref: Any, reward: Any, beta: Any) -> tuple[Any, Any]:
+    """(Pinsker, exact): KL(d||ref) below either means that RL to the tilt raises the SFT loss on d.
+
+    In nats per response. Pinsker 2 (beta KL(ref||tilt)/R)^2; exact KL(tilt_t||ref) with J(tilt_t) =
+    beta log Z, which no smaller radius replaces: at d = tilt_t the loss does not change. Both are 0
+    for constant rewards (nothing is raised).
+
+    Shapes: log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> two of ``[...]``. Source: S6.
+
+    >>> import numpy as np
+    >>> pinsker, exact = decoupling_threshold(np.log([0.9, 0.1]), np.array([0.0, 1.0]), 0.5)
+    >>> float(pinsker), float(exact)
+    (0.0432..., 0.0890...)
+    """
+    return _tilted({"log_ref": log_ref}, reward, beta).map(solvers.decoupling_threshold)
+
+
+def best_early_stop(log_d: Any, log_ref: Any, reward: Any) -> tuple[Any, Any]:
+    """(s, change): the time s = 1/beta at which the tilt of ref has the smallest SFT loss on d.
+
+    There J(tilt_s) = J(d), and the loss has changed by -KL(tilt_s||ref) nats per response. s = 0 and
+    change 0 where J(d) <= J(ref): RL only raises the loss; s = inf where J(d) >= max r on supp ref.
+    Assumes d << ref.
+
+    Shapes: log_d, log_ref, reward ``[..., n]`` -> two of ``[...]``. Source: S6.
+
+    >>> import numpy as np
+    >>> d, ref, r = np.log([0.25, 0.75]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> s, change = best_early_stop(d, ref, r)
+    >>> float(s), float(change)  # log 3, and -KL(d||ref): with two responses the tilt reaches d
+    (1.0986..., -0.1308...)
+    """
+    laws = {"log_d": log_d, "log_ref": log_ref}
+    return Arguments(laws=laws, reals={"reward": reward}).map(solvers.best_early_stop)
+
+
+def samples_to_detect(log_d: Any, reward: Any, beta: Any, z: Any) -> Any:
+    """n = z^2 Var_d(r)/(beta DeltaL)^2: samples after which the coupling is z standard errors large.
+
+    For the paired change of SFT loss between ref = d and the tilt, on independent samples from d;
+    about 4 z^2 beta^2/Var_d(r) for large beta. inf where r is constant on supp d.
+
+    Shapes: log_d, reward ``[..., n]``, beta and z scalar or ``[...]`` -> ``[...]``. Errors: z <= 0.
+    Source: S8.
+
+    >>> import numpy as np
+    >>> float(samples_to_detect(np.log([0.5, 0.5]), np.array([0.0, 1.0]), beta=10.0, z=2.0))
+    6405.3...
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"beta": beta, "z": z},
+        positive=("beta", "z"),
+    )
+    return arguments.map(quantities.samples_to_detect)
+
+
 def regularized_reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     """J_b(tilt) - J_b(p) = beta KL(p||tilt) >= 0, in reward units: what an SFT result p loses.
 
@@ -271,3 +426,82 @@ def cycle_loss(log_d: Any, reward: Any, beta: Any) -> Any:
     0.2310...
     """
     return _tilted({"log_d": log_d}, reward, beta).map(quantities.cycle_loss)
+
+
+def reward_change_bounds(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+    """(lower, upper) on J(p) - J(tilt) from KL(p||tilt) <= kl, in closed form, in reward units.
+
+    The best of Pinsker R sqrt(kl/2), Bretagnolle-Huber R sqrt(1 - e^{-kl}), Bernstein
+    sqrt(2 kl Var) + b kl/3 with b = max r - E r for rises and E r - min r for drops, and b itself.
+    ``log_tilt`` may be any policy. Exact extremes: ``reward_change_extremes``.
+
+    Shapes: log_tilt, reward ``[..., n]``, kl scalar or ``[...]`` -> two of ``[...]``. Errors: kl < 0.
+    Source: R4.
+
+    >>> import numpy as np
+    >>> lower, upper = reward_change_bounds(np.log([0.9, 0.1]), np.array([0.0, 1.0]), 0.01)
+    >>> float(lower), float(upper)
+    (-0.0427..., 0.0454...)
+    """
+
+    def best(xp: Any, log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+        *both, drops, rises = quantities.reward_change_bounds(xp, log_tilt, reward, kl)
+        x = quantities.centred(xp, log_tilt, reward)
+        either = xp.minimum(*both)
+        below = -quantities.min_on_support(xp, log_tilt, x)
+        above = quantities.max_on_support(xp, log_tilt, x)
+        return (
+            -xp.minimum(xp.minimum(either, drops), below),
+            xp.minimum(xp.minimum(either, rises), above),
+        )
+
+    return _with_kl(log_tilt, reward, kl).map(best)
+
+
+def reward_change_extremes(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+    """The exact (smallest, largest) J(p) - J(tilt) over all p with KL(p||tilt) <= kl.
+
+    Attained by tilt e^{t r}/Z with t < 0 and t > 0; in reward units.
+
+    Shapes: log_tilt, reward ``[..., n]``, kl scalar or ``[...]`` -> two of ``[...]``. Errors: kl < 0.
+    Source: R4.
+
+    >>> import numpy as np
+    >>> lowest, highest = reward_change_extremes(np.log([0.9, 0.1]), np.array([0.0, 1.0]), 0.01)
+    >>> float(lowest), float(highest)
+    (-0.0395..., 0.0449...)
+    """
+
+    def both(xp: Any, log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+        drop = solvers.largest_rise(xp, log_tilt, -reward, kl)
+        return -drop, solvers.largest_rise(xp, log_tilt, reward, kl)
+
+    return _with_kl(log_tilt, reward, kl).map(both)
+
+
+def _with_kl(log_tilt: Any, reward: Any, kl: Any) -> Arguments:
+    arguments = Arguments(laws={"log_tilt": log_tilt}, reals={"reward": reward}, scalars={"kl": kl})
+    _require_nonnegative(arguments, "kl")
+    return arguments
+
+
+def _require_nonnegative(arguments: Arguments, name: str) -> None:
+    smallest = float(arguments.arrays[name].min()) if arguments.arrays[name].shape[0] else 0.0
+    if smallest < 0:
+        raise ValueError(f"{name}={smallest}: must not be negative")
+
+
+def sft_step_reward_slope(log_p: Any, log_d: Any, reward: Any) -> Any:
+    """-<p - d, p (r - E_p r)>: the rate at which a first softmax SFT step from p changes J(p).
+
+    In reward units per unit of step size; its sign is indefinite even if p is the tilt of d (R7).
+
+    Shapes: log_p, log_d, reward ``[..., n]`` -> ``[...]``. Source: R7.
+
+    >>> import numpy as np
+    >>> d, r = np.log([1 / 14, 6 / 14, 7 / 14]), np.array([8.0, 7.0, 0.0])
+    >>> float(sft_step_reward_slope(gibbs_tilt(d, r, 1.0), d, r))
+    5.15...e-05
+    """
+    laws = {"log_p": log_p, "log_d": log_d}
+    return Arguments(laws=laws, reals={"reward": reward}).map(quantities.sft_step_reward_slope)

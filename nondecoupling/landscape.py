@@ -185,14 +185,16 @@ def highest_stationary_reward(xp: Namespace, log_d: Array, reward: Array, weight
     return xp.where(linear > 0, 2 * above * below / safe, (root - linear) / 2)
 
 
-def surrogate_utility(gain: Array, cost: Array, saved: Array, duration: Array) -> Array:
-    """P5: G (1 - e^{-aT}) - lambda b T^2, with saved = e^{-aT} and cost = lambda b."""
-    return gain * (1 - saved) - cost * duration * duration
+def surrogate_shortfall(
+    xp: Namespace, log_gain: Array, rate: Array, cost: Array, duration: Array
+) -> Array:
+    """P5: G - [G (1 - e^{-aT}) - lambda b T^2] = G e^{-aT} + lambda b T^2, cost = lambda b."""
+    return xp.exp(log_gain - rate * duration) + cost * xp.square(duration)
 
 
-def surrogate_duration(xp: Namespace, gain: Array, rate: Array, cost: Array) -> Array:
-    """P5: T* = W(a^2 G/(2 lambda b))/a, the maximiser of the PL surrogate."""
-    return xp.wright_omega(xp.log(xp.square(rate) * gain / (2 * cost))) / rate
+def surrogate_duration(xp: Namespace, log_gain: Array, rate: Array, cost: Array) -> Array:
+    """P5: T* = W(a^2 G/(2 lambda b))/a, where the shortfall is smallest."""
+    return xp.wright_omega(log_gain + 2 * xp.log(rate) - xp.log(2 * cost)) / rate
 
 
 # --- P6: kernels --------------------------------------------------------------------------------

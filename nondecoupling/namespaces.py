@@ -34,6 +34,10 @@ _EXCESS_SERIES_RADIUS = 0.5
 _OMEGA_STEPS = 6
 
 
+# Balls with a larger radius are enclosed by monotonicity instead of term by term.
+WIDE = 1e-9
+
+
 class Floats:
     """NumPy or torch, through the array API standard."""
 
@@ -85,6 +89,7 @@ class Floats:
         """The entry of each row of ``x`` at the row's ``index`` (kept as a last axis of one)."""
         if self.module.__name__.endswith("numpy"):
             return np.take_along_axis(x, index, axis=-1)
+        index = self.module.asarray(index, device=array_api_compat.device(x))
         return self.module.take_along_dim(x, index, dim=-1)
 
     def mode(self, log_p: Array) -> Array:
@@ -259,11 +264,15 @@ def arb() -> Exact:
             return (x.abs_upper() * x.abs_upper()).union(flint.arb(0))
         return x * x
 
+    def curve(u: Any) -> Any:
+        # e^u - 1 - u; near 0 its series with remainder, where the difference would cancel
+        return square(u) * _phi_ball(u) if abs(u) < flint.arb(0.25) else u.expm1() - u
+
     def excess(log_w: Any, u: Any) -> Any:
-        # Near 0 the series with its remainder keeps balls tight and nonnegative.
-        if abs(u) < flint.arb(0.25):
-            return log_w.exp() * square(u) * _phi_ball(u)
-        return log_w.exp() * (u.expm1() - u)
+        if u.rad() > WIDE:  # the curve falls to 0 at u = 0 and rises after: its ends enclose it
+            enclosure = curve(u.lower()).union(curve(u.upper()))
+            return log_w.exp() * (enclosure.union(flint.arb(0)) if u.contains(0) else enclosure)
+        return log_w.exp() * curve(u)
 
     return Exact(
         "arb",

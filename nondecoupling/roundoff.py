@@ -20,6 +20,7 @@ UNIT = 2.0**-53
 FUNCTION_UNITS = 4 * UNIT  # NumPy's exp and log stay below 2 ulp = 4 u
 # excess is a difference of two functions of which neither exceeds 6 times the result, or a series
 EXCESS_UNITS = 32 * UNIT
+OMEGA_UNITS = 16 * UNIT  # exp of a logarithm that carries up to 4 u of its own size
 
 
 class Bounded:
@@ -226,6 +227,16 @@ class RoundOff:
             error = value * (np.expm1(log_w.error) + EXCESS_UNITS * size)
             moved = np.where(u.error == 0, 0.0, slope * u.error + curvature * u.error**2)
             return Bounded(value, error + moved)
+
+    def wright_omega(self, z: Any) -> Bounded:
+        z = lift(z)
+        with np.errstate(all="ignore"):
+            value = self._xp.wright_omega(z.value)
+            # d omega/dz = omega/(1 + omega) is below 1 and below omega
+            spread = np.minimum(z.error, value * np.expm1(z.error))
+            size = 1 + np.where(z.value < 0, np.abs(z.value), 0.0)
+            return Bounded(value, np.where(value == 0, 0.0, spread + OMEGA_UNITS * size * value))
+
 
 
 ROUNDOFF = RoundOff()

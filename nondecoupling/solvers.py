@@ -10,7 +10,17 @@ import math
 from collections.abc import Callable
 
 from nondecoupling.namespaces import Array, Floats
-from nondecoupling.quantities import INF, expectation
+from nondecoupling.quantities import (
+    INF,
+    centred,
+    expectation,
+    kl_divergence,
+    log_one_plus_excess,
+    log_softmax,
+    max_on_support,
+    min_on_support,
+    pinsker_decoupling_radius,
+)
 
 MAX_ITERATIONS = 100
 
@@ -99,3 +109,121 @@ def _log_slack(xp: Floats, log_d: Array, a: Array, b: Array) -> Array:
     high = xp.full_like(at_one, 0.0)
     low = xp.full_like(at_one, math.log(float(xp.module.finfo(at_one.dtype).tiny)))
     return xp.where(boundary, -INF, newton_bisection(xp, falling, low, high))
+
+
+# --- times of exponential families (S6, R4) ---------------------------------------------------
+# x is a reward with E_ref x = 0, tilt_t = ref e^{tx}/Z_t. Its mean increases with t.
+
+
+def bracketed_above(
+    xp: Floats, value_and_slope: Callable[[Array], tuple[Array, Array]], start: Array
+) -> Array:
+    """``start`` doubled, row by row, until the increasing function is no longer negative."""
+    high = start
+    for _ in range(64):
+        short = value_and_slope(high)[0] < 0
+        if not bool(xp.module.any(short)):
+            break
+        high = xp.where(short, 2 * high, high)
+    return high
+
+
+def mean_and_variance_of_tilt(
+    xp: Floats, log_ref: Array, x: Array, time: Array
+) -> tuple[Array, Array]:
+    """E x and Var x under tilt_t; the mean is sum ref x (e^{tx} - 1)/Z_t, which keeps small ones."""
+    tx = time * x
+    tilt = xp.exp(log_softmax(xp, log_ref + tx))
+    untilted = xp.exp(log_ref - log_one_plus_excess(xp, log_ref, tx))
+    near = xp.abs(tx) < 0.5
+    grown = xp.expm1(xp.where(near, tx, 0.0))
+    mean = xp.sum(xp.where(near, untilted * grown, tilt - untilted) * x)
+    return mean, xp.sum(tilt * xp.square(x - mean))
+
+
+def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Array:
+    """KL(tilt_t||ref); for small tx as the coupling gap back from tilt_t, which does not cancel."""
+    tilt = log_softmax(xp, log_ref + time * x)
+    back = time * centred(xp, tilt, x)
+    small = xp.max(xp.abs(xp.where(xp.support(log_ref), time * x, 0.0))) < 0.5
+    near = log_one_plus_excess(xp, tilt, -xp.where(small, back, 0.0))
+    return xp.where(small, near, kl_divergence(xp, tilt, log_ref))
+
+
+def with_envelope_gradient(value: Array, dual: Array) -> Array:
+    """``value``, with the gradient of ``dual``: at an optimum the optimiser itself does not move."""
+    return _detached(value) + (dual - _detached(dual))
+
+
+def decoupling_threshold(
+    xp: Floats, log_ref: Array, reward: Array, beta: Array
+) -> tuple[Array, Array]:
+    """S6: Pinsker's and the exact radius; the latter from J(tilt_t) = beta log Z, 0 < t < 1/beta."""
+    x = centred(xp, log_ref, reward) / beta
+    soft_value = log_one_plus_excess(xp, log_ref, x)
+    law, fixed, level = _detached(log_ref), _detached(x), _detached(soft_value)
+
+    def excess_mean(t: Array) -> tuple[Array, Array]:
+        mean, slope = mean_and_variance_of_tilt(xp, law, fixed, t)
+        return mean - level, slope
+
+    zero = xp.full_like(level, 0.0)
+    t = newton_bisection(xp, excess_mean, zero, xp.full_like(level, 1.0))
+    dual = t * soft_value - log_one_plus_excess(xp, log_ref, t * x)
+    exact = with_envelope_gradient(divergence_of_tilt(xp, law, fixed, t), dual)
+    return (
+        pinsker_decoupling_radius(xp, log_ref, reward, beta),
+        xp.where(level > 0, exact, 0.0),
+    )
+
+
+def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> tuple[Array, Array]:
+    """S6: the time s0 with J(tilt_{s0}) = J(d), and the change -KL(tilt_{s0}||ref) there."""
+    raw = centred(xp, log_ref, reward)
+    top, bottom = max_on_support(xp, log_ref, raw), min_on_support(xp, log_ref, raw)
+    goal = expectation(xp, log_d, raw)
+    inner = (goal > 0) & (goal < top)
+    unit = xp.where(inner, top - bottom, 1.0)
+    x, level = xp.where(xp.support(log_ref), raw, 0.0) / unit, xp.where(inner, goal, 0.0) / unit
+    law, fixed, aim = _detached(log_ref), _detached(x), _detached(level)
+
+    def excess_mean(t: Array) -> tuple[Array, Array]:
+        mean, slope = mean_and_variance_of_tilt(xp, law, fixed, t)
+        return mean - aim, slope
+
+    high = bracketed_above(xp, excess_mean, xp.full_like(aim, 1.0))
+    t = newton_bisection(xp, excess_mean, xp.full_like(aim, 0.0), high)
+    mean, slope = mean_and_variance_of_tilt(xp, log_ref, x, t)
+    offset = mean - level
+    moved = (offset - _detached(offset)) / xp.where(inner, _detached(slope), 1.0)
+    time = (t - moved) / unit
+    dual = log_one_plus_excess(xp, log_ref, t * x) - t * level
+    change = with_envelope_gradient(-divergence_of_tilt(xp, law, fixed, t), dual)
+    on_top = xp.where(raw >= top, xp.exp(log_ref), 0.0)
+    at_once = goal <= 0
+    return (
+        xp.where(at_once, 0.0, xp.where(inner, time, INF)),
+        xp.where(at_once, 0.0, xp.where(inner, change, xp.log(xp.sum(on_top)))),
+    )
+
+
+def largest_rise(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> Array:
+    """R4, exact: max{J(p) - J(tilt): KL(p||tilt) <= A}, attained on the family of tilts."""
+    raw = centred(xp, log_tilt, reward)
+    top, bottom = max_on_support(xp, log_tilt, raw), min_on_support(xp, log_tilt, raw)
+    on_top = xp.where(raw >= top, xp.exp(log_tilt), 0.0)
+    inner = (kl > 0) & (kl < -xp.log(xp.sum(on_top))) & (top > bottom)
+    unit = xp.where(inner, top - bottom, 1.0)
+    x = xp.where(xp.support(log_tilt), raw, 0.0) / unit
+    law, fixed, aim = _detached(log_tilt), _detached(x), _detached(xp.where(inner, kl, 0.0))
+
+    def excess_divergence(t: Array) -> tuple[Array, Array]:
+        _, variance = mean_and_variance_of_tilt(xp, law, fixed, t)
+        return divergence_of_tilt(xp, law, fixed, t) - aim, t * variance
+
+    high = bracketed_above(xp, excess_divergence, xp.full_like(aim, 1.0))
+    t = xp.where(inner, newton_bisection(xp, excess_divergence, xp.full_like(aim, 0.0), high), 1.0)
+    rise, _ = mean_and_variance_of_tilt(xp, law, fixed, t)
+    dual = unit * (kl + log_one_plus_excess(xp, log_tilt, t * x)) / t
+    exact = with_envelope_gradient(_detached(unit) * rise, dual)
+    return xp.where(inner, exact, xp.where(kl > 0, top, 0.0))
