@@ -1,0 +1,46 @@
+# Everything runs in .venv, which is made on first use from constraints.txt.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup validate test lint proofs-full rocq ledger clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+setup: $(READY) ## the virtual environment (every target brings it itself)
+
+$(READY): constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv with $(PYTHON): one to three minutes, only once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+validate: $(READY) ## the theorems on a language model: a tiny Qwen3, trained in the run
+	$(BIN)/python experiments/qwen_validate.py
+
+test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes last
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --doctest-modules nondecoupling tests
+	$(BIN)/python -m pytest --quiet proofs
+
+lint: $(READY) ## ruff over everything, mypy over the package
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+proofs-full: $(READY) ## the proofs with the slow certificates
+	$(BIN)/python -m pytest proofs -m ""
+
+ledger: $(READY) ## run the proofs and write the ledger that is committed
+	$(BIN)/python -m pytest --quiet proofs --update-ledger
+
+rocq: $(READY) ## build and audit the machine-checked proofs (needs coqc)
+	$(BIN)/python proofs/rocq/audit.py
+
+clean: ## remove .venv and what tools left behind
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,231 @@
+"""Rules of the repository, as tests. Each rule is also shown to fail where it is broken.
+
+A rule takes the root of a checkout and the paths of its files, and returns what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {".ci", "docs", "experiments", "nondecoupling", "proofs", "tests"}
+LARGEST = 2 * 2**20
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|opt|root|Users|work)/\w+")
+# What torch brings for GPUs on some platforms; torch pins it itself.
+PINNED_BY_TORCH = re.compile(r"^(cuda|nvidia)-")
+
+Rule = Callable[[Path, list[str]], list[str]]
+
+
+def tracked_files() -> list[str]:
+    """What is committed, or would be: git's list without the ignored files."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [name for name in found.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# --- the rules --------------------------------------------------------------------------------
+
+
+def files_are_small(root: Path, files: list[str]) -> list[str]:
+    sizes = {name: (root / name).stat().st_size for name in files}
+    return [f"{name}: {size} bytes" for name, size in sizes.items() if size > LARGEST]
+
+
+def top_level_folders_are_known(root: Path, files: list[str]) -> list[str]:
+    return sorted({name.split("/")[0] for name in files if "/" in name} - FOLDERS)
+
+
+def the_package_is_typed(root: Path, files: list[str]) -> list[str]:
+    name = "nondecoupling/py.typed"
+    return [] if name in files else [f"{name} is missing"]
+
+
+def no_machine_paths(root: Path, files: list[str]) -> list[str]:
+    problems = []
+    for name in files:
+        content = (root / name).read_bytes()
+        if b"\0" not in content:
+            found = MACHINE_PATH.findall(content.decode(errors="replace"))
+            problems += [f"{name}: {path}" for path in sorted(set(found))]
+    return problems
+
+
+def pins(root: Path) -> dict[str, str]:
+    lines = (root / "constraints.txt").read_text().splitlines()
+    kept = (line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    return {canonicalize_name(re.split(r"[^\w.-]", line)[0]): line for line in kept}
+
+
+def constraints_are_exact(root: Path, files: list[str]) -> list[str]:
+    exact = re.compile(r"[\w.-]+==[\w.]+")
+    return [line for line in pins(root).values() if not exact.fullmatch(line)]
+
+
+def constraints_are_complete(root: Path, files: list[str]) -> list[str]:
+    """Everything that the project and its extras need, as far as it is installed here."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    waiting = [Requirement(r) for group in (project["dependencies"], *extras) for r in group]
+    pinned, seen, missing = pins(root), {(project["name"], "")}, set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in pinned and name != project["name"] and not PINNED_BY_TORCH.match(name):
+            missing.add(name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                further = map(Requirement, metadata.requires(name) or [])
+            except metadata.PackageNotFoundError:
+                continue
+            waiting += [r for r in further if not r.marker or r.marker.evaluate({"extra": extra})]
+    return sorted(missing)
+
+
+def make_targets_exist(root: Path, files: list[str]) -> list[str]:
+    """Every ``make`` command that the documents and CI name."""
+    makefile = (root / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    problems = []
+    for name in ("README.md", "CONTRIBUTING.md", ".ci/run"):
+        named = re.findall(r"(?:^|`)make ([a-z-]+)", (root / name).read_text(), flags=re.MULTILINE)
+        problems += [f"{name}: make {target}" for target in sorted(set(named) - targets)]
+    return problems
+
+
+def contributing_lists_the_package(root: Path, files: list[str]) -> list[str]:
+    """CONTRIBUTING.md has one line per file and folder of the package, and no line too many."""
+    text = (root / "CONTRIBUTING.md").read_text()
+    block = re.search(r"^nondecoupling/\n((?:  .*\n)+)", text, flags=re.MULTILINE)
+    assert block, "CONTRIBUTING.md has no layout"
+    listed = {line.split()[0] for line in block[1].splitlines() if not line.startswith("   ")}
+    parts = [name.split("/")[1:] for name in files if name.startswith("nondecoupling/")]
+    there = {part[0] + ("/" if part[1:] else "") for part in parts} - {"__init__.py"}
+    return sorted(there ^ listed)
+
+
+def versions_agree(root: Path, files: list[str]) -> list[str]:
+    version = re.search(r'__version__ = "(.+)"', (root / "nondecoupling/__init__.py").read_text())
+    assert version, "nondecoupling/__init__.py has no version"
+    expected = {"CITATION.cff": f"version: {version[1]}\n", "CHANGELOG.md": f"## {version[1]}"}
+    return [name for name, line in expected.items() if line not in (root / name).read_text()]
+
+
+def ci_is_executable(root: Path, files: list[str]) -> list[str]:
+    return [] if os.access(root / ".ci/run", os.X_OK) else [".ci/run is not executable"]
+
+
+RULES: list[Rule] = [
+    files_are_small,
+    top_level_folders_are_known,
+    the_package_is_typed,
+    no_machine_paths,
+    constraints_are_exact,
+    constraints_are_complete,
+    make_targets_exist,
+    contributing_lists_the_package,
+    versions_agree,
+    ci_is_executable,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_repository_keeps(rule):
+    assert rule(ROOT, tracked_files()) == []
+
+
+# --- each rule can fail -----------------------------------------------------------------------
+
+SOUND = {
+    ".ci/run": "make test\n",
+    "CHANGELOG.md": "## 1.2.3\n",
+    "CITATION.cff": "version: 1.2.3\n",
+    "CONTRIBUTING.md": "nondecoupling/\n  cli.py    the command\n             and more of it\n"
+    "  kernels/  fast\n  py.typed  typed\n\n`make test`\n",
+    "Makefile": "test:\n",
+    "README.md": "    make test\nmake test\n",
+    "constraints.txt": "# exact\npytest==9.0\niniconfig==2.0\npackaging==1.0\npluggy==1.0\n"
+    "pygments==2.0\n",
+    "nondecoupling/__init__.py": '__version__ = "1.2.3"\n',
+    "nondecoupling/cli.py": "",
+    "nondecoupling/kernels/fast.py": "",
+    "nondecoupling/py.typed": "",
+    "pyproject.toml": '[project]\nname = "sound"\ndependencies = ["pytest>=8"]\n',
+}
+BROKEN: list[tuple[Rule, dict[str, str], str]] = [
+    (files_are_small, {"docs/big.bin": "x" * (LARGEST + 1)}, "docs/big.bin"),
+    (top_level_folders_are_known, {"scripts/a.py": ""}, "scripts"),
+    (no_machine_paths, {"docs/a.md": "see " + "/home" + "/someone/a"}, "docs/a.md"),
+    (constraints_are_exact, {"constraints.txt": "torch>=2\n"}, "torch>=2"),
+    (constraints_are_exact, {"constraints.txt": "torch==2.0+cpu\n"}, "+cpu"),
+    (constraints_are_complete, {"constraints.txt": "pytest==9.0\n"}, "pluggy"),
+    (make_targets_exist, {"README.md": "run `make nonsense`\n"}, "make nonsense"),
+    (contributing_lists_the_package, {"nondecoupling/new.py": ""}, "new.py"),
+    (contributing_lists_the_package, {"CONTRIBUTING.md": "nondecoupling/\n  gone.py  x\n"}, "gone"),
+    (versions_agree, {"CITATION.cff": "version: 1.2.30\n"}, "CITATION.cff"),
+    (versions_agree, {"CHANGELOG.md": "## 1.2.2\n"}, "CHANGELOG.md"),
+]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Writes a small checkout that keeps every rule, changed as asked; returns root and files."""
+
+    def write(changes: dict[str, str]) -> tuple[Path, list[str]]:
+        contents = SOUND | changes
+        for name, text in contents.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        (tmp_path / ".ci/run").chmod(0o755)
+        return tmp_path, list(contents)
+
+    return write
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_sound_checkout_passes(rule, checkout):
+    assert rule(*checkout({})) == []
+
+
+@pytest.mark.parametrize(("rule", "changes", "named"), BROKEN)
+def test_a_broken_rule_is_seen(rule, changes, named, checkout):
+    assert any(named in problem for problem in rule(*checkout(changes)))
+
+
+def test_a_missing_type_marker_is_seen(checkout):
+    root, files = checkout({})
+    assert the_package_is_typed(root, [name for name in files if not name.endswith("py.typed")])
+
+
+def test_a_ci_script_that_cannot_run_is_seen(checkout):
+    root, files = checkout({})
+    (root / ".ci/run").chmod(0o644)
+    assert ci_is_executable(root, files)
+
+
+def test_every_rule_is_shown_to_fail():
+    elsewhere = {the_package_is_typed, ci_is_executable}
+    assert {rule for rule, _, _ in BROKEN} | elsewhere == set(RULES)
+
+
+def test_the_python_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
