@@ -21,7 +21,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nondecoupling import quantities, solvers
+import array_api_compat
+
+from nondecoupling import joint, landscape, quantities, solvers
 from nondecoupling.policies import TokenTree
 from nondecoupling.validation import Arguments
 
@@ -505,3 +507,294 @@ def sft_step_reward_slope(log_p: Any, log_d: Any, reward: Any) -> Any:
     """
     laws = {"log_p": log_p, "log_d": log_d}
     return Arguments(laws=laws, reals={"reward": reward}).map(quantities.sft_step_reward_slope)
+
+
+# --- landscape (P1-P6) --------------------------------------------------------------------------
+
+
+def pl_sft_bound(log_d: Any, log_p: Any) -> Any:
+    """log(1 + ||p - d||^2/min p) >= KL(d||p): the excess SFT loss, from its gradient in the logits.
+
+    In nats. Assumes p = softmax(theta), so full support. Sharper than the PL form ||p - d||^2/min p.
+    Vacuous for a language model, where min p is tiny.
+
+    Shapes: log_d, log_p ``[..., n]`` -> ``[...]``. Source: P1.
+
+    >>> import numpy as np
+    >>> float(pl_sft_bound(np.log([0.5, 0.5]), np.log([0.4, 0.6])))
+    0.0487...
+    """
+    return _laws(log_d=log_d, log_p=log_p).map(landscape.pl_sft_bound)
+
+
+def logit_sandwich(theta: Any, theta_prime: Any) -> tuple[Any, Any]:
+    """Lower and upper bound (m/2) D and D/4 on KL(softmax theta||softmax theta'), in nats.
+
+    D = ||(theta - theta')_c||^2, centred over the responses; m the least probability of either law.
+
+    Shapes: theta, theta_prime ``[..., n]`` -> two of ``[...]``. Source: P2.
+
+    >>> import numpy as np
+    >>> lower, upper = logit_sandwich(np.array([0.0, 0.0]), np.array([0.5, -0.5]))
+    >>> round(float(lower), 4), float(upper)
+    (0.0672, 0.125)
+    """
+    arguments = Arguments(laws={}, reals={"theta": theta, "theta_prime": theta_prime})
+    return arguments.map(landscape.logit_sandwich)
+
+
+def pl_reward_bound(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+    """||grad J_b||^2/(4 beta (min p)^2) >= J_b(tilt) - J_b(p), the gradient taken in the logits.
+
+    In reward units. Assumes that p and ref have full support.
+
+    Shapes: log_p, log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: P3.
+
+    >>> import numpy as np
+    >>> p, ref = np.log([0.4, 0.6]), np.log([0.5, 0.5])
+    >>> float(pl_reward_bound(p, ref, np.array([0.0, 1.0]), 1.0))
+    0.0636...
+    """
+    laws = {"log_p": log_p, "log_ref": log_ref}
+    return _tilted(laws, reward, beta).map(landscape.pl_reward_bound)
+
+
+def rl_improves_sft_threshold(
+    log_d: Any, log_p: Any, direction: Any, step: Any
+) -> tuple[Any, Any, Any]:
+    """Whether a step of size ``step`` along ``direction`` in logit space lowers the SFT loss.
+
+    Returns (change, raises_below, lowers_above) in nats: the exact change of CE(d, p); the excess
+    loss KL(d||p) below which the step raises it for certain, and the one above which it lowers it for
+    certain (inf if the step does not point to the data). With direction = reward and step = 1/beta
+    the step is RL to the tilt of p. Assumes full support of d and p, step > 0.
+
+    Shapes: log_d, log_p, direction ``[..., n]``, step scalar or ``[...]`` -> three of ``[...]``.
+    Source: P4.
+
+    >>> import numpy as np
+    >>> d, p, r = np.log([0.1, 0.9]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> change, raises_below, lowers_above = rl_improves_sft_threshold(d, p, r, 0.5)
+    >>> round(float(change), 3), float(kl_divergence(d, p)) > float(lowers_above)
+    (-0.169, True)
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d, "log_p": log_p},
+        reals={"direction": direction},
+        scalars={"step": step},
+        positive=("step",),
+    )
+    return arguments.map(landscape.rl_improves_sft_threshold)
+
+
+def optimal_rl_duration(log_d: Any, reward: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """The duration s = 1/beta that maximises J(tilt_s) - weight * DeltaL(tilt_s), ref = d.
+
+    Returns (duration, low, high): the global maximiser, and an interval that contains every
+    stationary point, in nats per reward unit. Local maxima closer together than the resolution of a
+    grid of 258 points are not told apart; ``nondecoupling.duration.certify_duration`` decides one
+    world rigorously. Zeros where r is constant on supp d. Assumes weight > 0.
+
+    Shapes: log_d, reward ``[..., n]``, weight scalar or ``[...]`` -> three of ``[...]``. Source: P5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.49995, 0.49995, 1e-4]), np.array([0.0, 1.0, 2.0])
+    >>> [round(float(optimal_rl_duration(d, r, w)[0]), 3) for w in (0.1, 0.2)]  # the best peak jumps
+    [10.179, 2.333]
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"weight": weight},
+        positive=("weight",),
+    )
+    return arguments.map(solvers.optimal_rl_duration)
+
+
+def kernel_cosine(kernel: Any, u: Any, v: Any) -> Any:
+    """cos_K(u, v) = u^T K v/sqrt(u^T K u v^T K v); 0 where a norm vanishes.
+
+    For K = Phi Phi^T it is the cosine of the parameter gradients Phi^T u and Phi^T v. ``ValueError``
+    if K is not symmetric positive semidefinite.
+
+    Shapes: kernel ``[..., n, n]``, u, v ``[..., n]`` -> ``[...]``. Source: P6.
+
+    >>> import numpy as np
+    >>> float(kernel_cosine(np.diag([1.0, 0.0]), np.array([1.0, 5.0]), np.array([-2.0, 0.0])))
+    -1.0
+    """
+
+    def cosine(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+        return landscape.spectral_cosine(xp, spectrum, u, v)
+
+    return _in_eigenbasis(kernel, u, v).map(cosine)
+
+
+def spectral_misalignment_bound(kernel: Any, u: Any, v: Any, k: int) -> Any:
+    """Upper bound on |cos_K(u, v)| from the top k eigenvectors of K and what lies outside them.
+
+    sqrt((1 - tau_u)(1 - tau_v)) |cos_K in the top k| + sqrt(tau_u tau_v), tau_u the share of u^T K u
+    outside. ``ValueError`` if K is not symmetric positive semidefinite, or k is not in 0..n.
+
+    Shapes: kernel ``[..., n, n]``, u, v ``[..., n]`` -> ``[...]``. Source: P6.
+
+    >>> import numpy as np
+    >>> kernel, u, v = np.diag([1.0, 0.01]), np.array([0.1, 1.0]), np.array([1.0, -2.0])
+    >>> round(float(spectral_misalignment_bound(kernel, u, v, 1)), 3)
+    0.832
+    """
+    arguments = _in_eigenbasis(kernel, u, v)
+    n = arguments.arrays["u"].shape[-1]
+    if not 0 <= k <= n:
+        raise ValueError(f"k={k}: must be between 0 and the number of responses, {n}")
+
+    def bound(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+        # Eigenvalues come in ascending order.
+        inside = xp.module.arange(n, device=array_api_compat.device(u)) >= n - k
+        return landscape.spectral_cosine_bound(xp, spectrum, u, v, inside)
+
+    return arguments.map(bound)
+
+
+def _in_eigenbasis(kernel: Any, u: Any, v: Any) -> Arguments:
+    """The spectrum of the kernel and the two vectors in its eigenbasis."""
+    vectors = Arguments(laws={}, reals={"u": u, "v": v})
+    module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
+    kernel = module.asarray(kernel, dtype=dtype, device=vectors.device)
+    if kernel.ndim < 2 or tuple(kernel.shape[-2:]) != (n, n):
+        raise ValueError(f"kernel {tuple(kernel.shape)}: the last two axes must be ({n}, {n})")
+    if not bool(module.all(module.isfinite(kernel))):
+        raise ValueError("kernel: must consist of finite numbers")
+    scale = float(module.max(module.abs(kernel)))
+    tolerance = n * float(module.finfo(dtype).eps) ** 0.5 * scale
+    if float(module.max(module.abs(kernel - module.matrix_transpose(kernel)))) > tolerance:
+        raise ValueError("kernel: not symmetric; give Phi Phi^T")
+    spectrum, basis = module.linalg.eigh(kernel)
+    if float(module.min(spectrum)) < -tolerance:
+        raise ValueError(f"kernel: eigenvalue {float(module.min(spectrum)):.3g} is negative")
+    spectrum = module.where(spectrum > 0, spectrum, module.zeros_like(spectrum))
+    turned = [
+        module.matmul(x.reshape((*vectors.batch, 1, n)), basis)[..., 0, :]
+        for x in (vectors.arrays["u"], vectors.arrays["v"])
+    ]
+    return Arguments(laws={}, reals={"spectrum": spectrum, "u": turned[0], "v": turned[1]})
+
+
+# --- prompts and joint training (D1, J1) --------------------------------------------------------
+
+
+def shared_prompt_loss_increase(
+    log_sft: Any, log_rl: Any, log_d: Any, reward: Any, beta: Any
+) -> Any:
+    """sum q_SFT(x) coupling_gap(x) over prompts in both supports: what tabular RL does to SFT, ref = d.
+
+    In nats per response, averaged over SFT prompts; 0 for disjoint prompts.
+
+    Shapes: log_sft, log_rl ``[..., prompts]``, log_d, reward ``[..., prompts, n]``, beta scalar or
+    ``[..., prompts]`` -> ``[...]``. Source: D1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.1, 0.9]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> sft, rl = np.log([0.5, 0.5]), np.array([0.0, -np.inf])
+    >>> float(shared_prompt_loss_increase(sft, rl, d, r, 1.0))  # half of the first prompt's gap
+    0.0600...
+    """
+    gap = coupling_gap(log_d, reward, beta)
+    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"values": gap})
+    return arguments.map(joint.shared_prompts)
+
+
+def decoupled(log_sft: Any, log_rl: Any, log_d: Any, reward: Any) -> Any:
+    """Whether tabular RL from ref = d leaves the SFT loss alone: r constant on supp d, shared prompts.
+
+    Exact: rewards are compared as they are, with no tolerance. Returns booleans.
+
+    Shapes: log_sft, log_rl ``[..., prompts]``, log_d, reward ``[..., prompts, n]`` -> ``[...]``.
+    Source: D1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.1, 0.9]]), np.array([[2.0, 2.0], [0.0, 1.0]])
+    >>> sft, rl = np.log([0.5, 0.5]), np.array([0.0, -np.inf])
+    >>> bool(decoupled(sft, rl, d, r)), bool(decoupled(sft, sft, d, r))
+    (True, False)
+    """
+    arguments = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    spread = arguments.map(joint.reward_range)
+    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"spread": spread})
+
+    def none_varies(xp: Any, log_sft: Any, log_rl: Any, spread: Any) -> Any:
+        varies = xp.support(log_sft) & xp.support(log_rl) & (spread > 0)
+        return ~xp.module.any(varies, axis=-1, keepdims=True)
+
+    return arguments.map(none_varies)
+
+
+def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+    """Log-probabilities of the maximiser of J_b(p) - weight * CE(d, p): RL and SFT trained jointly.
+
+    Assumes full support of ref; beta, weight > 0. weight -> 0 is the tilt, weight -> inf is d.
+
+    Shapes: log_d, log_ref, reward ``[..., n]``, beta, weight scalar or ``[...]`` -> ``[..., n]``.
+    Source: J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> np.exp(joint_optimum(d, d, r, 1.0, 1.0)).round(3).tolist()
+    [0.38, 0.62]
+    """
+    return _joint(log_d, log_ref, reward, beta, weight).map(
+        solvers.joint_optimum, keeps_responses=True
+    )
+
+
+def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Arguments:
+    return Arguments(
+        laws={"log_d": log_d, "log_ref": log_ref},
+        reals={"reward": reward},
+        scalars={"beta": beta, "weight": weight},
+        positive=("beta", "weight"),
+    )
+
+
+def pareto_frontier(
+    log_d: Any, reward: Any, *, log_ref: Any = None, beta: Any = None, points: int = 65
+) -> tuple[Any, Any]:
+    """Points (SFT loss, reward) on the best trade-off of one prompt, for plots.
+
+    Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
+    reaches it (S5). With ``log_ref`` and ``beta``: CE(d, p) and J_b(p) at the joint optima, from the
+    tilt to d (J1). In both, every policy lies on or below; loss in nats.
+
+    Shapes: log_d, reward, log_ref ``[n]``, beta scalar -> two of ``[points]``. Source: S5, J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> loss, best = pareto_frontier(d, r, points=5)
+    >>> best.round(3).tolist(), float(loss[0])
+    ([0.5, 0.625, 0.75, 0.875, 1.0], 0.693...)
+    >>> loss, best = pareto_frontier(d, r, log_ref=d, beta=1.0, points=3)
+    >>> loss.round(3).tolist()  # from the tilt to d
+    [0.813, 0.723, 0.693]
+    """
+    if points < 3:
+        raise ValueError(f"points={points}: at least 3")
+    if (log_ref is None) != (beta is None):
+        raise ValueError("log_ref and beta belong together: give both (J1) or neither (S5)")
+    first = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    if first.batch:
+        raise ValueError(f"log_d {tuple(first.batch)}: one prompt at a time, no batch axes")
+    module, device, dtype = first.module, first.device, first.dtype
+    steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
+    if beta is None:
+        mean, top = expected_reward(log_d, reward), module.max(first.arrays["reward"])
+        # max r itself costs an infinite loss: the last point stays a little below it.
+        share = 1 - float(module.finfo(dtype).eps) ** 0.5
+        targets = mean + (top - mean) * steps * share
+        return entropy(log_d) + price_of_reward(log_d, reward, targets), targets
+    # lambda/beta = t/(1 - t); the ends are the tilt and d.
+    inner = steps[1:-1]
+    weights = inner / (1 - inner) * beta
+    middle = joint_optimum(log_d, log_ref, reward, beta, weights)
+    ends = [gibbs_tilt(log_ref, reward, beta), first.arrays["log_d"].reshape(-1)]
+    laws = module.concat([ends[0][None, :], middle, ends[1][None, :]])
+    return cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from nondecoupling.namespaces import Array, Namespace
 from nondecoupling.quantities import (
-    INF,
     cross_entropy,
-    expectation,
     expected_reward,
     kl_by_definition,
     kl_divergence,
+    max_on_support,
+    min_on_support,
 )
 
 
@@ -31,6 +31,11 @@ def shared_prompts(xp: Namespace, log_sft: Array, log_rl: Array, values: Array) 
     """sum of q_SFT(x) f(x) over the prompts x that RL trains on too."""
     both = xp.support(log_sft) & xp.support(log_rl)
     return xp.sum(xp.where(both, xp.exp(log_sft) * values, 0.0))
+
+
+def reward_range(xp: Namespace, log_d: Array, reward: Array) -> Array:
+    """The range of r on supp d: zero iff RL and SFT do not meet on this prompt."""
+    return max_on_support(xp, log_d, reward) - min_on_support(xp, log_d, reward)
 
 
 # --- J1: the joint optimum ----------------------------------------------------------------------
@@ -110,13 +115,3 @@ def joint_saving_bounds(
     largest = xp.max(data_ratio(xp, log_d, log_joint))
     lower = weight * chi_squared(xp, log_d, log_joint) / (beta + weight * largest)
     return lower, weight / beta * chi_squared(xp, log_d, log_tilt)
-
-
-def constant_on_support(xp: Namespace, log_d: Array, reward: Array) -> Array:
-    """The range of r on supp d: zero iff RL and SFT do not meet on this prompt."""
-    on = xp.support(log_d)
-    return xp.max(xp.where(on, reward, -INF)) - xp.min(xp.where(on, reward, INF))
-
-
-def data_mean(xp: Namespace, log_d: Array, values: Array) -> Array:
-    return expectation(xp, log_d, values)

@@ -15,17 +15,13 @@ from nondecoupling.quantities import (
     expected_reward,
     gibbs_tilt,
     kl_divergence,
-    log_sum_exp,
+    log_softmax,
     max_on_support,
     min_on_support,
+    reward_gradient,
+    sft_loss_gradient,
     variance,
 )
-
-
-def log_softmax(xp: Namespace, theta: Array) -> Array:
-    """log p for p = softmax(theta)."""
-    shifted = theta - xp.gather(theta, xp.mode(theta))
-    return shifted - log_sum_exp(xp, shifted)
 
 
 def centred_norm_squared(xp: Namespace, values: Array) -> Array:
@@ -42,26 +38,19 @@ def least_probability(xp: Namespace, log_p: Array) -> Array:
 # --- P1, P3: Polyak-Lojasiewicz inequalities ----------------------------------------------------
 
 
-def sft_gradient(xp: Namespace, log_d: Array, log_p: Array) -> Array:
-    """p - d, the gradient of CE(d, softmax(theta)) in theta (F5)."""
-    return xp.exp(log_p) - xp.exp(log_d)
-
-
 def squared_norm(xp: Namespace, values: Array) -> Array:
     return xp.sum(xp.square(values))
 
 
 def pl_sft_bound(xp: Namespace, log_d: Array, log_p: Array) -> Array:
     """P1: KL(d||p) <= log(1 + ||p - d||^2/min p), what the gradient says about the excess loss."""
-    gradient = squared_norm(xp, sft_gradient(xp, log_d, log_p))
+    gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, log_d))
     return xp.log1p(gradient / least_probability(xp, log_p))
 
 
 def rl_gradient(xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
     """p (a - E_p a), a = r - beta log(p/ref): the gradient of J_b(softmax(theta)) in theta (F5)."""
-    advantage = reward - beta * (log_p - log_ref)
-    shifted = advantage - xp.gather(advantage, xp.mode(log_p))
-    return xp.exp(log_p) * (shifted - expectation(xp, log_p, shifted))
+    return reward_gradient(xp, log_p, reward - beta * (log_p - log_ref))
 
 
 def pl_reward_bound(
@@ -117,7 +106,7 @@ def rl_improves_sft_threshold(
     least = xp.minimum(
         xp.minimum(least_now, least_probability(xp, after)), least_probability(xp, log_d)
     )
-    gradient = squared_norm(xp, sft_gradient(xp, log_d, log_p))
+    gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, log_d))
     aligned = step * alignment(xp, log_d, log_p, direction)
     toward = aligned > 0
     safe = xp.where(toward, aligned, 1.0)
@@ -215,6 +204,14 @@ def spectral_cosine_bound(
     defined = norms > 0
     bound = (within + xp.sqrt(tails)) / xp.sqrt(xp.where(defined, norms, 1.0))
     return xp.where(defined, bound, 0.0)
+
+
+def spectral_cosine(xp: Namespace, spectrum: Array, u: Array, v: Array) -> Array:
+    """P6: cos_K(u, v) in the eigenbasis of K; zero where a norm vanishes."""
+    norms = xp.sum(spectrum * xp.square(u)) * xp.sum(spectrum * xp.square(v))
+    defined = norms > 0
+    cosine = xp.sum(spectrum * u * v) / xp.sqrt(xp.where(defined, norms, 1.0))
+    return xp.where(defined, cosine, 0.0)
 
 
 def reflect(xp: Namespace, normal: Array, x: Array) -> Array:

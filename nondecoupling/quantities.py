@@ -281,8 +281,8 @@ def pinsker_decoupling_radius(xp: Namespace, log_ref: Array, reward: Array, beta
     """S6: 2 (beta KL(ref||tilt)/R)^2; zero for constant rewards."""
     spread = max_on_support(xp, log_ref, reward) - min_on_support(xp, log_ref, reward)
     gap = beta * coupling_gap(xp, log_ref, reward, beta)
-    flat = spread <= 0
-    return xp.where(flat, 0.0, 2 * xp.square(gap / xp.where(flat, 1.0, spread)))
+    varies = xp.positive(spread)
+    return xp.where(varies, 2 * xp.square(gap / xp.where(varies, spread, 1.0)), 0.0)
 
 
 def samples_to_detect(xp: Namespace, log_d: Array, reward: Array, beta: Array, z: Array) -> Array:
@@ -290,8 +290,8 @@ def samples_to_detect(xp: Namespace, log_d: Array, reward: Array, beta: Array, z
     x = centred(xp, log_d, reward) / beta
     gap = log_one_plus_excess(xp, log_d, x)
     spread = xp.sqrt(expectation(xp, log_d, xp.square(x)))
-    flat = gap <= 0
-    return xp.where(flat, INF, xp.square(z * spread / xp.where(flat, 1.0, gap)))
+    varies = xp.positive(gap)
+    return xp.where(varies, xp.square(z * spread / xp.where(varies, gap, 1.0)), INF)
 
 
 # --- price of reward (S5) ---------------------------------------------------------------------

@@ -9,17 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import array_api_compat
+
+from nondecoupling.joint import joint_closed_form
+from nondecoupling.landscape import (
+    duration_slope,
+    duration_utility,
+    earliest_duration,
+    highest_stationary_reward,
+    reward_gain,
+    tilt_at,
+)
 from nondecoupling.namespaces import Array, Floats
 from nondecoupling.quantities import (
     INF,
     centred,
     expectation,
+    gibbs_tilt,
     kl_divergence,
     log_one_plus_excess,
     log_softmax,
+    log_sum_exp,
     max_on_support,
     min_on_support,
     pinsker_decoupling_radius,
+    variance,
 )
 
 MAX_ITERATIONS = 100
@@ -227,3 +241,121 @@ def largest_rise(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> Array
     dual = unit * (kl + log_one_plus_excess(xp, log_tilt, t * x)) / t
     exact = with_envelope_gradient(_detached(unit) * rise, dual)
     return xp.where(inner, exact, xp.where(kl > 0, top, 0.0))
+
+
+def joint_optimum(
+    xp: Floats, log_d: Array, log_ref: Array, reward: Array, beta: Array, weight: Array
+) -> Array:
+    """J1: log of argmax J_b(p) - lambda CE(d, p), from one batched root for its multiplier.
+
+    The unknown is offset = (mu - beta log Z)/beta in [0, lambda/beta]; -log sum p rises in it.
+    """
+    log_tilt, ratio = gibbs_tilt(xp, log_ref, reward, beta), weight / beta
+    tilt, fixed = _detached(log_tilt), _detached(ratio)
+
+    def excess_mass(offset: Array) -> tuple[Array, Array]:
+        log_p, u = joint_closed_form(xp, log_d, tilt, fixed, offset)
+        log_mass = log_sum_exp(xp, log_p)
+        return -log_mass, xp.sum(xp.exp(log_p - log_mass) / (1 + u))
+
+    low = xp.full_like(fixed, 0.0)
+    offset = newton_bisection(xp, excess_mass, low, fixed)
+    # One more Newton step, whose derivative is the root's (implicit function theorem).
+    log_p, u = joint_closed_form(xp, log_d, log_tilt, ratio, offset)
+    log_mass = log_sum_exp(xp, log_p)
+    slope = _detached(xp.sum(xp.exp(log_p - log_mass) / (1 + u)))
+    log_p, _ = joint_closed_form(xp, log_d, log_tilt, ratio, offset + log_mass / slope)
+    return log_p - log_sum_exp(xp, log_p)
+
+
+DURATION_GRID = 129
+DURATION_CANDIDATES = 3
+
+
+def optimal_rl_duration(
+    xp: Floats, log_d: Array, reward: Array, weight: Array
+) -> tuple[Array, Array, Array]:
+    """P5: the global maximiser of U, and an interval that contains every stationary point.
+
+    Signs of U' on a grid, even in s and in log s, find the local maxima; the best few are refined.
+    Rows with a reward that is constant on supp d get zeros.
+    """
+    top, least = max_on_support(xp, log_d, reward), min_on_support(xp, log_d, reward)
+    varies = top > least
+    reward = xp.where(varies & xp.support(log_d), reward - least, 0.0)
+    # A stand-in with two levels keeps the rows that have nothing to solve finite.
+    stand_in = xp.where(xp.max(log_d) == log_d, xp.full_like(log_d, 1.0), 0.0)
+    law, value = _detached(log_d), _detached(xp.where(varies, reward, stand_in))
+    multiplier = _detached(weight)
+    low, high = duration_interval(xp, law, value, multiplier)
+    high = xp.maximum(high, low)
+    grid = _duration_grid(xp, low, high)
+    cells = law[:, None, :], value[:, None, :], multiplier[:, None, :], grid[:, :, None]
+    slope = duration_slope(xp, *cells)[:, :, 0]
+    utility = duration_utility(xp, *cells)[:, :, 0]
+    falls = (slope[:, :-1] > 0) & (slope[:, 1:] <= 0)
+    score = xp.where(falls, xp.maximum(utility[:, :-1], utility[:, 1:]), -INF)
+    best, best_value = low, xp.full_like(low, -INF)
+
+    def falling(s: Array) -> tuple[Array, Array]:
+        tilt = tilt_at(xp, law, value, s)
+        deviation = value - expectation(xp, tilt, value)
+        square = xp.square(deviation)
+        slope = expectation(xp, tilt, square) - multiplier * reward_gain(xp, law, tilt, value)
+        third = expectation(xp, tilt, square * deviation)
+        return -slope, multiplier * expectation(xp, tilt, square) - third
+
+    for _ in range(DURATION_CANDIDATES):
+        cell = xp.module.argmax(score, axis=-1, keepdims=True)
+        found = xp.gather(score, cell) > -INF
+        left = xp.where(found, xp.gather(grid, cell), low)
+        right = xp.where(found, xp.gather(grid, cell + 1), high)
+        root = newton_bisection(xp, falling, left, right)
+        reached = duration_utility(xp, law, value, multiplier, root)
+        better = reached > best_value
+        best, best_value = xp.where(better, root, best), xp.where(better, reached, best_value)
+        taken = xp.module.arange(score.shape[-1], device=array_api_compat.device(score)) == cell
+        score = xp.where(taken, -INF, score)
+    # As in joint_optimum: a last Newton step carries the gradient.
+    _, curvature = falling(best)
+    slope = duration_slope(xp, log_d, xp.where(varies, reward, value), weight, best)
+    safe = xp.where(curvature > 0, curvature, 1.0)
+    best = best + xp.where(curvature > 0, (slope - _detached(slope)) / safe, 0.0)
+    return tuple(xp.where(varies, x, 0.0) for x in (best, low, high))
+
+
+def duration_interval(
+    xp: Floats, log_d: Array, reward: Array, weight: Array
+) -> tuple[Array, Array]:
+    """P5: [log(1 + R/lambda)/R, the s at which J(tilt_s) = J+]; rewards from 0, not constant."""
+    low = earliest_duration(xp, log_d, reward, weight)
+    top, mean = max_on_support(xp, log_d, reward), expectation(xp, log_d, reward)
+    climb = highest_stationary_reward(xp, log_d, reward, weight)
+    # top - J+ = lambda (J+ - J(d))/(J+ - least), which does not cancel for small lambda
+    room = weight * climb / (climb + mean - min_on_support(xp, log_d, reward))
+
+    def shortfall(s: Array) -> tuple[Array, Array]:
+        tilt = tilt_at(xp, log_d, reward, s)
+        missing = expectation(xp, tilt, top - reward)
+        safe = xp.where(missing > 0, missing, 1.0)
+        return xp.where(missing > 0, -xp.log(safe / room), INF), variance(xp, tilt, reward) / safe
+
+    # E_tilt (top - r) <= R e^{-s g}/d(argmax r) from s >= 1/g, g the gap below the top.
+    gap = xp.min(xp.where(xp.support(log_d) & (reward < top), top - reward, INF))
+    on_top = xp.sum(xp.where(reward >= top, xp.exp(log_d), 0.0))
+    late = (1 + xp.maximum(xp.log(top / (room * on_top)), 0.0)) / gap
+    high = newton_bisection(xp, shortfall, low, xp.maximum(late, low))
+    bounded = weight > top
+    share = top / xp.where(bounded, weight, 2 * top)
+    return low, xp.where(bounded, xp.minimum(high, -xp.log1p(-share) / top), high)
+
+
+def _duration_grid(xp: Floats, low: Array, high: Array) -> Array:
+    """Points of [low, high], half of them even in s and half in log s, in order."""
+    steps = xp.module.linspace(
+        0.0, 1.0, DURATION_GRID, dtype=low.dtype, device=array_api_compat.device(low)
+    )
+    even = low + (high - low) * steps
+    geometric = low * xp.exp(xp.log(high / low) * steps)
+    both = xp.module.concat([even, xp.minimum(xp.maximum(geometric, low), high)], axis=-1)
+    return xp.module.sort(both, axis=-1)

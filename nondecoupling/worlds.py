@@ -99,7 +99,8 @@ class Reward(Field):
     def grid(self, responses: int, denominator: int) -> Iterator[Fractions]:
         # Rewards enter only through differences over beta: integers with smallest 0 suffice.
         for levels in itertools.product(range(denominator + 1), repeat=responses):
-            if min(levels) == 0 and max(levels) in (0, denominator):
+            constant = max(levels) == 0 and denominator == 1
+            if min(levels) == 0 and (constant or max(levels) == denominator):
                 yield tuple(Fraction(level) for level in levels)
 
 

@@ -68,3 +68,79 @@ def bennett_interpolation() -> str:
     two_point = (w * sp.exp(b) + b * sp.exp(-w)) / (b + w)
     assert sp.simplify(moment - two_point) == 0
     return "the quadratic interpolating e^x at -v/b (twice) and b"
+
+
+def distance_from_midrange() -> str:
+    """|f - (m + M)/2| <= (M - m)/2 for m <= f <= M.
+
+    Hence the variance of f is at most (M - m)^2/4, and E_p f - E_q f, which does not change when a
+    constant is taken from f, is at most (M - m)/2 times sum |p - q|.
+    """
+    f, low, high = sp.symbols("f m M", real=True)
+    room = ((high - low) / 2) ** 2 - (f - (low + high) / 2) ** 2
+    assert sp.expand(room - (f - low) * (high - f)) == 0  # a product of two nonnegative factors
+    return "(f - m)(M - f) >= 0"
+
+
+def best_time_for_hoeffding() -> str:
+    """If t x <= A + t^2 R^2/8 for every t > 0 then x <= R sqrt(A/2): the best t is sqrt(8 A)/R."""
+    t, spread, distance = sp.symbols("t R A", positive=True)
+    room = (distance + t**2 * spread**2 / 8) / t - spread * sp.sqrt(distance / 2)
+    square = (sp.sqrt(distance / t) - spread * sp.sqrt(t / 8)) ** 2
+    assert sp.simplify(room - square) == 0
+    assert sp.simplify(square.subs(t, sp.sqrt(8 * distance) / spread)) == 0
+    return "(sqrt(A/t) - R sqrt(t/8))^2 >= 0, zero at the best t"
+
+
+def best_time_for_bernstein() -> str:
+    """If t x <= A + t^2 V/(2 w), w = 1 - b t/3 > 0, for every such t: x <= sqrt(2 A V) + b A/3."""
+    t, b, variance, distance, w = sp.symbols("t b V A w", positive=True)
+    bound = (distance + t**2 * variance / (2 * w)) / t
+    room = bound - sp.sqrt(2 * distance * variance) - b * distance / 3
+    square = (sp.sqrt(distance * w / t) - sp.sqrt(variance * t / (2 * w))) ** 2
+    assert sp.simplify((room - square).subs(b, 3 * (1 - w) / t)) == 0
+    # w runs from 1 to 0 as t runs from 0 to 3/b, so some t has w/t = sqrt(V/(2 A)): zero there.
+    assert sp.simplify(square.subs(w, t * sp.sqrt(variance / (2 * distance)))) == 0
+    return "(sqrt(A w/t) - sqrt(V t/(2w)))^2 >= 0, zero at the best t"
+
+
+def excess_increases() -> str:
+    """phi(u) = (e^u - 1 - u)/u^2 increases: u^3 phi' = (u - 2) e^u + u + 2 has the sign of u."""
+    u = sp.Symbol("u", real=True)
+    phi = (sp.exp(u) - 1 - u) / u**2
+    slope = (u - 2) * sp.exp(u) + u + 2
+    assert sp.simplify(u**3 * sp.diff(phi, u) - slope) == 0
+    assert slope.subs(u, 0) == 0 and sp.diff(slope, u).subs(u, 0) == 0
+    assert sp.simplify(sp.diff(slope, u, 2) - u * sp.exp(u)) == 0  # so slope' >= slope'(0) = 0
+    return "(e^u - 1 - u)/u^2 increases"
+
+
+def excess_below_bernstein() -> str:
+    """phi(u) <= 1/(2(1 - u/3)) for 0 <= u < 3: the difference starts at 0, twice, and is convex."""
+    u = sp.Symbol("u", nonnegative=True)
+    room = u**2 / 2 - (1 - u / 3) * (sp.exp(u) - 1 - u)
+    assert room.subs(u, 0) == 0 and sp.diff(room, u).subs(u, 0) == 0
+    curvature = sp.simplify(3 * sp.diff(room, u, 2))
+    assert sp.simplify(curvature - (1 + (u - 1) * sp.exp(u))) == 0
+    assert curvature.subs(u, 0) == 0
+    assert sp.simplify(sp.diff(curvature, u) - u * sp.exp(u)) == 0  # nonnegative
+    return "(e^u - 1 - u)/u^2 <= 1/(2(1 - u/3)) on [0, 3)"
+
+
+def lagrange_identity(terms: int = 3) -> str:
+    """(sum a b)^2 <= sum a^2 sum b^2: the difference is a sum of squares."""
+    a, b = sp.symbols(f"a:{terms}", real=True), sp.symbols(f"b:{terms}", real=True)
+    inner = sum(x * y for x, y in zip(a, b, strict=True))
+    room = sum(x**2 for x in a) * sum(y**2 for y in b) - inner**2
+    pairs = [(i, j) for i in range(terms) for j in range(i)]
+    assert sp.expand(room - sum((a[i] * b[j] - a[j] * b[i]) ** 2 for i, j in pairs)) == 0
+    return "Lagrange's identity"
+
+
+def relative_entropy_is_convex() -> str:
+    """u -> m log(m/q), m = (1 - u) q + u p, has second derivative (p - q)^2/m >= 0."""
+    u, p, q = sp.symbols("u p q", positive=True)
+    mixed = (1 - u) * q + u * p
+    curvature = sp.diff(mixed * sp.log(mixed / q), u, 2)
+    assert sp.simplify(curvature - (p - q) ** 2 / mixed) == 0
+    return "(p - q)^2/m >= 0"

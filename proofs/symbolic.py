@@ -7,6 +7,9 @@ rational functions, and two such sides are equal iff their normal forms agree.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import sympy as sp
 
 from nondecoupling.namespaces import sympy_numbers
@@ -139,3 +142,18 @@ def assert_identity(statement: StatementType, name: str, responses: int) -> str:
     difference = normal_form(found.lhs.flat[0] - found.rhs.flat[0])
     assert difference == 0, f"{statement.id} {name}: sides differ by {difference}"
     return f"{name}, n = {responses}"
+
+
+def assert_margin(
+    statement: StatementType,
+    name: str,
+    responses: int,
+    room: Callable[[Any, Arguments], Any],
+    what: str,
+) -> str:
+    """Derive how much room an inequality has: ``room(xp, w)``, a quantity known to be nonnegative."""
+    found = claim(statement, name, responses)
+    expected = room(sympy_numbers(), symbolic_world(statement, responses))
+    difference = normal_form(found.margin().flat[0] - expected.flat[0])
+    assert difference == 0, f"{statement.id} {name}: the margin differs by {difference}"
+    return f"{name}: the margin is {what}, n = {responses}"

@@ -2,8 +2,8 @@
 
     Every headline theorem, restated from primitives: the only notions used below are sums over a
     finite type, [exp], [ln], [sqrt] and the abbreviations of the next block, which unfold to them. No
-    definition of the other files is needed to read the statements; each is closed by [exact] from the
-    file named, so a statement that drifts there breaks the build here.
+    definition of the other files is needed to read the statements (but for the law of T tokens in F4);
+    each is closed by [exact] from the file named, so a statement that drifts there breaks the build.
 
     A theorem's name begins with the id of the statement in the specification; the comment above it
     says which form is proved. Responses form a finite type [Y]; [p ≪ ref] says that p puts mass only
@@ -309,11 +309,9 @@ Theorem S7_approximate_optimum d p ref r m M eps : law d -> law p -> law ref -> 
   E p r <= E d r + (M - m) * sqrt ((eps + (CE d p - CE d ref)) / 2).
 Proof. exact (@SftThenRl.approximate_optimum Y d p ref r m M eps). Qed.
 
-(** S7. DeltaL(p) >= K_inf(d, c) - eps for every c <= J(p), with each dual value (S5) in place of K_inf.
-    *)
-Theorem S7_approximate_optimum_dual d p ref r c M l eps : law d -> law p -> law ref -> d ≪ p ->
-  d ≪ ref ->
-  (forall y, r y <= M) -> c < M -> c <= E p r -> 0 <= l < 1 -> KL d ref <= eps ->
+(** S7. DeltaL(p) >= K_inf(d, c) - eps for every c <= J(p), with each dual value (S5) in place of K_inf. *)
+Theorem S7_approximate_optimum_dual d p ref r c M l eps : law d -> law p -> law ref ->
+  d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r -> 0 <= l < 1 -> KL d ref <= eps ->
   E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
 Proof. exact (@SftThenRl.approximate_optimum_dual Y d p ref r c M l eps). Qed.
 
@@ -341,8 +339,7 @@ Theorem R2_lowers_iff p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta -
   E p r < E (tilt ref r beta) r <-> KL p ref < KL p (tilt ref r beta) + KL (tilt ref r beta) ref.
 Proof. exact (@RlThenSft.reward_drop_iff Y p ref r beta). Qed.
 
-(** R3. Raw reward in the KL ball: if KL(p‖ref) <= KL(tilt‖ref) then J(p) <= J(tilt) - beta KL(p‖tilt).
-    *)
+(** R3. Raw reward in the KL ball: if KL(p‖ref) <= KL(tilt‖ref) then J(p) <= J(tilt) - beta KL(p‖tilt). *)
 Theorem R3_kl_ball p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
   KL p ref <= KL (tilt ref r beta) ref ->
   E p r <= E (tilt ref r beta) r - beta * KL p (tilt ref r beta).
@@ -411,8 +408,7 @@ Proof. exact (@RlThenSft.reward_mixture Y p d r t). Qed.
 
 (** R7. On the mixture path from the tilt to d, J_b falls strictly unless d is the tilt. *)
 Theorem R7_regularised_reward_along_mixture d ref r beta t (t' : R) (y : Y) : law d -> law ref ->
-  d ≪ ref ->
-  0 < beta -> 0 <= t < t' -> t' <= 1 -> d y <> tilt ref r beta y ->
+  d ≪ ref -> 0 < beta -> 0 <= t < t' -> t' <= 1 -> d y <> tilt ref r beta y ->
   J_b (fun z => (1 - t') * tilt ref r beta z + t' * d z) ref r beta <
   J_b (fun z => (1 - t) * tilt ref r beta z + t * d z) ref r beta.
 Proof. exact (@RlThenSft.regularised_reward_along_mixture Y d ref r beta t t' y). Qed.
@@ -445,15 +441,14 @@ Proof. exact (@RlThenSft.regularised_drop_suboptimal Y p1 p2 ref r beta delta). 
 
 (** ** Landscape *)
 
-(** P1. PL of the SFT loss: 1/2 ‖p - d‖^2 >= (m/2) KL(d‖p) for m <= min p (p - d is the gradient: F5).
-    *)
+(** P1. PL of the SFT loss: 1/2 ‖p - d‖^2 >= (m/2) KL(d‖p) for m <= min p (p - d is the gradient: F5). *)
 Theorem P1_pl_sft_loss p d m : law p -> law d -> 0 < m -> (forall y, m <= p y) ->
   m / 2 * KL d p <= 1 / 2 * sum (fun y => (p y - d y) ^ 2).
 Proof. exact (@Landscape.pl_sft_loss Y p d m). Qed.
 
 (** The squared norm of g centred at its mean over the responses. *)
 Local Notation centred_sq g :=
-  (\big[Rplus/0]_(y : Y) (g y - \big[Rplus/0]_(z : Y) g z / \big[Rplus/0]_(z : Y) 1) ^ 2).
+  (\big[Rplus/0]_(y : Y) (g y - (\big[Rplus/0]_(z : Y) g z) / (\big[Rplus/0]_(z : Y) 1)) ^ 2).
 
 (** P2. Sandwich: (m/2) D <= KL(p_theta‖p_theta') <= D/4, D = ‖(theta - theta')_c‖^2, for 0 < m <= min
     over y of both policies. *)
@@ -522,8 +517,7 @@ Proof. exact (@Landscape.step_improves_if Y d theta g eta). Qed.
 (** ** Joint training *)
 
 (** J1. Joint optimum: a full-support law p_joint exists that satisfies the first-order condition of
-    F(p) = J_b(p) - lambda CE(d,p), here in the form r - beta log(p_joint/ref) + lambda d/p_joint = mu.
-    *)
+    F(p) = J_b(p) - lambda CE(d,p), here in the form r - beta log(p_joint/ref) + lambda d/p_joint = mu. *)
 Theorem J1_joint_optimum_exists d ref r beta lambda : law d -> (forall y, 0 < ref y) -> 0 < beta ->
   0 <= lambda ->
   exists joint mu, law joint /\ (forall y, 0 < joint y) /\

@@ -1,0 +1,120 @@
+"""Certificates, sampling and the attack: statuses, budgets, determinism, minimal witnesses."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from nondecoupling.attack import attack, smallest_witness
+from nondecoupling.certify import certify, is_equality_case
+from nondecoupling.sampling import check_arguments, check_random_worlds
+from nondecoupling.statement import assumptions, dropping, only, tightened
+from nondecoupling.theorems.r3_kl_ball import KlBall
+from nondecoupling.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
+from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.verdict import Status
+from nondecoupling.worlds import World
+
+HALF = (Fraction(1, 2), Fraction(1, 2))
+RAISES = "RL raises the SFT loss"
+
+
+def coupling_world(reward, beta=1):
+    return World({"log_d": HALF, "reward": reward, "beta": (Fraction(beta),)})
+
+
+def test_precision_is_raised_until_decided():
+    """At beta = 10^40 the gap is about 1e-81: 128 bits cannot tell it from zero."""
+    world = coupling_world((Fraction(0), Fraction(1)), 10**40)
+    low = {v.claim: v for v in certify(CouplingAtSftOptimality, world, precisions=(128,))}
+    assert low[RAISES].status is Status.UNDECIDED
+    raised = {v.claim: v for v in certify(CouplingAtSftOptimality, world)}
+    assert raised[RAISES].status is Status.HOLDS
+    assert raised[RAISES].margin == pytest.approx(1.25e-81)
+
+
+def test_an_equality_case_stays_undecided_and_says_so():
+    verdicts = {v.claim: v for v in certify(CouplingAtSftOptimality, coupling_world(HALF))}
+    assert is_equality_case(verdicts[RAISES])
+    assert "margin within" in verdicts[RAISES].reason
+
+
+def test_out_of_scope_names_the_condition():
+    world = World(
+        {
+            "log_p": (Fraction(0), Fraction(1)),
+            "log_ref": HALF,
+            "reward": (Fraction(0), Fraction(1)),
+            "beta": (Fraction(1),),
+        }
+    )
+    (verdict,) = certify(KlBall, world)
+    assert verdict.status is Status.OUT_OF_SCOPE and "p in the KL ball" in verdict.reason
+
+
+def test_a_refutation_carries_its_world():
+    wrong = tightened(TwoSidedSize, "Hoeffding upper bound", 2.0)
+    (verdict,) = certify(wrong, coupling_world((Fraction(0), Fraction(1))))
+    assert verdict.status is Status.REFUTED
+    assert verdict.witness == {"log_d": HALF, "reward": (0, 1), "beta": (1,)}
+
+
+def test_a_world_must_sum_to_one_exactly():
+    with pytest.raises(ValueError, match=r"log_d=1/2, 1/3: .*they sum to 5/6"):
+        World({"log_d": (Fraction(1, 2), Fraction(1, 3))})
+
+
+def test_assumptions_have_names_and_can_be_dropped():
+    assert assumptions(CouplingAtSftOptimality) == ["log_ref = log_d"]
+    assert "log_ref" in dropping(CouplingAtSftOptimality, "log_ref = log_d").world
+    with pytest.raises(ValueError, match="S2 has"):
+        dropping(CouplingAtSftOptimality, "beta is odd")
+    with pytest.raises(ValueError, match="claim='none'"):
+        check_random_worlds(only(CouplingAtSftOptimality, "none"), worlds=1)
+
+
+def test_sampling_reports_violations_with_their_number():
+    result = check_random_worlds(
+        tightened(TwoSidedSize, "Hoeffding upper bound", 3.0), worlds=500, responses=2
+    )[0]
+    verdict = result.verdict(TwoSidedSize)
+    assert verdict.status is Status.REFUTED and "worlds violate it" in verdict.reason
+
+
+def test_worlds_outside_the_conditions_are_not_counted():
+    outside = {
+        "log_p": np.log([[1e-9, 1 - 1e-9]]),
+        "log_ref": np.log([[0.5, 0.5]]),
+        "reward": np.array([[0.0, 1.0]]),
+        "beta": np.array([[1.0]]),
+    }
+    (result,) = check_arguments(KlBall, outside)
+    assert result.verdict(KlBall).status is Status.OUT_OF_SCOPE
+
+
+def test_the_attack_is_deterministic_by_seed():
+    first, second = (
+        attack(TwoSidedSize, "Hoeffding upper bound", restarts=16, steps=20, seed=s) for s in (3, 3)
+    )
+    assert first == second
+
+
+def test_the_attack_result_is_a_world_that_reproduces_its_margin():
+    found = attack(SftCanRaiseReward, "SFT never raises the raw reward", restarts=32, steps=50)
+    arguments = {name: np.array([value]) for name, value in found.world.items()}
+    results = {r.claim: r for r in check_arguments(SftCanRaiseReward, arguments)}
+    assert results[found.claim].margin[0] == pytest.approx(found.margin, rel=1e-12)
+
+
+def test_the_smallest_witness_has_two_responses_and_the_smallest_denominators():
+    found = smallest_witness(SftCanRaiseReward, "SFT never raises the raw reward")
+    assert found is not None
+    denominators = {v.denominator for field in found.values.values() for v in field}
+    assert len(found.values["reward"]) == 2 and max(denominators) == 2
+
+
+def test_no_witness_against_a_theorem():
+    assert smallest_witness(CouplingAtSftOptimality, RAISES, max_responses=2) is None
