@@ -27,8 +27,8 @@ class AttackResult:
     """The worst world that the search met for one claim.
 
     ``tightness`` is 1 - margin/max(|lhs|, |rhs|), for nonnegative sides the smaller one over the
-    larger: 1 means attained, above 1 violated. It is rounded against the attack. ``violation`` says that some world's margin is negative
-    beyond the error of its computation.
+    larger: 1 means attained, above 1 violated. It is rounded against the attack. ``violation``
+    says that some world's margin is negative beyond the error of its computation.
     """
 
     statement: str
@@ -91,8 +91,10 @@ def _attack(
     def arguments() -> Arguments:
         out = Arguments()
         for name, field in statement.world.items():
-            same = isinstance(field, Same)
-            out[name] = out[field.other] if same else field.from_raw(xp, raw[name])
+            if isinstance(field, Same):
+                out[name] = out[field.other]
+            else:
+                out[name] = field.from_raw(xp, raw[name])
         return out
 
     optimiser = torch.optim.Adam(list(raw.values()), lr=0.1)
@@ -120,7 +122,7 @@ def _attack(
                 value.grad.nan_to_num_(0.0, 0.0, 0.0)
         optimiser.step()
         with torch.no_grad():
-            for name, value in raw.items():
+            for value in raw.values():
                 value.clamp_(-8.0, 8.0)
     with torch.no_grad():
         for name, value in raw.items():

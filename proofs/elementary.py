@@ -144,3 +144,49 @@ def relative_entropy_is_convex() -> str:
     curvature = sp.diff(mixed * sp.log(mixed / q), u, 2)
     assert sp.simplify(curvature - (p - q) ** 2 / mixed) == 0
     return "(p - q)^2/m >= 0"
+
+
+def variance_above_least_mass(responses: int = 3) -> str:
+    """Var_p v >= m ||v_c||^2 for p >= m: with p = m + e the difference is a sum of squares.
+
+    Var_p v = sum p (v - mu)^2, mu the mean under p, and ||v_c||^2 = sum (v - a)^2, a the plain mean.
+    """
+    v = sp.symbols(f"v:{responses}", real=True)
+    extra = sp.symbols(f"e:{responses}", nonnegative=True)
+    m, mean = sp.symbols("m mu", real=True)
+    plain = sum(v) / responses
+    variance = sum((m + e) * (x - mean) ** 2 for e, x in zip(extra, v, strict=True))
+    room = variance - m * sum((x - plain) ** 2 for x in v)
+    squares = sum(e * (x - mean) ** 2 for e, x in zip(extra, v, strict=True))
+    assert sp.expand(room - squares - responses * m * (plain - mean) ** 2) == 0
+    return "Var_p v >= min p ||v_c||^2"
+
+
+def variance_below_half_norm(responses: int = 3) -> str:
+    """Var_p v <= ||v_c||^2/2, by Bhatia-Davis, (A - mu)(mu - B) <= (A - B)^2/4 and A, B centred."""
+    probability = sp.symbols(f"p1:{responses}", positive=True)
+    p = [1 - sum(probability), *probability]
+    v = sp.symbols(f"v:{responses}", real=True)
+    top, bottom = sp.symbols("A B", real=True)
+    mean = sum(q * x for q, x in zip(p, v, strict=True))
+    variance = sum(q * (x - mean) ** 2 for q, x in zip(p, v, strict=True))
+    inside = sum(q * (top - x) * (x - bottom) for q, x in zip(p, v, strict=True))
+    product = (top - mean) * (mean - bottom)
+    assert sp.expand(product - variance - inside) == 0  # inside >= 0: Bhatia-Davis
+    square = (mean - (top + bottom) / 2) ** 2
+    assert sp.expand((top - bottom) ** 2 / 4 - product - square) == 0
+    # top and bottom are two of the centred entries: (A - B)^2 <= 2 (A^2 + B^2) <= 2 ||v_c||^2
+    assert sp.expand(2 * (top**2 + bottom**2) - (top - bottom) ** 2 - (top + bottom) ** 2) == 0
+    return "Var_p v <= ||v_c||^2/2"
+
+
+def mean_minimises_squares(responses: int = 3) -> str:
+    """sum m (v - a)^2 >= sum m (v - c)^2 for the weighted mean c: the difference is (sum m)(a - c)^2."""
+    v = sp.symbols(f"v:{responses}", real=True)
+    m = sp.symbols(f"m:{responses}", positive=True)
+    a = sp.Symbol("a", real=True)
+    total = sum(m)
+    c = sum(x * y for x, y in zip(m, v, strict=True)) / total
+    spread = [sum(x * (y - at) ** 2 for x, y in zip(m, v, strict=True)) for at in (a, c)]
+    assert sp.simplify(spread[0] - spread[1] - total * (a - c) ** 2) == 0
+    return "the mean minimises weighted squares"

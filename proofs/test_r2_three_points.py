@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.certify import certify
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theorems.r2_three_points import ThreePoints
-from nondecoupling.certify import certify
 from nondecoupling.verdict import Status
 from proofs.checks import exact_world
 from proofs.symbolic import assert_identity

@@ -4,9 +4,9 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
+from nondecoupling.certify import certify
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theorems.r3_kl_ball import KlBall
-from nondecoupling.certify import certify
 from nondecoupling.verdict import Status
 from proofs.checks import (
     assert_needs,

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r8_approximate_rl_optimum import ApproximateRlOptimum
 from nondecoupling.attack import attack, smallest_witness
 from nondecoupling.certify import certify
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.r8_approximate_rl_optimum import ApproximateRlOptimum
 from nondecoupling.verdict import Status
 from proofs.checks import exact_world
 from proofs.symbolic import assert_identity
