@@ -204,6 +204,61 @@ def test_signed_quantities(dtype):
         check("sft_loss_increase", got, want, 2 * size, dtype, context)
 
 
+def through_a_tilt(kl, size, dtype):
+    """The scale of the error of a KL whose second argument is a computed tilt."""
+    unit = size * float(np.finfo(dtype).eps)
+    return math.sqrt(2 * kl) * size + unit * size + kl
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_divergences_from_a_computed_tilt(dtype):
+    for p, q, r, beta in worlds(dtype, 200, seed=5):
+        if not np.isfinite(q).all():
+            continue
+        context = f"p={p[:4]}, q={q[:4]}, r={r[:4]}, beta={beta}"
+        size = float(np.ptp(r.astype(float))) / beta + float(np.abs(q).max()) + 1
+        if size * np.finfo(dtype).eps > 1e-3:
+            continue  # the tilt itself is not resolved: nothing is promised
+
+        exact = ExactWorld(p, q, r, beta)
+        to_tilt = certain(exact.kl_to_tilt)
+        scale = through_a_tilt(float(to_tilt), size, dtype)
+        got = bounds.regularized_reward_drop(p, q, r, beta)
+        check("regularized_reward_drop", got / beta, to_tilt, scale, dtype, context)
+        from_ref = float(certain(exact.kl_tilt_to_ref)) + float(certain(exact.kl_to_ref))
+        scale += through_a_tilt(from_ref, size, dtype) + size
+        got = bounds.reward_drop(p, q, r, beta)
+        check("reward_drop", got / beta, certain(exact.drop_over_beta), scale, dtype, context)
+
+
+class ExactWorld:
+    """The definitions, evaluated afresh at whatever precision is current."""
+
+    def __init__(self, p, q, r, beta):
+        self.p, self.q, self.r, self.beta = p, q, r, beta
+
+    def tilt(self):
+        return tilt_of(exact_law(self.q), self.r, self.beta)
+
+    @staticmethod
+    def kl(p, q):
+        ratio = [arb(0) if a.is_zero() else a.log() - b.log() for a, b in zip(p, q, strict=True)]
+        return mean(p, ratio)
+
+    def kl_to_tilt(self):
+        return self.kl(exact_law(self.p), self.tilt())
+
+    def kl_tilt_to_ref(self):
+        return self.kl(self.tilt(), exact_law(self.q))
+
+    def kl_to_ref(self):
+        return self.kl(exact_law(self.p), exact_law(self.q))
+
+    def drop_over_beta(self):
+        rewards = balls(self.r)
+        return (mean(self.tilt(), rewards) - mean(exact_law(self.p), rewards)) / arb(self.beta)
+
+
 def test_price_of_reward_against_weak_duality_in_balls():
     """The dual at the found multiplier and the KL of the found policy enclose the true value."""
     rng = np.random.default_rng(3)

@@ -1,7 +1,8 @@
 (** * The machine-checked theorems, on one page
 
     Every headline theorem, restated from primitives: the only notions used below are sums over a
-    finite type, [exp], [ln], [sqrt] and the abbreviations of the next block, which unfold to them. No
+    finite type, [exp], [ln], [sqrt], [Rabs], Coquelicot's [is_derive] (f has this derivative at x) and
+    [is_RInt] (f has this integral), and the abbreviations of the next block, which unfold to them. No
     definition of the other files is needed to read the statements (but for the law of T tokens in F4);
     each is closed by [exact] from the file named, so a statement that drifts there breaks the build.
 
@@ -476,8 +477,7 @@ Proof. exact (@Landscape.regularised_reward_gradient Y theta ref r beta g). Qed.
 (** P3. PL of the regularised reward: 1/2 ‖grad J_b‖^2 >= 2 beta m^2 (J_b(tilt) - J_b(p)) for 0 < m <=
     min p. *)
 Theorem P3_pl_regularised_reward p ref r beta m : law p -> law ref -> (forall y, 0 < ref y) ->
-  0 < beta ->
-  0 < m -> (forall y, m <= p y) ->
+  0 < beta -> 0 < m -> (forall y, m <= p y) ->
   let phi := fun y => r y - beta * ln (p y / ref y) in
   2 * beta * m ^ 2 * (J_b (tilt ref r beta) ref r beta - J_b p ref r beta) <=
   1 / 2 * sum (fun y => (p y * (phi y - E p phi)) ^ 2).
