@@ -35,3 +35,11 @@ def test_rocq_development(evidence_for):
     assert not unknown, f"Rocq theorems about statements that the catalogue lacks: {unknown}"
     for statement, theorems in report.theorems.items():
         evidence_for(statement, f"Rocq: {', '.join(theorems)}")
+
+
+@pytest.mark.slow
+def test_independent_checker_accepts_the_compiled_proofs():
+    try:
+        audit(coqchk=True)
+    except CoqMissing as missing:
+        pytest.skip(str(missing))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,7 +100,7 @@ def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) ->
         build = Path(folder)
         for file in files:
             shutil.copy(source / file, build / file)
-            _run(["coqc", *options, file], build, deadline, f"{file} does not compile")
+        _compile(build, files, options, deadline)
         library = _library_name(options)
         (build / "Audit.v").write_text(_audit_source(library, names), encoding="utf-8")
         output = _run(
@@ -246,6 +248,30 @@ def _compare_with_golden_list(names: Sequence[str], golden: Sequence[str]) -> No
         raise AuditError(f"theorems of Main.v not listed in headline.txt: {', '.join(unlisted)}")
     if not names:
         raise AuditError("Main.v has no theorem")
+
+
+def _compile(build: Path, files: Sequence[str], options: Sequence[str], deadline: float) -> None:
+    """Compile the files, several at a time, each after the earlier files that it requires."""
+    required = re.compile(
+        rf"From {_library_name(options)} Require\s+(?:Import\s+|Export\s+)?([^.]*)\."
+    )
+    waiting: dict[str, set[str]] = {}
+    for file in files:
+        text = _strip_comments_and_strings((build / file).read_text(encoding="utf-8"))
+        names = {f"{name}.v" for match in required.finditer(text) for name in match[1].split()}
+        waiting[file] = names & set(waiting)
+    compiled: set[str] = set()
+    running: dict[Future[str], str] = {}
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
+        while waiting or running:
+            for file in [file for file, names in waiting.items() if names <= compiled]:
+                command = ["coqc", *options, file]
+                failure = f"{file} does not compile"
+                running[workers.submit(_run, command, build, deadline, failure)] = file
+                del waiting[file]
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                done.result()
+                compiled.add(running.pop(done))
 
 
 def _audit_source(library: str, names: Sequence[str]) -> str:
