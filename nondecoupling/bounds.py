@@ -488,9 +488,8 @@ def _with_kl(log_tilt: Any, reward: Any, kl: Any) -> Arguments:
 
 
 def _require_nonnegative(arguments: Arguments, name: str) -> None:
-    smallest = float(arguments.arrays[name].min()) if arguments.arrays[name].shape[0] else 0.0
-    if smallest < 0:
-        raise ValueError(f"{name}={smallest}: must not be negative")
+    if bool((arguments.arrays[name] < 0).any()):
+        raise ValueError(f"{name}={arguments.arrays[name].min()}: must not be negative")
 
 
 def sft_step_reward_slope(log_p: Any, log_d: Any, reward: Any) -> Any:

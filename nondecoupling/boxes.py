@@ -1,9 +1,8 @@
 """Box certificates: an inequality proved for *every* world in a box of parameters.
 
-Branch and bound in Arb balls. On each sub-box the margin is enclosed three ways: directly, by the
-mean-value form m(centre) + grad m(box) (box - centre), and at the end points of parameters in
-which the margin is certainly monotone. The gradients come from the same formulas, evaluated in
-``BALL_DUALS``: balls that carry their partial derivatives.
+Branch and bound in Arb balls. On each sub-box the margin is enclosed directly, by the mean-value
+form and by Taylor's formula to second order around the centre; a sub-box on which the margin is
+certainly monotone in a parameter is replaced by its lower face.
 """
 
 from __future__ import annotations
@@ -13,25 +12,30 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
-from nondecoupling.namespaces import Exact, arb
-from nondecoupling.statement import Arguments, Claim, StatementType, only
+import flint
+import sympy
+
+from nondecoupling.jets import Jet, Program, Recorder, add, multiply, square_ball
+from nondecoupling.namespaces import arb
+from nondecoupling.statement import Arguments, StatementType, only
 from nondecoupling.verdict import Status
-from nondecoupling.worlds import Law, Same
+from nondecoupling.worlds import Field, Law, Positive, Same, Unit
 
 Interval = tuple[Fraction, Fraction]
+Cell = tuple[Interval, ...]
 
 
 @dataclass(frozen=True)
 class Box:
     """Ranges of parameters, and the world they stand for.
 
-    ``world(**parameters)`` returns the fields as lists; laws are lists of probabilities. Example:
-    ``Box({"t": (F(1, 100), F(99, 100)), "g": (F(1, 2), F(8))},
-    lambda t, g: dict(log_d=[t, 1 - t], reward=[0, g], beta=[1]))``.
+    ``world(**parameters)`` returns the fields as lists of rational expressions in the parameters;
+    laws are lists of probabilities. Example: ``Box({"t": (F(1, 100), F(99, 100)), "g": (F(1, 2),
+    F(8))}, lambda t, g: dict(log_d=[t, 1 - t], reward=[0, g], beta=[1]))``.
     """
 
     parameters: Mapping[str, Interval]
@@ -45,9 +49,9 @@ class Box:
 class BoxCertificate:
     """What branch and bound decided about one claim on one box.
 
-    ``smallest`` is a lower bound on the margin over the whole box, ``boxes`` the number of
-    sub-boxes examined, ``skipped`` how many lay outside the conditions, ``open`` the first
-    sub-box left undecided (or on which the claim certainly fails).
+    ``smallest`` is a lower bound on the margin over the box (in the conditions), ``boxes`` the
+    number of sub-boxes examined, ``skipped`` how many lay outside the conditions, ``open`` the
+    sub-box left undecided, or at whose centre the claim certainly fails.
     """
 
     statement: str
@@ -59,141 +63,51 @@ class BoxCertificate:
     open: Mapping[str, Interval] | None = None
 
     def __str__(self) -> str:
+        outside = f", {self.skipped} outside the conditions" if self.skipped else ""
+        least = f", margin >= {_rounded_down(self.smallest)}" if self.open is None else ""
         return (
-            f"{self.claim}: {self.status.value} on the box, margin >= {self.smallest:.2g} "
-            f"({self.boxes} sub-boxes, {self.skipped} outside the conditions)"
+            f"{self.claim}: {self.status.value} on the box{least} ({self.boxes} sub-boxes{outside})"
         )
 
 
-class Dual:
-    """A ball with the balls of its partial derivatives (forward-mode differentiation)."""
+class _Enclosure:
+    """A quantity over a cell, from its jets over the cell and at the centre."""
 
-    __slots__ = ("slopes", "value")
+    def __init__(self, over: Jet, at: Jet, steps: list[Any]) -> None:
+        self.over, self.at, self.steps = over, at, steps
+        self.middle = at.value
+        self.slopes = self._entries(over)
+        forms = [over.value, at.value + _dot(self.slopes, steps)]
+        if over.bends is not None:
+            second = flint.arb(0)
+            for i, h in enumerate(steps):
+                second += over.bends[i, i] * square_ball(h) / 2
+                for j in range(i):
+                    second += over.bends[i, j] * h * steps[j]
+            forms.append(at.value + _dot(self.slopes_at_centre, steps) + second)
+        known = [form for form in forms if not form.is_nan()] or [flint.arb("nan")]
+        self.low = max((form.lower() for form in known), key=float)
+        self.high = min((form.upper() for form in known), key=float)
 
-    def __init__(self, value: Any, slopes: tuple[Any, ...]) -> None:
-        self.value = value
-        self.slopes = slopes
+    def _entries(self, jet: Jet) -> list[Any]:
+        return [flint.arb(0)] * len(self.steps) if jet.slopes is None else jet.slopes.entries()
 
-    def chain(self, value: Any, slope: Any) -> Dual:
-        return Dual(value, tuple(slope * s for s in self.slopes))
+    @property
+    def slopes_at_centre(self) -> list[Any]:
+        return self._entries(self.at)
 
-    def __neg__(self) -> Dual:
-        return Dual(-self.value, tuple(-s for s in self.slopes))
-
-    def __add__(self, other: Any) -> Dual:
-        if not isinstance(other, Dual):
-            return Dual(self.value + other, self.slopes)
-        return Dual(
-            self.value + other.value,
-            tuple(a + b for a, b in _paired(self.slopes, other.slopes)),
+    def nonnegative_where(self, condition: _Enclosure, inside: float) -> bool:
+        """Whether m >= k (c - inside) over the cell for some k >= 0: then m >= 0 where c >= inside."""
+        gradients = self.slopes_at_centre, condition.slopes_at_centre
+        common, size = (float(_dot(g, gradients[1]).mid()) for g in gradients)
+        if not (common > 0 and size > 0 and math.isfinite(common / size)):
+            return False
+        k = Jet(-flint.arb(common / size))
+        over, at = (
+            add(m, multiply(k, add(c, Jet(-flint.arb(inside)))))
+            for m, c in ((self.over, condition.over), (self.at, condition.at))
         )
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Dual:
-        return self + (-other)
-
-    def __rsub__(self, other: Any) -> Dual:
-        return (-self) + other
-
-    def __mul__(self, other: Any) -> Dual:
-        if not isinstance(other, Dual):
-            return Dual(self.value * other, tuple(s * other for s in self.slopes))
-        return Dual(
-            self.value * other.value,
-            tuple(
-                a * other.value + self.value * b for a, b in _paired(self.slopes, other.slopes)
-            ),
-        )
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Dual:
-        if not isinstance(other, Dual):
-            return Dual(self.value / other, tuple(s / other for s in self.slopes))
-        return self * other.chain(1 / other.value, -1 / (other.value * other.value))
-
-    def __rtruediv__(self, other: Any) -> Dual:
-        return self.chain(1 / self.value, -1 / (self.value * self.value)) * other
-
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.value < _value(other))
-
-    def __le__(self, other: Any) -> bool:
-        return bool(self.value <= _value(other))
-
-    def __gt__(self, other: Any) -> bool:
-        return bool(self.value > _value(other))
-
-    def __ge__(self, other: Any) -> bool:
-        return bool(self.value >= _value(other))
-
-
-def _value(x: Any) -> Any:
-    return x.value if isinstance(x, Dual) else x
-
-
-def _paired(a: tuple[Any, ...], b: tuple[Any, ...]) -> Any:
-    return itertools.zip_longest(a, b, fillvalue=0)  # a constant has no slopes
-
-
-def _larger(a: Dual, b: Dual) -> Dual:
-    """max: of one side where certain, else of either, with the hull of the slopes."""
-    if a.value >= b.value:
-        return a
-    if b.value >= a.value:
-        return b
-    hull = tuple((x + 0 * y).union(y + 0 * x) for x, y in _paired(a.slopes, b.slopes))
-    return Dual(a.value.max(b.value), hull)
-
-
-@lru_cache(maxsize=1)
-def ball_duals() -> Exact:
-    """The number system of balls with partial derivatives."""
-    import flint
-
-    plain = arb()
-
-    def number(x: Any) -> Dual:
-        return x if isinstance(x, Dual) else Dual(plain.number(x), ())
-
-    def excess(log_w: Dual, u: Dual) -> Dual:
-        one = flint.arb(0)
-        zero_weight = log_w.value
-        value = plain.excess(plain.array([zero_weight]), plain.array([u.value])).flat[0]
-        slope = log_w.value.exp() * u.value.expm1()
-        first, second = log_w.chain(value, value), u.chain(one, slope)
-        return first + second
-
-    def absolute(x: Dual) -> Dual:
-        return _larger(x, -x)
-
-    def wright_omega(x: Dual) -> Dual:
-        value = plain.wright_omega(plain.array([x.value])).flat[0]
-        return x.chain(value, value / (1 + value))
-
-    return Exact(
-        "balls with derivatives",
-        dict(
-            number=number,
-            truth=bool,
-            exp=lambda x: x.chain(x.value.exp(), x.value.exp()),
-            log=lambda x: x.chain(x.value.log(), 1 / x.value),
-            log1p=lambda x: x.chain(x.value.log1p(), 1 / (1 + x.value)),
-            expm1=lambda x: x.chain(x.value.expm1(), x.value.exp()),
-            sqrt=lambda x: x.chain(x.value.sqrt(), 1 / (2 * x.value.sqrt())),
-            abs=absolute,
-            square=lambda x: x.chain(
-                plain.square(plain.array([x.value])).flat[0], 2 * x.value
-            ),
-            maximum=_larger,
-            minimum=lambda a, b: -_larger(-a, -b),
-            wright_omega=wright_omega,
-            positive_mass=lambda x: not (x.value == flint.arb("-inf")),
-            positive=lambda x: not (x.value <= 0),
-            excess=excess,
-        ),
-    )
+        return bool(_Enclosure(over, at, self.steps).low >= 0)
 
 
 def certify_box(
@@ -209,63 +123,127 @@ def certify_box(
     ``inside``: worlds whose side conditions have less room than this are excluded, a stated
     neighbourhood of the conditions' boundary, where a claim may be attained.
     """
-    target = only(statement, claim)
-    names = tuple(box.parameters)
+    program = _record(only(statement, claim), box)
+    start: Cell = tuple(box.parameters.values())
     counter = itertools.count()
-    start = tuple(box.parameters[name] for name in names)
     queue = [(0.0, next(counter), start)]
     examined = skipped = 0
-    smallest = float("inf")
+    smallest = math.inf
+
+    def result(status: Status, cell: Cell | None = None) -> BoxCertificate:
+        where = None if cell is None else dict(zip(box.parameters, cell, strict=True))
+        least = smallest if cell is None else math.nan
+        return BoxCertificate(statement.id, claim, status, examined, skipped, least, where)
+
     while queue:
         _, _, cell = heapq.heappop(queue)
         examined += 1
-        low, slopes, out = _margin_on(target, box, names, cell, inside)
-        if out:
+        margin, *conditions = _enclosures(program, cell)
+        if any(c.high < inside for c in conditions):
             skipped += 1
             continue
-        if low is not None and low >= 0:
-            smallest = min(smallest, float(low))
+        if margin.low >= 0:
+            smallest = min(smallest, math.nextafter(float(margin.low), -math.inf))
             continue
-        if examined >= max_boxes or _certainly_fails(target, box, names, cell, inside):
-            failed = examined < max_boxes
-            status = Status.REFUTED if failed else Status.UNDECIDED
-            where = dict(zip(names, cell, strict=True))
-            return BoxCertificate(
-                statement.id, claim, status, examined, skipped, float("nan"), where
+        if margin.middle < 0 and all(c.middle >= inside for c in conditions):
+            return result(Status.REFUTED, cell)
+        if examined >= max_boxes or all(a == b for a, b in cell):
+            return result(Status.UNDECIDED, cell)
+        unsure = [c for c in conditions if not c.low >= inside]
+        if any(margin.nonnegative_where(c, inside) for c in unsure):
+            smallest = min(smallest, 0.0)
+            continue
+        if not unsure:
+            cell = tuple(map(_lowest_end, cell, margin.slopes))
+        low = float(margin.low)
+        for half in _halves(cell, start, margin.slopes):
+            heapq.heappush(queue, (-math.inf if math.isnan(low) else low, next(counter), half))
+    return result(Status.HOLDS if skipped < examined else Status.OUT_OF_SCOPE)
+
+
+def certify_convex(
+    statement: StatementType, claim: str, box: Box, parameter: str, *, max_boxes: int = 20_000
+) -> BoxCertificate:
+    """Prove the margin convex in one parameter over a box, whatever the conditions.
+
+    What takes over next to an equality case: where margin and slope vanish, a convex margin cannot
+    fall below zero. ``smallest`` bounds the second derivative.
+    """
+    program = _record(only(statement, claim), box)
+    which = tuple(box.parameters).index(parameter)
+    start: Cell = tuple(box.parameters.values())
+    queue, examined, smallest = [start], 0, math.inf
+    while queue:
+        cell = queue.pop()
+        examined += 1
+        margin = _enclosures(program, cell)[0].over
+        bend = flint.arb(0) if margin.bends is None else margin.bends[which, which]
+        if bend >= 0:
+            smallest = min(smallest, math.nextafter(float(bend.lower()), -math.inf))
+        elif bend < 0 or examined >= max_boxes:
+            status = Status.REFUTED if bend < 0 else Status.UNDECIDED
+            where = dict(zip(box.parameters, cell, strict=True))
+            return BoxCertificate(statement.id, claim, status, examined, 0, math.nan, where)
+        else:
+            queue += _halves(cell, start, [flint.arb("nan")])
+    return BoxCertificate(statement.id, claim, Status.HOLDS, examined, 0, smallest)
+
+
+def _record(target: StatementType, box: Box) -> Program:
+    """The margins of the claim and of the conditions, as a program in the parameters of the box."""
+    for name, (low, high) in box.parameters.items():
+        if not low < high:
+            raise ValueError(
+                f"{name} in [{low}, {high}]: an empty range; give constants in the world"
             )
-        widest = max(range(len(names)), key=lambda i: _influence(slopes, cell, i))
-        for half in _halves(cell, widest):
-            heapq.heappush(queue, (0.0 if low is None else float(low), next(counter), half))
-    return BoxCertificate(statement.id, claim, Status.HOLDS, examined, skipped, smallest)
+    _require_laws(target, box)
+    recorder = Recorder()
+    parameters = [recorder.parameter(_ball(interval)) for interval in box.parameters.values()]
+    xp, w = recorder.numbers(), Arguments()
+    fields = box.world(**dict(zip(box.parameters, parameters, strict=True)))
+    for name, field in target.world.items():
+        if isinstance(field, Same):
+            w[name] = w[field.other]
+            continue
+        array = xp.array(list(fields[name]))
+        _require_range(name, field, [x.jet.value for x in array])
+        w[name] = xp.log(array) if isinstance(field, Law) else array
+    (claim,) = target.claims(xp, w)
+    if claim.relation not in ("<=", ">="):
+        raise ValueError(f"claim={claim.name!r}: {claim.relation} is no inequality")
+    outputs = [c.margin().flat[0] for c in (claim, *target.conditions(xp, w))]
+    return Program(parameters, [recorder.node(x) for x in outputs])
 
 
-def _margin_on(
-    target: StatementType,
-    box: Box,
-    names: tuple[str, ...],
-    cell: tuple[Interval, ...],
-    inside: float,
-) -> tuple[Any, tuple[Any, ...], bool]:
-    """A lower bound on the margin over a cell, its slopes, and whether the cell is out of scope."""
+def _require_laws(target: StatementType, box: Box) -> None:
+    """Laws sum to one identically in the parameters."""
+    fields = box.world(**{name: sympy.Symbol(name) for name in box.parameters})
+    for name, field in target.world.items():
+        if isinstance(field, Law) and sympy.simplify(sum(fields[name]) - 1) != 0:
+            raise ValueError(f"{name}={list(fields[name])}: does not sum to one on the box")
+
+
+def _require_range(name: str, field: Field, values: Sequence[Any]) -> None:
+    """Probabilities, positive numbers and fractions are certainly that, on the whole box."""
+    low = all(x > 0 for x in values) if isinstance(field, Law | Positive | Unit) else True
+    high = all(x < 1 for x in values) if isinstance(field, Unit) else True
+    if not (low and high):
+        shown = ", ".join(map(str, values))
+        raise ValueError(f"{name}={shown}: leaves its range on the box ({type(field).__name__})")
+
+
+def _enclosures(program: Program, cell: Cell) -> list[_Enclosure]:
     whole = [_ball(interval) for interval in cell]
-    w = _arguments(target, box, names, _seeded(whole))
-    for condition in target.conditions(ball_duals(), w):
-        if condition.margin().flat[0].value < inside:
-            return None, (), True
-    (found,) = target.claims(ball_duals(), w)
-    enclosure = found.margin().flat[0]
-    slopes = tuple(enclosure.slopes) + (0,) * (len(names) - len(enclosure.slopes))
-    corner = [_best_corner(interval, slope) for interval, slope in zip(cell, slopes, strict=True)]
-    base = _margin_at(target, box, names, [_ball(i) for i in corner])
-    centre = [((a + b) / 2, (a + b) / 2) for a, b in corner]
-    mean_value = _margin_at(target, box, names, [_ball(i) for i in centre])
-    for interval, middle, slope in zip(corner, centre, slopes, strict=True):
-        mean_value = mean_value + slope * (_ball(interval) - _ball(middle))
-    bounds = [m.lower() for m in (enclosure.value, base, mean_value) if not m.is_nan()]
-    return (max(bounds, key=float) if bounds else None), slopes, False
+    centre = [_ball(((a + b) / 2, (a + b) / 2)) for a, b in cell]
+    steps = [x - c for x, c in zip(whole, centre, strict=True)]
+    return [_Enclosure(x, c, steps) for x, c in program.replay(whole, centre)]
 
 
-def _best_corner(interval: Interval, slope: Any) -> Interval:
+def _dot(slopes: list[Any], steps: list[Any]) -> Any:
+    return sum((s * h for s, h in zip(slopes, steps, strict=True)), start=flint.arb(0))
+
+
+def _lowest_end(interval: Interval, slope: Any) -> Interval:
     """The end at which a certainly monotone margin is smallest; the whole interval otherwise."""
     if slope >= 0:
         return interval[0], interval[0]
@@ -274,71 +252,37 @@ def _best_corner(interval: Interval, slope: Any) -> Interval:
     return interval
 
 
-def _certainly_fails(
-    target: StatementType,
-    box: Box,
-    names: tuple[str, ...],
-    cell: tuple[Interval, ...],
-    inside: float,
-) -> bool:
-    """Whether the claim is violated at the centre of the cell, inside the conditions."""
-    point = [_ball(((a + b) / 2, (a + b) / 2)) for a, b in cell]
-    w = _arguments(target, box, names, [Dual(p, ()) for p in point])
-    if any(c.margin().flat[0].value < inside for c in target.conditions(ball_duals(), w)):
-        return False
-    return bool(_margin_at(target, box, names, point) < 0)
+def _halves(cell: Cell, start: Cell, slopes: list[Any]) -> list[Cell]:
+    """The cell cut in two across the parameter along which the slope varies most."""
 
+    if all(a == b for a, b in cell):
+        return [cell]
 
-def _margin_at(
-    target: StatementType, box: Box, names: tuple[str, ...], values: list[Any]
-) -> Any:
-    w = _arguments(target, box, names, [Dual(v, ()) for v in values])
-    (found,) = target.claims(ball_duals(), w)
-    return found.margin().flat[0].value
+    def variation(i: int) -> float:
+        return float(slopes[i].rad()) * float(cell[i][1] - cell[i][0])
 
+    def width(i: int) -> Fraction:
+        return (cell[i][1] - cell[i][0]) / (start[i][1] - start[i][0])
 
-def _arguments(
-    target: StatementType, box: Box, names: tuple[str, ...], values: Sequence[Dual]
-) -> Arguments:
-    xp = ball_duals()
-    fields = box.world(**dict(zip(names, values, strict=True)))
-    w = Arguments()
-    for name, field in target.world.items():
-        if isinstance(field, Same):
-            w[name] = w[field.other]
-        else:
-            array = xp.array(list(fields[name]))
-            w[name] = xp.log(array) if isinstance(field, Law) else array
-    return w
-
-
-def _seeded(whole: list[Any]) -> list[Dual]:
-    import flint
-
-    size = len(whole)
-    unit = [[flint.arb(int(i == j)) for j in range(size)] for i in range(size)]
-    return [Dual(ball, tuple(unit[i])) for i, ball in enumerate(whole)]
+    known = all(slope.is_finite() for slope in slopes)
+    widest = max(range(len(cell)), key=variation if known else width)
+    low, high = cell[widest]
+    middle = (low + high) / 2
+    return [(*cell[:widest], half, *cell[widest + 1 :]) for half in ((low, middle), (middle, high))]
 
 
 def _ball(interval: Interval) -> Any:
-    xp = arb()
-    low, high = xp.number(interval[0]), xp.number(interval[1])
+    low, high = (arb().number(end) for end in interval)
     return low if interval[0] == interval[1] else low.union(high)
 
 
-def _influence(slopes: tuple[Any, ...], cell: tuple[Interval, ...], i: int) -> float:
-    """How much the margin can move along parameter i: the cell is cut where it moves most."""
-    width = float(cell[i][1] - cell[i][0])
-    if not slopes or isinstance(slopes[i], int):
-        return 1e-3 * width
-    slope = float(abs(slopes[i]).upper())
-    return width * (slope if math.isfinite(slope) else 1e6)
+def _rounded_down(x: float) -> str:
+    """Two digits, never more than x."""
+    return (
+        f"{Context(prec=2, rounding=ROUND_FLOOR).plus(Decimal(x)):e}"
+        if math.isfinite(x)
+        else str(x)
+    )
 
 
-def _halves(cell: tuple[Interval, ...], i: int) -> list[tuple[Interval, ...]]:
-    low, high = cell[i]
-    middle = (low + high) / 2
-    return [(*cell[:i], half, *cell[i + 1 :]) for half in ((low, middle), (middle, high))]
-
-
-__all__ = ["Box", "BoxCertificate", "Claim", "certify_box"]
+__all__ = ["Box", "BoxCertificate", "certify_box", "certify_convex"]

@@ -57,8 +57,8 @@ def pl_reward_bound(
     xp: Namespace, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """P3: J_b(tilt) - J_b(p) <= ||grad J_b||^2/(4 beta (min p)^2)."""
-    gradient = squared_norm(xp, rl_gradient(xp, log_p, log_ref, reward, beta))
-    return gradient / (4 * beta * xp.square(least_probability(xp, log_p)))
+    scaled = rl_gradient(xp, log_p, log_ref, reward, beta) / least_probability(xp, log_p)
+    return squared_norm(xp, scaled) / (4 * beta)
 
 
 # --- P2: the sandwich ---------------------------------------------------------------------------
@@ -92,28 +92,40 @@ def step_change(xp: Namespace, log_d: Array, log_p: Array, direction: Array, ste
     return moved - step * alignment(xp, log_d, log_p, direction)
 
 
+def excess_that_raises(
+    xp: Namespace, log_d: Array, log_p: Array, direction: Array, step: Array
+) -> Array:
+    """P4: (m/8) eta^2 ||g_c||^2; from an excess loss below it the step raises the SFT loss."""
+    after = after_step(xp, log_p, direction, step)
+    least = least_probability(xp, log_d)
+    for law in (log_p, after):
+        least = xp.minimum(least, least_probability(xp, law))
+    return least * xp.square(step) * centred_norm_squared(xp, direction) / 8
+
+
+def excess_that_lowers(
+    xp: Namespace, log_d: Array, log_p: Array, direction: Array, step: Array
+) -> Array:
+    """P4: (eta ||g_c||/(4 rho))^2/min p, rho = cos(d - p, g_c); infinite for rho <= 0.
+
+    From an excess loss above it the step lowers the SFT loss.
+    """
+    size = xp.square(step) * centred_norm_squared(xp, direction)
+    gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, log_d))
+    aligned = step * alignment(xp, log_d, log_p, direction)
+    toward = (aligned > 0) & (gradient > 0)  # the latter fails only by underflow
+    # eta ||g_c||/rho = size ||p - d||/aligned: no division by ||p - d||
+    safe = xp.where(toward, aligned, 1.0)
+    above = xp.square(size / (4 * safe)) * gradient / least_probability(xp, log_p)
+    return xp.where(toward, above, INF)
+
+
 def rl_improves_sft_threshold(
     xp: Namespace, log_d: Array, log_p: Array, direction: Array, step: Array
 ) -> tuple[Array, Array, Array]:
-    """P4: (exact change, excess loss below which the step raises L, above which it lowers L).
-
-    (m/8) eta^2 ||g_c||^2 and (eta ||g_c||/(4 rho))^2/min p, rho = cos(d - p, g_c); the latter is
-    infinite for rho <= 0.
-    """
-    size = xp.square(step) * centred_norm_squared(xp, direction)
-    after = after_step(xp, log_p, direction, step)
-    least_now = least_probability(xp, log_p)
-    least = xp.minimum(
-        xp.minimum(least_now, least_probability(xp, after)), least_probability(xp, log_d)
-    )
-    gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, log_d))
-    aligned = step * alignment(xp, log_d, log_p, direction)
-    toward = aligned > 0
-    safe = xp.where(toward, aligned, 1.0)
-    # size / rho = size^{3/2} ||p - d|| / aligned, all without a division by ||p - d||
-    above = xp.square(size / (4 * safe)) * gradient / least_now
-    change = step_change(xp, log_d, log_p, direction, step)
-    return change, least * size / 8, xp.where(toward, above, INF)
+    """P4: (exact change, excess loss below which the step raises L, above which it lowers L)."""
+    arguments = (xp, log_d, log_p, direction, step)
+    return step_change(*arguments), excess_that_raises(*arguments), excess_that_lowers(*arguments)
 
 
 # --- P5: how long to run RL ---------------------------------------------------------------------

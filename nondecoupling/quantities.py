@@ -149,7 +149,9 @@ def log_mass(xp: Namespace, log_p: Array, leaves: Sequence[int]) -> Array:
     for other in tops[1:]:
         top = xp.maximum(top, other)
     top = xp.pivot(top)
-    return top + xp.log(sum(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves))
+    total = sum(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves)
+    some = xp.positive(total)
+    return xp.where(some, top + xp.log(xp.where(some, total, 1.0)), -INF)
 
 
 def token_kl_divergence(
@@ -289,9 +291,10 @@ def samples_to_detect(xp: Namespace, log_d: Array, reward: Array, beta: Array, z
     """S8: n = z^2 s^2 Var_d(r) / DeltaL^2, in units of beta so that s^2 never overflows."""
     x = centred(xp, log_d, reward) / beta
     gap = log_one_plus_excess(xp, log_d, x)
-    spread = xp.sqrt(expectation(xp, log_d, xp.square(x)))
     varies = xp.positive(gap)
-    return xp.where(varies, xp.square(z * spread / xp.where(varies, gap, 1.0)), INF)
+    safe = xp.where(varies, gap, 1.0)
+    per_gap = expectation(xp, log_d, xp.square(x)) / safe
+    return xp.where(varies, xp.square(z) * per_gap / safe, INF)
 
 
 # --- price of reward (S5) ---------------------------------------------------------------------
@@ -363,7 +366,9 @@ def reward_change_bounds(
     x = centred(xp, log_tilt, reward)
     below, above = -min_on_support(xp, log_tilt, x), max_on_support(xp, log_tilt, x)
     spread = below + above
-    gaussian = xp.sqrt(2 * kl * expectation(xp, log_tilt, xp.square(x)))
+    product = 2 * kl * expectation(xp, log_tilt, xp.square(x))
+    varies = xp.positive(product)  # the slope of a square root at 0 is infinite
+    gaussian = xp.where(varies, xp.sqrt(xp.where(varies, product, 1.0)), 0.0)
     return (
         spread * xp.sqrt(kl / 2),
         spread * xp.sqrt(-xp.expm1(-kl)),

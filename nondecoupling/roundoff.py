@@ -238,5 +238,4 @@ class RoundOff:
             return Bounded(value, np.where(value == 0, 0.0, spread + OMEGA_UNITS * size * value))
 
 
-
 ROUNDOFF = RoundOff()

@@ -282,11 +282,15 @@ def optimal_rl_duration(
     """
     top, least = max_on_support(xp, log_d, reward), min_on_support(xp, log_d, reward)
     varies = top > least
-    reward = xp.where(varies & xp.support(log_d), reward - least, 0.0)
-    # A stand-in with two levels keeps the rows that have nothing to solve finite.
-    stand_in = xp.where(xp.max(log_d) == log_d, xp.full_like(log_d, 1.0), 0.0)
-    law, value = _detached(log_d), _detached(xp.where(varies, reward, stand_in))
-    multiplier = _detached(weight)
+    n = reward.shape[-1]
+    if n == 1:
+        return (xp.full_like(top, 0.0),) * 3
+    # Even laws with two levels stand in for the rows that have nothing to solve.
+    first = xp.module.arange(n, device=array_api_compat.device(reward)) == 0
+    stand_in = xp.where(first, xp.full_like(reward, 1.0), 0.0)
+    reward = xp.where(varies, xp.where(xp.support(log_d), reward - least, 0.0), stand_in)
+    log_d = xp.where(varies, log_d, -math.log(n))
+    law, value, multiplier = (_detached(x) for x in (log_d, reward, weight))
     low, high = duration_interval(xp, law, value, multiplier)
     high = xp.maximum(high, low)
     grid = _duration_grid(xp, low, high)
@@ -318,7 +322,7 @@ def optimal_rl_duration(
         score = xp.where(taken, -INF, score)
     # As in joint_optimum: a last Newton step carries the gradient.
     _, curvature = falling(best)
-    slope = duration_slope(xp, log_d, xp.where(varies, reward, value), weight, best)
+    slope = duration_slope(xp, log_d, reward, weight, best)
     safe = xp.where(curvature > 0, curvature, 1.0)
     best = best + xp.where(curvature > 0, (slope - _detached(slope)) / safe, 0.0)
     return tuple(xp.where(varies, x, 0.0) for x in (best, low, high))
@@ -343,7 +347,7 @@ def duration_interval(
     # E_tilt (top - r) <= R e^{-s g}/d(argmax r) from s >= 1/g, g the gap below the top.
     gap = xp.min(xp.where(xp.support(log_d) & (reward < top), top - reward, INF))
     on_top = xp.sum(xp.where(reward >= top, xp.exp(log_d), 0.0))
-    late = (1 + xp.maximum(xp.log(top / (room * on_top)), 0.0)) / gap
+    late = (1 + xp.maximum(xp.log(top) - xp.log(room) - xp.log(on_top), 0.0)) / gap
     high = newton_bisection(xp, shortfall, low, xp.maximum(late, low))
     bounded = weight > top
     share = top / xp.where(bounded, weight, 2 * top)

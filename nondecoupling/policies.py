@@ -1,0 +1,177 @@
+"""Validated finite policies in log space: softmax policies and autoregressive policies on token trees.
+
+A sequence law over a finite token tree is a finite law, so every statement applies to sequences;
+``AutoregressivePolicy.sequence_law`` makes one from token laws, and F4 says that the divergence of
+the sequences is the sum of the divergences of the tokens.
+
+>>> import numpy as np
+>>> half, skewed = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+>>> p = AutoregressivePolicy({(): half, (1,): skewed})  # token 0 ends the sequence
+>>> p.tree.sequences
+((0,), (1, 0), (1, 1))
+>>> np.exp(p.sequence_law()).round(12).tolist()
+[0.5, 0.125, 0.375]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nondecoupling import quantities
+from nondecoupling.namespaces import Array, floats_of
+from nondecoupling.validation import Arguments
+
+Tokens = tuple[int, ...]
+Node = tuple[tuple[int, ...], ...]
+
+
+def softmax_policy(logits: Any) -> Any:
+    """Log-probabilities of softmax(theta), in the dtype and on the device of ``logits``.
+
+    Shapes: logits ``[..., n]`` -> ``[..., n]``. Errors: logits that are NaN or infinite.
+
+    >>> import numpy as np
+    >>> np.exp(softmax_policy(np.array([0.0, np.log(3.0)]))).round(12).tolist()
+    [0.25, 0.75]
+    """
+    return Arguments(laws={}, reals={"logits": logits}).map(
+        quantities.log_softmax, keeps_responses=True
+    )
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """A finite set of token sequences of which none continues another: the leaves of a tree.
+
+    Errors: ``ValueError`` for no sequences, a repeated one, or one that is a prefix of another (let
+    each end in an end-of-sequence token).
+
+    >>> TokenTree(((0,), (1, 0), (1, 1))).nodes
+    (((0,), (1, 2)), ((1,), (2,)))
+    """
+
+    sequences: tuple[Tokens, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("sequences=(): a token tree has at least one sequence")
+        seen: set[Tokens] = set()
+        for sequence in sorted(self.sequences, key=len):
+            shorter = [sequence[:k] for k in range(len(sequence) + 1) if sequence[:k] in seen]
+            if shorter:
+                raise ValueError(
+                    f"sequences: {sequence} continues or repeats {shorter[0]}; end every sequence "
+                    "with an end-of-sequence token"
+                )
+            seen.add(sequence)
+
+    @cached_property
+    def prefixes(self) -> tuple[Tokens, ...]:
+        """Every proper prefix, in the order in which a walk through the sequences meets them."""
+        found = {s[:k]: None for s in self.sequences for k in range(len(s))}
+        return tuple(found)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """For each prefix and each next token, the indices of the sequences that go on with it."""
+        return tuple(tuple(self.continuations(prefix).values()) for prefix in self.prefixes)
+
+    def continuations(self, prefix: Tokens) -> dict[int, tuple[int, ...]]:
+        """Next token -> indices of the sequences that continue ``prefix`` with it."""
+        k = len(prefix)
+        out: dict[int, tuple[int, ...]] = {}
+        for index, sequence in enumerate(self.sequences):
+            if len(sequence) > k and sequence[:k] == prefix:
+                out[sequence[k]] = (*out.get(sequence[k], ()), index)
+        return out
+
+    @staticmethod
+    def balanced(leaves: int) -> TokenTree:
+        """Binary tokens, sequences as equal in length as their number allows.
+
+        >>> TokenTree.balanced(4).sequences
+        ((0, 0), (0, 1), (1, 0), (1, 1))
+        """
+
+        def split(count: int, prefix: Tokens) -> tuple[Tokens, ...]:
+            if count == 1:
+                return (prefix,)
+            left = count // 2
+            return split(left, (*prefix, 0)) + split(count - left, (*prefix, 1))
+
+        return TokenTree(split(leaves, ()))
+
+
+class AutoregressivePolicy:
+    """Token laws p(. | prefix), one array of log-probabilities ``[..., tokens]`` per prefix.
+
+    ``token_log_p`` maps each prefix that goes on, from ``()``, to the law of the next token. A token
+    that leads to no further prefix ends the sequence.
+
+    Errors: ``ValueError`` for a missing ``()``, a prefix that no token leads to, and laws that are
+    not normalised (as in ``bounds``).
+    """
+
+    def __init__(self, token_log_p: Mapping[Tokens, Any]) -> None:
+        if () not in token_log_p:
+            raise ValueError(
+                "token_log_p: the law of the first token, at the prefix (), is missing"
+            )
+        self.token_log_p: dict[Tokens, Array] = {}
+        for prefix in sorted(token_log_p, key=len):
+            parent = self.token_log_p.get(prefix[:-1]) if prefix else None
+            if prefix and (parent is None or not 0 <= prefix[-1] < parent.shape[-1]):
+                raise ValueError(f"token_log_p[{prefix}]: no token of {prefix[:-1]} leads there")
+            name = f"token_log_p[{prefix}]"
+            self.token_log_p[prefix] = Arguments(laws={name: token_log_p[prefix]}).map(
+                lambda xp, **law: next(iter(law.values())), keeps_responses=True
+            )
+        self.tree = TokenTree(tuple(self._leaves(())))
+
+    def _leaves(self, prefix: Tokens) -> list[Tokens]:
+        if prefix not in self.token_log_p:
+            return [prefix]
+        tokens = range(self.token_log_p[prefix].shape[-1])
+        return [leaf for token in tokens for leaf in self._leaves((*prefix, token))]
+
+    def log_prob(self, sequence: Sequence[int]) -> Array:
+        """log p of a sequence or a prefix: the sum of its tokens' log-probabilities, ``[...]``."""
+        first = self.token_log_p[()]
+        total = floats_of(first).full_like(first[..., 0], 0.0)
+        for k, token in enumerate(sequence):
+            total = total + self.token_log_p[tuple(sequence[:k])][..., token]
+        return total
+
+    def sequence_law(self) -> Array:
+        """Log-probabilities of all sequences, ``[..., n]``, in the order of ``tree.sequences``."""
+        module = floats_of(self.token_log_p[()]).module
+        rows = [self.log_prob(sequence) for sequence in self.tree.sequences]
+        return module.stack(list(module.broadcast_arrays(*rows)), axis=-1)
+
+    def kl_divergence(self, other: AutoregressivePolicy) -> Array:
+        """KL(p||q) of the sequences in nats, token by token: E_p sum_t KL(p(.|y_<t)||q(.|y_<t)).
+
+        Shapes: ``[...]``. Errors: a policy on another tree. Source: F4.
+
+        >>> import numpy as np
+        >>> half, skewed = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+        >>> p, q = (AutoregressivePolicy({(): half, (1,): law}) for law in (half, skewed))
+        >>> float(p.kl_divergence(q))
+        0.0719...
+        """
+        if self.token_log_p.keys() != other.token_log_p.keys() or self.tree != other.tree:
+            raise ValueError(
+                f"other: its sequences {other.tree.sequences} are not those of this policy, "
+                f"{self.tree.sequences}"
+            )
+        xp = floats_of(self.token_log_p[()])
+        total = 0.0
+        for prefix, law in self.token_log_p.items():
+            reached = xp.exp(self.log_prob(prefix))
+            divergence = quantities.kl_divergence(xp, law, other.token_log_p[prefix])[..., 0]
+            # A prefix that p never reaches costs nothing, even where the token laws are disjoint.
+            total = total + xp.where(reached > 0, reached * divergence, 0.0)
+        return total

@@ -1,0 +1,421 @@
+"""Box certificates: inequalities proved for every world in a box of parameters.
+
+Each box stays away from the equality cases of its claim, where no enclosure can decide; what is
+left out is part of the evidence. Next to an equality case convexity takes over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction as F
+from typing import Any
+
+import pytest
+import sympy as sp
+
+from nondecoupling import catalog
+from nondecoupling.boxes import Box, certify_box, certify_convex
+from nondecoupling.namespaces import sympy_numbers
+from nondecoupling.statement import Arguments, only, tightened
+from nondecoupling.verdict import Status
+from nondecoupling.worlds import Law, Same
+
+HALF, QUARTER = F(1, 2), F(1, 4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim on a box, what the box leaves out, and by how much tightening refutes the claim there."""
+
+    statement: str
+    claim: str
+    box: Box
+    left_out: str
+    factor: float = 1.01
+    inside: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def certificate(self, tighter: float = 1.0) -> Any:
+        statement = catalog.statement(self.statement)
+        if tighter != 1:
+            statement = tightened(statement, self.claim, tighter)
+        options = {"inside": self.inside, **self.options}
+        return certify_box(statement, self.claim, self.box, **options)
+
+
+def cases(listed: list[Case], *more: pytest.MarkDecorator) -> list[Any]:
+    return [
+        pytest.param(
+            case,
+            marks=[pytest.mark.statement(case.statement), *more],
+            id=f"{case.statement}-{case.claim.replace(' ', '-')}",
+        )
+        for case in listed
+    ]
+
+
+def two_levels(t: Any, g: Any) -> dict[str, Any]:
+    return dict(log_d=[t, 1 - t], reward=[0, g], beta=[1])
+
+
+def three_levels(s: Any, t: Any, g: Any) -> dict[str, Any]:
+    return dict(log_d=[s, t, 1 - s - t], reward=[0, g / 2, g], beta=[1])
+
+
+def frontier(s: Any, w: Any) -> dict[str, Any]:
+    third = F(1, 3)
+    return dict(log_d=[s, 1 - third - s, third], log_p=[third] * 3, reward=[0, 1, 2], slack=[w])
+
+
+def dual(t: Any, p: Any, k: Any) -> dict[str, Any]:
+    """The slack is k times the optimal one."""
+    return dict(log_d=[t, 1 - t], log_p=[p, 1 - p], reward=[0, 1], slack=[k * (1 - t) / (1 - p)])
+
+
+def ball(a: Any, p: Any, g: Any = 1) -> dict[str, Any]:
+    return dict(log_ref=[a, 1 - a], log_p=[p, 1 - p], reward=[0, g], beta=[1])
+
+
+def changed(p: Any, t: Any, u: Any = 1) -> dict[str, Any]:
+    return dict(log_p=[p, 1 - p], log_tilt=[t, 1 - t], reward=[0, 1], time=[u])
+
+
+def sft_gradient(d: Any, p: Any) -> dict[str, Any]:
+    return dict(
+        log_d=[d, 1 - d],
+        log_p=[p, 1 - p],
+        log_d_two=[HALF, HALF],
+        log_p_two=[QUARTER, 1 - QUARTER],
+        share=[HALF],
+    )
+
+
+def two_prompts(d: Any, e: Any) -> dict[str, Any]:
+    uniform = [F(1, 3)] * 3
+    return dict(
+        log_d=[d, HALF - d, HALF],
+        log_p=uniform,
+        log_d_two=[e, HALF - e, HALF],
+        log_p_two=uniform,
+        share=[HALF],
+    )
+
+
+def logits(x: Any, y: Any) -> dict[str, Any]:
+    return dict(theta=[0, x], theta_prime=[0, y], reward=[0, 1], beta=[1])
+
+
+def tilted_logits(x: Any, g: Any) -> dict[str, Any]:
+    return dict(theta=[0, x], theta_prime=[0, 0], reward=[0, g], beta=[1])
+
+
+def rl_gradient(p: Any, g: Any) -> dict[str, Any]:
+    return dict(
+        log_p=[p, 1 - p],
+        log_ref=[HALF, HALF],
+        reward=[0, g],
+        beta=[1],
+        log_p_two=[QUARTER, 1 - QUARTER],
+        reward_two=[0, 1],
+        share=[HALF],
+    )
+
+
+SMALL_REWARDS = "beta -> inf (g -> 0)"
+TWO_ATOMS = "two atoms"
+EQUAL_LAWS = "p near the tilt"
+
+QUICK = [
+    Case(
+        "S3",
+        "Hoeffding upper bound",
+        Box({"t": (F(1, 100), F(99, 100)), "g": (HALF, F(8))}, two_levels),
+        f"{SMALL_REWARDS}, settled by its curvature",
+        factor=1.02,
+    ),
+    *(
+        Case(
+            "S3",
+            f"Bennett {side} bound",
+            Box(
+                {"s": (F(1, 5), F(2, 5)), "t": (F(1, 5), F(2, 5))},
+                lambda s, t: three_levels(s, t, F(2)),
+            ),
+            TWO_ATOMS,
+            factor=1.2,
+        )
+        for side in ("lower", "upper")
+    ),
+    *(
+        Case(
+            "S5",
+            "weak duality",
+            Box({"t": (t, F(9, 10)), "p": (F(1, 20), QUARTER), "k": k}, dual),
+            "k = 1, the optimum (slack = k times the optimal one)",
+            factor=1.1,
+        )
+        for t, k in ((F(3, 10), (F(1, 10), F(4, 5))), (HALF, (F(6, 5), F(7, 5))))
+    ),
+    Case(
+        "S5",
+        "Bernoulli bound",
+        Box({"s": (F(1, 10), HALF), "w": (F(1, 10), HALF)}, frontier),
+        "two reward levels, c -> J(d)",
+        factor=1.1,
+    ),
+    Case(
+        "S5",
+        "Pinsker bound",
+        Box(
+            {"t": (F(1, 10), F(9, 10)), "w": (F(1, 10), HALF)},
+            lambda t, w: dict(log_d=[t, 1 - t], log_p=[HALF, HALF], reward=[0, 1], slack=[w]),
+        ),
+        "c -> J(d)",
+        factor=1.1,
+    ),
+    Case(
+        "R3",
+        "the drop inside the ball",
+        Box({"a": (F(1, 10), F(9, 10)), "p": (F(1, 10), F(9, 10))}, ball),
+        "KL(tilt||ref) - KL(p||ref) < 0.001, next to the surface of the ball",
+        inside=0.001,
+        factor=2.0,
+    ),
+    *(
+        Case(
+            "R4",
+            claim,
+            Box({"p": (HALF, F(9, 10)), "t": (F(1, 10), F(2, 5))}, changed),
+            EQUAL_LAWS,
+            factor=1.2,
+        )
+        for claim in ("Pinsker", "Bretagnolle-Huber", "Bernstein, drops")
+    ),
+    Case(
+        "R4",
+        "Bernstein, rises",
+        Box({"p": (F(1, 10), F(2, 5)), "t": (HALF, F(9, 10))}, changed),
+        EQUAL_LAWS,
+        factor=1.2,
+    ),
+    Case(
+        "R4",
+        "exact rise",
+        Box(
+            {"t": (F(1, 10), F(9, 10)), "u": (F(5, 2), F(4))},
+            lambda t, u: changed(HALF, t, u),
+        ),
+        "p = tilt_u",
+        factor=1.1,
+    ),
+    *(
+        Case(
+            "P1",
+            claim,
+            Box({"d": (F(1, 20), F(2, 5)), "p": (HALF, F(9, 10))}, sft_gradient),
+            "d near p" if claim == "sharper form" else "d near p, settled by convexity",
+            factor=1.2,
+        )
+        for claim in ("PL inequality", "sharper form")
+    ),
+    Case(
+        "P1",
+        "two prompts",
+        Box({"d": (F(1, 20), F(2, 5)), "e": (F(1, 20), F(2, 5))}, two_prompts),
+        "d near p on both prompts",
+        factor=1.5,
+    ),
+    *(
+        Case(
+            "P2",
+            claim,
+            Box({"x": (F(-3), -QUARTER), "y": (QUARTER, F(3))}, logits),
+            "equal logits",
+            factor=1.2,
+        )
+        for claim in ("moved logits move the law", "near logits, near laws")
+    ),
+    *(
+        Case(
+            "P2",
+            f"RL raises the SFT loss at {side}",
+            Box({"x": (F(-3), F(3)), "g": (HALF, F(4))}, tilted_logits),
+            SMALL_REWARDS,
+            factor=1.5,
+        )
+        for side in ("least", "most")
+    ),
+    *(
+        Case(
+            "P3",
+            claim,
+            Box({"p": (F(11, 20), F(9, 10)), "g": (QUARTER, F(3))}, rl_gradient),
+            EQUAL_LAWS,
+            factor=1.5,
+        )
+        for claim in ("PL inequality", "moved logits lower J_b")
+    ),
+]
+
+MANY = {"max_boxes": 100_000}
+WIDE = [
+    Case(
+        "S3",
+        "Hoeffding upper bound",
+        Box({"t": (F(1, 1000), F(999, 1000)), "g": (QUARTER, F(12))}, two_levels),
+        f"{SMALL_REWARDS}, settled by its curvature",
+    ),
+    *(
+        Case(
+            "S3",
+            f"Bennett {side} bound",
+            Box(
+                {"s": (F(1, 10), F(2, 5)), "t": (F(1, 10), F(2, 5)), "g": (F(1), F(3))},
+                three_levels,
+            ),
+            f"{TWO_ATOMS}, {SMALL_REWARDS}",
+            options=MANY,
+        )
+        for side in ("lower", "upper")
+    ),
+    *(
+        Case(
+            "S5",
+            "weak duality",
+            Box({"t": (t, F(9, 10)), "p": (F(1, 20), F(2, 5)), "k": k}, dual),
+            "k = 1, the optimum (slack = k times the optimal one)",
+            options=MANY,
+        )
+        for t, k in ((F(1, 2), (F(1, 20), F(9, 10))), (F(7, 10), (F(11, 10), F(3, 2))))
+    ),
+    Case(
+        "R3",
+        "the drop inside the ball",
+        Box({"a": (F(1, 10), F(9, 10)), "p": (F(1, 10), F(9, 10)), "g": (HALF, F(2))}, ball),
+        "KL(tilt||ref) - KL(p||ref) < 0.001, next to the surface of the ball",
+        inside=0.001,
+        options=MANY,
+    ),
+]
+
+
+@pytest.mark.certified
+@pytest.mark.parametrize("case", [*cases(QUICK), *cases(WIDE, pytest.mark.slow)])
+def test_every_world_in_the_box(case, evidence):
+    found = case.certificate()
+    assert found.status is Status.HOLDS, f"{found}: {found.open}"
+    evidence(f"{found}: {case.box}; left out: {case.left_out}")
+
+
+@pytest.mark.parametrize("case", cases(QUICK))
+def test_a_tighter_constant_is_not_certified(case):
+    assert case.certificate(tighter=case.factor).status is Status.REFUTED
+
+
+# --- next to an equality case -------------------------------------------------------------------
+
+
+def symbolic_margin(id_: str, claim: str, world: dict[str, Any]) -> sp.Expr:
+    statement, xp, w = only(catalog.statement(id_), claim), sympy_numbers(), Arguments()
+    for name, kind in statement.world.items():
+        if isinstance(kind, Same):
+            w[name] = w[kind.other]
+        else:
+            array = xp.array(world[name])
+            w[name] = xp.log(array) if isinstance(kind, Law) else array
+    (found,) = statement.claims(xp, w)
+    return found.margin().flat[0]
+
+
+def vanishes_with_its_slope(margin: sp.Expr, x: sp.Symbol) -> bool:
+    return all(sp.simplify(f.subs(x, 0)) == 0 for f in (margin, sp.diff(margin, x)))
+
+
+@pytest.mark.statement("S3")
+@pytest.mark.symbolic
+def test_hoeffding_next_to_its_equality_case(evidence):
+    """As a function of g the margin vanishes with its slope at 0 and is convex, for every t."""
+    odds, g = sp.symbols("odds g", positive=True)
+    world = two_levels(odds / (1 + odds), g)
+    margin = symbolic_margin("S3", "Hoeffding upper bound", world)
+    tilted = sp.exp(g) / (odds + sp.exp(g))
+    assert vanishes_with_its_slope(margin, g)
+    assert sp.simplify(sp.diff(margin, g, 2) - (tilted - sp.Rational(1, 2)) ** 2) == 0
+    evidence("Hoeffding, n = 2, down to g = 0: margin'' = (tilt - 1/2)^2 >= 0 for every t and g")
+
+
+def next_to_p(p: Any, e: Any) -> dict[str, Any]:
+    return sft_gradient(p + e, p)
+
+
+@pytest.mark.statement("P1")
+@pytest.mark.certified
+def test_pl_inequality_next_to_its_equality_case(evidence):
+    p, e = sp.symbols("p e", positive=True)
+    assert vanishes_with_its_slope(symbolic_margin("P1", "PL inequality", next_to_p(p, e)), e)
+    near = Box({"p": (F(1, 10), F(9, 10)), "e": (F(-1, 20), F(1, 20))}, next_to_p)
+    found = certify_convex(catalog.statement("P1"), "PL inequality", near, "e")
+    assert found.status is Status.HOLDS
+    assert found.smallest > 0
+    evidence(f"PL inequality, d = p + e, {near}: margin convex in e ({found.boxes} sub-boxes)")
+
+
+def test_what_is_not_convex_is_not_certified():
+    """Twice the constant of P1 at a law of two responses: the margin still vanishes at d = p."""
+    near = Box({"p": (F(1, 10), F(9, 10)), "e": (F(-1, 20), F(1, 20))}, next_to_p)
+    statement = tightened(catalog.statement("P1"), "PL inequality", 16.0)
+    assert certify_convex(statement, "PL inequality", near, "e").status is Status.REFUTED
+
+
+# --- the certificates can fail ------------------------------------------------------------------
+
+
+def test_a_violation_is_found_with_its_sub_box():
+    """R3 without its condition fails for a p beyond the tilt; the sub-box lies there."""
+    from nondecoupling.statement import dropping
+
+    free = dropping(catalog.statement("R3"), "conditions")
+    box = Box({"a": (F(1, 10), F(9, 10)), "p": (F(1, 10), F(9, 10))}, ball)
+    found = certify_box(free, "the drop inside the ball", box)
+    assert found.status is Status.REFUTED
+    a, p = (sum(found.open[name]) / 2 for name in ("a", "p"))
+    assert p < a / (a + (1 - a) * F(27, 10)) or p > a
+
+
+def test_worlds_outside_the_conditions_are_skipped():
+    beyond = Box({"a": (F(2, 5), HALF), "p": (F(1, 20), F(1, 10))}, ball)
+    found = certify_box(catalog.statement("R3"), "the drop inside the ball", beyond)
+    assert found.status is Status.OUT_OF_SCOPE
+    assert found.skipped == found.boxes
+
+
+def test_an_equality_inside_the_box_stays_undecided():
+    box = Box({"t": (F(1, 10), F(9, 10)), "g": (HALF, F(1))}, two_levels)
+    found = certify_box(catalog.statement("S3"), "Bennett upper bound", box, max_boxes=50)
+    assert found.status is Status.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("parameters", "world", "message"),
+    [
+        ({"t": (F(1, 5), F(1, 5))}, lambda t: two_levels(t, 1), "empty range"),
+        ({"t": (F(0), HALF)}, lambda t: two_levels(t, 1), "leaves its range"),
+        (
+            {"t": (F(1, 5), HALF)},
+            lambda t: dict(log_d=[t, 1 - t * t], reward=[0, 1], beta=[1]),
+            "sum to one",
+        ),
+    ],
+)
+def test_a_box_of_no_worlds_is_an_error(parameters, world, message):
+    with pytest.raises(ValueError, match=message):
+        certify_box(catalog.statement("S3"), "Hoeffding upper bound", Box(parameters, world))
+
+
+def test_identities_are_no_inequalities():
+    box = Box({"t": (F(1, 5), HALF)}, lambda t: two_levels(t, 1))
+    claims = [c for c in ("the frontier is attained",)]
+    frontier_box = Box({"w": (F(1, 5), HALF)}, lambda w: frontier(F(1, 3), w))
+    with pytest.raises(ValueError, match="no inequality"):
+        certify_box(catalog.statement("S5"), claims[0], frontier_box)
+    assert box

@@ -1,0 +1,150 @@
+"""J3, a little SFT is nearly free: derivation, drawn worlds, the expansion by Richardson in balls."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+import sympy as sp
+from hypothesis import given
+
+from nondecoupling.joint import chi_squared
+from nondecoupling.namespaces import arb
+from nondecoupling.quantities import (
+    cross_entropy,
+    expected_reward,
+    gibbs_tilt,
+    kl_by_definition,
+)
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.j3_little_sft_is_nearly_free import LittleSftIsNearlyFree
+from proofs.checks import (
+    assert_attained,
+    assert_survives,
+    assert_tightened_fails,
+    exact_world,
+    tightness_line,
+)
+from proofs.elementary import mean_minimises_squares
+from proofs.roots import enclose_joint
+
+pytestmark = pytest.mark.statement("J3")
+CLAIMS = ("saving at least", "saving at most", "cost at least", "cost at most")
+
+
+@pytest.mark.symbolic
+def test_the_path_of_joint_optima(evidence):
+    """One response along the path: p' = p (w - c)/(beta + lambda w), w = d/p, c = mu'."""
+    weight, beta = sp.symbols("lambda beta", positive=True)
+    w, c, d, speed = sp.symbols("w c d p_dot", positive=True)
+    p, mu = sp.Function("p")(weight), sp.Function("mu")(weight)
+    stationary = -beta * sp.log(p) + weight * d / p - mu
+    moved = sp.diff(stationary, weight).subs({p.diff(weight): speed, mu.diff(weight): c})
+    (p_dot,) = sp.solve(moved.subs(p, d / w), speed)
+    flow = (w - c) / (beta + weight * w)
+    assert sp.simplify(p_dot - d / w * flow) == 0
+    # -dCE/dlambda = sum w p' = sum p (w - c)^2/(beta + lambda w), since sum p' = 0
+    assert sp.simplify(w * flow - (w - c) ** 2 / (beta + weight * w) - c * flow) == 0
+    # chi2 = sum d^2/p - 1 falls: its slope is -sum w^2 p' = -sum m (w - c)(w^2 - c^2), sum m(w-c) = 0
+    assert sp.expand((w - c) * (w**2 - c**2) - (w - c) ** 2 * (w + c)) == 0
+    # d log w/dlambda = -flow: the largest w falls (w >= c), and lambda w rises for every response
+    rises = sp.simplify(w - weight * w * flow)
+    assert sp.simplify(rises - w * (beta + weight * c) / (beta + weight * w)) == 0
+    evidence(
+        "-dCE/dlambda = sum p (w - c)^2/(beta + lambda w); chi2 and max w fall, lambda w rises"
+    )
+
+
+@pytest.mark.symbolic
+def test_bounds_from_the_path(evidence):
+    """chi2(d||p)/(beta + lambda max w) <= -dCE/dlambda <= chi2(d||p)/beta, integrated."""
+    weight, beta, chi, u, largest, extra = sp.symbols("lambda beta chi u W e", positive=True)
+    assert sp.simplify(1 / beta - 1 / (beta + u) - u / (beta * (beta + u))) == 0  # positive
+    # u W(u) <= lambda W(lambda): the rate over [0, lambda] is at least its value at the end
+    room = 1 / (beta + largest) - 1 / (beta + largest + extra)
+    assert sp.simplify(room * (beta + largest) * (beta + largest + extra) - extra) == 0
+    # the cost is int u (-dCE/du) du by the envelope theorem: both bounds times lambda/2
+    saving, cost = (sp.integrate(f, (u, 0, weight)) for f in (chi / beta, u * chi / beta))
+    assert sp.simplify(cost - weight / 2 * saving) == 0
+    evidence(f"integrated over [0, lambda]; {mean_minimises_squares()}")
+
+
+@pytest.mark.sampled
+@given(worlds(LittleSftIsNearlyFree))
+def test_drawn_worlds(world):
+    assert_holds(LittleSftIsNearlyFree, world)
+
+
+@pytest.mark.certified
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_equality_where_the_tilt_is_the_data_law(claim):
+    world = exact_world(
+        log_joint="1/4 3/4", log_d="1/4 3/4", log_ref="1/2 1/2", beta="1/2", weight="3"
+    )
+    assert_attained(LittleSftIsNearlyFree, claim, world)
+
+
+WORLDS = {
+    "two responses": ("1/4 3/4", "1/2 1/2", "0 1", "1"),
+    "three responses": ("1/5 3/10 1/2", "1/3 1/3 1/3", "0 2 1", "1/2"),
+    "huge constants": ("1/2 1/2", "1/2 1/2", "0 10", "1"),
+}
+
+
+@pytest.mark.certified
+@pytest.mark.parametrize("name", WORLDS)
+def test_expansion(name, evidence):
+    """saving/(lambda chi2/beta) and cost/(lambda^2 chi2/(2 beta)) tend to one, in balls.
+
+    With lambda halved, every Richardson column must come closer to one than the column before, and
+    its distance must fall by its own power of two: first order for the raw ratios.
+    """
+    import flint
+
+    saved = flint.ctx.prec
+    flint.ctx.prec = 600
+    try:
+        data, ref, reward, beta = ([Fraction(x) for x in text.split()] for text in WORLDS[name])
+        xp = arb()
+        log_d, log_ref = (xp.log(xp.array(x)) for x in (data, ref))
+        r, b = xp.array(reward), xp.array(beta)
+        log_tilt = gibbs_tilt(xp, log_ref, r, b)
+        chi = chi_squared(xp, log_d, log_tilt)
+        largest = max(float(x.exp()) for x in log_d - log_tilt)
+        # lambda max(d/tilt)/beta = 2^-10, 2^-11, ...: inside the radius of the expansion
+        start = Fraction(2) ** -10 * beta[0] / Fraction(largest).limit_denominator(10**6)
+
+        def ratios(weight):
+            lam = xp.array([weight])
+            joint = enclose_joint(log_d, log_tilt, lam / b, digits=120)
+            saving = cross_entropy(xp, log_d, log_tilt) - cross_entropy(xp, log_d, joint)
+            best, reached = (
+                expected_reward(xp, p, r) - b * kl_by_definition(xp, p, log_ref)
+                for p in (log_tilt, joint)
+            )
+            unit = lam / b * chi
+            return (saving / unit).flat[0], ((best - reached) * 2 / (lam * unit)).flat[0]
+
+        table = [ratios(start / 2**k) for k in range(4)]
+        for kind, column in zip(("saving", "cost"), zip(*table, strict=True), strict=True):
+            column = list(column)
+            assert all(x < 1 for x in column)  # J3's upper bounds, along the way
+            for order in range(1, 4):
+                shrink = [abs(y - 1) / abs(x - 1) for x, y in pairwise(column)]
+                assert all(abs(q * 2**order - 1) < flint.arb(0.01) for q in shrink), shrink
+                factor = 2**order
+                column = [(factor * y - x) / (factor - 1) for x, y in pairwise(column)]
+            assert abs(column[-1] - 1) < flint.arb(2) ** -40
+            evidence(f"{name}, {kind}: limit {float(column[-1]):.12f} after three Richardson steps")
+    finally:
+        flint.ctx.prec = saved
+
+
+@pytest.mark.attacked
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_no_violation_is_found(claim, evidence):
+    evidence(tightness_line(assert_survives(LittleSftIsNearlyFree, claim)))
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_one_percent_tighter_is_refuted(claim):
+    assert_tightened_fails(LittleSftIsNearlyFree, claim, 1.01)

@@ -1,0 +1,100 @@
+"""P4, when an RL step improves SFT: derivation, drawn worlds, sharp constants, both regimes occur."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy as sp
+from hypothesis import given
+
+from nondecoupling.bounds import kl_divergence, rl_improves_sft_threshold
+from nondecoupling.certify import certify
+from nondecoupling.statement import tightened
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.p4_when_rl_improves_sft import WhenRlImprovesSft
+from nondecoupling.verdict import Status
+from proofs.checks import assert_survives, exact_world, tightness_line
+from proofs.elementary import lagrange_identity
+from proofs.symbolic import assert_identity
+
+pytestmark = pytest.mark.statement("P4")
+CURVATURE, TRIANGLE = "curvature of the step", "triangle of excess losses"
+IMPROVEMENT = "improvement from excess loss"
+SMALL_STEP_ACROSS = exact_world(
+    log_d="1/2 1/2", theta="1/1000 -1/1000", direction="-1 1", step="1/500"
+)
+
+
+def almost_all_but_one(n):
+    """theta = 0 and d nearly uniform on n - 1 responses: P1's extreme case, with a tiny step."""
+    rest = Fraction(10**40 - 1, 10**40 * (n - 1))
+    return exact_world(
+        log_d=f"1/{10**40} {' '.join([str(rest)] * (n - 1))}",
+        theta=" ".join(["0"] * n),
+        direction=" ".join(["-1"] + ["0"] * (n - 1)),
+        step="1/1000000",
+    )
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("n", [2, 3])
+def test_exact_change(n, evidence):
+    evidence(assert_identity(WhenRlImprovesSft, "exact change", n))
+
+
+@pytest.mark.symbolic
+def test_thresholds_follow(evidence):
+    step, size, rho, gradient, least = sp.symbols("eta g rho G m", positive=True)
+    # change <= -eta rho G g + eta^2 g^2/4 < 0 iff G > eta g/(4 rho); G^2 >= m x by P1
+    change = -step * rho * gradient * size + step**2 * size**2 / 4
+    edge = step * size / (4 * rho)
+    assert sp.simplify(change - step * size * rho * (edge - gradient)) == 0
+    assert sp.simplify(edge**2 / least * least - edge**2) == 0
+    # x + y >= 2 h, all nonnegative, with x < h leaves y > h: here x^2, y^2 are the excess losses
+    half, slack = sp.symbols("h s", positive=True)
+    assert sp.simplify((2 * half - (half - slack)) - half - slack) == 0
+    threshold = least * step**2 * size**2 / 8
+    assert sp.simplify(2 * sp.sqrt(threshold) - step * size * sp.sqrt(least / 2)) == 0
+    evidence(f"P1, P2 twice, and the triangle inequality by {lagrange_identity()}")
+
+
+@pytest.mark.sampled
+@given(worlds(WhenRlImprovesSft))
+def test_drawn_worlds(world):
+    assert_holds(WhenRlImprovesSft, world)
+
+
+@pytest.mark.attacked
+@pytest.mark.parametrize("claim", [CURVATURE, IMPROVEMENT, TRIANGLE])
+def test_no_violation_is_found(claim, evidence):
+    evidence(tightness_line(assert_survives(WhenRlImprovesSft, claim, responses=2)))
+
+
+@pytest.mark.parametrize(
+    ("claim", "world"),
+    [
+        (CURVATURE, SMALL_STEP_ACROSS),
+        (TRIANGLE, SMALL_STEP_ACROSS),
+        (IMPROVEMENT, almost_all_but_one(128)),
+    ],
+    ids=["curvature", "triangle", "improvement"],
+)
+def test_one_percent_tighter_is_refuted(claim, world):
+    (verdict,) = certify(tightened(WhenRlImprovesSft, claim, 1.01), world)
+    assert verdict.status is Status.REFUTED, verdict
+
+
+@pytest.mark.sampled
+def test_thresholds_decide_the_sign_of_the_change(evidence):
+    rng = np.random.default_rng(0)
+    d, p = (np.log(rng.dirichlet(np.ones(3), size=20000)) for _ in range(2))
+    p[::2] = d[::2] + 0.01 * rng.standard_normal((10000, 3))
+    p -= np.log(np.exp(p).sum(axis=-1, keepdims=True))
+    direction, step = rng.standard_normal((20000, 3)), 10.0 ** rng.uniform(-3, 1, 20000)
+    change, raises_below, lowers_above = rl_improves_sft_threshold(d, p, direction, step)
+    excess = kl_divergence(d, p)
+    raised, lowered = excess < raises_below, excess > lowers_above
+    assert raised.sum() > 1000 and lowered.sum() > 1000
+    assert (change[raised] > 0).all() and (change[lowered] < 0).all()
+    decided = (raised | lowered).mean()
+    evidence(f"the thresholds decide {decided:.0%} of 20000 drawn steps, all with the right sign")

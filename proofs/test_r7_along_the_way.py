@@ -1,0 +1,170 @@
+"""R7, along the way: derivations, drawn worlds, tightness, and the refutation found by search."""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy as sp
+from hypothesis import given
+
+from nondecoupling.attack import attack
+from nondecoupling.certify import certify
+from nondecoupling.namespaces import sympy_numbers
+from nondecoupling.quantities import (
+    expected_reward,
+    gibbs_tilt,
+    log_softmax,
+    sft_loss_gradient,
+    sft_step_reward_slope,
+)
+from nondecoupling.sampling import check_arguments
+from nondecoupling.statement import only
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.r7_along_the_way import AlongTheWay
+from nondecoupling.verdict import Status
+from proofs.checks import (
+    assert_attained,
+    assert_survives,
+    assert_tightened_fails,
+    exact_world,
+    tightness_line,
+)
+from proofs.elementary import relative_entropy_is_convex
+from proofs.symbolic import assert_identity, normal_form
+
+pytestmark = pytest.mark.statement("R7")
+FASTER, STEP = "J_b falls ever faster", "the first SFT step lowers the reward"
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3])
+def test_derivation(responses, evidence):
+    for name in ("J is affine", "slope of a step"):
+        evidence(assert_identity(AlongTheWay, name, responses))
+    evidence("fall of J_b: R1 with the mixture as the SFT result")
+    evidence(f"{FASTER}: KL(.||tilt) is convex and 0 at the tilt, {relative_entropy_is_convex()}")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3, 4])
+def test_slope_is_the_derivative(responses, evidence):
+    """d/d eta J(softmax(theta - eta (p - d))) at eta = 0."""
+    xp, eta = sympy_numbers(), sp.Symbol("eta", real=True)
+    x = sp.symbols(f"x1:{responses + 1}", positive=True)
+    d = sp.symbols(f"d1:{responses}", positive=True)
+    reward = xp.array(list(sp.symbols(f"r1:{responses + 1}", real=True)))
+    logits = xp.array([sp.log(v) for v in x])
+    log_p, log_d = log_softmax(xp, logits), xp.log(xp.array([*d, 1 - sum(d)]))
+    stepped = logits - eta * sft_loss_gradient(xp, log_p, log_d)
+    reached = expected_reward(xp, log_softmax(xp, stepped), reward)[0]
+    slope = sft_step_reward_slope(xp, log_p, log_d, reward)[0]
+    assert normal_form(sp.diff(reached, eta).subs(eta, 0) - slope) == 0
+    evidence(f"slope of a softmax SFT step, n = {responses}")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_with_two_reward_levels_the_first_step_lowers_the_reward(low, high, evidence):
+    """Binary rewards, ref = d: the slope is minus a sum of positive terms."""
+    xp, e = sympy_numbers(), sp.Symbol("e", positive=True)  # e = e^{1/beta} > 1
+    d = sp.symbols(f"d1:{low + high}", positive=True)
+    masses = [1 - sum(d), *d]
+    log_d, reward = xp.log(xp.array(masses)), xp.array([0] * low + [1] * high)
+    tilt = gibbs_tilt(xp, log_d, reward, xp.array([1 / sp.log(e)]))
+    slope = sft_step_reward_slope(xp, tilt, log_d, reward)[0]
+    on_top = sum(masses[low:])
+    z = 1 + on_top * (e - 1)
+    kept = on_top * e / z
+    positive = (1 - on_top) * (1 - kept) * e * sum(m**2 for m in masses[low:])
+    positive += on_top * kept * sum(m**2 for m in masses[:low])
+    assert normal_form(slope + (e - 1) / z**2 * positive) == 0
+    evidence(f"two reward levels ({low} + {high} responses): the first step lowers the reward")
+
+
+@pytest.mark.sampled
+@given(worlds(AlongTheWay))
+def test_drawn_worlds(world):
+    assert_holds(AlongTheWay, world)
+
+
+@pytest.mark.certified
+def test_the_fall_is_strict_unless_d_is_the_tilt():
+    values = dict(log_d="1/4 3/4", beta="1", mix="1/2", share="1/2")
+    assert_attained(AlongTheWay, FASTER, exact_world(**values, reward="2 2"))
+    near = exact_world(**values, reward="0 1/1000000")
+    assert all(v.margin > 0 for v in assert_holds(AlongTheWay, near) if v.claim == FASTER)
+
+
+@pytest.mark.attacked
+def test_attack(evidence):
+    result = assert_survives(AlongTheWay, FASTER)
+    assert result.tightness > 0.99
+    evidence(tightness_line(result))
+
+
+def test_one_percent_tighter_is_refuted():
+    assert_tightened_fails(AlongTheWay, FASTER, 1.01)
+
+
+def candidates(responses, size):
+    """All (d, r, beta) with largest denominator or level ``size``: d and its total, r, beta, as rows.
+
+    One of each set of permuted worlds: rewards are sorted, with smallest level 0.
+    """
+    laws = [
+        (*parts, total - sum(parts), total)
+        for total in range(responses, size + 1)
+        for parts in itertools.product(range(1, total), repeat=responses - 1)
+        if sum(parts) < total
+    ]
+    levels = itertools.combinations_with_replacement(range(size + 1), responses - 1)
+    rewards_and_betas = itertools.product(levels, range(1, size + 1))
+    rows = [
+        (*law, 0, *reward, beta)
+        for reward, beta in rewards_and_betas
+        for law in laws
+        if max(law[-1], reward[-1], beta) == size
+    ]
+    return np.split(np.array(rows), [responses, responses + 1, 2 * responses + 1], axis=1)
+
+
+def search(responses, largest):
+    """The smallest world in which the first step raises the reward, as decided by Arb."""
+    target = only(AlongTheWay, STEP)
+    for size in range(responses, largest + 1):
+        parts, total, reward, beta = candidates(responses, size)
+        log_d, unused = np.log(parts / total), np.full(total.shape, 0.5)
+        arguments = dict(log_d=log_d, log_ref=log_d, reward=1.0 * reward, beta=1.0 * beta)
+        (result,) = check_arguments(target, {**arguments, "mix": unused, "share": unused})
+        for k in np.flatnonzero(result.margin <= result.error):
+            law = [Fraction(int(part), int(total[k, 0])) for part in parts[k]]
+            values = dict(log_d=law, reward=reward[k], beta=beta[k], mix=["1/2"], share=["1/2"])
+            world = exact_world(**{name: " ".join(map(str, v)) for name, v in values.items()})
+            (verdict,) = certify(target, world, precisions=(128,))
+            if verdict.status is Status.REFUTED:
+                return world
+    return None
+
+
+@pytest.mark.certified
+def test_search_finds_a_first_step_that_raises_the_reward(evidence, capsys):
+    witness = search(3, largest=14)
+    assert witness is not None
+    shown = str(witness).split(", mix")[0]
+    evidence(f"first SFT step raises the reward at {shown}")
+    with capsys.disabled():
+        print(f"\nsmallest witness, the first SFT step raises the reward: {shown}")
+
+
+def test_two_responses_have_no_such_step():
+    assert search(2, largest=8) is None
+
+
+@pytest.mark.attacked
+def test_attack_refutes_the_step_claim(evidence):
+    result = attack(AlongTheWay, STEP)
+    assert result.violation
+    evidence(
+        f"attack: the slope reaches {-result.margin:.3g} at beta = {result.world['beta'][0]:.3g}"
+    )

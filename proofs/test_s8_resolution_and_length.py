@@ -1,0 +1,82 @@
+"""S8, resolution and length: derivation, drawn worlds, the small-s limit, and the check can fail."""
+
+import pytest
+import sympy as sp
+from hypothesis import given
+
+from nondecoupling.namespaces import sympy_numbers
+from nondecoupling.quantities import coupling_gap, variance
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theorems.s8_resolution_and_length import ResolutionAndLength
+from proofs.checks import (
+    assert_needs,
+    assert_survives,
+    assert_tightened_fails,
+    exact_world,
+    tightness_line,
+)
+from proofs.elementary import hoeffding_curvature
+from proofs.symbolic import assert_identity
+
+pytestmark = pytest.mark.statement("S8")
+SAMPLES, TOKENS = "samples needed at least", "change per token"
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3])
+def test_derivation(responses, evidence):
+    for name in ("mean", "variance"):
+        evidence(assert_identity(ResolutionAndLength, name, responses))
+    mean, spread, z = sp.symbols("mean spread z", positive=True)
+    samples = (z * sp.sqrt(spread) / mean) ** 2  # by definition of n, with mean and variance above
+    assert sp.simplify(samples * mean**2 / spread - z**2) == 0
+    evidence(f"both bounds by DeltaL <= s^2 R^2/8: {hoeffding_curvature()}")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3])
+def test_small_times(responses, evidence):
+    """DeltaL = s^2 Var/2 + O(s^3), so n = z^2 s^2 Var/DeltaL^2 ~ 4 z^2/(s^2 Var)."""
+    xp, s = sympy_numbers(), sp.Symbol("s", positive=True)
+    d = [sp.Rational(1, responses + k) for k in range(1, responses)]
+    log_d = xp.log(xp.array([1 - sum(d), *d]))
+    reward = xp.array(list(sp.symbols(f"r1:{responses + 1}", real=True)))
+    gap = coupling_gap(xp, log_d, reward, 1 / xp.array([s]))[0]
+    assert sp.simplify(gap.subs(s, 0)) == 0
+    assert sp.simplify(sp.diff(gap, s).subs(s, 0)) == 0
+    curvature = sp.diff(gap, s, 2).subs(s, 0)
+    assert sp.simplify(curvature - variance(xp, log_d, reward)[0]) == 0
+    evidence(f"n s^2 -> 4 z^2/Var_d r, n = {responses}")
+
+
+@pytest.mark.sampled
+@given(worlds(ResolutionAndLength))
+def test_drawn_worlds(world):
+    assert_holds(ResolutionAndLength, world)
+
+
+@pytest.mark.certified
+@pytest.mark.parametrize("claim", [SAMPLES, TOKENS])
+def test_bounds_are_attained_in_the_limit(claim, evidence):
+    world = exact_world(log_d="1/2 1/2", reward="0 1/1000", beta="1", z="2", mean_length="1000")
+    (verdict,) = [v for v in assert_holds(ResolutionAndLength, world) if v.claim == claim]
+    assert 0 < verdict.margin < 1e-6 * max(verdict.lhs, verdict.rhs)
+    evidence(f"{claim}: within 1e-6 at r/beta = 1e-3, d = (1/2, 1/2)")
+
+
+@pytest.mark.attacked
+@pytest.mark.parametrize("claim", [SAMPLES, TOKENS])
+def test_attack(claim, evidence):
+    result = assert_survives(ResolutionAndLength, claim)
+    assert result.tightness > 0.99
+    evidence(tightness_line(result))
+
+
+@pytest.mark.parametrize("claim", [SAMPLES, TOKENS])
+def test_one_percent_tighter_is_refuted(claim):
+    assert_tightened_fails(ResolutionAndLength, claim, 1.01)
+
+
+def test_needs_ref_equal_to_the_data_law(evidence):
+    witness = assert_needs(ResolutionAndLength, "log_ref = log_d", TOKENS)
+    evidence(f"{TOKENS}: false without ref = d: {witness}")
