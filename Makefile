@@ -33,8 +33,8 @@ lint: $(READY) ## ruff over everything, mypy over the package
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-proofs-full: $(READY) ## the proofs with the slow certificates
-	$(BIN)/python -m pytest proofs -m ""
+proofs-full: $(READY) ## the slow certificates that make test leaves out
+	$(BIN)/python -m pytest --quiet proofs -m slow
 
 ledger: $(READY) ## run the proofs and write the ledger that is committed
 	$(BIN)/python -m pytest --quiet proofs --update-ledger

@@ -49,7 +49,7 @@ class BatchResult:
                 statement.id, self.claim, Status.OUT_OF_SCOPE, margin, error, reason=reason
             )
         status = Status.REFUTED if self.violated.any() else Status.HOLDS
-        if self.undecided.all():
+        if not relevant.any():
             status = Status.UNDECIDED
         count = int(self.violated.sum())
         reason = f"{count} of {int(self.applies.sum())} worlds violate it" if count else ""

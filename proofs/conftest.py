@@ -94,11 +94,12 @@ def missing_proof_files() -> list[str]:
 
 
 def is_complete(config: pytest.Config) -> bool:
-    """Whether the run covers all of proofs/: nothing narrowed by path or keyword."""
+    """Whether the run covers all of proofs/ but slow tests: not narrowed by path, keyword or mark."""
     arguments = {str(Path(a.split("::")[0]).resolve()) for a in config.args if "::" not in a}
     whole = {str(HERE), str(HERE.parent)}
     narrowed = config.getoption("keyword") or config.getoption("lf", False)
-    return bool(arguments & whole) and not narrowed
+    without_fast_tests = config.getoption("markexpr") not in ("", "not slow")
+    return bool(arguments & whole) and not (narrowed or without_fast_tests)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -95,6 +95,20 @@ def test_worlds_outside_the_conditions_are_not_counted():
     assert result.verdict(KlBall).status is Status.OUT_OF_SCOPE
 
 
+def test_a_batch_is_undecided_if_no_world_in_scope_is_decided():
+    from nondecoupling.sampling import BatchResult
+
+    result = BatchResult(
+        "claim",
+        False,
+        margin=np.array([np.nan, 1.0]),
+        error=np.array([np.inf, 0.0]),
+        applies=np.array([True, False]),
+        is_identity=False,
+    )
+    assert result.verdict(TwoSidedSize).status is Status.UNDECIDED
+
+
 def test_the_attack_is_deterministic_by_seed():
     first, second = (
         attack(TwoSidedSize, "Hoeffding upper bound", restarts=16, steps=20, seed=s) for s in (3, 3)

@@ -1,0 +1,352 @@
+"""The ``nondecoupling`` command: what it prints, its exit status, and its errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nondecoupling import __version__, bounds, catalog, cli, ledger
+from nondecoupling.statement import tightened
+from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.worlds import Law, Same
+
+S2_WORLD = ["--data", "1/4,3/4", "--reward", "0,1", "--beta", "1/2"]
+SMALL_ATTACK = ["--restarts", "16", "--steps", "20"]
+
+
+def words(line: str) -> list[str]:
+    return line.split()
+
+
+def run(*arguments: str):
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def answer(*arguments: str, status: int = 0):
+    """The JSON that a command prints, which is all that it prints on standard output."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == status, result.output
+    return json.loads(result.stdout)
+
+
+def claims(reply) -> dict[str, dict]:
+    return {claim["claim"]: claim for claim in reply["claims"]}
+
+
+@pytest.fixture
+def false_statement(monkeypatch):
+    """A catalogue whose S3 has its Hoeffding constant tightened by 1 %."""
+    variant = tightened(TwoSidedSize, "Hoeffding upper bound", 1.01)
+    monkeypatch.setattr(catalog, "statement", lambda _: variant)
+
+
+def test_version():
+    assert run("--version").stdout == f"nondecoupling {__version__}\n"
+
+
+def test_no_command_shows_help():
+    assert "certify" in run().output
+
+
+def test_list_names_every_statement():
+    printed = run("list").stdout
+    assert all(id_ in printed for id_ in catalog.statements())
+    assert [row["id"] for row in answer("list")] == list(catalog.statements())
+
+
+def test_show_prints_text_world_and_claims():
+    printed = run("show", "s2").stdout
+    assert "RL raises the SFT loss (>=)" in printed
+    assert "the same as log_d" in printed
+    reply = answer("show", "R5")
+    assert set(reply["sections"]) == set(catalog.SECTIONS)
+    assert [c["refuted_by_theory"] for c in reply["claims"]] == [True, True, False]
+
+
+@pytest.mark.parametrize("id_", list(catalog.statements()))
+def test_show_works_for_every_statement(id_):
+    assert run("show", id_).exit_code == 0
+
+
+@pytest.mark.parametrize("id_", list(catalog.statements()))
+def test_check_holds_for_every_statement(id_):
+    assert run("check", id_, "--worlds", "300").exit_code == 0
+
+
+def test_check_reports_worlds_and_margin():
+    reply = answer("check", "S2", "--worlds", "45000", "--responses", "3", "--seed", "7")
+    claim = claims(reply)["RL raises the SFT loss"]
+    assert claim["status"] == "holds"
+    assert claim["worlds"] == 45000
+    assert claim["margin"] >= -claim["tolerance"]
+    assert reply == answer("check", "S2", "--worlds", "45000", "--responses", "3", "--seed", "7")
+
+
+def test_check_narrowed_to_a_claim():
+    reply = answer("check", "S2", "--worlds", "10", "--claim", "KL form")
+    assert list(claims(reply)) == ["KL form"]
+
+
+def test_check_of_a_refuted_claim_does_not_fail():
+    found = claims(answer("check", "R5", "--worlds", "1000"))
+    rises = found["SFT never raises the raw reward"]
+    assert rises["status"] == cli.AS_THE_THEORY_SAYS
+    assert sum(rises["world"]["p"]) == pytest.approx(1)
+    assert found["SFT moves the raw reward"]["status"] == cli.NO_COUNTEREXAMPLE
+
+
+def test_check_of_a_false_statement_fails_with_a_world(monkeypatch):
+    statement = catalog.statement("S2")
+    free = type("Free", (statement,), {"world": {**statement.world, "log_ref": Law(True)}})
+    assert isinstance(statement.world["log_ref"], Same)
+    monkeypatch.setattr(catalog, "statement", lambda _: free)
+    reply = answer("check", "S2", "--worlds", "200", status=1)
+    refuted = claims(reply)["RL raises the SFT loss"]
+    assert refuted["status"] == "refuted"
+    assert set(refuted["world"]) == {"d", "ref", "reward", "beta"}
+    assert run("check", "S2", "--worlds", "200").exit_code == 1
+
+
+def test_attack_prints_the_smallest_witness_of_a_refuted_claim():
+    claim = "SFT never raises the raw reward"
+    result = run("attack", "R5", "--claim", claim, *SMALL_ATTACK)
+    assert result.exit_code == 0
+    assert cli.AS_THE_THEORY_SAYS in result.stdout
+    assert "p = (0, 1), ref = (1/2, 1/2), reward = (0, 1), beta = 1" in result.stdout
+
+
+def test_attack_without_a_small_witness_shows_the_world_it_found(monkeypatch):
+    monkeypatch.setattr("nondecoupling.attack.smallest_witness", lambda *_: None)
+    found = claims(answer("attack", "R5", *SMALL_ATTACK, status=3))
+    rises = found["SFT never raises the raw reward"]
+    assert rises["status"] == cli.AS_THE_THEORY_SAYS
+    assert set(rises["world"]) == {"p", "ref", "reward", "beta"}
+    # Equality violates this strict claim, which a search in floats cannot see.
+    assert found["SFT moves the raw reward"]["status"] == "undecided"
+
+
+def test_attack_says_how_tight_a_true_bound_is():
+    reply = answer("attack", "S3", "--claim", "Hoeffding upper bound", *SMALL_ATTACK)
+    claim = claims(reply)["Hoeffding upper bound"]
+    assert claim["status"] == "holds"
+    assert 0.9 < claim["tightness"] <= 1
+
+
+@pytest.mark.usefixtures("false_statement")
+def test_attack_refutes_a_false_statement():
+    reply = answer("attack", "S3", status=1)
+    assert claims(reply)["Hoeffding upper bound"]["status"] == "refuted"
+
+
+def test_attack_without_inequalities_points_to_check():
+    result = run("attack", "R2")
+    assert result.exit_code == 2
+    assert "nondecoupling check R2" in result.stderr
+
+
+def test_certify_encloses_both_sides():
+    claim = claims(answer("certify", "S2", *S2_WORLD))["RL raises the SFT loss"]
+    exact = math.log(0.25 + 0.75 * math.e**2) - 1.5
+    assert claim["status"] == "holds"
+    assert claim["lhs"] == pytest.approx(exact, rel=1e-15)
+    assert claim["radius"] < 1e-30
+
+
+def test_certify_takes_decimals_and_other_fields():
+    world = ["--data", "0.25,0.25,0.5", "--policy", "1/2,1/4,1/4", "--reward", "-1,1e-1,2"]
+    assert run("certify", "S5", *world, "--set", "slack=1/3").exit_code == 0
+
+
+@pytest.mark.usefixtures("false_statement")
+def test_certify_refutes_a_false_statement():
+    world = ["--data", "1/2,1/2", "--reward", "0,1", "--beta", "10"]
+    reply = answer("certify", "S3", *world, status=1)
+    assert claims(reply)["Hoeffding upper bound"]["status"] == "refuted"
+
+
+def test_certify_of_a_refuted_claim_does_not_fail():
+    world = ["--policy", "0,1", "--ref", "1/2,1/2", "--reward", "0,1", "--beta", "1"]
+    found = claims(answer("certify", "R5", *world))
+    assert found["SFT never raises the raw reward"]["status"] == cli.AS_THE_THEORY_SAYS
+
+
+def test_certify_at_equality_is_undecided():
+    world = ["--data", "1/4,3/4", "--reward", "1,1", "--beta", "1/2"]
+    claim = claims(answer("certify", "S2", *world, status=3))["RL raises the SFT loss"]
+    assert claim["status"] == "undecided"
+    assert "25 digits" in claim["reason"]
+
+
+def test_certify_outside_the_conditions_decides_nothing():
+    world = ["--policy", "99/100,1/100", "--ref", "1/2,1/2", "--reward", "0,1", "--beta", "1"]
+    (claim,) = answer("certify", "R3", *world, status=3)["claims"]
+    assert claim["status"] == "out of scope"
+    assert "KL ball" in claim["reason"]
+
+
+def test_frontier_lies_under_what_rl_pays():
+    world = ["--data", "1/2,3/10,1/5", "--reward", "0,1,2"]
+    reply = answer("frontier", *world, "--beta", "1", "--points", "8")
+    points = reply["points"]
+    assert len(points) == 8
+    assert points[0]["price"] == 0
+    assert points[0]["reward"] == pytest.approx(0.7)
+    prices = [p["price"] for p in points]
+    assert prices == sorted(prices)
+    assert all(p["price"] < p["tilt_price"] for p in points[1:])
+    assert reply["tilt"]["price"] < reply["tilt"]["tilt_price"]
+
+
+def test_frontier_finds_the_beta_of_each_reward():
+    point = answer("frontier", "--data", "1/2,1/2", "--reward", "0,1")["points"][5]
+    law, reward = [math.log(0.5)] * 2, [0.0, 1.0]
+    tilt = bounds.gibbs_tilt(law, reward, point["beta"])
+    assert float(bounds.expected_reward(tilt, reward)) == pytest.approx(point["reward"], abs=1e-12)
+    # Two reward levels: the tilt lies on the frontier.
+    assert point["tilt_price"] == pytest.approx(point["price"], rel=1e-9)
+
+
+def test_frontier_beyond_what_rl_reaches():
+    points = answer("frontier", "--data", "1/2,1/2,0", "--reward", "0,1,2")["points"]
+    assert points[-1]["tilt_price"] == "inf"
+    assert isinstance(points[-1]["price"], float)
+
+
+def test_frontier_plot(tmp_path):
+    path = tmp_path / "out.png"
+    arguments = ["--data", "1/2,1/2", "--reward", "0,1", "--beta", "1", "--plot", str(path)]
+    result = run("frontier", *arguments)
+    assert result.exit_code == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+LEDGER = {
+    "S2": ledger.Entry("S2", "Coupling", (), established=True, rungs={"sampled": ["1000 worlds"]}),
+    "S3": ledger.Entry("S3", "Size", ("S2",), established=False, why_not="failed: a test"),
+}
+
+
+def test_ledger_of_a_sound_release(monkeypatch):
+    monkeypatch.setattr(ledger, "load", lambda: {"S2": LEDGER["S2"]})
+    assert "Coupling" in run("ledger").stdout
+    (row,) = answer("ledger")
+    assert row["rungs"] == {"sampled": ["1000 worlds"]}
+
+
+def test_ledger_with_a_failure_does_not_pass(monkeypatch):
+    monkeypatch.setattr(ledger, "load", lambda: LEDGER)
+    result = run("ledger")
+    assert result.exit_code == 1
+    assert "failed: a test" in result.stdout
+
+
+def test_ledger_missing(monkeypatch):
+    def missing():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(ledger, "load", missing)
+    result = run("ledger")
+    assert result.exit_code == 2
+    assert "--update-ledger" in result.stderr
+    assert run("show", "S2").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show", "S99"], ["'S99'", "S2"]),
+        (["check", "S2", "--worlds", "0"], ["--worlds 0", "at least 1"]),
+        (["check", "S2", "--responses", "1"], ["--responses 1", "at least 2"]),
+        (["check", "S2", "--claim", "nonsense"], ["'nonsense'", "'closed form'"]),
+        (["attack", "S2", "--claim", "KL form"], ["'KL form'", "identity", "check S2"]),
+        (["certify", "S2", *S2_WORLD[:4]], ["--beta is missing", "--data, --reward, --beta"]),
+        (["certify", "S2", *S2_WORLD, "--ref", "1/2,1/2"], ["--ref", "log_ref = log_d", "--data"]),
+        (["certify", "S2", *S2_WORLD, "--set", "slack=1/2"], ["slack", "no such field"]),
+        (["certify", "S2", *S2_WORLD, "--set", "slack"], ["'slack'", "FIELD=VALUES"]),
+        (["certify", "S2", *S2_WORLD, "--set", "beta=1"], ["beta=1", "--beta"]),
+        (["certify", "S2", *S2_WORLD[:5], "0"], ["--beta 0", "positive"]),
+        (["certify", "S2", *S2_WORLD[:5], "1,2"], ["--beta 1,2", "one number, not 2"]),
+        (["certify", "S2", "--data", "1/4,1/4", *S2_WORLD[2:]], ["--data", "1/2", "fractions"]),
+        (["certify", "S2", "--data", "-1,2", *S2_WORLD[2:]], ["--data -1,2", "nonnegative"]),
+        (["certify", "S2", "--data", "1/4,x", *S2_WORLD[2:]], ["--data", "'x'", "fractions"]),
+        (["certify", "S2", "--data", "1/0,1", *S2_WORLD[2:]], ["--data", "'1/0'"]),
+        (["certify", "S2", "--data", "1", *S2_WORLD[2:]], ["--data has 1", "--reward has 2"]),
+        (["certify", "S2", "--data", "nan,1", *S2_WORLD[2:]], ["--data", "'nan'"]),
+        (
+            ["certify", "R3", "--policy", "0,1", "--ref", "0,1", *S2_WORLD[2:]],
+            ["--ref 0,1", "positive probability"],
+        ),
+        (
+            words("certify S5 --data 1/2,1/2 --policy 1/2,1/2 --reward 0,1 --set slack=1"),
+            ["slack", "between 0 and 1"],
+        ),
+        (["frontier", "--data", "1/2,1/2", "--reward", "1,1"], ["--reward", "no frontier"]),
+        (["frontier", "--data", "1/2,1/2", "--reward", "1,2,3"], ["--data has 2", "has 3"]),
+        (
+            words("frontier --data 1/2,1/2 --reward 0,1 --plot /nowhere/out.png"),
+            ["--plot", "/nowhere/out.png", "cannot be written"],
+        ),
+        (
+            words("frontier --data 1/2,1/2 --reward 0,1 --plot out.nonsense"),
+            ["--plot", "nonsense"],
+        ),
+        (["frontier", "--data", "1/2,1/2"], ["--reward"]),
+        (["nonsense"], ["nonsense"]),
+    ],
+)
+def test_bad_input_names_the_argument_the_value_and_the_remedy(arguments, expected):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for text in expected:
+        assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "remedy"),
+    [
+        ("torch", ["attack", "S3"], "pip install 'nondecoupling[torch]'"),
+        ("flint", ["certify", "S2", *S2_WORLD], "pip install 'nondecoupling[proofs]'"),
+        (
+            "matplotlib",
+            words("frontier --data 1/2,1/2 --reward 0,1 --plot out.png"),
+            "pip install 'nondecoupling[experiments]'",
+        ),
+    ],
+)
+def test_a_missing_package_is_named(monkeypatch, module, arguments, remedy):
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert remedy in result.stderr
+
+
+def readme_commands() -> list[str]:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    return re.findall(r"^nondecoupling (.+)$", text, flags=re.MULTILINE)
+
+
+def test_the_readme_has_commands():
+    assert len(readme_commands()) > 3
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_the_commands_of_the_readme_run(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*line.split()).exit_code == 0
+
+
+def test_console_script_as_installed():
+    code = "import sys; from nondecoupling.cli import main; sys.argv[1:] = ['list']; main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Coupling at SFT optimality" in found.stdout
