@@ -1,0 +1,149 @@
+"""The operators under opcheck, torch.compile and autograd's rules."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+from kernel_cases import EPS32, Head, gradients, kernel_kl, kernel_stats
+
+from nondecoupling.kernels import sequence_logprob
+
+OPERATORS = torch.ops.nondecoupling
+BACKENDS = ["aot_eager"]
+if shutil.which("g++"):
+    BACKENDS.append("inductor")
+
+
+def inputs(dtype=torch.float32, bias=True):
+    head = Head.random(6, 40, 5, bias=bias).to(dtype).leaves()
+    targets = torch.tensor([0, 39, -100, 4, 7, 1])
+    exclude = torch.tensor([[0, 1], [4, -1], [-1, -1], [4, 4], [10, 9], [3, 2]])
+    return head, targets, exclude
+
+
+@pytest.mark.parametrize("bias", (True, False))
+@pytest.mark.parametrize("softcap", (None, 5.0))
+def test_opcheck_token_stats(bias, softcap):
+    head, targets, exclude = inputs(bias=bias)
+    arguments = (head.hidden, head.weight, targets, head.bias)
+    rest = (0.8, softcap, -100, "chunked")
+    torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest))
+    torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest))
+
+
+@pytest.mark.parametrize("bias", (True, False))
+def test_opcheck_token_kl(bias):
+    p, _, _ = inputs(bias=bias)
+    q = p.moved(0.3).to(torch.float32).leaves()
+    heads = (p.hidden, p.weight, q.hidden, q.weight, p.bias, q.bias)
+    torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked"))
+
+
+def test_opcheck_the_backwards_and_the_check():
+    head, targets, exclude = inputs()
+    detached = [tensor.detach() for tensor in head.tensors()]
+    hidden, weight, bias = detached
+    options = (1.0, None, -100)
+    saved = OPERATORS.token_stats(hidden, weight, targets, bias, exclude, *options, "chunked")
+    upstream = [torch.ones_like(value) for value in saved]
+    torch.library.opcheck(
+        OPERATORS.token_stats_backward,
+        (upstream, hidden, weight, targets, bias, exclude, list(saved), *options)
+        + ([True, False, True], "chunked"),
+    )
+    heads = (hidden, weight, hidden, weight, bias, None)
+    saved = OPERATORS.token_kl(*heads, 1.0, None, "chunked")
+    torch.library.opcheck(
+        OPERATORS.token_kl_backward,
+        (upstream[0], *heads, list(saved), 1.0, None)
+        + ([True, True, True, True, True, False], "chunked"),
+    )
+    torch.library.opcheck(OPERATORS.checked_tokens, (targets, 40, -100, "targets"))
+
+
+def losses(impl):
+    def loss(hidden, weight, bias, other, targets, exclude):
+        stats = kernel_stats(Head(hidden, weight, bias), targets, exclude, impl=impl)
+        kl = kernel_kl(Head(hidden, weight, bias), Head(other, weight, None), impl=impl)
+        total = sequence_logprob(hidden[None], weight, targets[None], bias=bias, impl=impl)
+        return sum(value.square().sum() for value in stats) + kl.sum() + total.sum()
+
+    return loss
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("route", ("auto", "chunked", "reference"))
+def test_compile_fullgraph(route, backend):
+    if backend == "inductor" and route == "reference":
+        pytest.skip("plain torch; the aot_eager run shows that there is no graph break")
+    head, targets, exclude = inputs()
+    other = head.moved(0.2).hidden.detach().float().requires_grad_()
+    leaves = [*head.tensors(), other]
+    eager = losses(route)(*leaves, targets, exclude)
+    compiled = torch.compile(losses(route), fullgraph=True, backend=backend)(
+        *leaves, targets, exclude
+    )
+    assert torch.allclose(eager, compiled, rtol=32 * EPS32)
+    for first, second in zip(
+        torch.autograd.grad(eager, leaves), torch.autograd.grad(compiled, leaves), strict=True
+    ):
+        assert torch.allclose(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_compile_with_a_dynamic_number_of_tokens():
+    head, _, _ = inputs()
+    compiled = torch.compile(
+        lambda *a: kernel_stats(Head(*a[:3]), a[3]),
+        fullgraph=True,
+        backend="aot_eager",
+        dynamic=True,
+    )
+    for tokens in (6, 3, 11):
+        hidden = Head.random(tokens, 40, 5, bias=False).hidden.float().requires_grad_()
+        targets = torch.arange(tokens)
+        values = compiled(hidden, head.weight, head.bias, targets)
+        expected = kernel_stats(Head(hidden, head.weight, head.bias), targets)
+        for first, second in zip(values, expected, strict=True):
+            assert torch.allclose(first, second, rtol=32 * EPS32)
+        gradients(values, torch.ones(3, tokens), Head(hidden, head.weight, head.bias))
+
+
+def test_a_bad_target_raises_inside_a_compiled_graph_too():
+    head, targets, _ = inputs()
+    compiled = torch.compile(
+        lambda *a: kernel_stats(Head(*a[:3]), a[3]), fullgraph=True, backend="aot_eager"
+    )
+    targets = targets.clone()
+    targets[3] = 40
+    with pytest.raises(IndexError, match=r"targets\[3\] is 40"):
+        compiled(head.hidden, head.weight, head.bias, targets)
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    head, targets, _ = inputs(torch.float64)
+    logprob = kernel_stats(head, targets)[0]
+    (gradient,) = torch.autograd.grad(logprob.sum(), head.hidden, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(gradient.sum(), head.weight)
+
+
+def test_no_grad_and_frozen_inputs():
+    head, targets, exclude = inputs()
+    with torch.no_grad():
+        assert not any(v.requires_grad for v in kernel_stats(head, targets, exclude))
+    frozen = Head(*(tensor.detach() for tensor in head.tensors()))
+    assert not any(v.requires_grad for v in kernel_stats(frozen, targets, exclude))
+
+
+def test_triton_is_not_imported_by_the_other_implementations():
+    import subprocess
+
+    code = (
+        "import sys, torch\n"
+        "from nondecoupling.kernels import token_stats\n"
+        "token_stats(torch.zeros(1, 2), torch.zeros(3, 2), torch.tensor([0]))\n"
+        "ours = [m for m in sys.modules if m.startswith('nondecoupling.kernels.triton')]\n"
+        "assert not ours, ours\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
