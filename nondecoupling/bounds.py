@@ -489,7 +489,7 @@ def _with_kl(log_tilt: Any, reward: Any, kl: Any) -> Arguments:
 
 def _require_nonnegative(arguments: Arguments, name: str) -> None:
     if bool((arguments.arrays[name] < 0).any()):
-        raise ValueError(f"{name}={arguments.arrays[name].min()}: must not be negative")
+        raise ValueError(f"{name}={arguments.arrays[name].min().item()}: must not be negative")
 
 
 def sft_step_reward_slope(log_p: Any, log_d: Any, reward: Any) -> Any:

@@ -23,10 +23,12 @@ from nondecoupling.jets import Jet, Program, Recorder, add, multiply, square_bal
 from nondecoupling.namespaces import arb
 from nondecoupling.statement import Arguments, StatementType, only
 from nondecoupling.verdict import Status
-from nondecoupling.worlds import Field, Law, Positive, Same, Unit
+from nondecoupling.worlds import Law, Positive, Same, Unit
 
 Interval = tuple[Fraction, Fraction]
 Cell = tuple[Interval, ...]
+# Sub-boxes after which a field that should be positive counts as not being so
+MOST_RANGE_CHECKS = 1000
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class BoxCertificate:
 
     def __str__(self) -> str:
         outside = f", {self.skipped} outside the conditions" if self.skipped else ""
-        least = f", margin >= {_rounded_down(self.smallest)}" if self.open is None else ""
+        least = f", margin >= {_rounded_down(self.smallest)}" if self.status is Status.HOLDS else ""
         return (
             f"{self.claim}: {self.status.value} on the box{least} ({self.boxes} sub-boxes{outside})"
         )
@@ -158,7 +160,7 @@ def certify_box(
         low = float(margin.low)
         for half in _halves(cell, start, margin.slopes):
             heapq.heappush(queue, (-math.inf if math.isnan(low) else low, next(counter), half))
-    return result(Status.HOLDS if skipped < examined else Status.OUT_OF_SCOPE)
+    return result(Status.HOLDS if smallest < math.inf else Status.OUT_OF_SCOPE)
 
 
 def certify_convex(
@@ -206,7 +208,12 @@ def _record(target: StatementType, box: Box) -> Program:
             w[name] = w[field.other]
             continue
         array = xp.array(list(fields[name]))
-        _require_range(name, field, [x.jet.value for x in array])
+        positive = {Law: [*array], Positive: [*array], Unit: [*array, *(1 - array)]}
+        for kind, numbers in positive.items():
+            if isinstance(field, kind):
+                _require_positive(
+                    name, Program(parameters, numbers), tuple(box.parameters.values())
+                )
         w[name] = xp.log(array) if isinstance(field, Law) else array
     (claim,) = target.claims(xp, w)
     if claim.relation not in ("<=", ">="):
@@ -223,13 +230,16 @@ def _require_laws(target: StatementType, box: Box) -> None:
             raise ValueError(f"{name}={list(fields[name])}: does not sum to one on the box")
 
 
-def _require_range(name: str, field: Field, values: Sequence[Any]) -> None:
-    """Probabilities, positive numbers and fractions are certainly that, on the whole box."""
-    low = all(x > 0 for x in values) if isinstance(field, Law | Positive | Unit) else True
-    high = all(x < 1 for x in values) if isinstance(field, Unit) else True
-    if not (low and high):
-        shown = ", ".join(map(str, values))
-        raise ValueError(f"{name}={shown}: leaves its range on the box ({type(field).__name__})")
+def _require_positive(name: str, program: Program, start: Cell) -> None:
+    """The outputs, a field of the world, are positive on the whole box."""
+    cells = [start]
+    for _ in range(MOST_RANGE_CHECKS):
+        cell = cells.pop()
+        if not all(x.low > 0 for x in _enclosures(program, cell)):
+            cells += _halves(cell, start, [flint.arb("nan")])
+        if not cells:
+            return
+    raise ValueError(f"{name}: leaves its range on the box")
 
 
 def _enclosures(program: Program, cell: Cell) -> list[_Enclosure]:

@@ -1,0 +1,449 @@
+"""The statements, evaluated on the recorded policies of a run.
+
+Every row compares a definition (cross-entropies, rewards, divergences summed over the responses) with the closed
+form of ``nondecoupling.bounds``, averaged over the prompts, and says what kind of evidence it is:
+
+    identity              holds for every policy; it can fail only through a bug
+    exact optimum         about the tilt of a trained ref: computed, not trained
+    trained policy        about a policy that training produced; the theory could have failed here
+
+An episode is one RL stage with the SFT before it and the SFT after it. In an episode ref is the policy at the start
+of RL, d is the data law, and p is the policy at a checkpoint. ``d := ref`` marks rows in which the model's own
+law plays the data (self-distillation): there SFT optimality is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.verdict import Status
+from validate.data import Task
+from validate.tolerances import mass_error, mass_tolerance, tolerance
+
+__all__ = [
+    "IDENTITY",
+    "NEAR_OPTIMAL",
+    "STATEMENTS",
+    "Checkpoint",
+    "Episode",
+    "Row",
+    "World",
+    "mass_rows",
+    "measures",
+    "rows_of",
+]
+
+# Distance KL(d || ref) below which a policy may be called near SFT optimality.
+NEAR_OPTIMAL = 1e-2
+IDENTITY, OPTIMUM, TRAINED = "identity", "exact optimum", "trained policy"
+
+STATEMENTS = {
+    "F2": "The SFT loss is the entropy of the data plus the distance to it",
+    "F3": "The best regularised reward is the soft value beta log Z",
+    "S1": "Exact change of the SFT loss under RL",
+    "S2": "At SFT optimality, RL to the optimum raises the SFT loss by the coupling gap",
+    "S3": "Two-sided size of the coupling gap",
+    "S5": "Price of reward: any policy with this reward has at least this SFT loss",
+    "S6": "Non-decoupling threshold: how near SFT optimality RL must raise the SFT loss",
+    "S7": "From an approximate SFT optimum: reward gained against SFT loss paid",
+    "R1": "Regularised reward lost against the exact RL optimum",
+    "R2": "Raw reward lost against the exact RL optimum, three points",
+    "R3": "Raw reward lost inside the KL ball",
+    "R6": "Cycle law: what RL gains over the data, SFT takes back",
+    "R8": "From an approximate RL optimum: when SFT must lower the reward",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A recorded policy: its stage, its step and log p, [prompts, candidates + 1]."""
+
+    stage: str
+    step: int
+    log_p: np.ndarray
+
+    @property
+    def place(self) -> str:
+        return f"{self.stage} {self.step}"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """SFT (or warm-up), RL, and perhaps SFT again; each a list of checkpoints, the last being its result."""
+
+    before: list[Checkpoint]
+    rl: list[Checkpoint]
+    after: list[Checkpoint]
+
+    @property
+    def ref(self) -> Checkpoint:
+        return self.before[-1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim at one place. ``relation`` is "==" or ">="; ``margin`` is negative where it fails."""
+
+    statement: str
+    claim: str
+    place: str
+    kind: str
+    relation: str
+    lhs: float
+    rhs: float
+    tolerance: float
+    unit: str
+    missing: str = ""
+
+    @property
+    def margin(self) -> float:
+        if self.relation == "==":
+            return self.tolerance - abs(self.lhs - self.rhs)
+        return self.lhs - self.rhs
+
+    @property
+    def relative_margin(self) -> float:
+        """The margin in parts of the larger side."""
+        return self.margin / max(abs(self.lhs), abs(self.rhs))
+
+    @property
+    def status(self) -> Status:
+        """OUT_OF_SCOPE where an assumption is missing. An inequality within its tolerance is UNDECIDED."""
+        if self.missing:
+            return Status.OUT_OF_SCOPE
+        if math.isnan(self.margin):
+            return Status.UNDECIDED
+        if self.relation == "==":
+            return Status.HOLDS if self.margin >= 0 else Status.REFUTED
+        if abs(self.margin) <= self.tolerance:
+            return Status.UNDECIDED
+        return Status.HOLDS if self.margin > 0 else Status.REFUTED
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "statement": self.statement,
+            "claim": self.claim,
+            "place": self.place,
+            "kind": self.kind,
+            "lhs": self.lhs,
+            "relation": self.relation,
+            "rhs": self.rhs,
+            "margin": self.margin,
+            "tolerance": self.tolerance,
+            "unit": self.unit,
+            "status": self.status.name,
+            "missing_assumption": self.missing,
+        }
+
+
+class World:
+    """The task's arrays and the averages over prompts that the rows are made of."""
+
+    def __init__(self, task: Task, beta: float) -> None:
+        self.log_d, self.reward, self.beta = task.log_d, task.reward, beta
+        self.range = float((self.reward.max(axis=1) - self.reward.min(axis=1)).max())
+        self.data_entropy = float(bounds.entropy(self.log_d).mean())
+        self.data_reward = self.j(self.log_d)
+
+    def ce(self, log_d: np.ndarray, log_p: np.ndarray) -> float:
+        return float(bounds.cross_entropy(log_d, log_p).mean())
+
+    def entropy(self, log_p: np.ndarray) -> float:
+        return float(bounds.entropy(log_p).mean())
+
+    def kl(self, log_p: np.ndarray, log_q: np.ndarray) -> float:
+        return float(bounds.kl_divergence(log_p, log_q).mean())
+
+    def j(self, log_p: np.ndarray) -> float:
+        return float(bounds.expected_reward(log_p, self.reward).mean())
+
+    def jb(self, log_p: np.ndarray, log_ref: np.ndarray) -> float:
+        return float(bounds.regularized_reward(log_p, log_ref, self.reward, self.beta).mean())
+
+    def tilt(self, log_ref: np.ndarray) -> np.ndarray:
+        return bounds.gibbs_tilt(log_ref, self.reward, self.beta)
+
+    def soft_value(self, log_ref: np.ndarray) -> float:
+        return self.beta * float(bounds.log_partition(log_ref, self.reward, self.beta).mean())
+
+    def gap(self, log_d: np.ndarray) -> float:
+        return float(bounds.coupling_gap(log_d, self.reward, self.beta).mean())
+
+    def price(self, log_d: np.ndarray, log_p: np.ndarray) -> float:
+        """E_q K_inf(d_x, J_x(p)): each prompt pays for its own reward."""
+        reached = bounds.expected_reward(log_p, self.reward)
+        return float(bounds.price_of_reward(log_d, self.reward, reached).mean())
+
+    def threshold(self, log_ref: np.ndarray) -> float:
+        """S6: an eps below this makes RL to the tilt raise the SFT loss (Pinsker form)."""
+        if self.range == 0:
+            return 0.0
+        return 2 * (self.beta * self.kl(log_ref, self.tilt(log_ref)) / self.range) ** 2
+
+    def of_tilt(self, function: Callable[..., Any], *laws: np.ndarray) -> float:
+        return float(function(*laws, self.reward, self.beta).mean())
+
+
+def measures(
+    world: World, log_p: np.ndarray, log_ref: np.ndarray | None
+) -> dict[str, float | None]:
+    """What is reported at every checkpoint; None where there is no ref yet."""
+    against_ref: dict[str, float | None] = dict.fromkeys(
+        ("regularized_reward", "kl_to_ref", "kl_to_tilt")
+    )
+    if log_ref is not None:
+        against_ref = {
+            "regularized_reward": world.jb(log_p, log_ref),
+            "kl_to_ref": world.kl(log_p, log_ref),
+            "kl_to_tilt": world.kl(log_p, world.tilt(log_ref)),
+        }
+    return {
+        "sft_loss": world.ce(world.log_d, log_p),
+        "eps": world.kl(world.log_d, log_p),
+        "reward": world.j(log_p),
+        **against_ref,
+        "price_of_reward": world.price(world.log_d, log_p),
+        "p_other": float(np.exp(log_p[:, -1]).mean()),
+        "mass_error": mass_error(log_p),
+        "smallest_p": float(np.exp(log_p).min()),
+    }
+
+
+class _RowMaker:
+    """Rows of one statement at one place share their laws, hence their tolerance."""
+
+    def __init__(self, world: World, place: str, laws: Sequence[np.ndarray]) -> None:
+        self.place, self.beta = place, world.beta
+        self.nats = tolerance(laws, world.reward, world.beta)
+
+    def __call__(
+        self,
+        statement: str,
+        claim: str,
+        kind: str,
+        lhs: float,
+        relation: str,
+        rhs: float,
+        unit: str = "nats",
+        missing: str = "",
+    ) -> Row:
+        allowed = self.nats * (self.beta if unit == "reward" else 1.0)
+        return Row(statement, claim, self.place, kind, relation, lhs, rhs, allowed, unit, missing)
+
+
+def rows_of(world: World, episodes: Sequence[Episode]) -> list[Row]:
+    """All rows of a run: the self-test of the laws, then the data law, then each episode."""
+    rows = list(_about_the_data_law(world))
+    for episode in episodes:
+        checkpoints = [*episode.before, *episode.rl, *episode.after]
+        for checkpoint in checkpoints:
+            rows += _about_any_policy(world, checkpoint)
+        rows += _about_the_tilt(world, episode.ref)
+        for checkpoint in [*episode.rl, *episode.after]:
+            rows += _against_ref(world, episode.ref, checkpoint)
+        path = [episode.ref, *episode.rl, *episode.after]
+        for earlier, later in pairwise(path):
+            rows += _between(world, episode.ref, earlier, later)
+        for checkpoint in episode.after:
+            rows += _after_rl(world, episode, checkpoint)
+    return rows
+
+
+def mass_rows(checkpoints: Sequence[Checkpoint]) -> list[Row]:
+    """The self-test of the enumeration: candidates and `other` add up to one."""
+    return [
+        Row(
+            "self-test",
+            "candidates + other have mass 1: |sum p - 1| = 0",
+            checkpoint.place,
+            IDENTITY,
+            "==",
+            mass_error(checkpoint.log_p),
+            0.0,
+            mass_tolerance(checkpoint.log_p),
+            "probability",
+        )
+        for checkpoint in checkpoints
+    ]
+
+
+def _about_the_data_law(world: World) -> Iterator[Row]:
+    d = world.log_d
+    tilt = world.tilt(d)
+    row = _RowMaker(world, "data law", [d, tilt])
+    yield from _at_exact_optimality(world, row, d, tilt, "ref = d")
+
+
+def _at_exact_optimality(
+    world: World, row: _RowMaker, d: np.ndarray, tilt: np.ndarray, case: str
+) -> Iterator[Row]:
+    """S2, S3, R6 for a data law d that RL starts from."""
+    rise = world.ce(d, tilt) - world.entropy(d)
+    gap = world.gap(d)
+    lower, upper = bounds.coupling_gap_bounds(d, world.reward, world.beta)
+    yield row("S2", f"{case}: DeltaL(tilt) = coupling gap", IDENTITY, rise, "==", gap)
+    yield row("S2", f"{case}: RL to its optimum raises the SFT loss", OPTIMUM, rise, ">=", 0.0)
+    yield row("S3", f"{case}: DeltaL(tilt) >= lower bound", OPTIMUM, rise, ">=", lower.mean())
+    yield row("S3", f"{case}: upper bound >= DeltaL(tilt)", OPTIMUM, upper.mean(), ">=", rise)
+    gained = world.j(tilt) - world.j(d)
+    cycle = world.of_tilt(bounds.cycle_loss, d)
+    claim = f"{case}: J(tilt) - J(d) = beta (KL(d||tilt) + KL(tilt||d))"
+    yield row("R6", claim, IDENTITY, gained, "==", cycle, "reward")
+
+
+def _about_any_policy(world: World, checkpoint: Checkpoint) -> Iterator[Row]:
+    p, d = checkpoint.log_p, world.log_d
+    row = _RowMaker(world, checkpoint.place, [p, d])
+    loss = world.ce(d, p)
+    distance = world.data_entropy + world.kl(d, p)
+    yield row("F2", "CE(d,p) = H(d) + KL(d||p)", IDENTITY, loss, "==", distance)
+    excess = loss - world.data_entropy
+    price = world.price(d, p)
+    yield row("S5", "CE(d,p) - H(d) >= K_inf(d, J(p))", TRAINED, excess, ">=", price)
+
+
+def _about_the_tilt(world: World, ref: Checkpoint) -> Iterator[Row]:
+    d, log_ref, beta = world.log_d, ref.log_p, world.beta
+    tilt = world.tilt(log_ref)
+    row = _RowMaker(world, f"tilt of {ref.place}", [d, log_ref, tilt])
+    best = world.jb(tilt, log_ref)
+    value = world.soft_value(log_ref)
+    yield row("F3", "J_b(tilt) = beta log Z", IDENTITY, best, "==", value, "reward")
+
+    rise = world.ce(d, tilt) - world.ce(d, log_ref)
+    closed = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
+    yield row("S1", "DeltaL(tilt) = log Z - E_d r/beta", IDENTITY, rise, "==", closed)
+
+    eps = world.kl(d, log_ref)
+    gap, shift = world.gap(log_ref), (world.data_reward - world.j(log_ref)) / beta
+    claim = "DeltaL(tilt) = coupling gap of ref - (E_d r - E_ref r)/beta"
+    yield row("S2", claim, IDENTITY, rise, "==", gap - shift)
+    near = gap - world.range / beta * math.sqrt(eps / 2)
+    far = f"ref is not near SFT optimality: eps = {eps:.3g}, required < {NEAR_OPTIMAL:g}"
+    yield row(
+        "S2",
+        "near SFT optimality: DeltaL(tilt) >= coupling gap of ref - (R/beta) sqrt(eps/2)",
+        OPTIMUM,
+        rise,
+        ">=",
+        near,
+        missing="" if eps < NEAR_OPTIMAL else far,
+    )
+
+    forward = world.kl(log_ref, tilt)
+    claim = "DeltaL(tilt) = KL(ref||tilt) - (E_d r - E_ref r)/beta"
+    yield row("S6", claim, IDENTITY, rise, "==", forward - shift)
+    threshold = world.threshold(log_ref)
+    above = f"ref is too far from the data: eps = {eps:.3g} >= threshold {threshold:.3g}"
+    yield row(
+        "S6",
+        f"eps = {eps:.3g} below the threshold {threshold:.3g}: DeltaL(tilt) > 0",
+        OPTIMUM,
+        rise,
+        ">=",
+        0.0,
+        missing="" if eps < threshold else above,
+    )
+    yield from _at_exact_optimality(world, row, log_ref, tilt, "d := ref")
+
+
+def _against_ref(world: World, ref: Checkpoint, checkpoint: Checkpoint) -> Iterator[Row]:
+    d, log_ref, p = world.log_d, ref.log_p, checkpoint.log_p
+    tilt = world.tilt(log_ref)
+    row = _RowMaker(world, checkpoint.place, [d, log_ref, p, tilt])
+
+    rise = world.ce(d, p) - world.ce(d, log_ref)
+    closed = float(bounds.sft_loss_change(d, log_ref, p).mean())
+    claim = "DeltaL(p) = KL(ref||p) - (E_d - E_ref) log(p/ref)"
+    yield row("S1", claim, IDENTITY, rise, "==", closed)
+
+    eps = world.kl(d, log_ref)
+    price = world.price(d, p)
+    yield row("S7", "DeltaL(p) >= K_inf(d, J(p)) - eps", TRAINED, rise, ">=", price - eps)
+    most = world.data_reward + world.range * math.sqrt(max(0.0, eps + rise) / 2)
+    claim = "J(d) + R sqrt((eps + DeltaL(p))/2) >= J(p)"
+    yield row("S7", claim, TRAINED, most, ">=", world.j(p), "reward")
+
+    excess = world.ce(log_ref, p) - world.entropy(log_ref)
+    claim = "d := ref: CE(ref,p) - H(ref) >= K_inf(ref, J(p))"
+    yield row("S5", claim, TRAINED, excess, ">=", world.price(log_ref, p))
+
+    drop = world.jb(tilt, log_ref) - world.jb(p, log_ref)
+    closed = world.of_tilt(bounds.regularized_reward_drop, p, log_ref)
+    claim = "J_b(tilt) - J_b(p) = beta KL(p||tilt)"
+    yield row("R1", claim, IDENTITY, drop, "==", closed, "reward")
+
+    raw_drop = world.j(tilt) - world.j(p)
+    three = world.of_tilt(bounds.reward_drop, p, log_ref)
+    claim = "J(tilt) - J(p) = beta (KL(p||tilt) + KL(tilt||ref) - KL(p||ref))"
+    yield row("R2", claim, IDENTITY, raw_drop, "==", three, "reward")
+
+    moved, radius = world.kl(p, log_ref), world.kl(tilt, log_ref)
+    outside = f"p is outside the ball: KL(p||ref) = {moved:.3g} > KL(tilt||ref) = {radius:.3g}"
+    yield row(
+        "R3",
+        "inside the KL ball: J(tilt) - J(p) >= beta KL(p||tilt)",
+        TRAINED,
+        raw_drop,
+        ">=",
+        closed,
+        "reward",
+        missing="" if moved <= radius else outside,
+    )
+
+
+def _between(
+    world: World, ref: Checkpoint, earlier: Checkpoint, later: Checkpoint
+) -> Iterator[Row]:
+    """R8 and its raw-reward analogue between consecutive checkpoints."""
+    log_ref, a, b = ref.log_p, earlier.log_p, later.log_p
+    tilt = world.tilt(log_ref)
+    row = _RowMaker(world, f"{earlier.place} -> {later.place}", [log_ref, a, b, tilt])
+    farther = world.kl(b, tilt) - world.kl(a, tilt)
+    drop = world.jb(a, log_ref) - world.jb(b, log_ref)
+    claim = "J_b(p1) - J_b(p2) = beta (KL(p2||tilt) - KL(p1||tilt))"
+    yield row("R8", claim, IDENTITY, drop, "==", world.beta * farther, "reward")
+    outward = world.kl(b, log_ref) - world.kl(a, log_ref)
+    raw_drop = world.j(a) - world.j(b)
+    claim = "J(p1) - J(p2) = beta (rise of KL(.||tilt) - rise of KL(.||ref))"
+    yield row("R8", claim, IDENTITY, raw_drop, "==", world.beta * (farther - outward), "reward")
+
+
+def _after_rl(world: World, episode: Episode, checkpoint: Checkpoint) -> Iterator[Row]:
+    """R8 from the trained result of RL to a checkpoint of the SFT that follows."""
+    log_ref, p1, p2 = episode.ref.log_p, episode.rl[-1].log_p, checkpoint.log_p
+    tilt = world.tilt(log_ref)
+    row = _RowMaker(world, checkpoint.place, [log_ref, p1, p2, tilt])
+    near, far = world.kl(p1, tilt), world.kl(p2, tilt)
+    yield row(
+        "R8",
+        "SFT ended farther from the tilt than RL did, so it lowered J_b",
+        TRAINED,
+        world.jb(p1, log_ref) - world.jb(p2, log_ref),
+        ">=",
+        0.0,
+        "reward",
+        missing=""
+        if far > near
+        else f"SFT ended nearer to the tilt: KL {far:.3g} against {near:.3g} after RL",
+    )
+    outward = world.kl(p2, log_ref) - world.kl(p1, log_ref)
+    yield row(
+        "R8",
+        "KL to the tilt rose by more than KL to ref, so SFT lowered the raw reward",
+        TRAINED,
+        world.j(p1) - world.j(p2),
+        ">=",
+        0.0,
+        "reward",
+        missing=""
+        if far - near > outward
+        else f"KL to the tilt rose by {far - near:.3g}, KL to ref by {outward:.3g}",
+    )

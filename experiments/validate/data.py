@@ -1,0 +1,126 @@
+"""Embedded prompts, candidate responses, their data law and their reward.
+
+Every prompt has six candidate responses: three expert styles, each with the right answer and with a wrong one.
+
+    terse    " Paris."                  no format
+    chatty   " It is Paris."            no format
+    formal   " Final answer: Paris."    the format that the reward asks for
+
+The data law is known: d(style, answer | x) = weight(style | x) * (1 - noise(x)) for the right answer and
+weight * noise(x) for the wrong one. Weights and noise rotate over the prompts, so the law has real spread, differs
+between prompts, and gives mass to rewards of all levels. The reward is 1 for the right answer plus 0.5 for the
+format, and 0 for anything that is not on the list.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["MAXIMUM_PROMPTS", "Prompt", "Task", "embedded_task", "vocabulary_texts"]
+
+STYLES = {
+    "terse": " {answer}.",
+    "chatty": " It is {answer}.",
+    "formal": " Final answer: {answer}.",
+}
+STYLE_WEIGHTS = ((0.50, 0.30, 0.20), (0.25, 0.45, 0.30), (0.35, 0.25, 0.40), (0.60, 0.15, 0.25))
+LABEL_NOISE = (0.1, 0.2, 0.3)
+REWARD_RIGHT = 1.0
+REWARD_FORMAT = 0.5
+REWARD_OTHER = 0.0
+
+# Country, its capital, another of its cities.
+CAPITALS = (
+    ("France", "Paris", "Lyon"),
+    ("Italy", "Rome", "Milan"),
+    ("Spain", "Madrid", "Barcelona"),
+    ("Germany", "Berlin", "Munich"),
+    ("Japan", "Tokyo", "Osaka"),
+    ("Egypt", "Cairo", "Alexandria"),
+    ("Greece", "Athens", "Sparta"),
+    ("Poland", "Warsaw", "Krakow"),
+    ("Canada", "Ottawa", "Toronto"),
+    ("Turkey", "Ankara", "Istanbul"),
+    ("Russia", "Moscow", "Kazan"),
+    ("China", "Beijing", "Shanghai"),
+    ("Austria", "Vienna", "Graz"),
+    ("Norway", "Oslo", "Bergen"),
+    ("Portugal", "Lisbon", "Porto"),
+    ("Australia", "Canberra", "Sydney"),
+)
+SUMS = (
+    (2, 2), (3, 4), (5, 1), (6, 2), (4, 4), (7, 3), (1, 8), (5, 6),
+    (3, 3), (9, 2), (4, 1), (8, 5), (2, 5), (6, 6), (9, 7), (1, 1),
+)  # fmt: skip
+MAXIMUM_PROMPTS = len(CAPITALS) + len(SUMS)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt x: its text, its candidate responses, d(.|x) and r(x, .) over them."""
+
+    text: str
+    responses: tuple[str, ...]
+    data_law: tuple[float, ...]
+    reward: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts with uniform law q, and their arrays over the candidates followed by `other`."""
+
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def log_d(self) -> np.ndarray:
+        """[prompts, candidates + 1], -inf for `other`: the experts never leave the list."""
+        law = np.array([[*prompt.data_law, 0.0] for prompt in self.prompts])
+        return np.log(law, where=law > 0, out=np.full(law.shape, -math.inf))
+
+    @property
+    def reward(self) -> np.ndarray:
+        """[prompts, candidates + 1]"""
+        return np.array([[*prompt.reward, REWARD_OTHER] for prompt in self.prompts])
+
+
+def _prompt(index: int, question: str, right: str, wrong: str) -> Prompt:
+    weights = STYLE_WEIGHTS[index % len(STYLE_WEIGHTS)]
+    noise = LABEL_NOISE[index % len(LABEL_NOISE)]
+    responses, law, reward = [], [], []
+    for (style, template), weight in zip(STYLES.items(), weights, strict=True):
+        for answer, share in ((right, 1 - noise), (wrong, noise)):
+            responses.append(template.format(answer=answer))
+            law.append(weight * share)
+            reward.append(REWARD_RIGHT * (answer == right) + REWARD_FORMAT * (style == "formal"))
+    total = math.fsum(law)
+    return Prompt(
+        text=f"Question: {question}\nAnswer:",
+        responses=tuple(responses),
+        data_law=tuple(value / total for value in law),
+        reward=tuple(reward),
+    )
+
+
+def embedded_task(prompts: int) -> Task:
+    """The first ``prompts`` of the embedded prompts, alternately a capital and a sum.
+
+    Raises:
+        ValueError: ``prompts`` is not between 1 and ``MAXIMUM_PROMPTS``.
+    """
+    if not 1 <= prompts <= MAXIMUM_PROMPTS:
+        raise ValueError(f"prompts is {prompts}; choose 1 to {MAXIMUM_PROMPTS}")
+    made: list[Prompt] = []
+    for (country, capital, city), (a, b) in zip(CAPITALS, SUMS, strict=True):
+        question = f"What is the capital of {country}?"
+        made.append(_prompt(len(made), question, capital, city))
+        made.append(_prompt(len(made), f"What is {a} + {b}?", str(a + b), str(a + b + 1)))
+    return Task(tuple(made[:prompts]))
+
+
+def vocabulary_texts() -> list[str]:
+    """Every text of the embedded task: what a word-level tokenizer must cover."""
+    task = embedded_task(MAXIMUM_PROMPTS)
+    return [text for prompt in task.prompts for text in (prompt.text, *prompt.responses)]

