@@ -33,3 +33,35 @@ THROUGH_A_TILT = ("regularized_reward_drop", "reward_drop_in_kl_ball", "cycle_lo
 
 # price_of_reward: relative, times the condition number (E_d |r - c|)/(c - J(d)) of the mean gap.
 CONDITIONED = ("price_of_reward",)
+
+# Closed forms whose error is bounded by running error analysis (``roundoff``): the float result lies
+# within twice that bound of the exact value.
+DERIVED = (
+    "sft_loss_gradient",
+    "reward_gradient",
+    "implicit_reward",
+    "samples_to_detect",
+    "sft_step_reward_slope",
+    "pl_sft_bound",
+    "pl_reward_bound",
+    "logit_sandwich",
+)
+
+# Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
+# with certified enclosures, sign changes or closed cases.
+ROOTS = (
+    "approximate_price_of_reward",
+    "decoupling_threshold",
+    "best_early_stop",
+    "reward_change_bounds",
+    "reward_change_extremes",
+    "rl_improves_sft_threshold",
+    "optimal_rl_duration",
+    "kernel_cosine",
+    "spectral_misalignment_bound",
+    "shared_prompt_loss_increase",
+    "decoupled",
+    "joint_optimum",
+    "pareto_frontier",
+    "token_kl_divergence",
+)

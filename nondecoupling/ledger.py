@@ -106,6 +106,17 @@ def differences(committed: Mapping[str, Entry], fresh: Mapping[str, Entry]) -> l
     return out
 
 
+def staleness(committed: str | None, page: str | None, fresh: Mapping[str, Entry]) -> list[str]:
+    """What is wrong with the committed ledger (its JSON) and its docs page; None where missing."""
+    if committed is None or page is None:
+        return ["no committed ledger: run pytest proofs/ --update-ledger"]
+    entries = from_json(committed)
+    problems = differences(entries, fresh)
+    if page != to_markdown(entries):
+        problems.append("docs/ledger.md is not the page of the committed ledger")
+    return problems
+
+
 def to_json(entries: Mapping[str, Entry]) -> str:
     return json.dumps([asdict(e) for e in entries.values()], indent=1) + "\n"
 

@@ -68,6 +68,16 @@ def test_what_this_machine_cannot_check_is_not_stale():
     assert ledger.NOT_CHECKED in ledger.table(here)[1]
 
 
+def test_a_docs_page_that_is_not_the_ledgers_is_stale():
+    found = entries(passed("A1"), passed("A2"))
+    page = ledger.to_markdown(found)
+    assert ledger.staleness(to_json(found), page, found) == []
+    assert (
+        "docs/ledger.md is not the page" in ledger.staleness(to_json(found), page + "x", found)[0]
+    )
+    assert "no committed ledger" in ledger.staleness(None, page, found)[0]
+
+
 def test_json_round_trip():
     found = entries(passed("A1"), passed("A2"))
     assert from_json(to_json(found)) == found
