@@ -70,7 +70,7 @@ def test_no_violation_is_found(claim, evidence):
     evidence(tightness_line(assert_survives(WhenRlImprovesSft, claim, responses=2)))
 
 
-@pytest.mark.parametrize(
+SHARP = pytest.mark.parametrize(
     ("claim", "world"),
     [
         (CURVATURE, SMALL_STEP_ACROSS),
@@ -79,6 +79,19 @@ def test_no_violation_is_found(claim, evidence):
     ],
     ids=["curvature", "triangle", "improvement"],
 )
+
+
+@pytest.mark.certified
+@SHARP
+def test_nearly_attained_on_exact_worlds(claim, world, evidence):
+    (verdict,) = [v for v in assert_holds(WhenRlImprovesSft, world) if v.claim == claim]
+    assert verdict.status is Status.HOLDS
+    ratio = min(verdict.lhs, verdict.rhs) / max(verdict.lhs, verdict.rhs)
+    assert 0.99 < ratio < 1
+    evidence(f"{claim}: certified with ratio {ratio:.5f} of its sides")
+
+
+@SHARP
 def test_one_percent_tighter_is_refuted(claim, world):
     (verdict,) = certify(tightened(WhenRlImprovesSft, claim, 1.01), world)
     assert verdict.status is Status.REFUTED, verdict

@@ -101,7 +101,7 @@ def soft_value(
     >>> print(best.value)
     0.620115 in [0.5559..., 0.6800...] at level 0.95 (betting, 400 units)
     >>> f"{best.bias_bound:.4f} {best.effective_samples:.1f}"
-    '0.0004 329.1'
+    '0.0004 329.6'
     """
     scaled, estimate, beta, (low, high) = _weights(rewards, beta, reward_bounds, axes=1)
     log_least = (low - high) / beta
