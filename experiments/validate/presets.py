@@ -22,11 +22,11 @@ PRESETS = {
     "pretrained": {
         "prompts": 8,
         "sft_steps": 60,
-        "rl_steps": 60,
-        "warmup_steps": 6,
+        "rl_steps": 80,
+        "warmup_steps": 10,
         "sft_rate": 1e-3,
-        "rl_rate": 5e-4,
-        "checkpoint_every": 6,
+        "rl_rate": 1e-4,
+        "checkpoint_every": 10,
     },
 }
 
