@@ -106,6 +106,20 @@ def test_relative_error_from_tiny_to_huge(impl, exponent):
     assert ((kl - truth) / truth).abs().max() <= 1e-3
 
 
+@pytest.mark.parametrize("options", ({}, {"temperature": 0.7, "softcap": 5.0}), ids=str)
+@pytest.mark.parametrize("shared", (False, True))
+def test_tiny_divergences_are_taken_again_from_differences(impl, shared, options):
+    """Down to 1e-12, where the rounding of two logits is a hundred times the gap between them."""
+    p = Head.random(4, 300, 64, bias=True).to(torch.float32)
+    q = p.moved(1e-6).to(torch.float32)
+    if shared:
+        q = Head(q.hidden, p.weight, p.bias)
+    truth = kernel_kl(p.to(torch.float64), q.to(torch.float64), impl="reference", **options)
+    kl = kernel_kl(p, q, impl=impl, **options).double()
+    assert (truth < 1e-10).all()
+    assert ((kl - truth) / truth).abs().max() <= 1e-3
+
+
 def test_identical_models_have_zero_divergence_and_gradient(impl):
     leaves = Head.random(9, 210, 12, bias=True).to(torch.float32).leaves()
     kl = kernel_kl(leaves, leaves, impl=impl)
