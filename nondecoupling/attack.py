@@ -1,14 +1,16 @@
 """Adversarial search for the world with the smallest margin, and for the smallest witness.
 
 ``attack`` descends torch gradients through the same formulas that ``bounds`` computes, many restarts
-in one batch. ``smallest_witness`` enumerates rational worlds, fewest responses first, then smallest
-denominators, and returns the first one that Arb proves to violate the claim.
+in one batch. ``smallest_witness`` goes through rational worlds, fewest responses first, then smallest
+denominators, and returns the first one that Arb proves to violate the claim. float64 rules most of
+them out, many at once.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,10 @@ from nondecoupling.namespaces import arb, floats_of, sympy_numbers
 from nondecoupling.sampling import check_arguments
 from nondecoupling.statement import Arguments, Claim, StatementType, only
 from nondecoupling.verdict import Status
-from nondecoupling.worlds import Same, World, rational_worlds
+from nondecoupling.worlds import Field, Fractions, Same, World, sample_worlds
+
+# For each free field the values that it takes, smallest first, each with its common denominator.
+Tables = dict[str, list[tuple[int, Fractions]]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class AttackResult:
 
 # Sides below this are too small for a ratio to mean anything in float64.
 SMALLEST_SIDE = 1e-6
-SUSPECT_BATCH = 2048
+SUSPECT_BATCH = 16_384
+WORLDS_TO_SEE_USE = 256
 
 
 def _ratio(claim: Claim) -> Any:
@@ -77,7 +83,7 @@ def _attack(
     import torch
 
     target = only(statement, claim)
-    free = {k: f for k, f in statement.world.items() if not isinstance(f, Same)}
+    free = _free_fields(statement)
     generator = torch.Generator().manual_seed(seed)
     raw = {
         name: torch.randn(
@@ -89,15 +95,11 @@ def _attack(
     xp = floats_of(next(iter(raw.values())))
 
     def arguments() -> Arguments:
-        out = Arguments()
-        for name, field in statement.world.items():
-            if isinstance(field, Same):
-                out[name] = out[field.other]
-            else:
-                out[name] = field.from_raw(xp, raw[name])
-        return out
+        return _arguments(
+            statement, {name: field.from_raw(xp, raw[name]) for name, field in free.items()}
+        )
 
-    optimiser = torch.optim.Adam(list(raw.values()), lr=0.1)
+    step_down = _adam(list(raw.values()))
     best = torch.full((restarts,), -torch.inf, dtype=torch.float64)
     kept = {name: value.detach().clone() for name, value in raw.items()}
     for step in range(steps + 1):
@@ -115,15 +117,11 @@ def _attack(
         if step == steps:
             break
         loss = torch.nan_to_num(10 * outside - ratio, nan=0.0, posinf=0.0, neginf=0.0).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        for value in raw.values():
-            if value.grad is not None:  # a claim need not use every field
-                value.grad.nan_to_num_(0.0, 0.0, 0.0)
-        optimiser.step()
-        with torch.no_grad():
-            for value in raw.values():
-                value.clamp_(-8.0, 8.0)
+        # A claim need not use every field.
+        slopes = torch.autograd.grad(
+            loss, list(raw.values()), allow_unused=True, materialize_grads=True
+        )
+        step_down([torch.nan_to_num(slope, 0.0, 0.0, 0.0) for slope in slopes])
     with torch.no_grad():
         for name, value in raw.items():
             value.copy_(kept[name])
@@ -149,20 +147,59 @@ def _attack(
     )
 
 
+def _adam(parameters: list[Any]) -> Callable[[list[Any]], None]:
+    """One step of Adam at rate 0.1, kept within [-8, 8]. torch's own imports its compiler: 1 s."""
+    import torch
+
+    first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    taken = itertools.count(1)
+
+    def step_down(slopes: list[Any]) -> None:
+        step = next(taken)
+        with torch.no_grad():
+            for parameter, m, v, slope in zip(parameters, first, second, slopes, strict=True):
+                m.lerp_(slope, 1 - 0.9)
+                v.mul_(0.999).addcmul_(slope, slope, value=1 - 0.999)
+                size = v.sqrt() / (1 - 0.999**step) ** 0.5 + 1e-8
+                parameter.addcdiv_(m, size, value=-0.1 / (1 - 0.9**step)).clamp_(-8.0, 8.0)
+
+    return step_down
+
+
+def _free_fields(statement: StatementType) -> dict[str, Field]:
+    return {name: f for name, f in statement.world.items() if not isinstance(f, Same)}
+
+
+def _arguments(statement: StatementType, free: Mapping[str, Any]) -> Arguments:
+    """The arguments of a world, from the values of its free fields."""
+    return Arguments(
+        (name, free[field.other if isinstance(field, Same) else name])
+        for name, field in statement.world.items()
+    )
+
+
 def smallest_witness(
-    statement: StatementType, claim: str, *, max_responses: int = 3, max_denominator: int = 4
+    statement: StatementType,
+    claim: str,
+    *,
+    max_responses: int = 3,
+    max_denominator: int = 12,
+    max_worlds: int = 1_000_000,
 ) -> World | None:
     """The smallest rational world that provably violates a claim, or None within the budget.
 
-    A strict inequality may fail by equality, which balls cannot decide: there sympy proves the two
-    sides equal.
+    For each number of responses the denominators grow to ``max_denominator``, or until there are more
+    than ``max_worlds`` worlds. A field that the claim does not use keeps its smallest value. A strict
+    inequality may fail by equality, which balls cannot decide: there sympy proves the two sides equal.
     """
     target = only(statement, claim)
+    used = _fields_in_use(target)
     for responses in range(2, max_responses + 1):
         for denominator in range(1, max_denominator + 1):
-            for world in _suspects(
-                target, rational_worlds(statement.world, responses, denominator)
-            ):
+            tables = _tables(target, used, responses, denominator)
+            if math.prod(map(len, tables.values())) > max_worlds:
+                break
+            for world in _suspects(target, tables, denominator):
                 (verdict,) = certify(target, world, precisions=(256,))
                 equal = verdict.status is Status.UNDECIDED and sides_are_equal(target, world)
                 if verdict.status is Status.REFUTED or equal:
@@ -183,12 +220,58 @@ def sides_are_equal(target: StatementType, world: World) -> bool:
     return bool(sympy.simplify(found.lhs.flat[0] - found.rhs.flat[0]) == 0)
 
 
-def _suspects(target: StatementType, worlds: Iterable[World]) -> Iterator[World]:
-    """The worlds that float64 cannot rule out, in order, evaluated a batch at a time."""
-    stream = iter(worlds)
-    while chunk := list(itertools.islice(stream, SUSPECT_BATCH)):
-        rows = [world.floats(target.world) for world in chunk]
-        batch = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        (result,) = check_arguments(target, batch)
+def _fields_in_use(target: StatementType) -> set[str]:
+    """The free fields that move a margin, of the claim or of a condition, in some random world.
+
+    A field that matters only where no random world lies would be missed: a witness is still proved,
+    but a smaller one may exist.
+    """
+    rng = np.random.default_rng(0)
+    drawn, redrawn = (sample_worlds(target.world, rng, WORLDS_TO_SEE_USE, 3) for _ in range(2))
+
+    def margins(free: dict[str, np.ndarray]) -> np.ndarray:
+        w = _arguments(target, free)
+        xp = floats_of(*w.values())
+        with np.errstate(all="ignore"):
+            found = [c.margin() for c in (*target.conditions(xp, w), *target.claims(xp, w))]
+            return np.concatenate(np.broadcast_arrays(*found))
+
+    before = margins(drawn)
+    return {
+        name
+        for name in _free_fields(target)
+        if not np.array_equal(margins({**drawn, name: redrawn[name]}), before, equal_nan=True)
+    }
+
+
+def _tables(target: StatementType, used: set[str], responses: int, denominator: int) -> Tables:
+    """The values of each free field with denominators up to this one; if not in use, the first."""
+    tables = {
+        name: [(size, v) for size in range(1, denominator + 1) for v in field.grid(responses, size)]
+        for name, field in _free_fields(target).items()
+    }
+    return {name: table if name in used else table[:1] for name, table in tables.items()}
+
+
+def _suspects(target: StatementType, tables: Tables, denominator: int) -> Iterator[World]:
+    """The worlds with this largest denominator that float64 cannot rule out, in order."""
+    shape = tuple(map(len, tables.values()))
+    sizes = [np.array([size for size, _ in table]) for table in tables.values()]
+    columns = {
+        name: [World({name: value}).floats({name: target.world[name]})[name] for _, value in table]
+        for name, table in tables.items()
+    }
+    floats = {name: np.concatenate(column) for name, column in columns.items() if column}
+    for start in range(0, math.prod(shape), SUSPECT_BATCH):
+        stop = min(start + SUSPECT_BATCH, math.prod(shape))
+        rows = np.array(np.unravel_index(np.arange(start, stop), shape))
+        largest = np.max([size[row] for size, row in zip(sizes, rows, strict=True)], axis=0)
+        rows = rows[:, largest == denominator]
+        if not rows.size:
+            continue
+        free = {name: floats[name][row] for name, row in zip(tables, rows, strict=True)}
+        (result,) = check_arguments(target, _arguments(target, free))
         doubtful = result.applies & (result.margin <= result.error)
-        yield from (world for world, doubt in zip(chunk, doubtful, strict=True) if doubt)
+        for k in np.flatnonzero(result.violated if result.is_identity else doubtful):
+            chosen = zip(tables.items(), rows[:, k], strict=True)
+            yield World({name: table[i][1] for (name, table), i in chosen})

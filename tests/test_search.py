@@ -7,12 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from nondecoupling.attack import attack, smallest_witness
+from nondecoupling.attack import _fields_in_use, attack, smallest_witness
 from nondecoupling.certify import certify, is_equality_case
 from nondecoupling.sampling import check_arguments, check_random_worlds
-from nondecoupling.statement import assumptions, dropping, only, tightened
+from nondecoupling.statement import Claim, assumptions, dropping, only, tightened
 from nondecoupling.theorems.r3_kl_ball import KlBall
 from nondecoupling.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
+from nondecoupling.theorems.r7_along_the_way import AlongTheWay
 from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
 from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
 from nondecoupling.verdict import Status
@@ -20,6 +21,7 @@ from nondecoupling.worlds import World
 
 HALF = (Fraction(1, 2), Fraction(1, 2))
 RAISES = "RL raises the SFT loss"
+STEP = "the first SFT step lowers the reward"
 
 
 def coupling_world(reward, beta=1):
@@ -131,4 +133,38 @@ def test_the_smallest_witness_has_two_responses_and_the_smallest_denominators():
 
 
 def test_no_witness_against_a_theorem():
-    assert smallest_witness(CouplingAtSftOptimality, RAISES, max_responses=2) is None
+    budget = dict(max_responses=2, max_denominator=6)
+    assert smallest_witness(CouplingAtSftOptimality, RAISES, **budget) is None
+
+
+def test_the_default_budget_reaches_r7s_witness_whose_denominator_is_eleven():
+    found = smallest_witness(AlongTheWay, STEP)
+    assert found is not None
+    assert str(found).startswith("d = (1/11, 3/11, 7/11), reward = (11, 0, 10), beta = 2")
+
+
+@pytest.mark.parametrize("budget", [dict(max_denominator=10), dict(max_worlds=600_000)])
+def test_a_smaller_budget_does_not_reach_it(budget):
+    assert smallest_witness(AlongTheWay, STEP, **budget) is None
+
+
+def test_a_field_without_use_keeps_its_smallest_value_and_one_of_a_condition_does_not():
+    assert _fields_in_use(only(AlongTheWay, STEP)) == {"log_d", "reward", "beta"}
+
+    class FarAlong(AlongTheWay):
+        @staticmethod
+        def conditions(xp, w):
+            yield Claim("mix exceeds one half", w.mix, ">", xp.full_like(w.mix, 0.5))
+
+    assert _fields_in_use(only(FarAlong, STEP)) == {"log_d", "reward", "beta", "mix"}
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_false_identity_has_a_witness_on_either_side(factor):
+    class Wrong(SftCanRaiseReward):
+        @staticmethod
+        def claims(xp, w):
+            yield Claim("wrong", 2 * w.beta, "==", 2 * factor * w.beta)
+
+    found = smallest_witness(Wrong, "wrong")
+    assert str(found) == "p = (0, 1), ref = (1/2, 1/2), reward = (0, 0), beta = 1"
