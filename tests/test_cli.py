@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nondecoupling import __version__, bounds, catalog, cli, ledger
+from nondecoupling.cli.report import AS_THE_THEORY_SAYS, NO_COUNTEREXAMPLE
 from nondecoupling.statement import tightened
 from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
 from nondecoupling.worlds import Law, Same
@@ -99,9 +100,9 @@ def test_check_narrowed_to_a_claim():
 def test_check_of_a_refuted_claim_does_not_fail():
     found = claims(answer("check", "R5", "--worlds", "1000"))
     rises = found["SFT never raises the raw reward"]
-    assert rises["status"] == cli.AS_THE_THEORY_SAYS
+    assert rises["status"] == AS_THE_THEORY_SAYS
     assert sum(rises["world"]["p"]) == pytest.approx(1)
-    assert found["SFT moves the raw reward"]["status"] == cli.NO_COUNTEREXAMPLE
+    assert found["SFT moves the raw reward"]["status"] == NO_COUNTEREXAMPLE
 
 
 def test_check_of_a_false_statement_fails_with_a_world(monkeypatch):
@@ -120,7 +121,7 @@ def test_attack_prints_the_smallest_witness_of_a_refuted_claim():
     claim = "SFT never raises the raw reward"
     result = run("attack", "R5", "--claim", claim, *SMALL_ATTACK)
     assert result.exit_code == 0
-    assert cli.AS_THE_THEORY_SAYS in result.stdout
+    assert AS_THE_THEORY_SAYS in result.stdout
     assert "p = (0, 1), ref = (1/2, 1/2), reward = (0, 1), beta = 1" in result.stdout
 
 
@@ -128,7 +129,7 @@ def test_attack_without_a_small_witness_shows_the_world_it_found(monkeypatch):
     monkeypatch.setattr("nondecoupling.attack.smallest_witness", lambda *_: None)
     found = claims(answer("attack", "R5", *SMALL_ATTACK, status=3))
     rises = found["SFT never raises the raw reward"]
-    assert rises["status"] == cli.AS_THE_THEORY_SAYS
+    assert rises["status"] == AS_THE_THEORY_SAYS
     assert set(rises["world"]) == {"p", "ref", "reward", "beta"}
     # Equality violates this strict claim, which a search in floats cannot see.
     assert found["SFT moves the raw reward"]["status"] == "undecided"
@@ -163,7 +164,9 @@ def test_certify_encloses_both_sides():
 
 def test_certify_takes_decimals_and_other_fields():
     world = ["--data", "0.25,0.25,0.5", "--policy", "1/2,1/4,1/4", "--reward", "-1,1e-1,2"]
-    assert run("certify", "S5", *world, "--set", "slack=1/3").exit_code == 0
+    fields = ["slack=1/3", "rate=1", "offset=0.5"]
+    others = [word for field in fields for word in ("--set", field)]
+    assert run("certify", "S5", *world, *others).exit_code == 0
 
 
 @pytest.mark.usefixtures("false_statement")
@@ -176,7 +179,7 @@ def test_certify_refutes_a_false_statement():
 def test_certify_of_a_refuted_claim_does_not_fail():
     world = ["--policy", "0,1", "--ref", "1/2,1/2", "--reward", "0,1", "--beta", "1"]
     found = claims(answer("certify", "R5", *world))
-    assert found["SFT never raises the raw reward"]["status"] == cli.AS_THE_THEORY_SAYS
+    assert found["SFT never raises the raw reward"]["status"] == AS_THE_THEORY_SAYS
 
 
 def test_certify_at_equality_is_undecided():
@@ -286,7 +289,9 @@ def test_ledger_missing(monkeypatch):
             ["--ref 0,1", "positive probability"],
         ),
         (
-            words("certify S5 --data 1/2,1/2 --policy 1/2,1/2 --reward 0,1 --set slack=1"),
+            words(
+                "certify S5 --data 1/2,1/2 --policy 1/2,1/2 --reward 0,1 --set slack=1 --set rate=1 --set offset=1"
+            ),
             ["slack", "between 0 and 1"],
         ),
         (["frontier", "--data", "1/2,1/2", "--reward", "1,1"], ["--reward", "no frontier"]),
