@@ -17,8 +17,8 @@ RELATIVE_UNITS = 1024
 SIGNED = {
     "log_partition": "|max r|/beta + max |log ref| + range(r)/beta",
     "gibbs_tilt": "|log ref| + range(r)/beta, per entry",
-    "expected_reward": "E_p |r|",
-    "regularized_reward": "E_p |r| + beta KL",
+    "expected_reward": "|r(mode)| + E_p |r - r(mode)|",
+    "regularized_reward": "|r(mode)| + E_p |r - r(mode)| + beta KL",
     "sft_loss_increase": "|log Z| + E_d |r - r(mode)|/beta",
     "sft_loss_change": "KL(ref||p) + (E_d + E_ref) |log(p/ref)|",
     "reward_drop": "beta times the sum of the three divergences",
@@ -51,6 +51,8 @@ DERIVED = (
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (
     "approximate_price_of_reward",
+    "frontier_policy",
+    "price_of_average_reward",
     "decoupling_threshold",
     "best_early_stop",
     "reward_change_bounds",
@@ -62,6 +64,7 @@ ROOTS = (
     "shared_prompt_loss_increase",
     "decoupled",
     "joint_optimum",
+    "joint_saving_bounds",
     "pareto_frontier",
     "token_kl_divergence",
 )

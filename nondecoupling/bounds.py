@@ -24,6 +24,7 @@ from typing import Any
 import array_api_compat
 
 from nondecoupling import joint, landscape, quantities, solvers
+from nondecoupling.namespaces import floats_of
 from nondecoupling.policies import TokenTree
 from nondecoupling.validation import Arguments
 
@@ -283,6 +284,61 @@ def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
         laws={"log_d": log_d}, reals={"reward": reward}, scalars={"target": target}
     )
     return arguments.map(solvers.price_of_reward)
+
+
+def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any]:
+    """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
+
+    Returns log argmin_p [KL(d||p) - rate E_p r] and the minimum h: for *every* policy
+
+        KL(d||p) >= rate E_p r + h,
+
+    a supporting line of the frontier. Being linear in the reward, it may be averaged over prompts
+    with one rate, and holds for estimated rewards without bias. h is a dual value: a lower bound
+    even where the root behind it is rounded.
+
+    Shapes: log_d, reward ``[..., n]``, rate > 0 scalar or ``[...]`` -> ``[..., n]`` and ``[...]``. Units:
+    rate in nats per unit of reward, h in nats. Source: S5.
+
+    >>> import numpy as np
+    >>> log_p, line = frontier_policy(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 4 / 3)
+    >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4)
+    ([0.25, 0.75], 0.1438)
+    """
+    return Arguments(
+        laws={"log_d": log_d}, reals={"reward": reward}, scalars={"rate": rate}, positive=("rate",)
+    ).map(solvers.frontier_policy, keeps_responses=(True, False))
+
+
+def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
+    """min{E_q KL(d||p): E_q E_p r >= c}: the least SFT loss increase that buys an *average* reward.
+
+    One rate for all prompts, so reward is bought where it is cheapest: at most the mean of
+    ``price_of_reward`` at the prompts' own rewards. In nats per response, a dual value (a lower bound
+    on what any policy pays). 0 for c <= E_q J(d), inf for c >= E_q max r. Prompts equally likely.
+
+    Shapes: log_d, reward ``[prompts, n]``, target scalar or ``[k]`` -> scalar or ``[k]``. Errors: other
+    shapes. Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> float(price_of_average_reward(d, r, 0.5))
+    0.1017...
+    """
+    prompts = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    if len(prompts.batch) != 1:
+        raise ValueError(
+            f"log_d {tuple(prompts.batch)} without its last axis: give [prompts, n], one axis of prompts"
+        )
+    module = prompts.module
+    targets = prompts.like(target)
+    if not bool(module.all(module.isfinite(targets))):
+        raise ValueError(f"target={target}: must be finite")
+
+    def price(xp: Any, **law_and_reward: Any) -> Any:
+        return solvers.price_of_average_reward(xp, **law_and_reward, targets=targets.reshape(-1, 1))
+
+    return prompts.all_rows(price).reshape(targets.shape)[()]
 
 
 def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) -> Any:
@@ -746,6 +802,33 @@ def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any)
     )
 
 
+def joint_saving_bounds(
+    log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+) -> tuple[Any, Any]:
+    """Bounds on the SFT loss that joint training saves: CE(d, tilt) - CE(d, p_joint), weight = lambda.
+
+    (lambda chi2(d||p_joint)/(beta + lambda max d/p_joint), (lambda/beta) chi2(d||tilt)), nats per response;
+    the upper one is the first order in lambda. Times lambda/2 they bound the cost J_b(tilt) - J_b(p_joint).
+
+    Shapes: as ``joint_optimum`` -> two of ``[...]``. Source: J3.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, np.log(3.0)])
+    >>> lower, upper = joint_saving_bounds(d, d, r, 1.0, 0.003)
+    >>> round(float(upper), 6), bool(lower < upper)  # chi2 = 1/3
+    (0.001, True)
+    """
+
+    def both(
+        xp: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+    ) -> tuple[Any, Any]:
+        tilt = quantities.gibbs_tilt(xp, log_ref, reward, beta)
+        optimum = solvers.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
+        return joint.joint_saving_bounds(xp, optimum, tilt, log_d, beta, weight)
+
+    return _joint(log_d, log_ref, reward, beta, weight).map(both)
+
+
 def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Arguments:
     return Arguments(
         laws={"log_d": log_d, "log_ref": log_ref},
@@ -758,13 +841,14 @@ def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Arg
 def pareto_frontier(
     log_d: Any, reward: Any, *, log_ref: Any = None, beta: Any = None, points: int = 65
 ) -> tuple[Any, Any]:
-    """Points (SFT loss, reward) on the best trade-off of one prompt, for plots.
+    """Points (SFT loss, reward) on the best trade-off, averaged over prompts, for plots.
 
     Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
     reaches it (S5). With ``log_ref`` and ``beta``: CE(d, p) and J_b(p) at the joint optima, from the
-    tilt to d (J1). In both, every policy lies on or below; loss in nats.
+    tilt to d (J1). In both, every policy lies on or below; loss in nats. Prompts equally likely.
 
-    Shapes: log_d, reward, log_ref ``[n]``, beta scalar -> two of ``[points]``. Source: S5, J1.
+    Shapes: log_d, reward, log_ref ``[n]`` or ``[prompts, n]``, beta scalar -> two of ``[points]``.
+    Source: S5, J1.
 
     >>> import numpy as np
     >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
@@ -780,20 +864,27 @@ def pareto_frontier(
     if (log_ref is None) != (beta is None):
         raise ValueError("log_ref and beta belong together: give both (J1) or neither (S5)")
     first = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
-    if first.batch:
-        raise ValueError(f"log_d {tuple(first.batch)}: one prompt at a time, no batch axes")
+    if len(first.batch) > 1:
+        raise ValueError(
+            f"log_d {tuple(first.batch)} without its last axis: one axis of prompts at most"
+        )
     module, device, dtype = first.module, first.device, first.dtype
+    log_d, reward = first.arrays["log_d"], first.arrays["reward"]
     steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
     if beta is None:
-        mean, top = expected_reward(log_d, reward), module.max(first.arrays["reward"])
+        mean = module.mean(expected_reward(log_d, reward))
+        top = module.mean(floats_of(reward).max(reward))
         # max r itself costs an infinite loss: the last point stays a little below it.
         share = 1 - float(module.finfo(dtype).eps) ** 0.5
         targets = mean + (top - mean) * steps * share
-        return entropy(log_d) + price_of_reward(log_d, reward, targets), targets
+        return module.mean(entropy(log_d)) + price_of_average_reward(
+            log_d, reward, targets
+        ), targets
     # lambda/beta = t/(1 - t); the ends are the tilt and d.
     inner = steps[1:-1]
-    weights = inner / (1 - inner) * beta
+    weights = (inner / (1 - inner) * beta)[:, None]
     middle = joint_optimum(log_d, log_ref, reward, beta, weights)
-    ends = [gibbs_tilt(log_ref, reward, beta), first.arrays["log_d"].reshape(-1)]
-    laws = module.concat([ends[0][None, :], middle, ends[1][None, :]])
-    return cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)
+    tilt = module.broadcast_to(gibbs_tilt(log_ref, reward, beta), log_d.shape)
+    laws = module.concat([tilt[None], middle, log_d[None]])
+    loss, best = cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)
+    return module.mean(loss, axis=-1), module.mean(best, axis=-1)

@@ -7,11 +7,13 @@ established when all its tests passed and everything it depends on is establishe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
+from nondecoupling import catalog
 from nondecoupling.verdict import Assurance
 
 NOT_CHECKED = "not checked here"
@@ -151,21 +153,45 @@ def table(entries: Mapping[str, Entry]) -> list[list[str]]:
 
 def to_markdown(entries: Mapping[str, Entry]) -> str:
     """The ledger as a page: the table, what each rung means, and the evidence line by line."""
-    rows = table(entries)
+    header, *rows = table(entries)
+    linked = [
+        [f"[{id_}](#{_anchor(f'{id_} {title}')})", title, *cells] for id_, title, *cells in rows
+    ]
     lines = ["# The ledger", "", "Written by `pytest proofs/ --update-ledger`; do not edit.", ""]
-    lines += [_row(rows[0]), _row(["---"] * len(rows[0])), *map(_row, rows[1:]), ""]
+    lines += [_row(header), _row(["---"] * len(header)), *map(_row, linked), ""]
     lines += [f"- **{a.value}**: {a.meaning}." for a in Assurance]
     lines += ["", "## Evidence", ""]
     for entry in entries.values():
-        lines.append(f"### {entry.statement} {entry.title}")
-        lines.append("")
+        lines += [f"### {entry.statement} {entry.title}", ""]
+        about = [_links(entry.statement)] if entry.statement in catalog.statements() else []
         if entry.depends:
-            lines.append(f"Rests on {', '.join(entry.depends)}.")
-            lines.append("")
-        for rung, evidence in entry.rungs.items():
-            lines += [f"- *{rung}*: {'; '.join(evidence)}"]
+            about.append(f"Rests on {', '.join(entry.depends)}.")
+        lines += [" ".join(about), ""] if about else []
+        lines += [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _links(id_: str) -> str:
+    """Where a statement of the catalogue is explained, written and tested, from docs/."""
+    stem = catalog.stem(catalog.statement(id_))
+    return (
+        f"[Theory](theory/{stem}.md), [code](../nondecoupling/theorems/{stem}.py), "
+        f"[proof file](../proofs/test_{stem}.py)."
+    )
+
+
+def _evidence(rung: str, lines: Iterable[str]) -> str:
+    text = "; ".join(lines)
+    if rung != Assurance.MACHINE_CHECKED.value:
+        return text
+    # Theorem names start with the id of their statement.
+    return re.sub(r"\b([A-Z]\d+_\w+)", r"[`\1`](../proofs/rocq/Main.v)", text)
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that Markdown gives to a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
 
 
 def _row(cells: list[str]) -> str:

@@ -99,8 +99,9 @@ def gibbs_tilt(xp: Namespace, log_ref: Array, reward: Array, beta: Array) -> Arr
 
 
 def expected_reward(xp: Namespace, log_p: Array, reward: Array) -> Array:
-    """J(p) = E_p r."""
-    return expectation(xp, log_p, reward)
+    """J(p) = E_p r, taken from the mode: exact for a constant reward, and not above max r."""
+    at_mode = xp.gather(reward, xp.mode(log_p))
+    return at_mode + expectation(xp, log_p, reward - at_mode)
 
 
 def regularized_reward(
@@ -310,6 +311,19 @@ def price_of_reward_dual(
     """
     b = (xp.max(reward) - reward) / (xp.max(reward) - target)
     return expectation(xp, log_d, xp.log((1 - slack) * b + slack))
+
+
+def price_line(
+    xp: Namespace, log_d: Array, reward: Array, rate: Array, offset: Array
+) -> tuple[Array, Array]:
+    """S5 for averages: two sides of KL(d||p) + rate (M - E_p r) >= 1 + E_d log b - offset.
+
+    b = offset + rate (M - r), for every p and every rate, offset > 0: a supporting line of the
+    frontier, linear in p's reward, so that it holds for averages over prompts with one rate.
+    Returns b and the right-hand side; equality iff p = d/b.
+    """
+    b = offset + rate * (xp.max(reward) - reward)
+    return b, 1 + expectation(xp, log_d, xp.log(b)) - offset
 
 
 def bernoulli_kl(xp: Namespace, a: Array, b: Array) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import array_api_compat
 
@@ -25,6 +26,7 @@ from nondecoupling.quantities import (
     INF,
     centred,
     expectation,
+    expected_reward,
     gibbs_tilt,
     kl_divergence,
     log_one_plus_excess,
@@ -33,6 +35,7 @@ from nondecoupling.quantities import (
     max_on_support,
     min_on_support,
     pinsker_decoupling_radius,
+    price_line,
     variance,
 )
 
@@ -72,7 +75,7 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     (envelope theorem), so the root itself is never differentiated.
     """
     top = xp.max(reward)
-    mean = expectation(xp, log_d, reward)
+    mean = expected_reward(xp, log_d, reward)
     inner = (target > mean) & (target < top)
     on = xp.support(log_d)
     # Rows outside J(d) < c < M get a harmless stand-in (a = 0, b = 1) and are overwritten below.
@@ -88,6 +91,83 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     dual = expectation(xp, log_d, log_mixed)
     value = value + (dual - _detached(dual))
     return xp.where(target <= mean, xp.full_like(value, 0.0), xp.where(inner, value, INF))
+
+
+def frontier_policy(xp: Floats, log_d: Array, reward: Array, rate: Array) -> tuple[Array, Array]:
+    """S5: log of argmin KL(d||p) - rate E_p r, and that minimum, the line's intercept.
+
+    p = d/b, b = offset + rate (M - r), with the offset in (0, 1] that makes it sum to one; where
+    even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass goes to argmax r. The
+    intercept is the dual value, so it is a lower bound for whatever offset was found.
+    """
+    top = xp.max(reward)
+    room = rate * (top - reward)
+    weight, on, best = xp.exp(log_d), xp.support(log_d), reward == top
+    on_top = xp.sum(xp.where(best, weight, 0.0))
+    at_zero = xp.sum(xp.where(room > 0, weight / xp.where(room > 0, room, 1.0), 0.0))
+    left_over = ~(on_top > 0) & (at_zero <= 1)
+
+    def missing_mass(weight: Array, room: Array, offset: Array) -> tuple[Array, Array]:
+        share = xp.where(on, weight / (offset + room), 0.0)
+        return 1 - xp.sum(share), xp.sum(xp.where(on, share / (offset + room), 0.0))
+
+    # Where argmax r has mass its part of the sum alone, d/offset, is at most one.
+    low = xp.where(on_top > 0, on_top, float(xp.module.finfo(rate.dtype).tiny))
+    fixed = _detached(weight), _detached(room)
+    root = newton_bisection(
+        xp, partial(missing_mass, *fixed), _detached(low), xp.full_like(_detached(rate), 1.0)
+    )
+    # One more Newton step, whose derivative is the root's (implicit function theorem).
+    slope = _detached(missing_mass(weight, room, root)[1])
+    root = root - missing_mass(weight, room, root)[0] / slope
+    offset = xp.where(left_over, 0.0, root)
+    b, line = price_line(xp, log_d, reward, rate, offset)
+    log_p = xp.where(on, log_d - xp.log(b), -INF)
+    spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
+    log_p = xp.where(left_over & best, xp.log(spare), log_p)
+    return log_p - log_sum_exp(xp, log_p), line - rate * top
+
+
+RATE_BISECTIONS = 64
+
+
+def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
+    """For each target c [k, 1] the rate at which the frontier policies reach E_q E_p r = c.
+
+    One rate for all prompts, the rows of ``log_d``; c lies between E_q J(d) and E_q max r. The
+    reward reached rises with the rate, which is bisected in its logarithm.
+    """
+    module, count = xp.module, targets.shape[0]
+    prompts, n = log_d.shape
+    laws, rewards = (
+        module.broadcast_to(x[None], (count, prompts, n)).reshape(-1, n) for x in (log_d, reward)
+    )
+    spread = float(module.max(xp.max(reward) - xp.min(reward)))
+    eps = float(module.finfo(reward.dtype).eps)
+    low = xp.full_like(targets, math.log(eps / spread))
+    high = xp.full_like(targets, -2 * math.log(eps) - math.log(spread))
+    for _ in range(RATE_BISECTIONS):
+        middle = 0.5 * (low + high)
+        rates = module.broadcast_to(xp.exp(middle), (count, prompts)).reshape(-1, 1)
+        log_p, _ = frontier_policy(xp, laws, rewards, rates)
+        reached = expectation(xp, log_p, rewards).reshape(count, prompts)
+        short = xp.sum(reached) / prompts < targets
+        low, high = xp.where(short, middle, low), xp.where(short, high, middle)
+    return xp.exp(0.5 * (low + high))
+
+
+def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
+    """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows."""
+    module = xp.module
+    free, top = module.mean(expected_reward(xp, log_d, reward)), module.mean(xp.max(reward))
+    inner = (targets > free) & (targets < top)
+    asked = xp.where(inner, targets, 0.5 * (free + top))
+    rates = frontier_rates(xp, _detached(log_d), _detached(reward), _detached(asked))
+    one = xp.full_like(reward[:, :1], 1.0)
+    lines = [module.mean(frontier_policy(xp, log_d, reward, one * rate)[1]) for rate in rates]
+    price = rates * asked + module.stack(lines)[:, None]
+    price = xp.where(price > 0, price, 0.0)  # a rounded dual value near J(d)
+    return xp.where(inner, price, xp.where(targets >= top, xp.full_like(targets, INF), 0.0))
 
 
 def _detached(x: Array) -> Array:

@@ -89,6 +89,10 @@ class Arguments:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{name}={value!r}: not a real array ({error})") from None
 
+    def like(self, value: Any) -> Array:
+        """``value`` as an array of the common module, dtype and device; gradients are kept."""
+        return self._array("value", value)
+
     def _check_shapes(self, per_response: tuple[str, ...]) -> None:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -159,10 +163,21 @@ class Arguments:
             f"{tolerance:.1g}); give log-probabilities, normalised (log_softmax of the logits)"
         )
 
-    def map(self, function: Callable[..., Any], *, keeps_responses: bool = False) -> Any:
+    def all_rows(self, function: Callable[..., Any]) -> Any:
+        """``function(xp, **arrays)`` on all rows at once, for what is not computed row by row."""
+        xp = floats_of(next(iter(self.arrays.values())))
+        with np.errstate(all="ignore"):
+            for name in self.laws:
+                self.check_law(xp, name, self.arrays[name], 0)
+            return function(xp, **self.arrays)
+
+    def map(
+        self, function: Callable[..., Any], *, keeps_responses: bool | tuple[bool, ...] = False
+    ) -> Any:
         """Apply ``function(xp, **arrays)`` in cache-sized blocks and restore the batch shape.
 
-        ``function`` returns one array or a tuple of arrays, of shape [rows, 1] or [rows, n].
+        ``function`` returns one array or a tuple of arrays, of shape [rows, 1], or [rows, n] where
+        ``keeps_responses`` says so, for all or for each.
         """
         xp = floats_of(next(iter(self.arrays.values())))
         rows, n = next(iter(self.arrays.values())).shape
@@ -179,7 +194,10 @@ class Arguments:
             self.module.concat(list(part)) if len(part) > 1 else part[0]
             for part in zip(*pieces, strict=True)
         ]
+        if isinstance(keeps_responses, bool):
+            keeps_responses = (keeps_responses,) * len(whole)
         shaped = tuple(
-            part.reshape((*self.batch, n) if keeps_responses else self.batch) for part in whole
+            part.reshape((*self.batch, n) if keeps else self.batch)
+            for part, keeps in zip(whole, keeps_responses, strict=True)
         )
         return shaped[0] if len(shaped) == 1 else shaped

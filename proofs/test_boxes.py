@@ -62,14 +62,20 @@ def three_levels(s: Any, t: Any, g: Any) -> dict[str, Any]:
     return dict(log_d=[s, t, 1 - s - t], reward=[0, g / 2, g], beta=[1])
 
 
+A_LINE = dict(rate=[1], offset=[1])  # of S5, for boxes about its other claims
+
+
 def frontier(s: Any, w: Any) -> dict[str, Any]:
     third = F(1, 3)
-    return dict(log_d=[s, 1 - third - s, third], log_p=[third] * 3, reward=[0, 1, 2], slack=[w])
+    laws = dict(log_d=[s, 1 - third - s, third], log_p=[third] * 3)
+    return dict(**laws, reward=[0, 1, 2], slack=[w], **A_LINE)
 
 
 def dual(t: Any, p: Any, k: Any) -> dict[str, Any]:
-    """The slack is k times the optimal one."""
-    return dict(log_d=[t, 1 - t], log_p=[p, 1 - p], reward=[0, 1], slack=[k * (1 - t) / (1 - p)])
+    """The slack, or the rate of the line, is k times the optimal one."""
+    slack = (1 - t) / (1 - p)
+    line = dict(rate=[k * (t / p - slack)], offset=[slack])
+    return dict(log_d=[t, 1 - t], log_p=[p, 1 - p], reward=[0, 1], slack=[k * slack], **line)
 
 
 def ball(a: Any, p: Any, g: Any = 1) -> dict[str, Any]:
@@ -149,11 +155,12 @@ QUICK = [
     *(
         Case(
             "S5",
-            "weak duality",
+            claim,
             Box({"t": (t, F(9, 10)), "p": (F(1, 20), QUARTER), "k": k}, dual),
-            "k = 1, the optimum (slack = k times the optimal one)",
+            "k = 1, the optimum (slack or rate = k times the optimal one)",
             factor=1.1,
         )
+        for claim in ("weak duality", "supporting line")
         for t, k in ((F(3, 10), (F(1, 10), F(4, 5))), (HALF, (F(6, 5), F(7, 5))))
     ),
     Case(
@@ -168,7 +175,9 @@ QUICK = [
         "Pinsker bound",
         Box(
             {"t": (F(1, 10), F(9, 10)), "w": (F(1, 10), HALF)},
-            lambda t, w: dict(log_d=[t, 1 - t], log_p=[HALF, HALF], reward=[0, 1], slack=[w]),
+            lambda t, w: dict(
+                log_d=[t, 1 - t], log_p=[HALF, HALF], reward=[0, 1], slack=[w], **A_LINE
+            ),
         ),
         "c -> J(d)",
         factor=1.1,

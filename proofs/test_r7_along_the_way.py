@@ -1,15 +1,11 @@
 """R7, along the way: derivations, drawn worlds, tightness, and the refutation found by search."""
 
-import itertools
-from fractions import Fraction
 
-import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.attack import attack
-from nondecoupling.certify import certify
+from nondecoupling.attack import attack, smallest_witness
 from nondecoupling.namespaces import sympy_numbers
 from nondecoupling.quantities import (
     expected_reward,
@@ -18,11 +14,8 @@ from nondecoupling.quantities import (
     sft_loss_gradient,
     sft_step_reward_slope,
 )
-from nondecoupling.sampling import check_arguments
-from nondecoupling.statement import only
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theorems.r7_along_the_way import AlongTheWay
-from nondecoupling.verdict import Status
 from proofs.checks import (
     assert_attained,
     assert_survives,
@@ -107,49 +100,9 @@ def test_one_percent_tighter_is_refuted():
     assert_tightened_fails(AlongTheWay, FASTER, 1.01)
 
 
-def candidates(responses, size):
-    """All (d, r, beta) with largest denominator or level ``size``: d and its total, r, beta, as rows.
-
-    One of each set of permuted worlds: rewards are sorted, with smallest level 0.
-    """
-    laws = [
-        (*parts, total - sum(parts), total)
-        for total in range(responses, size + 1)
-        for parts in itertools.product(range(1, total), repeat=responses - 1)
-        if sum(parts) < total
-    ]
-    levels = itertools.combinations_with_replacement(range(size + 1), responses - 1)
-    rewards_and_betas = itertools.product(levels, range(1, size + 1))
-    rows = [
-        (*law, 0, *reward, beta)
-        for reward, beta in rewards_and_betas
-        for law in laws
-        if max(law[-1], reward[-1], beta) == size
-    ]
-    return np.split(np.array(rows), [responses, responses + 1, 2 * responses + 1], axis=1)
-
-
-def search(responses, largest):
-    """The smallest world in which the first step raises the reward, as decided by Arb."""
-    target = only(AlongTheWay, STEP)
-    for size in range(responses, largest + 1):
-        parts, total, reward, beta = candidates(responses, size)
-        log_d, unused = np.log(parts / total), np.full(total.shape, 0.5)
-        arguments = dict(log_d=log_d, log_ref=log_d, reward=1.0 * reward, beta=1.0 * beta)
-        (result,) = check_arguments(target, {**arguments, "mix": unused, "share": unused})
-        for k in np.flatnonzero(result.margin <= result.error):
-            law = [Fraction(int(part), int(total[k, 0])) for part in parts[k]]
-            values = dict(log_d=law, reward=reward[k], beta=beta[k], mix=["1/2"], share=["1/2"])
-            world = exact_world(**{name: " ".join(map(str, v)) for name, v in values.items()})
-            (verdict,) = certify(target, world, precisions=(128,))
-            if verdict.status is Status.REFUTED:
-                return world
-    return None
-
-
 @pytest.mark.certified
 def test_search_finds_a_first_step_that_raises_the_reward(evidence, capsys):
-    witness = search(3, largest=14)
+    witness = smallest_witness(AlongTheWay, STEP)
     assert witness is not None
     shown = str(witness).split(", mix")[0]
     evidence(f"first SFT step raises the reward at {shown}")
@@ -158,7 +111,7 @@ def test_search_finds_a_first_step_that_raises_the_reward(evidence, capsys):
 
 
 def test_two_responses_have_no_such_step():
-    assert search(2, largest=8) is None
+    assert smallest_witness(AlongTheWay, STEP, max_responses=2, max_denominator=8) is None
 
 
 @pytest.mark.attacked

@@ -1,8 +1,10 @@
 """S5, price of reward."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 
+from nondecoupling import bounds
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theorems.s5_price_of_reward import PriceOfReward
 from proofs.checks import (
@@ -32,40 +34,42 @@ def test_drawn_worlds(world):
 
 
 DUAL, BERNOULLI, PINSKER = "weak duality", "Bernoulli bound", "Pinsker bound"
+LINE = "supporting line"
 
 
 @pytest.mark.certified
 def test_weak_duality_is_attained_on_the_frontier():
-    """d = (1/2, 1/2), r = (0, 1), p = (1/4, 3/4): c = 3/4 and l = 1/3 by hand."""
-    world = exact_world(log_d="1/2 1/2", log_p="1/4 3/4", reward="0 1", slack="2/3")
+    """d = (1/2, 1/2), r = (0, 1), p = (1/4, 3/4): c = 3/4, l = 1/3, nu = 4/3, t = 2/3 by hand."""
+    world = exact_world(
+        log_d="1/2 1/2", log_p="1/4 3/4", reward="0 1", slack="2/3", rate="4/3", offset="2/3"
+    )
+    assert_attained(PriceOfReward, LINE, world)
     assert_attained(PriceOfReward, DUAL, world)
 
 
 @pytest.mark.certified
 def test_bernoulli_bound_is_attained_by_two_reward_levels():
-    world = exact_world(log_d="1/2 1/4 1/4", log_p="1/4 1/4 1/2", reward="0 0 1", slack="1/3")
+    world = exact_world(
+        log_d="1/2 1/4 1/4", log_p="1/4 1/4 1/2", reward="0 0 1", slack="1/3", rate="1", offset="1"
+    )
     assert_attained(PriceOfReward, BERNOULLI, world)
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [DUAL, BERNOULLI, PINSKER])
+@pytest.mark.parametrize("claim", [DUAL, LINE, BERNOULLI, PINSKER])
 def test_attack(claim, evidence):
     result = assert_survives(PriceOfReward, claim)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 
 
-@pytest.mark.parametrize("claim", [DUAL, BERNOULLI, PINSKER])
+@pytest.mark.parametrize("claim", [DUAL, LINE, BERNOULLI, PINSKER])
 def test_one_percent_tighter_is_refuted(claim):
     assert_tightened_fails(PriceOfReward, claim, 1.01)
 
 
 def test_the_tilt_is_on_the_frontier_for_two_levels_and_above_it_for_three(evidence):
     """Binary rewards: RL is Pareto optimal. Three levels: it pays more, and we say how much."""
-    import numpy as np
-
-    from nondecoupling import bounds
-
     data = np.log([0.5, 0.3, 0.2])
     distance = {}
     for name, reward in (("two levels", [0.0, 0.0, 1.0]), ("three levels", [0.0, 1.0, 3.0])):
@@ -76,3 +80,53 @@ def test_the_tilt_is_on_the_frontier_for_two_levels_and_above_it_for_three(evide
     assert abs(distance["two levels"]) < 1e-14
     assert distance["three levels"] > 0.01
     evidence(f"distance of the tilt from the frontier: {distance['three levels']:.4f} nats")
+
+
+@pytest.mark.sampled
+def test_average_price_is_the_best_split_of_the_target_over_prompts(evidence):
+    """No way of dividing the reward among prompts is cheaper, and the one rate attains the price."""
+    rng, closest = np.random.default_rng(5), np.inf
+    for _ in range(40):
+        prompts, n = int(rng.integers(2, 5)), int(rng.integers(2, 6))
+        data = np.log(rng.dirichlet(np.ones(n), size=prompts))
+        reward = rng.normal(size=(prompts, n)) * np.exp(rng.normal())
+        free, top = bounds.expected_reward(data, reward), reward.max(-1)
+        target = free.mean() + rng.uniform(0.05, 0.95) * (top - free).mean()
+        price = bounds.price_of_average_reward(data, reward, target)
+        # Laws that reach the target, each a mixture towards the best response of every prompt.
+        laws = rng.dirichlet(np.ones(n), size=(2000, prompts))
+        best = np.eye(n)[reward.argmax(-1)]
+        reached, most = (laws * reward).sum(-1).mean(-1), top.mean()
+        share = np.clip((target - reached) / (most - reached), 0, 1)[:, None, None]
+        paid = bounds.kl_divergence(data, np.log((1 - share) * laws + share * best)).mean(-1)
+        assert (paid >= price * (1 - 1e-9)).all()
+        split = bounds.price_of_reward(
+            data, reward, free + (target - free.mean()) * (top - free) / (top - free).mean()
+        )
+        assert split.mean() >= price * (1 - 1e-9)
+        rate = slope_of_price(data, reward, target)
+        policy, line = bounds.frontier_policy(data, reward, rate)
+        assert bounds.expected_reward(policy, reward).mean() == pytest.approx(
+            target, rel=1e-4, abs=1e-6
+        )
+        assert bounds.kl_divergence(data, policy).mean() == pytest.approx(price, rel=1e-4)
+        assert rate * target + line.mean() <= price * (1 + 1e-9)
+        closest = min(closest, float((paid / price).min()))
+    evidence(
+        f"average price: 80,000 random policies, the cheapest at {closest:.2f} times the price"
+    )
+
+
+def slope_of_price(data, reward, target):
+    """The rate, as a central difference of the price."""
+    step = 1e-5 * (reward.max(-1) - bounds.expected_reward(data, reward)).mean()
+    above, below = bounds.price_of_average_reward(data, reward, [target + step, target - step])
+    return (above - below) / (2 * step)
+
+
+def test_a_price_above_the_average_one_is_refuted_by_its_own_policy():
+    data, reward = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    policy, _ = bounds.frontier_policy(data, reward, 2.0)
+    target = bounds.expected_reward(policy, reward).mean()
+    price = bounds.price_of_average_reward(data, reward, target)
+    assert bounds.kl_divergence(data, policy).mean() < 1.01 * price

@@ -37,6 +37,11 @@ REWARD = np.array([0.0, 1.0])
         (lambda: bounds.kl_divergence(EVEN.astype(np.float32), EVEN), r"dtypes differ \(log_p: float32"),
         (lambda: bounds.entropy(np.float16([0.0])), r"convert to float32 or float64"),
         (lambda: bounds.entropy(["a"]), r"log_p=.*not a real array"),
+        (lambda: bounds.frontier_policy(EVEN, REWARD, -1.0), r"rate=-1\.0: must be positive"),
+        (lambda: bounds.price_of_average_reward(EVEN, REWARD, 0.7), r"give \[prompts, n\]"),
+        (lambda: bounds.price_of_average_reward([EVEN], [REWARD], math.nan), r"target=nan: must be finite"),
+        (lambda: bounds.price_of_average_reward([[0.5, 0.5]], [REWARD], 0.7), r"log_d\[0\]: .*sum to 3"),
+        (lambda: bounds.pareto_frontier([[EVEN]], [[REWARD]]), r"one axis of prompts at most"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument_the_value_and_the_remedy(call, message):
@@ -142,6 +147,41 @@ def test_gradcheck_of_price_of_reward():
         return bounds.price_of_reward(log_d, reward, target)
 
     assert torch.autograd.gradcheck(composed, (leaf(3, 4), leaf(3, 4, seed=1), leaf(3, seed=2)))
+
+
+def test_gradcheck_of_frontiers():
+    def policy(logits, reward, log_rate):
+        return bounds.frontier_policy(torch.log_softmax(logits, -1), reward, log_rate.exp())
+
+    def average(logits, reward):
+        log_d = torch.log_softmax(logits, -1)
+        target = 0.5 * (bounds.expected_reward(log_d, reward) + reward.max(-1).values).mean()
+        return bounds.price_of_average_reward(log_d, reward, target)
+
+    assert torch.autograd.gradcheck(policy, (leaf(3, 4), leaf(3, 4, seed=1), leaf(3, seed=2)))
+    assert torch.autograd.gradcheck(average, (leaf(3, 4), leaf(3, 4, seed=1)))
+
+
+def test_frontiers_of_prompts_that_lack_the_best_response():
+    """d(argmax r) = 0: at a high rate the mass that d/b leaves over goes to the best response."""
+    data = np.log([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]], where=[[1, 1, 0], [1, 1, 1]], out=np.full((2, 3), -math.inf))
+    reward = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    policy, line = bounds.frontier_policy(data, reward, 10.0)
+    reached = bounds.expected_reward(policy, reward)
+    paid = bounds.kl_divergence(data, policy)
+    close(paid, bounds.price_of_reward(data, reward, reached))
+    close(paid - 10.0 * reached, line, 10)
+    assert policy[0, 2] > -math.inf
+    loss, best = bounds.pareto_frontier(data, reward, points=9)
+    assert (np.diff(loss) > 0).all() and (np.diff(best) > 0).all()
+    assert loss[0] == bounds.entropy(data).mean()
+
+
+def test_a_constant_reward_costs_nothing():
+    law = np.log([0.155, 0.422, 0.423])
+    constant = np.full(3, -2.0)
+    assert bounds.expected_reward(law, constant) == -2.0
+    assert bounds.price_of_reward(law, constant, bounds.expected_reward(law, constant)) == 0.0
 
 
 @pytest.mark.parametrize(

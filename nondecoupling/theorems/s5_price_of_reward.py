@@ -11,10 +11,11 @@ from nondecoupling.quantities import (
     expected_reward,
     kl_by_definition,
     log_sum_exp,
+    price_line,
     price_of_reward_dual,
 )
 from nondecoupling.statement import Claim, Statement
-from nondecoupling.worlds import Law, Reward, Unit
+from nondecoupling.worlds import Law, Positive, Reward, Unit
 
 
 class PriceOfReward(Statement):
@@ -23,7 +24,10 @@ class PriceOfReward(Statement):
     Statement: min{KL(d||p): E_p r >= c} = K_inf(d, c) = max_{0<=l<=1} E_d log(1 - l
         (r-c)/(M-c)), M = max r, for J(d) < c < M. Hence every policy, reached by any algorithm,
         pays at least the dual value of every l = 1 - slack; p = d/(tau - r) normalised, tau >
-        M, pays exactly K_inf. Weaker: >= kl_bernoulli >= 2 (c - J(d))^2/R^2.
+        M, pays exactly K_inf. Weaker: >= kl_bernoulli >= 2 (c - J(d))^2/R^2. For averages over
+        prompts: KL(d||p) + nu (M - E_p r) >= 1 + E_d log(t + nu (M - r)) - t for all nu, t > 0 is
+        linear in p's reward, so it may be averaged with one nu and a t for each prompt; the best
+        choice is the price of an average reward.
 
     Assumptions: ref = d; the reward reached exceeds J(d). (The solver handles d(argmax r) = 0
         as well; here d has full support.)
@@ -31,6 +35,7 @@ class PriceOfReward(Statement):
     Side: lower bounds, and an identity on the frontier.
 
     Equality when: p = d/(1 - l (r-c)/(M-c)) at the maximising l. Bernoulli: two reward levels.
+        Supporting line: p = d/(t + nu (M - r)).
 
     Units: nats per response.
 
@@ -50,7 +55,12 @@ class PriceOfReward(Statement):
     title = "Price of reward: the exact Pareto frontier"
     depends = ("F1",)
     world = dict(
-        log_d=Law(full_support=True), log_p=Law(full_support=True), reward=Reward(), slack=Unit()
+        log_d=Law(full_support=True),
+        log_p=Law(full_support=True),
+        reward=Reward(),
+        slack=Unit(),
+        rate=Positive(),
+        offset=Positive(),
     )
 
     @staticmethod
@@ -60,6 +70,8 @@ class PriceOfReward(Statement):
         paid = kl_by_definition(xp, w.log_d, w.log_p)
         dual = price_of_reward_dual(xp, w.log_d, w.reward, reached, w.slack)
         yield Claim("weak duality", paid, ">=", dual)
+        _, line = price_line(xp, w.log_d, w.reward, w.rate, w.offset)
+        yield Claim("supporting line", paid + w.rate * (top - reached), ">=", line)
         # A frontier point without solving: tau = M + R slack/(1 - slack), p = d/(tau - r)/Z.
         tau = top + (top - least) * w.slack / (1 - w.slack)
         weights = w.log_d - xp.log(tau - w.reward)
