@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate test lint proofs-full rocq ledger clean
+.PHONY: help setup validate test lint docs figures proofs-full rocq ledger clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -32,6 +32,12 @@ test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes
 lint: $(READY) ## ruff over everything, mypy over the package
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(READY) ## the documentation site, in build/site: open index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+figures: $(READY) ## draw the figures of the documentation again
+	$(BIN)/python docs/figures/figures.py
 
 proofs-full: $(READY) ## the slow certificates that make test leaves out
 	$(BIN)/python -m pytest --quiet proofs -m slow

@@ -1,0 +1,34 @@
+"""Docstrings as the API reference needs them: plain text with doctests becomes Markdown."""
+
+from __future__ import annotations
+
+import re
+
+import griffe
+
+# A less-than sign that Markdown would take for a tag, outside of code.
+TAG = re.compile(r"<(?=[a-zA-Z/!])(?=[^`]*(?:`[^`]*`[^`]*)*$)")
+
+
+def as_markdown(text: str) -> str:
+    """Doctests in fences, and no accidental tags."""
+    out: list[str] = []
+    indent: str | None = None  # of the doctest that the line belongs to
+    for line in text.splitlines():
+        start = re.match(r"(\s*)>>>", line)
+        if start and indent is None:
+            indent = start[1]
+            out += ["", f"{indent}```pycon"]
+        elif indent is not None and not line.strip():
+            out.append(f"{indent}```")
+            indent = None
+        out.append(line if indent is not None else TAG.sub("&lt;", line))
+    return "\n".join([*out, f"{indent}```"] if indent is not None else out)
+
+
+class Docstrings(griffe.Extension):
+    """Rewrites every docstring as it is loaded."""
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs) -> None:
+        if obj.docstring:
+            obj.docstring.value = as_markdown(obj.docstring.value)
