@@ -489,6 +489,14 @@ def test_every_theory_page_is_in_the_navigation(site):
     assert missing == []
 
 
+def test_a_theorem_is_linked_to_the_line_that_states_it(site):
+    page = (site / S2).with_suffix(".html").read_text()
+    (target,) = re.findall(r'href="\.\./(source\S+)#(\w+\S*)"><code>S2_coupling_gap</code>', page)
+    text = (site / target[0]).read_text()
+    line = text[text.index(f'id="{target[1]}"') :].partition("\n")[0]
+    assert "S2_coupling_gap" in re.sub("<[^>]*>", "", line)
+
+
 def test_a_page_that_loads_something_is_seen(tmp_path):
     text = '<script src="https://a.org/b.js"></script><span class="arithmatex">\\(x\\)</span>'
     (tmp_path / "a.html").write_text(text)
@@ -511,6 +519,9 @@ def test_formulas(hooks):
     word = hooks.mathml(r"\mathrm{KL}(p\,\Vert\,q)\ge0", block=False)
     assert "<mi>KL</mi>" in word
     assert "<munder><mo" in hooks.mathml(r"\max_{p} \log x < 1", block=True)
+    assert '<mo lspace="0" rspace="0">/</mo>' in hooks.mathml("r/2", block=False)
+    assert 'form="prefix"' in hooks.mathml("a=-b", block=False)
+    assert 'form="prefix"' not in hooks.mathml("f(a)-b", block=False)
     with pytest.raises(ValueError, match="does not know"):
         hooks.mathml(r"\nonsense x", block=False)
 

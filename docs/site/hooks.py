@@ -34,6 +34,7 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>
 MATHML = "http://www.w3.org/1998/Math/MathML"
 FUNCTIONS = {"log", "exp", "max", "min", "sup", "inf", "cos", "lim"}
 LIMITS_BELOW = {"max", "min", "sup", "inf", "lim"}
+MINUS, CLOSING = "\N{MINUS SIGN}", (")", "]", "}", "|", "\N{DOUBLE VERTICAL LINE}")
 THIN, WIDE = "0.167em", "0.5em"
 
 
@@ -93,6 +94,12 @@ def space(
         core.attrib.update(
             form="prefix", lspace="0" if starts else THIN, rspace="0" if opens else THIN
         )
+    elif child.tag == "mo" and child.text == MINUS and before is not None and before.tag == "mo":
+        if before.text not in CLOSING:  # a sign, not a difference
+            child.attrib.update(form="prefix", lspace="0", rspace="0")
+    elif child.tag == "mi" and child.text == ":":
+        child.tag = "mo"
+        child.attrib.update(lspace=THIN, rspace="0.28em")
     elif child.tag == "mo" and child.text in ("/", "|"):
         child.attrib.update(lspace="0", rspace="0")
     elif child.tag == "mo" and child.text == "\N{INFINITY}":
