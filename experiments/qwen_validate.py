@@ -22,8 +22,6 @@ Exit status: 0 every applicable statement holds, 1 one is violated, 2 usage erro
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -31,117 +29,85 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from validate.presets import PRESETS, TINY, make_config
+from validate.options import parse_arguments
+from validate.presets import ENUMERATED, make_config, run_name
 
 OUTCOMES = {"holds": 0, "violated": 1, "undecided": 3}
-EXIT_USAGE, EXIT_STOPPED = 2, 130
-
-
-def _positive_int(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return value
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive finite number")
-    return value
-
-
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0],
-        epilog="Defaults in [brackets]: tiny-qwen3 / pretrained models.",
-    )
-
-    def add(name: str, kind: Any, explanation: str, metavar: str = "N") -> None:
-        key = name.strip("-").replace("-", "_")
-        shown = " / ".join(str(preset[key]) for preset in PRESETS.values())
-        parser.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} [{shown}]")
-
-    parser.add_argument(
-        "--model",
-        help="tiny-qwen3, smollm2-135m, a folder written by save_pretrained, or a hub id such as "
-        "Qwen/Qwen3-0.6B [tiny-qwen3]",
-    )
-    parser.add_argument(
-        "--order",
-        choices=("sft-rl", "rl-sft", "cycle", "all"),
-        help="which stages to train; all = the three orders, sharing SFT and RL [all]",
-    )
-    parser.add_argument(
-        "--beta", type=_positive, metavar="X", help="weight of KL(p || ref) in RL [0.2]"
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="of the initial weights [0]")
-    add("--prompts", _positive_int, "how many of the 32 embedded prompts")
-    add("--sft-steps", _positive_int, "steps of each SFT stage")
-    add("--rl-steps", _positive_int, "steps of each RL stage")
-    add("--warmup-steps", _positive_int, "steps of the SFT before RL in rl-sft")
-    add("--sft-rate", _positive, "largest learning rate of SFT", "X")
-    add("--rl-rate", _positive, "largest learning rate of RL", "X")
-    add("--checkpoint-every", _positive_int, "steps between checkpoints")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="run folder [runs/MODEL-NUMBER]")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --out, or with the newest one of this model",
-    )
-    return parser.parse_args(arguments)
+EXIT_USAGE, EXIT_LOST, EXIT_STOPPED = 2, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = vars(parse_arguments(arguments))
-    out, resume = options.pop("out"), options.pop("resume")
-    asked = {name: value for name, value in options.items() if value is not None}
+    asked, out, resume = parse_arguments(arguments, (__doc__ or "").split("\n\n")[0])
     # Read when CUDA starts; makes its matrix products reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    console = Console()
 
     # torch takes seconds to import: only now, so that --help and usage errors are immediate.
-    from validate.data import embedded_task
-    from validate.models import ModelError
-    from validate.report import write_report
-    from validate.run import train
-    from validate.run_folder import RunFolder, RunFolderError, free_folder, newest_folder
-    from validate.stages import TrainingFailed
+    from validate.errors import RunError
+    from validate.processes import Processes
+
+    processes = Processes()
+    console = Console(quiet=not processes.is_first)
 
     def complain(message: object) -> None:
-        Console(stderr=True, soft_wrap=True).print(
+        Console(stderr=True, soft_wrap=True, quiet=not processes.is_first).print(
             f"qwen_validate: {message}", markup=False, highlight=False
         )
 
-    model = asked.get("model", TINY)
     try:
-        if resume:
-            folder = RunFolder.resume(out or newest_folder(model), asked)
-        else:
-            config = make_config(asked)
-            embedded_task(config["prompts"])
-            folder = RunFolder.create(out or free_folder(model), config)
-    except (RunFolderError, ValueError, OSError) as error:
+        folder = _folder(asked, out, resume, processes)
+        train, write_report = _protocol(folder.config["protocol"])
+    except (RunError, ValueError, OSError) as error:
         complain(error)
         return EXIT_USAGE
     try:
-        train(folder, console, resumed=resume)
-    except (ModelError, TrainingFailed, ValueError, OSError) as error:
+        train(folder, console, processes, resumed=resume)
+    except (RunError, ValueError, OSError) as error:
         complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
         complain(f"stopped; go on with --out {folder.path} --resume")
         return EXIT_STOPPED
-
+    except RuntimeError as error:
+        if processes.count == 1:
+            raise
+        first_line = str(error).splitlines()[0]
+        Console(stderr=True, soft_wrap=True).print(
+            f"qwen_validate: process {processes.rank} lost the others ({first_line}); what was measured is kept: "
+            f"launch again with --out {folder.path} --resume",
+            markup=False,
+            highlight=False,
+        )
+        return EXIT_LOST
+    if not processes.is_first:
+        return 0
     console.print("Writing the report ...")
     report = write_report(folder)
     report.print_summary(console)
     folder.drop_checkpoint()
     return OUTCOMES[report.outcome]
+
+
+def _folder(asked: dict[str, Any], out: Path | None, resume: bool, processes: Any) -> Any:
+    from validate.run_folder import RunFolder, free_folder, newest_folder
+
+    if resume:
+        path = out or newest_folder(run_name(asked))
+        return RunFolder.resume(path, asked, writes=processes.is_first)
+    config = make_config(asked)
+    path = out or processes.from_first(free_folder(run_name(asked)))
+    return RunFolder.create(path, config, writes=processes.is_first)
+
+
+def _protocol(name: str) -> tuple[Any, Any]:
+    """The two functions of a protocol: train what is left of a run, and write its report."""
+    if name == ENUMERATED:
+        from validate.enumerated.report import write_report
+        from validate.enumerated.run import train
+    else:
+        from validate.sampled.report import write_report
+        from validate.sampled.run import train
+    return train, write_report
 
 
 if __name__ == "__main__":

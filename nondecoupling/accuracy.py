@@ -63,6 +63,7 @@ ROOTS = (
     "spectral_misalignment_bound",
     "shared_prompt_loss_increase",
     "decoupled",
+    "joint_gap",
     "joint_optimum",
     "joint_saving_bounds",
     "pareto_frontier",

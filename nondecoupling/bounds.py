@@ -829,6 +829,34 @@ def joint_saving_bounds(
     return _joint(log_d, log_ref, reward, beta, weight).map(both)
 
 
+def joint_gap(log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+    """F(p_joint) - F(p) for F(p) = J_b(p) - lambda CE(d, p), weight = lambda: what p leaves on the table.
+
+    Equals beta KL(p||p_joint) + lambda E_d[z - 1 - log z] >= 0, z = p/p_joint: no policy, hence no schedule of SFT
+    and RL with this ref, gets above J_b(p_joint) - lambda CE(d, p_joint).
+
+    Shapes: log_p, log_d, log_ref, reward ``[..., n]``, beta and weight scalar or ``[...]`` -> ``[...]``. Units:
+    reward. Source: J2.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> round(float(joint_gap(gibbs_tilt(d, r, 1.0), d, d, r, 1.0, 1.0)), 4)
+    0.0613
+    """
+    arguments = Arguments(
+        laws={"log_p": log_p, "log_d": log_d, "log_ref": log_ref},
+        reals={"reward": reward},
+        scalars={"beta": beta, "weight": weight},
+        positive=("beta", "weight"),
+    )
+
+    def gap(xp: Any, log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+        optimum = solvers.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
+        return joint.joint_gap(xp, log_p, optimum, log_d, beta, weight)
+
+    return arguments.map(gap)
+
+
 def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Arguments:
     return Arguments(
         laws={"log_d": log_d, "log_ref": log_ref},

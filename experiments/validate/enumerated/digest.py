@@ -11,7 +11,7 @@ import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
-from validate.checks import (
+from validate.enumerated.checks import (
     IDENTITY,
     NEAR_OPTIMAL,
     STATEMENTS,
@@ -23,8 +23,8 @@ from validate.checks import (
     measures,
     rows_of,
 )
-from validate.data import embedded_task
-from validate.stages import ORDERS, STAGES
+from validate.enumerated.facts import embedded_task
+from validate.orders import EPISODES, STAGES, policies_table
 
 __all__ = ["Digest", "Prediction", "StatementSummary", "digest"]
 
@@ -73,8 +73,9 @@ class Digest:
 
     config: dict[str, Any]
     model: str
+    layout: str
     enumeration: tuple[float, float]
-    world: World
+    experts: World
     episodes: list[Episode]
     checkpoints: list[dict[str, Any]]
     rows: list[Row]
@@ -102,37 +103,41 @@ class Digest:
 
 def digest(config: dict[str, Any], records: Sequence[dict[str, Any]]) -> Digest:
     task = embedded_task(config["prompts"])
-    world = World(task, config["beta"])
+    experts = World(task.log_d, task.reward, config["beta"], config["weight"])
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:
         checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
         by_stage.setdefault(record["stage"], []).append(checkpoint)
-    episodes = _episodes(by_stage)
+    episodes = _episodes(by_stage, experts, config["data_law"])
     rows = mass_rows([checkpoint for stage in by_stage.values() for checkpoint in stage])
-    rows += rows_of(world, episodes)
+    rows += rows_of(experts, episodes)
     return Digest(
         config=config,
         model=records[0]["model"],
+        layout=records[0]["layout"],
         enumeration=(records[0]["enumeration_difference"], records[0]["enumeration_tolerance"]),
-        world=world,
+        experts=experts,
         episodes=episodes,
-        checkpoints=_checkpoints(world, episodes),
+        checkpoints=_checkpoints(episodes),
         rows=rows,
         statements=[_summary(name, title, rows) for name, title in STATEMENTS.items()],
-        policies=_policies(config["order"]),
-        predictions=[(_title(e), list(_predictions(world, e))) for e in episodes],
+        policies=policies_table(config["order"], config["data_law"]),
+        predictions=[(_title(e), list(_predictions(e))) for e in episodes],
     )
 
 
-def _episodes(by_stage: dict[str, list[Checkpoint]]) -> list[Episode]:
+def _episodes(
+    by_stage: dict[str, list[Checkpoint]], experts: World, data_law: str
+) -> list[Episode]:
     base = by_stage["base"]
     episodes = []
-    for before, rl, after in (ORDERS["cycle"], ORDERS["rl-sft"]):
+    for before, rl, after in EPISODES:
         if rl in by_stage:
-            episodes.append(
-                Episode([*base, *by_stage[before]], by_stage[rl], by_stage.get(after, []))
-            )
-            base = []  # the untrained model is checked once
+            ref = by_stage[before][-1].log_p
+            own = World(ref, experts.reward, experts.beta, experts.weight)
+            world = own if data_law == "self" else experts
+            path = by_stage[rl], by_stage.get(after, []) if after else []
+            episodes.append(Episode(world, [*base, *by_stage[before]], *path))
     return episodes
 
 
@@ -142,17 +147,18 @@ def _title(episode: Episode) -> str:
     return " -> ".join(STAGES[name].title for name in names)
 
 
-def _checkpoints(world: World, episodes: Sequence[Episode]) -> list[dict[str, Any]]:
+def _checkpoints(episodes: Sequence[Episode]) -> list[dict[str, Any]]:
     """The measures of every checkpoint, with ref the policy at the start of the episode's RL."""
-    return [
-        {
+    lines = {
+        checkpoint.place: {
             "stage": checkpoint.stage,
             "step": checkpoint.step,
-            **measures(world, checkpoint.log_p, episode.ref.log_p),
+            **measures(episode.world, checkpoint.log_p, episode.ref.log_p),
         }
         for episode in episodes
         for checkpoint in [*episode.before, *episode.rl, *episode.after]
-    ]
+    }
+    return list(lines.values())
 
 
 def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
@@ -170,34 +176,11 @@ def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
     )
 
 
-def _policies(order: str) -> list[dict[str, str]]:
-    """Which policy plays ref, p and d in each stage."""
-    orders = [name for name in ORDERS if order in (name, "all")]
-    table = []
-    for name in orders:
-        first, second, *_ = (STAGES[stage].title for stage in ORDERS[name])
-        for index, stage in enumerate(STAGES[s] for s in ORDERS[name]):
-            sft = stage.objective == "sft"
-            ref = f"the result of {first}" if index else f"none; its result is ref of {second}"
-            table.append(
-                {
-                    "order": name,
-                    "stage": stage.title,
-                    "starts from": "the base model"
-                    if stage.start == "base"
-                    else f"the result of {(first, second)[index - 1]}",
-                    "training": "minimises CE(d, p)" if sft else "maximises J(p) - beta KL(p||ref)",
-                    "d": "the known data law",
-                    "ref": ref,
-                    "p": "the policy at each checkpoint"
-                    + ("" if index != 1 else "; the last one is p1 of R8")
-                    + ("" if index != 2 else ", p2 of R8"),
-                }
-            )
-    return table
-
-
-def _predictions(world: World, episode: Episode) -> Iterator[Prediction]:
+def _predictions(episode: Episode) -> Iterator[Prediction]:
+    if episode.is_joint:
+        yield from _joint_predictions(episode)
+        return
+    world = episode.world
     d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
     tilt = world.tilt(log_ref)
     rise = world.ce(d, p1) - world.ce(d, log_ref)
@@ -226,6 +209,22 @@ def _predictions(world: World, episode: Episode) -> Iterator[Prediction]:
         yield Prediction("regularised reward lost by SFT", "R1", back, drop, "reward")
 
 
+def _joint_predictions(episode: Episode) -> Iterator[Prediction]:
+    world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
+    joint, tilt = world.joint_optimum(log_ref), world.tilt(log_ref)
+    start = world.ce(world.log_d, log_ref)
+    predicted, observed = (world.ce(world.log_d, law) - start for law in (joint, p))
+    yield Prediction("SFT loss change by joint training", "J1", predicted, observed, "nats")
+    yield Prediction("reward after it", "J1", world.j(joint), world.j(p), "reward")
+    best = world.jb(joint, log_ref), world.jb(p, log_ref)
+    yield Prediction("regularised reward after it", "J1", *best, "reward")
+    saved = [world.ce(world.log_d, tilt) - world.ce(world.log_d, law) for law in (joint, p)]
+    yield Prediction("SFT loss saved against the RL optimum", "J1", *saved, "nats")
+    first_order = float(world.joint_saving(log_ref)[1].mean())
+    claim = "the same to first order in lambda, never less than the saving"
+    yield Prediction(claim, "J3", first_order, saved[1], "nats")
+
+
 def what_held(result: Digest) -> list[str]:
     """The summary that opens the report."""
     verdicts = {status: result.count(status) for status in Status}
@@ -238,7 +237,7 @@ def what_held(result: Digest) -> list[str]:
         "only a bug could break; the others could have failed."
     ]
     for episode in result.episodes:
-        lines += _story(result.world, episode)
+        lines += _joint_story(episode) if episode.is_joint else _story(episode)
     findings = [row for s in result.statements for row in s.inequalities]
     sized = [row for row in findings if row.rhs > 0]
     if sized:
@@ -257,7 +256,22 @@ def what_held(result: Digest) -> list[str]:
     return lines
 
 
-def _story(world: World, episode: Episode) -> Iterator[str]:
+def _joint_story(episode: Episode) -> Iterator[str]:
+    world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
+    d, joint, tilt = world.log_d, world.joint_optimum(log_ref), world.tilt(log_ref)
+    loss, start = world.ce(d, p), world.ce(d, log_ref)
+    yield (
+        f"{_title(episode)}, lambda = {world.weight:g}: it moved the reward from {world.j(log_ref):.3f} to "
+        f"{world.j(p):.3f} and the SFT loss from {start:.3f} to {loss:.3f}. At the exact joint optimum "
+        f"they are {world.j(joint):.3f} and {world.ce(d, joint):.3f} (J1), at the exact RL optimum "
+        f"{world.j(tilt):.3f} and {world.ce(d, tilt):.3f}. The trained policy is "
+        f"{world.joint_gap(p, log_ref):.2g} below the best J_b - lambda CE that any schedule of SFT and RL can "
+        "reach (J2)."
+    )
+
+
+def _story(episode: Episode) -> Iterator[str]:
+    world = episode.world
     d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
     eps = world.kl(d, log_ref)
     near = eps < NEAR_OPTIMAL
@@ -307,7 +321,7 @@ def what_it_does_not_show(result: Digest) -> list[str]:
         "Responses are six candidates per prompt and the atom 'other', which has constant reward. The "
         "statements are exact for that law; they say nothing about what happens inside 'other'.",
         "SFT used the data law itself and RL the exact gradient. Noise of sampled data and of sampled "
-        "rollouts is absent.",
+        "rollouts is absent; the sampled protocol has it.",
         "A trained policy is not the exact RL optimum. Rows marked 'exact optimum' are about the "
         "optimum computed from a trained ref; rows marked 'trained policy' are about training results.",
         "An identity that holds shows that the computation is right. It is no evidence about training.",
@@ -342,11 +356,12 @@ def as_json(result: Digest) -> dict[str, Any]:
             "not_shown": what_it_does_not_show(result),
             "config": result.config,
             "model": result.model,
+            "layout": result.layout,
             "enumeration_difference": result.enumeration[0],
             "enumeration_tolerance": result.enumeration[1],
-            "data_entropy": result.world.data_entropy,
-            "data_reward": result.world.data_reward,
-            "reward_range": result.world.range,
+            "data_entropy": result.experts.data_entropy,
+            "data_reward": result.experts.data_reward,
+            "reward_range": result.experts.range,
             "counts": {status.name: result.count(status) for status in Status},
             "never_applied": result.never_applied,
             "policies": result.policies,

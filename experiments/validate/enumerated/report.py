@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nondecoupling.verdict import Status
-from validate.checks import Row
-from validate.digest import Digest, as_json, digest, what_held, what_it_does_not_show
-from validate.plots import plots
+from validate.enumerated.checks import Row
+from validate.enumerated.digest import Digest, as_json, digest, what_held, what_it_does_not_show
+from validate.enumerated.plots import plots
 from validate.run_folder import RunFolder
 
 __all__ = ["Report", "write_report"]

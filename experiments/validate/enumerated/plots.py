@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from nondecoupling.verdict import Status
-from validate.checks import Checkpoint, Episode, World
-from validate.digest import Digest
-from validate.stages import STAGES
+from validate.enumerated.checks import Checkpoint, Episode, World
+from validate.enumerated.digest import Digest
+from validate.orders import BASE, STAGES
+from validate.pareto import Landing, Landscape, pareto_plot
+from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 __all__ = ["plots"]
 
-INK, OBSERVED, SECOND, PREDICTED, BOUND = "#222222", "#1f5fa8", "#3f8f6b", "#c8641b", "#a02c5a"
+MARKERS = "osD^vP*"
 SHADES = ("#eef3fa", "#fdf3ea", "#eef7f1")
 COLORS = {
     Status.HOLDS: OBSERVED,
     Status.UNDECIDED: PREDICTED,
     Status.REFUTED: "#c00000",
 }
-SETTINGS: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
 
 
 def plots(result: Digest) -> dict[str, bytes]:
-    """File name -> PNG: one course per RL stage, the price of reward, the margins."""
-    with matplotlib.rc_context(SETTINGS):
-        made = {
-            f"course-{episode.rl[-1].stage}.png": _course(result.world, episode)
-            for episode in result.episodes
-        }
+    """File name -> PNG: one course per RL stage, one Pareto plot per ref, the price of reward, the margins."""
+    with in_style():
+        made = {f"course-{e.rl[-1].stage}.png": _course(e) for e in result.episodes}
+        for ref in dict.fromkeys(e.ref.stage for e in result.episodes):
+            made[f"pareto-{ref}.png"] = _pareto([e for e in result.episodes if e.ref.stage == ref])
         made["price-of-reward.png"] = _price(result)
         made["margins.png"] = _margins(result)
     return made
 
 
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    # Without a date and a version the same run gives the same bytes.
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+def _pareto(episodes: list[Episode]) -> bytes:
+    """Where the policies trained from one ref landed."""
+    world, ref = episodes[0].world, episodes[0].ref
+    results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
+    return pareto_plot(
+        Landscape(world.log_d, ref.log_p, world.reward, world.beta),
+        [
+            Landing(
+                STAGES[result.stage].title,
+                world.kl(world.log_d, result.log_p),
+                world.j(result.log_p),
+                world.jb(result.log_p, ref.log_p),
+            )
+            for result in results
+        ],
+    )
 
 
-def _course(world: World, episode: Episode) -> bytes:
+def _course(episode: Episode) -> bytes:
     """SFT loss, reward and KL along the stages, with what the statements predict."""
+    world = episode.world
     d, log_ref, beta = world.log_d, episode.ref.log_p, world.beta
-    tilt = world.tilt(log_ref)
+    # Where the middle stage leads: J1's optimum for joint training, the tilt for RL.
+    best, name, source = world.tilt(log_ref), "RL optimum", "S1"
+    if episode.is_joint:
+        best, name, source = world.joint_optimum(log_ref), "joint optimum", "J1"
     stages = [stage for stage in (episode.before, episode.rl, episode.after) if stage]
     starts = [0]
     for stage in stages:
@@ -88,30 +89,34 @@ def _course(world: World, episode: Episode) -> bytes:
         "least SFT loss of any policy with this reward (S5)",
         lw=1,
     )
-    level(loss, world.ce(d, tilt), "predicted at the RL optimum (S1)", 1)
+    level(loss, world.ce(d, best), f"predicted at the {name} ({source})", 1)
     level(loss, world.data_entropy, "smallest possible, H(d)")
     loss.set_ylabel("nats per response")
     trained = [world.ce(d, c.log_p) for _, c in points if c.step > 0]
     low = world.data_entropy
-    high = max(*trained, world.ce(d, tilt))
+    high = max(*trained, world.ce(d, best))
     loss.set_ylim(low - 0.08 * (high - low), high + 0.12 * (high - low))
 
     curve(reward, world.j, OBSERVED, "reward J(p)", marker="o", ms=3)
-    level(reward, world.j(tilt), "J at the RL optimum", 1)
+    level(reward, world.j(best), f"J at the {name}", 1)
     level(reward, world.data_reward, "reward of the data, J(d): where SFT leads")
     reward.set_ylabel("reward")
 
     after_ref = [(x, c) for x, c in points if x >= starts[1]]
     for function, color, label in (
         (lambda p: world.kl(p, log_ref), OBSERVED, "KL(p||ref)"),
-        (lambda p: world.kl(p, tilt), SECOND, "KL(p||tilt) = lost J_b / beta (R1)"),
+        (
+            lambda p: world.kl(p, best),
+            SECOND,
+            "KL(p||joint)" if episode.is_joint else "KL(p||tilt) = lost J_b / beta (R1)",
+        ),
     ):
         xs = [x for x, c in after_ref if c is not episode.ref]
         values = [function(c.log_p) for _, c in after_ref if c is not episode.ref]
         kl.plot(xs, values, color=color, label=label, marker="o", ms=3)
-    level(kl, world.kl(tilt, log_ref), "KL(tilt||ref): predicted KL(p||ref)", 1)
+    level(kl, world.kl(best, log_ref), "predicted KL(p||ref)", 1)
     if episode.after:
-        level(kl, world.kl(d, tilt), "KL(d||tilt): predicted KL(p||tilt)", 2)
+        level(kl, world.kl(d, best), "KL(d||tilt): predicted KL(p||tilt)", 2)
     kl.set_yscale("log")
     kl.set_ylabel("nats per response")
     kl.set_xlabel(f"training steps (beta = {beta:g})")
@@ -133,24 +138,25 @@ def _course(world: World, episode: Episode) -> bytes:
             va="bottom",
             rotation=25 if narrow else 0,
         )
-    return _png(figure)
+    return png(figure)
 
 
 def _price(result: Digest) -> bytes:
     """Excess SFT loss of every checkpoint against the least that its reward costs."""
-    world = result.world
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    groups: dict[str, list[Checkpoint]] = {}
+    groups: dict[str, tuple[World, list[Checkpoint]]] = {}
     for episode in result.episodes:
-        for checkpoint in [*episode.before, *episode.rl, *episode.after]:
-            if checkpoint.stage != "base":
-                groups.setdefault(checkpoint.stage, []).append(checkpoint)
+        groups[episode.ref.stage] = result.experts, episode.before
+        for stage in (episode.rl, episode.after):
+            if stage:
+                groups[stage[-1].stage] = episode.world, stage
     largest = 0.0
-    for index, (name, checkpoints) in enumerate(groups.items()):
-        xs = [world.price(world.log_d, c.log_p) for c in checkpoints]
-        ys = [world.kl(world.log_d, c.log_p) for c in checkpoints]
+    for marker, (name, (world, checkpoints)) in zip(MARKERS, groups.items(), strict=False):
+        trained = [c.log_p for c in checkpoints if c.stage != BASE]
+        xs = [world.price(world.log_d, log_p) for log_p in trained]
+        ys = [world.kl(world.log_d, log_p) for log_p in trained]
         largest = max(largest, *xs)
-        axis.plot(xs, ys, "osD^vP"[index % 6], ms=4.5, alpha=0.8, label=STAGES[name].title)
+        axis.plot(xs, ys, marker, ms=4.5, alpha=0.8, label=STAGES[name].title)
     edge = max(largest * 1.1, 1e-3)
     axis.plot([0, edge], [0, edge], color=BOUND, lw=1.2, label="S5: nothing can lie below")
     axis.fill_between([0, edge], [0, edge], color=BOUND, alpha=0.08, lw=0)
@@ -159,7 +165,7 @@ def _price(result: Digest) -> bytes:
     axis.set_xlabel("price of the reward reached, K_inf(d, J(p))  [nats per response]")
     axis.set_ylabel("SFT loss above its minimum  [nats per response]")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return _png(figure)
+    return png(figure)
 
 
 def _margins(result: Digest) -> bytes:
@@ -197,4 +203,4 @@ def _margins(result: Digest) -> bytes:
     for axis in (left, right):
         axis.set_xscale("log")
         axis.grid(axis="x", color="#dddddd", lw=0.6)
-    return _png(figure)
+    return png(figure)

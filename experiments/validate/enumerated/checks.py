@@ -7,9 +7,9 @@ form of ``nondecoupling.bounds``, averaged over the prompts, and says what kind 
     exact optimum         about the tilt of a trained ref: computed, not trained
     trained policy        about a policy that training produced; the theory could have failed here
 
-An episode is one RL stage with the SFT before it and the SFT after it. In an episode ref is the policy at the start
-of RL, d is the data law, and p is the policy at a checkpoint. ``d := ref`` marks rows in which the model's own
-law plays the data (self-distillation): there SFT optimality is exact.
+An episode is one RL (or joint) stage with the SFT before it and the SFT after it. In an episode ref is the policy at
+the start of RL, d is the data law, and p is the policy at a checkpoint. ``d := ref`` marks rows in which the
+model's own law plays the data: there SFT optimality is exact. With self-distilled data d is that law throughout.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
-from validate.data import Task
-from validate.tolerances import mass_error, mass_tolerance, tolerance
+from validate.enumerated.tolerances import mass_error, mass_tolerance, tolerance
+from validate.orders import STAGES
 
 __all__ = [
     "IDENTITY",
@@ -58,6 +58,8 @@ STATEMENTS = {
     "R3": "Raw reward lost inside the KL ball",
     "R6": "Cycle law: what RL gains over the data, SFT takes back",
     "R8": "From an approximate RL optimum: when SFT must lower the reward",
+    "J2": "No free order: no policy beats the joint optimum",
+    "J3": "What mixing a little SFT into RL saves",
 }
 
 
@@ -76,8 +78,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Episode:
-    """SFT (or warm-up), RL, and perhaps SFT again; each a list of checkpoints, the last being its result."""
+    """SFT (or warm-up), RL or joint training, and perhaps SFT again; each a list of checkpoints, the last its result.
 
+    ``world`` has the data law of what comes after ref.
+    """
+
+    world: World
     before: list[Checkpoint]
     rl: list[Checkpoint]
     after: list[Checkpoint]
@@ -85,6 +91,10 @@ class Episode:
     @property
     def ref(self) -> Checkpoint:
         return self.before[-1]
+
+    @property
+    def is_joint(self) -> bool:
+        return STAGES[self.rl[-1].stage].objective == "joint"
 
 
 @dataclass(frozen=True)
@@ -144,10 +154,13 @@ class Row:
 
 
 class World:
-    """The task's arrays and the averages over prompts that the rows are made of."""
+    """Data law and reward, [prompts, responses], and the averages over prompts that the rows are made of.
 
-    def __init__(self, task: Task, beta: float) -> None:
-        self.log_d, self.reward, self.beta = task.log_d, task.reward, beta
+    ``weight`` is lambda, the weight of the SFT loss in joint training.
+    """
+
+    def __init__(self, log_d: np.ndarray, reward: np.ndarray, beta: float, weight: float) -> None:
+        self.log_d, self.reward, self.beta, self.weight = log_d, reward, beta, weight
         self.range = float((self.reward.max(axis=1) - self.reward.min(axis=1)).max())
         self.data_entropy = float(bounds.entropy(self.log_d).mean())
         self.data_reward = self.j(self.log_d)
@@ -169,6 +182,18 @@ class World:
 
     def tilt(self, log_ref: np.ndarray) -> np.ndarray:
         return bounds.gibbs_tilt(log_ref, self.reward, self.beta)
+
+    def joint_optimum(self, log_ref: np.ndarray) -> np.ndarray:
+        return bounds.joint_optimum(self.log_d, log_ref, self.reward, self.beta, self.weight)
+
+    def joint_gap(self, log_p: np.ndarray, log_ref: np.ndarray) -> float:
+        """F(p_joint) - F(p) with F(p) = J_b(p) - lambda CE(d, p)."""
+        laws = log_p, self.log_d, log_ref
+        return float(bounds.joint_gap(*laws, self.reward, self.beta, self.weight).mean())
+
+    def joint_saving(self, log_ref: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """J3's bounds, per prompt."""
+        return bounds.joint_saving_bounds(self.log_d, log_ref, self.reward, self.beta, self.weight)
 
     def soft_value(self, log_ref: np.ndarray) -> float:
         return self.beta * float(bounds.log_partition(log_ref, self.reward, self.beta).mean())
@@ -238,18 +263,24 @@ class _RowMaker:
         return Row(statement, claim, self.place, kind, relation, lhs, rhs, allowed, unit, missing)
 
 
-def rows_of(world: World, episodes: Sequence[Episode]) -> list[Row]:
-    """All rows of a run: the self-test of the laws, then the data law, then each episode."""
-    rows = list(_about_the_data_law(world))
+def rows_of(experts: World, episodes: Sequence[Episode]) -> list[Row]:
+    """All rows of a run: the experts' data law, then each episode; a shared policy is looked at once."""
+    rows = list(_about_the_data_law(experts))
+    seen: set[str] = set()
     for episode in episodes:
-        checkpoints = [*episode.before, *episode.rl, *episode.after]
-        for checkpoint in checkpoints:
+        world, path = episode.world, [*episode.rl, *episode.after]
+        before = [c for c in episode.before if c.place not in seen]
+        seen |= {c.place for c in before}
+        for checkpoint in before:
+            rows += _about_any_policy(experts, checkpoint)
+        for checkpoint in path:
             rows += _about_any_policy(world, checkpoint)
-        rows += _about_the_tilt(world, episode.ref)
-        for checkpoint in [*episode.rl, *episode.after]:
+        if before:
+            rows += _about_the_tilt(world, episode.ref)
+            rows += _about_the_joint_optimum(world, episode.ref)
+        for checkpoint in path:
             rows += _against_ref(world, episode.ref, checkpoint)
-        path = [episode.ref, *episode.rl, *episode.after]
-        for earlier, later in pairwise(path):
+        for earlier, later in pairwise([episode.ref, *path]):
             rows += _between(world, episode.ref, earlier, later)
         for checkpoint in episode.after:
             rows += _after_rl(world, episode, checkpoint)
@@ -325,17 +356,18 @@ def _about_the_tilt(world: World, ref: Checkpoint) -> Iterator[Row]:
     gap, shift = world.gap(log_ref), (world.data_reward - world.j(log_ref)) / beta
     claim = "DeltaL(tilt) = coupling gap of ref - (E_d r - E_ref r)/beta"
     yield row("S2", claim, IDENTITY, rise, "==", gap - shift)
-    near = gap - world.range / beta * math.sqrt(eps / 2)
-    far = f"ref is not near SFT optimality: eps = {eps:.3g}, required < {NEAR_OPTIMAL:g}"
-    yield row(
-        "S2",
-        "near SFT optimality: DeltaL(tilt) >= coupling gap of ref - (R/beta) sqrt(eps/2)",
-        OPTIMUM,
-        rise,
-        ">=",
-        near,
-        missing="" if eps < NEAR_OPTIMAL else far,
-    )
+    if eps > 0:  # with d = ref it is the identity above
+        near = gap - world.range / beta * math.sqrt(eps / 2)
+        far = f"ref is not near SFT optimality: eps = {eps:.3g}, required < {NEAR_OPTIMAL:g}"
+        yield row(
+            "S2",
+            "near SFT optimality: DeltaL(tilt) >= coupling gap of ref - (R/beta) sqrt(eps/2)",
+            OPTIMUM,
+            rise,
+            ">=",
+            near,
+            missing="" if eps < NEAR_OPTIMAL else far,
+        )
 
     forward = world.kl(log_ref, tilt)
     claim = "DeltaL(tilt) = KL(ref||tilt) - (E_d r - E_ref r)/beta"
@@ -352,6 +384,24 @@ def _about_the_tilt(world: World, ref: Checkpoint) -> Iterator[Row]:
         missing="" if eps < threshold else above,
     )
     yield from _at_exact_optimality(world, row, log_ref, tilt, "d := ref")
+
+
+def _about_the_joint_optimum(world: World, ref: Checkpoint) -> Iterator[Row]:
+    """J3 at the exact optimum for the run's lambda."""
+    tilt, joint = world.tilt(ref.log_p), world.joint_optimum(ref.log_p)
+    row = _RowMaker(world, f"joint optimum of {ref.place}", [world.log_d, ref.log_p, tilt, joint])
+    saved = world.ce(world.log_d, tilt) - world.ce(world.log_d, joint)
+    cost = world.jb(tilt, ref.log_p) - world.jb(joint, ref.log_p)
+    least, most = (float(side.mean()) for side in world.joint_saving(ref.log_p))
+    yield row("J3", "CE(d,tilt) - CE(d,joint) >= lower bound", OPTIMUM, saved, ">=", least)
+    yield row(
+        "J3", "(lambda/beta) chi2(d||tilt) >= CE(d,tilt) - CE(d,joint)", OPTIMUM, most, ">=", saved
+    )
+    half = world.weight / 2
+    claim = "J_b(tilt) - J_b(joint) >= lambda/2 times the lower bound"
+    yield row("J3", claim, OPTIMUM, cost, ">=", half * least, "reward")
+    claim = "lambda/2 (lambda/beta) chi2(d||tilt) >= J_b(tilt) - J_b(joint)"
+    yield row("J3", claim, OPTIMUM, half * most, ">=", cost, "reward")
 
 
 def _against_ref(world: World, ref: Checkpoint, checkpoint: Checkpoint) -> Iterator[Row]:
@@ -384,6 +434,15 @@ def _against_ref(world: World, ref: Checkpoint, checkpoint: Checkpoint) -> Itera
     three = world.of_tilt(bounds.reward_drop, p, log_ref)
     claim = "J(tilt) - J(p) = beta (KL(p||tilt) + KL(tilt||ref) - KL(p||ref))"
     yield row("R2", claim, IDENTITY, raw_drop, "==", three, "reward")
+
+    joint = world.joint_optimum(log_ref)
+    worse = world.weight * (world.ce(d, p) - world.ce(d, joint))
+    better = world.jb(p, log_ref) - world.jb(joint, log_ref)
+    claim = "lambda (CE(d,p) - CE(d,joint)) >= J_b(p) - J_b(joint)"
+    yield row("J2", claim, TRAINED, worse, ">=", better, "reward")
+    gap = world.joint_gap(p, log_ref)
+    claim = "F(joint) - F(p) = beta KL(p||joint) + lambda E_d[z - 1 - log z]"
+    yield row("J2", claim, IDENTITY, worse - better, "==", gap, "reward")
 
     moved, radius = world.kl(p, log_ref), world.kl(tilt, log_ref)
     outside = f"p is outside the ball: KL(p||ref) = {moved:.3g} > KL(tilt||ref) = {radius:.3g}"

@@ -2,20 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from validate import checks
-from validate.checks import STATEMENTS, Checkpoint, Episode, World, rows_of
-from validate.data import embedded_task
-from validate.digest import as_json, digest, what_held
-from validate.presets import TINY
+from validate.enumerated import checks
+from validate.enumerated.checks import STATEMENTS, Checkpoint, Episode, World, rows_of
+from validate.enumerated.digest import as_json, digest, what_held
+from validate.enumerated.facts import embedded_task
+from validate.presets import make_config
 
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
 
 TASK = embedded_task(5)
-WORLD = World(TASK, 0.2)
+WORLD = World(TASK.log_d, TASK.reward, 0.2, 0.05)
 
 
 def random_law(seed: int, spread: float = 2.0) -> np.ndarray:
@@ -32,6 +33,7 @@ def near_data(share: float = 1e-4) -> np.ndarray:
 
 def episode(ref: np.ndarray, *rl: np.ndarray, after: tuple[np.ndarray, ...] = ()) -> Episode:
     return Episode(
+        WORLD,
         [Checkpoint("sft", 1, ref)],
         [Checkpoint("rl", i + 1, p) for i, p in enumerate(rl)],
         [Checkpoint("sft-again", i + 1, p) for i, p in enumerate(after)],
@@ -69,6 +71,7 @@ def test_every_statement_applies_to_a_typical_episode():
         ("regularized_reward_drop", "R1"),
         ("reward_drop", "R2"),
         ("cycle_loss", "R6"),
+        ("joint_gap", "J2"),
         ("kl_divergence", "R8"),
     ],
 )
@@ -89,6 +92,23 @@ def test_an_inequality_can_be_violated(monkeypatch, name, statement, factor):
     rows = rows_of(WORLD, [typical()])
     broken = [row for row in rows if row.status is Status.REFUTED and row.relation == ">="]
     assert statement in {row.statement for row in broken}
+
+
+def test_self_distilled_data_make_ref_the_data_law():
+    """DeltaL is then a divergence, and the row of an approximate SFT optimum is gone: eps is exactly 0."""
+    ref, p = near_data(), random_law(3)
+    own = World(ref, TASK.reward, 0.2, 0.05)
+    rows = rows_of(WORLD, [replace(typical(), world=own, rl=[Checkpoint("rl", 1, p)])])
+    assert [row for row in rows if row.status is Status.REFUTED] == []
+    (change,) = [r for r in rows if r.place == "rl 1" and r.claim.startswith("DeltaL(p) = KL")]
+    assert change.lhs == pytest.approx(own.kl(ref, p))
+    assert not any(row.claim.startswith("near SFT") for row in rows)
+
+
+def test_a_policy_above_the_joint_frontier_would_be_a_violation(monkeypatch):
+    monkeypatch.setattr(World, "joint_optimum", lambda world, ref: ref)
+    rows = rows_of(WORLD, [typical()])
+    assert any(row.statement == "J2" and row.status is Status.REFUTED for row in rows)
 
 
 def test_an_inequality_within_its_tolerance_is_undecided():
@@ -113,7 +133,13 @@ def test_near_optimal_is_said_only_below_the_limit():
 
 
 def records(*laws_of_stages):
-    base = {"stage": "base", "step": 0, "log_p": random_law(9).tolist(), "model": "made up"}
+    base = {
+        "stage": "base",
+        "step": 0,
+        "log_p": random_law(9).tolist(),
+        "model": "made up",
+        "layout": "made up",
+    }
     lines = [{**base, "enumeration_difference": 0.0, "enumeration_tolerance": 1e-6}]
     for stage, *laws in laws_of_stages:
         for step, law in enumerate(laws, start=1):
@@ -121,7 +147,7 @@ def records(*laws_of_stages):
     return lines
 
 
-CONFIG = {"model": TINY, "order": "sft-rl", "beta": 0.2, "prompts": 5, "seed": 0}
+CONFIG = make_config({"order": "sft-rl", "prompts": 5})
 
 
 def test_a_statement_that_never_applied_is_named():
@@ -130,6 +156,26 @@ def test_a_statement_that_never_applied_is_named():
     assert outside
     assert run.never_applied == ["R3"]
     assert any("neither confirmed nor violated: R3" in line for line in what_held(run))
+
+
+def test_each_order_has_its_episode_and_shared_stages_are_checked_once():
+    laws = {
+        "sft": near_data(),
+        "rl": random_law(2),
+        "sft-again": near_data(1e-3),
+        "joint": random_law(4),
+    }
+    laws |= {"warm-up": near_data(0.1), "rl-first": random_law(5), "sft-after": near_data(2e-3)}
+    run = digest(make_config({"prompts": 5}), records(*laws.items()))
+    assert [(e.ref.stage, e.rl[-1].stage, e.is_joint) for e in run.episodes] == [
+        ("sft", "rl", False),
+        ("sft", "joint", True),
+        ("warm-up", "rl-first", False),
+    ]
+    places = [(row.statement, row.claim, row.place) for row in run.rows]
+    assert len(places) == len(set(places))
+    assert len(run.checkpoints) == 8
+    assert any("lambda = 0.05" in line and "(J1)" in line for line in what_held(run))
 
 
 def test_the_outcome_is_the_worst_verdict(monkeypatch):

@@ -1,0 +1,166 @@
+"""Training of all stages of an enumerated run, with checkpoints, records and progress bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from validate.enumerated.checks import World, measures
+from validate.enumerated.facts import embedded_task, vocabulary_texts
+from validate.enumerated.law import Policy, choose_layout
+from validate.enumerated.training import Goal, Trainer, TrainingFailed
+from validate.models import LanguageModel, load_model
+from validate.orders import BASE, Stage, plan
+from validate.presets import TINY
+from validate.processes import Processes
+from validate.run_folder import RunFolder
+
+__all__ = ["train"]
+
+
+def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
+    """Train what is left of the run in ``folder``; its metrics are complete afterwards."""
+    torch.use_deterministic_algorithms(True)
+    if folder.config["model"] == TINY:
+        torch.set_num_threads(1)  # so small a model is several times slower on two
+    config = folder.config
+    with console.status(f"Loading {config['model']} ..."):
+        language_model = load_model(config["model"], config["seed"], vocabulary_texts())
+    folder.begin(resumed=resumed, processes=processes.describe())
+    run = _Run(folder, console, processes, language_model)
+    run.start()
+    run.train()
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: RunFolder,
+        console: Console,
+        processes: Processes,
+        language_model: LanguageModel,
+    ) -> None:
+        self.folder, self.console, self.processes = folder, console, processes
+        self.language_model, self.config = language_model, folder.config
+        self.task = embedded_task(self.config["prompts"])
+        if processes.count > len(self.task.prompts):
+            raise TrainingFailed(
+                f"{processes.count} processes share {len(self.task.prompts)} prompts; each needs at least "
+                "one: raise --prompts or launch fewer"
+            )
+        self.stages = plan(self.config["order"])
+        # log p of every checkpoint, in order: what the records hold, on every process.
+        self.laws: dict[str, np.ndarray] = {}
+
+    def start(self) -> None:
+        """Find the place to go on from, or record the untrained model."""
+        layout, difference, allowed = choose_layout(self.language_model, self.task.prompts[0])
+        policy = Policy(self.language_model, self.processes.share(self.task.prompts), layout)
+        self.policy = self.processes.distribute(policy, self.language_model.layers)
+        self.checkpoint = self.processes.from_first(self.folder.load_checkpoint())
+        if self.checkpoint is None:
+            self._record(
+                BASE,
+                0,
+                self._world(None),
+                model=self.language_model.description,
+                layout=layout,
+                enumeration_difference=difference,
+                enumeration_tolerance=allowed,
+            )
+            self._save_policy(BASE)
+            self.console.print(self.language_model.description, highlight=False)
+        else:
+            records = self.processes.from_first(self.folder.records())
+            self.laws = {line["stage"]: np.array(line["log_p"]) for line in records}
+            stage = self.stages[self.checkpoint["stage"]]
+            place = f"step {self.checkpoint['trainer']['step']} of {stage.title}"
+            self.console.print(f"Going on in {self.folder.path} from {place}", highlight=False)
+
+    def train(self) -> None:
+        lengths = [self._steps(stage) for stage in self.stages]
+        first, step = 0, 0
+        if self.checkpoint is not None:
+            first, step = self.checkpoint["stage"], self.checkpoint["trainer"]["step"]
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            whole = progress.add_task("all stages", total=sum(lengths))
+            progress.update(whole, completed=sum(lengths[:first]) + step)
+            for index in range(first, len(self.stages)):
+                self._train_stage(index, progress, whole)
+
+    def _steps(self, stage: Stage) -> int:
+        if stage.name == "warm-up":
+            return self.config["warmup_steps"]
+        return self.config["sft_steps" if stage.objective == "sft" else "rl_steps"]
+
+    def _world(self, stage: Stage | None) -> World:
+        """What the stage is measured against: the experts' law, or that of ref for self-distilled data."""
+        own = stage is not None and stage.ref and self.config["data_law"] == "self"
+        log_d = self.laws[stage.ref] if own else self.task.log_d
+        return World(log_d, self.task.reward, self.config["beta"], self.config["weight"])
+
+    def _train_stage(self, index: int, progress: Progress, whole: Any) -> None:
+        stage = self.stages[index]
+        world, log_ref = self._world(stage), self.laws.get(stage.ref)
+        goal = Goal(stage.objective, world.log_d, log_ref, world.reward, world.beta, world.weight)
+        rate = self.config["sft_rate" if stage.objective == "sft" else "rl_rate"]
+        trainer = Trainer(self.policy, self.processes, goal, self._steps(stage), rate)
+        if self.checkpoint is not None and self.checkpoint["stage"] == index:
+            trainer.load_state_dict(self.checkpoint["trainer"])
+        else:
+            state = self.folder.load_policy(stage.start) if self.processes.is_first else {}
+            self.processes.set_trained_state(self.policy, state)
+        bar = progress.add_task(stage.title, total=trainer.steps, completed=trainer.step)
+        for due in trainer.steps_left(self.config["checkpoint_every"]):
+            progress.advance(bar)
+            progress.advance(whole)
+            if due:
+                line = self._record(stage.name, trainer.step, world, log_ref)
+                state = trainer.state_dict()
+                if trainer.step == trainer.steps:
+                    self._save_policy(stage.name)
+                self.folder.save_checkpoint({"stage": index, "trainer": state})
+                progress.console.print(_describe(stage, line), highlight=False)
+        progress.remove_task(bar)
+
+    def _save_policy(self, name: str) -> None:
+        self.folder.save_policy(name, self.processes.trained_state(self.policy))
+
+    def _record(
+        self,
+        stage: str,
+        step: int,
+        world: World,
+        log_ref: np.ndarray | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        with torch.no_grad():
+            log_p = self.processes.together(self.policy().cpu().numpy())
+        if not np.isfinite(log_p).all():
+            raise TrainingFailed(
+                f"the policy after step {step} of {stage} has a probability that is 0 or not a number; "
+                "lower the learning rate"
+            )
+        self.laws[stage] = log_p
+        line = {"stage": stage, "step": step, **measures(world, log_p, log_ref), **more}
+        self.folder.record({**line, "log_p": log_p.tolist()})
+        return line
+
+
+def _describe(stage: Stage, line: dict[str, Any]) -> str:
+    text = f"{stage.title:22s} step {line['step']:4d}  SFT loss {line['sft_loss']:.4f}"
+    text += f"  eps {line['eps']:.2e}  J {line['reward']:.4f}"
+    if line["kl_to_tilt"] is not None:
+        text += f"  KL to tilt {line['kl_to_tilt']:.2e}"
+    return text

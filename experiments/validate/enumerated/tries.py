@@ -1,0 +1,222 @@
+"""Prompts and their candidate responses as tries, laid out in a batch of token rows.
+
+A trie node is a prefix of a response; the root is the prompt itself. Every edge is a token that some candidate
+takes next, every candidate ends in the end-of-sequence token, so the list is prefix-free. The root and all inner
+nodes need a hidden state. Two layouts give it:
+
+    shared prefixes     a prompt and its whole trie are one row: each node attends to the prompt and to its own
+                        ancestors, at the position of its depth, so every prefix is evaluated once
+    one row each        a row per candidate, for architectures that do not look at an attention mask
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from validate.enumerated.facts import Prompt
+
+__all__ = ["LAYOUTS", "ONE_ROW_EACH", "SHARED_PREFIXES", "Batch", "encode", "make_batch"]
+
+SHARED_PREFIXES, ONE_ROW_EACH = "shared prefixes", "one row each"
+
+
+def encode(tokenizer: Any, prompt: Prompt) -> tuple[list[int], list[list[int]]]:
+    """Token ids of the prompt, and of each response with the end-of-sequence token.
+
+    Raises:
+        ValueError: two responses have the same tokens, or one has a token unknown to the tokenizer.
+    """
+    start = tokenizer(prompt.text)["input_ids"]
+    if start and start[-1] == tokenizer.eos_token_id:
+        start = start[:-1]
+    responses = []
+    for text in prompt.responses:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            raise ValueError(f"the tokenizer has no token for a part of the response {text!r}")
+        responses.append([*ids, tokenizer.eos_token_id])
+    if len({tuple(ids) for ids in responses}) < len(responses):
+        raise ValueError(f"two responses to {prompt.text!r} have the same tokens")
+    return start, responses
+
+
+@dataclass
+class _Trie:
+    """Nodes in an order in which parents come first; the root is node 0 and stands for the prompt."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+    token: list[int] = field(default_factory=lambda: [-1])
+    parent: list[int] = field(default_factory=lambda: [-1])
+    depth: list[int] = field(default_factory=lambda: [0])
+    # node -> token -> node, or ~candidate where the token ends a response
+    branches: list[dict[int, int]] = field(default_factory=lambda: [{}])
+    # node -> (first candidate below it, its depth): where a row per candidate holds it
+    seen_in: list[int] = field(default_factory=lambda: [0])
+
+    def __post_init__(self) -> None:
+        for candidate, response in enumerate(self.responses):
+            node = 0
+            for token in response[:-1]:
+                if token not in self.branches[node]:
+                    self.branches[node][token] = len(self.token)
+                    self.token.append(token)
+                    self.parent.append(node)
+                    self.depth.append(self.depth[node] + 1)
+                    self.branches.append({})
+                    self.seen_in.append(candidate)
+                node = self.branches[node][token]
+            self.branches[node][response[-1]] = ~candidate
+
+
+@dataclass
+class _Row:
+    """Tokens of one row, for each its position, and the earlier place it attends through (-1: none)."""
+
+    tokens: list[int]
+    positions: list[int]
+    parent: list[int]
+
+
+def _shared_row(trie: _Trie) -> tuple[list[_Row], list[tuple[int, int]]]:
+    length = len(trie.prompt)
+    row = _Row(list(trie.prompt), list(range(length)), list(range(-1, length - 1)))
+    for node in range(1, len(trie.token)):
+        row.tokens.append(trie.token[node])
+        row.positions.append(length - 1 + trie.depth[node])
+        row.parent.append(length - 1 + trie.parent[node])
+    return [row], [(0, length - 1 + node) for node in range(len(trie.token))]
+
+
+def _row_per_candidate(trie: _Trie) -> tuple[list[_Row], list[tuple[int, int]]]:
+    rows = []
+    for response in trie.responses:
+        tokens = [*trie.prompt, *response[:-1]]
+        size = len(tokens)
+        rows.append(_Row(tokens, list(range(size)), list(range(-1, size - 1))))
+    last = len(trie.prompt) - 1
+    return rows, [(trie.seen_in[n], last + trie.depth[n]) for n in range(len(trie.token))]
+
+
+LAYOUTS = {SHARED_PREFIXES: _shared_row, ONE_ROW_EACH: _row_per_candidate}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything that the law of some prompts needs, as tensors; one edge per trie branch.
+
+    ``source`` is the flat place of the hidden state that predicts an edge's token ``target``; ``siblings`` are the
+    tokens of all edges that leave the same node. Sums along paths are products with the 0/1 matrices ``to_nodes``
+    and ``to_candidates``. ``nodes_of_prompt`` is padded with a node one past the last.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    mask: Tensor | None
+    source: Tensor
+    target: Tensor
+    siblings: Tensor
+    first_edge: Tensor
+    to_nodes: Tensor
+    to_candidates: Tensor
+    nodes_of_prompt: Tensor
+    candidates: int
+
+    def to(self, device: torch.device) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    @property
+    def places(self) -> int:
+        """Token places that the network evaluates, padding included."""
+        return self.tokens.numel()
+
+
+def make_batch(
+    encoded: Iterable[tuple[list[int], list[list[int]]]], layout: str, dtype: torch.dtype
+) -> Batch:
+    """The batch of some encoded prompts (``encode``); ``dtype`` is that of the attention mask."""
+    tries = [_Trie(start, responses) for start, responses in encoded]
+    rows: list[_Row] = []
+    places: list[list[tuple[int, int]]] = []
+    for trie in tries:
+        new, where = LAYOUTS[layout](trie)
+        places.append([(len(rows) + row, place) for row, place in where])
+        rows += new
+    tokens, positions, mask = _pad(rows, dtype)
+    return Batch(
+        tokens=tokens,
+        positions=positions,
+        mask=mask if layout == SHARED_PREFIXES else None,
+        candidates=len(tries[0].responses),
+        **_edges(tries, places, tokens.shape[1]),
+    )
+
+
+def _pad(rows: Sequence[_Row], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    length = max(len(row.tokens) for row in rows)
+    tokens = torch.zeros(len(rows), length, dtype=torch.long)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    # A padding position sees itself, since a softmax over nothing is NaN; nobody else sees it.
+    allowed = torch.eye(length, dtype=torch.bool).repeat(len(rows), 1, 1)
+    for index, row in enumerate(rows):
+        size = len(row.tokens)
+        tokens[index, :size] = torch.tensor(row.tokens)
+        positions[index, :size] = torch.tensor(row.positions)
+        for place, parent in enumerate(row.parent):
+            if parent >= 0:
+                allowed[index, place] |= allowed[index, parent]
+    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+    return tokens, positions, mask[:, None]
+
+
+def _edges(
+    tries: Sequence[_Trie], places: Sequence[Sequence[tuple[int, int]]], length: int
+) -> dict[str, Tensor]:
+    source: list[int] = []
+    target: list[int] = []
+    siblings: list[list[int]] = []
+    first_edge: list[int] = []
+    node_paths: list[list[int]] = []
+    candidate_paths: list[list[int]] = []
+    nodes_of_prompt: list[list[int]] = []
+    for trie, where in zip(tries, places, strict=True):
+        paths: dict[int, list[int]] = {0: []}
+        ends: dict[int, list[int]] = {}
+        nodes_of_prompt.append([])
+        for node, branches in enumerate(trie.branches):
+            row, place = where[node]
+            nodes_of_prompt[-1].append(len(node_paths))
+            node_paths.append(paths[node])
+            first_edge.append(len(source))
+            for token, child in branches.items():
+                (ends if child < 0 else paths)[child] = [*paths[node], len(source)]
+                source.append(row * length + place)
+                target.append(token)
+                siblings.append(list(branches))
+        candidate_paths += [ends[~candidate] for candidate in range(len(trie.responses))]
+    width, most = max(map(len, siblings)), max(map(len, nodes_of_prompt))
+    return {
+        "source": torch.tensor(source),
+        "target": torch.tensor(target),
+        "siblings": torch.tensor([s + [-1] * (width - len(s)) for s in siblings]),
+        "first_edge": torch.tensor(first_edge),
+        "to_nodes": _incidence(node_paths, len(source)),
+        "to_candidates": _incidence(candidate_paths, len(source)),
+        "nodes_of_prompt": torch.tensor(
+            [nodes + [len(node_paths)] * (most - len(nodes)) for nodes in nodes_of_prompt]
+        ),
+    }
+
+
+def _incidence(paths: Sequence[Sequence[int]], edges: int) -> Tensor:
+    matrix = torch.zeros(len(paths), edges, dtype=torch.float64)
+    for row, path in enumerate(paths):
+        matrix[row, list(path)] = 1
+    return matrix

@@ -1,0 +1,110 @@
+"""The command line of ``qwen_validate.py``; what it stands for is in ``presets``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from validate.orders import ORDERS
+from validate.presets import COMMON, ENUMERATED, PRESETS, SAMPLED
+
+__all__ = ["parse_arguments", "positive", "positive_int"]
+
+
+def positive_int(text: str) -> int:
+    value = int(text) if text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive finite number")
+    return value
+
+
+def _defaults(name: str) -> str:
+    """The defaults of an option in brackets, per protocol, tiny / pretrained."""
+    texts = []
+    for protocol in (ENUMERATED, SAMPLED):
+        values = [p[name] for (one, _), p in PRESETS.items() if one == protocol and name in p]
+        if values:
+            shown = " / ".join(map(str, values)) if len(set(values)) > 1 else str(values[0])
+            texts.append(shown if shown in "".join(texts) else f"{protocol} {shown}")
+    return f"[{'; '.join(texts)}]"
+
+
+def parse_arguments(
+    arguments: Sequence[str] | None, description: str
+) -> tuple[dict[str, Any], Path | None, bool]:
+    """What was asked for, by the names of the configuration; the folder; whether to resume."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="Defaults in [brackets], by protocol where they differ: tiny-qwen3 / pretrained models.",
+    )
+    run = parser.add_argument_group("what to run")
+    run.add_argument(
+        "--model",
+        help="tiny-qwen3, smollm2-135m, a folder written by save_pretrained, or a hub id such as "
+        f"Qwen/Qwen3-0.6B [{COMMON['model']}]",
+    )
+    run.add_argument(
+        "--protocol",
+        choices=(ENUMERATED, SAMPLED),
+        help=f"exact sums over listed responses, or free generation with TRL [{COMMON['protocol']}]",
+    )
+    run.add_argument(
+        "--order",
+        choices=(*ORDERS, "all"),
+        help="which stages to train; all = every order, sharing what they share [all]",
+    )
+    run.add_argument(
+        "--data-law",
+        choices=("expert", "self"),
+        help="what the SFT loss is measured on, and SFT after RL trains on: the experts' responses, or the "
+        f"policy's own before RL, so that SFT is at its optimum there [{COMMON['data_law']}]",
+    )
+    run.add_argument(
+        "--beta", type=positive, metavar="X", help=f"weight of KL(p||ref) in RL [{COMMON['beta']}]"
+    )
+    run.add_argument(
+        "--lambda",
+        type=positive,
+        metavar="X",
+        dest="weight",
+        help=f"weight of the SFT loss in joint training [{COMMON['weight']}]",
+    )
+    run.add_argument("--seed", type=int, metavar="N", help="of all random numbers [0]")
+
+    size = parser.add_argument_group("how much")
+
+    def add(name: str, kind: Any, explanation: str, metavar: str = "N") -> None:
+        key = name.strip("-").replace("-", "_")
+        size.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} {_defaults(key)}")
+
+    add("--prompts", positive_int, "how many of the 32 embedded prompts")
+    add("--sft-steps", positive_int, "steps of each SFT stage")
+    add("--rl-steps", positive_int, "steps of each RL or joint stage")
+    add("--warmup-steps", positive_int, "steps of the SFT before RL in rl-sft")
+    add("--sft-rate", positive, "largest learning rate of SFT", "X")
+    add("--rl-rate", positive, "largest learning rate of RL", "X")
+    add("--checkpoint-every", positive_int, "steps between checkpoints")
+
+    files = parser.add_argument_group("files")
+    files.add_argument("--out", type=Path, metavar="FOLDER", help="run folder [runs/MODEL-NUMBER]")
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, or with the newest one of this model and protocol",
+    )
+    found = vars(parser.parse_args(arguments))
+    out, resume = found.pop("out"), found.pop("resume")
+    return {name: value for name, value in found.items() if value is not None}, out, resume

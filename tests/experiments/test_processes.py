@@ -1,0 +1,95 @@
+"""Two processes give the numbers of one, and a run survives the loss of one of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import qwen_validate
+
+# How far metrics of two processes may lie from those of one: sums in another order, in float32, through 80 steps.
+TOLERANCE = 1e-3
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+WAYS = {"data-parallel": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
+
+
+def launch(script, way, options, port):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [*LAUNCH, *WAYS[way], "--main_process_port", str(port), str(script), *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def metrics(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {(line["stage"], line["step"]): line for line in lines}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, small):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert qwen_validate.main([*small, "--order", "sft-rl", "--out", str(folder)]) == 0
+    return metrics(folder)
+
+
+@pytest.mark.parametrize(("way", "port"), [("data-parallel", 29611), ("FSDP", 29612)])
+def test_two_processes_give_the_numbers_of_one(script, small, tmp_path, alone, way, port):
+    folder = tmp_path / "run"
+    process = launch(script, way, [*small, "--order", "sft-rl", "--out", str(folder)], port)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    together = metrics(folder)
+    assert together.keys() == alone.keys()
+    for place, line in alone.items():
+        for name in ("sft_loss", "eps", "reward", "kl_to_ref", "kl_to_tilt", "p_other"):
+            if line[name] is not None:
+                assert together[place][name] == pytest.approx(line[name], abs=TOLERANCE)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["sessions"][0]["processes"] == f"2 processes, {way}"
+
+
+def test_a_killed_process_ends_the_run_which_resumes(script, small, tmp_path, alone):
+    folder = tmp_path / "run"
+    options = [*small, "--order", "sft-rl", "--out", str(folder)]
+    process = launch(script, "data-parallel", options, 29613)
+    deadline = time.monotonic() + 200
+    lines = folder / "metrics.jsonl"
+    while '"stage": "sft", "step": 16' not in (lines.read_text() if lines.exists() else ""):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "qwen_validate.py" in " ".join(child.cmdline()) and child.environ().get("RANK") == "1"
+    ]
+    workers[-1].send_signal(signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "process 0 lost the others" in output and "--resume" in output
+    assert not (folder / "report.json").exists()
+
+    process = launch(script, "data-parallel", [*options, "--resume"], 29614)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "Going on in" in output
+    last = metrics(folder)["rl", 40]
+    assert last["sft_loss"] == pytest.approx(alone["rl", 40]["sft_loss"], abs=TOLERANCE)
+
+
+def test_more_processes_than_prompts_is_an_error(script, tmp_path):
+    options = ["--prompts", "1", "--out", str(tmp_path / "run")]
+    process = launch(script, "data-parallel", options, 29615)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "2 processes share 1 prompts" in output
