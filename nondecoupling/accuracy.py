@@ -42,6 +42,7 @@ DERIVED = (
     "implicit_reward",
     "samples_to_detect",
     "sft_step_reward_slope",
+    "supporting_line",
     "pl_sft_bound",
     "pl_reward_bound",
     "logit_sandwich",

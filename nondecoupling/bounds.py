@@ -310,6 +310,28 @@ def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any]:
     ).map(solvers.frontier_policy, keeps_responses=(True, False))
 
 
+def supporting_line(log_d: Any, reward: Any, rate: Any, offset: Any) -> Any:
+    """The h of KL(d||p) >= rate E_p r + h that belongs to an offset t > 0 of one's own choice.
+
+    h = 1 + E_d log(t + rate (M - r)) - t - rate M, M = max r: largest at the t of ``frontier_policy``, valid for
+    every t. It is an expectation under d, so samples from d estimate it without bias once t is fixed.
+
+    Shapes: log_d, reward ``[..., n]``, rate and offset > 0 scalar or ``[...]`` -> ``[...]``. Units: nats.
+    Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> float(supporting_line(d, r, 4 / 3, 2 / 3)) == float(frontier_policy(d, r, 4 / 3)[1])
+    True
+    """
+    return Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"rate": rate, "offset": offset},
+        positive=("rate", "offset"),
+    ).map(quantities.supporting_line)
+
+
 def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
     """min{E_q KL(d||p): E_q E_p r >= c}: the least SFT loss increase that buys an *average* reward.
 

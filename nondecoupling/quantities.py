@@ -313,17 +313,21 @@ def price_of_reward_dual(
     return expectation(xp, log_d, xp.log((1 - slack) * b + slack))
 
 
-def price_line(
-    xp: Namespace, log_d: Array, reward: Array, rate: Array, offset: Array
-) -> tuple[Array, Array]:
-    """S5 for averages: two sides of KL(d||p) + rate (M - E_p r) >= 1 + E_d log b - offset.
+def frontier_ratio(xp: Namespace, reward: Array, rate: Array, offset: Array) -> Array:
+    """S5: b = offset + rate (M - r) > 0; a policy p = d/b lies on the frontier."""
+    return offset + rate * (xp.max(reward) - reward)
 
-    b = offset + rate (M - r), for every p and every rate, offset > 0: a supporting line of the
-    frontier, linear in p's reward, so that it holds for averages over prompts with one rate.
-    Returns b and the right-hand side; equality iff p = d/b.
+
+def supporting_line(
+    xp: Namespace, log_d: Array, reward: Array, rate: Array, offset: Array
+) -> Array:
+    """S5: h = 1 + E_d log b - offset - rate M, with KL(d||p) >= rate E_p r + h for every p.
+
+    Holds for every rate, offset > 0, with equality iff p = d/b. Linear in the reward of p, so it
+    holds for averages over prompts with one rate.
     """
-    b = offset + rate * (xp.max(reward) - reward)
-    return b, 1 + expectation(xp, log_d, xp.log(b)) - offset
+    b = frontier_ratio(xp, reward, rate, offset)
+    return 1 + expectation(xp, log_d, xp.log(b)) - offset - rate * xp.max(reward)
 
 
 def bernoulli_kl(xp: Namespace, a: Array, b: Array) -> Array:

@@ -27,6 +27,7 @@ from nondecoupling.quantities import (
     centred,
     expectation,
     expected_reward,
+    frontier_ratio,
     gibbs_tilt,
     kl_divergence,
     log_one_plus_excess,
@@ -35,7 +36,7 @@ from nondecoupling.quantities import (
     max_on_support,
     min_on_support,
     pinsker_decoupling_radius,
-    price_line,
+    supporting_line,
     variance,
 )
 
@@ -121,11 +122,11 @@ def frontier_policy(xp: Floats, log_d: Array, reward: Array, rate: Array) -> tup
     slope = _detached(missing_mass(weight, room, root)[1])
     root = root - missing_mass(weight, room, root)[0] / slope
     offset = xp.where(left_over, 0.0, root)
-    b, line = price_line(xp, log_d, reward, rate, offset)
-    log_p = xp.where(on, log_d - xp.log(b), -INF)
+    log_p = xp.where(on, log_d - xp.log(frontier_ratio(xp, reward, rate, offset)), -INF)
     spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
     log_p = xp.where(left_over & best, xp.log(spare), log_p)
-    return log_p - log_sum_exp(xp, log_p), line - rate * top
+    line = supporting_line(xp, log_d, reward, rate, offset)
+    return log_p - log_sum_exp(xp, log_p), line
 
 
 RATE_BISECTIONS = 64

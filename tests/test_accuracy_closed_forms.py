@@ -21,7 +21,7 @@ from nondecoupling.namespaces import arb
 from nondecoupling.roundoff import ROUNDOFF, Bounded, law
 
 LAWS = {"log_p", "log_q", "log_d", "log_ref", "log_tilt"}
-POSITIVE = {"beta", "step", "kl", "z"}
+POSITIVE = {"beta", "step", "kl", "z", "rate", "offset"}
 CASES = {
     "kl_divergence": (quantities.kl_divergence, "log_p log_q"),
     "cross_entropy": (quantities.cross_entropy, "log_d log_p"),
@@ -41,6 +41,7 @@ CASES = {
     "reward_drop": (quantities.reward_drop, "log_p log_ref reward beta"),
     "cycle_loss": (quantities.cycle_loss, "log_d reward beta"),
     "sft_step_reward_slope": (quantities.sft_step_reward_slope, "log_p log_d reward"),
+    "supporting_line": (quantities.supporting_line, "log_d reward rate offset"),
     "pl_sft_bound": (landscape.pl_sft_bound, "log_d log_p"),
     "pl_reward_bound": (landscape.pl_reward_bound, "log_p log_ref reward beta"),
     "logit_sandwich": (landscape.logit_sandwich, "theta theta_prime"),

@@ -81,6 +81,22 @@ class LanguageModel:
         names = set(self.causal._no_split_modules or ())
         return [module for module in self.causal.modules() if type(module).__name__ in names]
 
+    def plain_sampling(self, max_tokens: int) -> Any:
+        """Draws from the model's own law: temperature 1, the whole vocabulary, nothing penalised."""
+        from transformers import GenerationConfig
+
+        end = self.tokenizer.eos_token_id
+        return GenerationConfig(
+            do_sample=True,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=1.0,
+            max_new_tokens=max_tokens,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+
     def state(self) -> dict[str, Tensor]:
         """A copy of the parameters that training changes."""
         return {name: p.detach().clone() for name, p in self.trainable.items()}
@@ -107,6 +123,9 @@ def load_model(name: str, seed: int, texts: Sequence[str]) -> LanguageModel:
         language_model = _with_lora(*_pretrained(name))
     if language_model.tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} names no end-of-sequence token; set eos_token")
+    # A checkpoint's own settings (Qwen3 samples at temperature 0.6 from 20 tokens) are not the policy's law.
+    causal = language_model.causal
+    causal.generation_config = language_model.plain_sampling(max_tokens=20)
     # Dropout would make the policy random; there is none in these models, and none may sneak in.
     language_model.model.eval()
     language_model.model.to("cuda" if torch.cuda.is_available() else "cpu")

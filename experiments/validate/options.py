@@ -31,6 +31,13 @@ def positive(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    value = positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value
+
+
 def _defaults(name: str) -> str:
     """The defaults of an option in brackets, per protocol, tiny / pretrained."""
     texts = []
@@ -91,12 +98,44 @@ def parse_arguments(
         size.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} {_defaults(key)}")
 
     add("--prompts", positive_int, "how many of the 32 embedded prompts")
+    add("--train-prompts", positive_int, "sentences to train on; the others are held out")
+    add("--pilot-prompts", positive_int, "held-out prompts that plan the evaluation")
+    add("--eval-prompts", positive_int, "held-out prompts that the verdicts rest on")
+    add("--responses", positive_int, "responses per prompt in the evaluation")
+    add("--max-tokens", positive_int, "longest response, its end-of-sequence token included")
+    add("--sft-batch", positive_int, "examples per SFT step")
+    add("--rl-prompts", positive_int, "prompts per RL step")
+    add("--generations", positive_int, "rollouts per prompt in an RL step")
     add("--sft-steps", positive_int, "steps of each SFT stage")
     add("--rl-steps", positive_int, "steps of each RL or joint stage")
     add("--warmup-steps", positive_int, "steps of the SFT before RL in rl-sft")
     add("--sft-rate", positive, "largest learning rate of SFT", "X")
     add("--rl-rate", positive, "largest learning rate of RL", "X")
     add("--checkpoint-every", positive_int, "steps between checkpoints")
+
+    sampled = parser.add_argument_group("the sampled protocol")
+    sampled.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="grammar (embedded sentences), cola (GLUE's, through datasets), or a TSV in CoLA's format "
+        + _defaults("data"),
+    )
+    sampled.add_argument(
+        "--reward",
+        metavar="NAME",
+        help=f"strict, last-label, combined, or module:function {_defaults('reward')}",
+    )
+    sampled.add_argument(
+        "--rl",
+        choices=("rloo", "grpo"),
+        help=f"rloo maximises E[r] - beta KL; grpo is TRL's usual recipe {_defaults('rl')}",
+    )
+    sampled.add_argument(
+        "--delta",
+        type=probability,
+        metavar="X",
+        help=f"all verdicts of a run are right together with probability 1 - delta {_defaults('delta')}",
+    )
 
     files = parser.add_argument_group("files")
     files.add_argument("--out", type=Path, metavar="FOLDER", help="run folder [runs/MODEL-NUMBER]")

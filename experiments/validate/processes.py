@@ -24,6 +24,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from validate.errors import RunError
+
 __all__ = ["Processes"]
 
 Item = TypeVar("Item")
@@ -52,6 +54,16 @@ class Processes:
         """This process's part of a sequence or of the rows of an array: every ``count``-th."""
         return items[self.rank :: self.count]
 
+    def share_of(self, size: int, name: str) -> int:
+        """This process's part of a batch.
+
+        Raises:
+            RunError: it cannot be divided evenly.
+        """
+        if size % self.count:
+            raise RunError(f"{name} is {size}, which {self.count} processes cannot share evenly; change one")
+        return size // self.count
+
     def together(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all processes, in their order before ``share``."""
         if self.count == 1:
@@ -61,6 +73,20 @@ class Processes:
         for rank, part in enumerate(parts):
             whole[rank :: self.count] = part
         return whole
+
+    def together_list(self, items: Sequence[Item]) -> list[Item]:
+        """The items of all processes, in their order before ``share``."""
+        if self.count == 1:
+            return list(items)
+        parts = gather_object([list(items)])
+        whole: list[Any] = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            whole[rank :: self.count] = part
+        return whole
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._state.wait_for_everyone()
 
     def from_first(self, thing: Any) -> Any:
         """What the first process holds."""

@@ -149,11 +149,29 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         return read_lines(self._metrics)
 
+    @property
+    def metrics_bytes(self) -> int:
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Forget the lines after the first ``size`` bytes, which belong to training that is done again."""
+        if self.writes and self._metrics.exists():
+            os.truncate(self._metrics, size)
+
+    def forget_records_of(self, stage: str) -> None:
+        """Forget the lines of a stage that starts anew; they are the last ones."""
+        kept = [line for line in self.records() if line["stage"] != stage]
+        if self.writes and kept != self.records():
+            self.replace(self._metrics.name, "".join(map(_line, kept)).encode())
+
     def save_policy(self, name: str, state: dict[str, Any]) -> None:
         """The trained parameters at the end of a stage, where later stages start."""
         if self.writes:
             with self._replacing(f"policies/{name}.pt") as file:
                 torch.save(state, file)
+
+    def has_policy(self, name: str) -> bool:
+        return (self.path / "policies" / f"{name}.pt").exists()
 
     def load_policy(self, name: str) -> dict[str, Any]:
         return torch.load(self.path / "policies" / f"{name}.pt", weights_only=True)
@@ -229,13 +247,17 @@ def append_line(place: Path, line: dict[str, Any]) -> None:
         before = place.stat().st_size if place.exists() else 0
         try:
             with place.open("ab") as file:
-                file.write((json.dumps(line) + "\n").encode())
+                file.write(_line(line).encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):
                 os.truncate(place, before)
             raise
+
+
+def _line(line: dict[str, Any]) -> str:
+    return json.dumps(line) + "\n"
 
 
 def read_lines(place: Path) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from nondecoupling.quantities import (
     expected_reward,
     kl_by_definition,
     log_sum_exp,
-    price_line,
     price_of_reward_dual,
+    supporting_line,
 )
 from nondecoupling.statement import Claim, Statement
 from nondecoupling.worlds import Law, Positive, Reward, Unit
@@ -70,7 +70,7 @@ class PriceOfReward(Statement):
         paid = kl_by_definition(xp, w.log_d, w.log_p)
         dual = price_of_reward_dual(xp, w.log_d, w.reward, reached, w.slack)
         yield Claim("weak duality", paid, ">=", dual)
-        _, line = price_line(xp, w.log_d, w.reward, w.rate, w.offset)
+        line = supporting_line(xp, w.log_d, w.reward, w.rate, w.offset) + w.rate * top
         yield Claim("supporting line", paid + w.rate * (top - reached), ">=", line)
         # A frontier point without solving: tau = M + R slack/(1 - slack), p = d/(tau - r)/Z.
         tau = top + (top - least) * w.slack / (1 - w.slack)

@@ -1,0 +1,170 @@
+"""All stages of a sampled run: training, then measuring each policy, with progress and the means to go on."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from validate.models import load_model
+from validate.orders import BASE, Stage, plan
+from validate.presets import TINY
+from validate.processes import Processes
+from validate.run_folder import RunFolder
+from validate.sampled.measuring import Measurer
+from validate.sampled.responses import Pair, Sampler, State, check_lengths, token_ids
+from validate.sampled.rewards import Reward, last_label, load_reward
+from validate.sampled.sentences import load_sentences
+from validate.sampled.task import SELF, Question, Task, make_task
+from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer, train_to_the_end
+
+__all__ = ["MEASUREMENTS", "task_of", "train"]
+
+MEASUREMENTS, TRAINING = "measurements", "training"
+# Rows that the network evaluates at once when it samples and scores.
+ROWS = 256
+
+
+def task_of(config: dict[str, Any]) -> Task:
+    """The task of a run, from its configuration alone."""
+    evaluation = config["pilot_prompts"] + config["eval_prompts"]
+    sentences = load_sentences(config["data"])
+    return make_task(sentences, config["train_prompts"], evaluation, config["seed"])
+
+
+def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
+    """Do what is left of the run in ``folder``; its measurements are complete afterwards."""
+    config = folder.config
+    if config["model"] == TINY:
+        torch.set_num_threads(1)  # so small a model is several times slower on two
+    reward, task = load_reward(config["reward"]), task_of(config)
+    with console.status(f"Loading {config['model']} ..."):
+        language_model = load_model(config["model"], config["seed"], task.texts)
+    check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
+    sampler = Sampler(language_model, config["max_tokens"], ROWS)
+    folder.begin(resumed=resumed, processes=processes.describe())
+    console.print(language_model.description, highlight=False)
+    _Run(folder, console, processes, task, reward, sampler).work()
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: RunFolder,
+        console: Console,
+        processes: Processes,
+        task: Task,
+        reward: Reward,
+        sampler: Sampler,
+    ) -> None:
+        self.folder, self.console, self.processes = folder, console, processes
+        self.config, self.task, self.reward = folder.config, task, reward
+        self.sampler, self.language_model = sampler, sampler.language_model
+        self.stages = plan(self.config["order"])
+        self.measurer = Measurer(
+            sampler,
+            task.evaluation,
+            (reward, Reward("last-label", last_label)),
+            self.config["responses"],
+            self.config["seed"],
+            processes,
+            folder.path / MEASUREMENTS,
+        )
+        if not folder.has_policy(BASE):
+            self._save(BASE)
+
+    def work(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            lines = self.measurer.lines
+            total = sum(self._steps(stage) + lines for stage in self.stages)
+            whole = progress.add_task("training steps and measurements", total=total)
+            before = 0
+            for stage in self.stages:
+                bar = progress.add_task(stage.title, total=self._steps(stage) + lines)
+
+                def at(done: int, bar: Any = bar, before: int = before) -> None:
+                    progress.update(bar, completed=done)
+                    progress.update(whole, completed=before + done)
+
+                if not self.folder.has_policy(stage.name):
+                    self._train(stage, at)
+                self._measure(stage, at)
+                before += self._steps(stage) + lines
+                at(self._steps(stage) + lines)
+                progress.console.print(f"{stage.title}: trained and measured", highlight=False)
+                progress.remove_task(bar)
+
+    def _steps(self, stage: Stage) -> int:
+        if stage.name == "warm-up":
+            return self.config["warmup_steps"]
+        return self.config["sft_steps" if stage.objective == "sft" else "rl_steps"]
+
+    def _state(self, policy: str) -> State:
+        """The trained parameters of a policy, on every process."""
+        device = self.language_model.device
+        return {name: value.to(device) for name, value in self.folder.load_policy(policy).items()}
+
+    def _save(self, policy: str) -> None:
+        self.folder.save_policy(policy, self.language_model.state())
+        self.processes.wait()
+
+    def _train(self, stage: Stage, at: Any) -> None:
+        place = self.folder.path / TRAINING / stage.name
+        steps = self._steps(stage)
+        if stage.objective == "sft":
+            pairs = self._sft_pairs(stage, steps * self.config["sft_batch"])
+            self.language_model.restore(self._state(stage.start))
+            rows = sft_rows(pairs)
+            trainer = sft_trainer(
+                self.language_model, rows, self.config, place, steps, self.processes
+            )
+        else:
+            questions = self.task.rl_draws(stage.name, steps * self.config["rl_prompts"])
+            experts = self._responses(stage, questions) if stage.objective == "joint" else None
+            self.language_model.restore(self._state(stage.start))
+            rows = rl_rows(questions, experts)
+            trainer = rl_trainer(
+                self.language_model, rows, self.reward, self.config, place, steps, self.processes
+            )
+        train_to_the_end(trainer, self.language_model, self.folder, stage.name, at)
+        self._save(stage.name)
+        if self.processes.is_first:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _sft_pairs(self, stage: Stage, count: int) -> list[Pair]:
+        questions = self.task.sft_draws(stage.name, count)
+        responses = self._responses(stage, questions)
+        prompts = (token_ids(self.language_model, q.text, prompt=True) for q in questions)
+        return [Pair(x, y) for x, y in zip(prompts, responses, strict=True)]
+
+    def _responses(self, stage: Stage, questions: list[Question]) -> list[list[int]]:
+        """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
+        if self.config["data_law"] == "self" and stage.ref is not None:
+            self.language_model.restore(self._state(stage.ref))
+            prompts = [token_ids(self.language_model, q.text, prompt=True) for q in questions]
+            return self.sampler.draw(prompts, self.task.number(SELF, stage.name))
+        texts = self.task.expert_draws(stage.name, questions)
+        return [token_ids(self.language_model, text, prompt=False) for text in texts]
+
+    def _measure(self, stage: Stage, at: Any) -> None:
+        ref = stage.ref or stage.name
+        if self.measurer.lines_done(stage.name) == self.measurer.lines:
+            return
+        done = self._steps(stage) + self.measurer.lines_done(stage.name)
+
+        def on_line() -> None:
+            nonlocal done
+            done += 1
+            at(done)
+
+        self.measurer.measure(stage.name, ref, self._state(stage.name), self._state(ref), on_line)

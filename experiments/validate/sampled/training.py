@@ -1,0 +1,274 @@
+"""SFT, RL and joint training of one stage, by the trainers of TRL.
+
+RL is RLOO set up to maximise E[r] - beta KL(p || ref) itself: the sequence-level log-ratio is part of the reward, the
+baseline is the mean of the other rollouts of the prompt, advantages are not normalised, rollouts are drawn at
+temperature 1 from the whole vocabulary, each is used for one step, and truncated ones count. ``--rl grpo`` keeps
+TRL's defaults for GRPO, which is another objective. Joint training adds lambda times the negative log-likelihood of
+an expert's response to each prompt of the batch.
+
+Prompts and expert responses come in an order fixed before training, so that a resumed stage sees what it would have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PrinterCallback, TrainerCallback
+from trl import (
+    GRPOConfig,
+    GRPOTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
+
+from validate.models import LanguageModel
+from validate.processes import Processes
+from validate.run_folder import RunFolder
+from validate.sampled.responses import Pair
+from validate.sampled.rewards import Reward
+from validate.sampled.task import Question, columns
+
+__all__ = ["OBJECTIVES", "rl_rows", "rl_trainer", "sft_rows", "sft_trainer", "train_to_the_end"]
+
+OBJECTIVES = {
+    "rloo": "RLOO: E[r] - beta KL(p||ref), by the leave-one-out policy gradient (TRL's RLOOTrainer, KL in the "
+    "reward, advantages not normalised)",
+    "grpo": "GRPO with TRL's defaults: advantages divided by their standard deviation within a prompt, token-level "
+    "clipping and averaging, KL as a per-token penalty of weight beta. This is not the gradient of "
+    "E[r] - beta KL(p||ref), so its optimum is not the tilt",
+}
+WARM_UP_SHARE = 0.05
+# Numbers of a training log that depend on the clock, or say the same as others.
+NOT_RECORDED = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step_time", "profiling")
+COMPLETE = "complete.json"
+
+
+def sft_rows(pairs: Sequence[Pair]) -> Dataset:
+    """Token ids, and labels that are -100 on the prompt."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [[*pair.prompt, *pair.response] for pair in pairs],
+            "labels": [[-100] * len(pair.prompt) + pair.response for pair in pairs],
+        }
+    )
+
+
+def rl_rows(
+    questions: Sequence[Question], experts: Sequence[list[int]] | None = None
+) -> Dataset:
+    """Prompts with the columns of the reward; for joint training with the tokens of an expert's response."""
+    rows = list(columns(questions))
+    if experts is not None:
+        rows = [{**row, "expert": tokens} for row, tokens in zip(rows, experts, strict=True)]
+    return Dataset.from_list(rows)
+
+
+class _WithSft:
+    """Adds weight * CE(d, p), estimated on the expert's response in each row, to the loss of an RL trainer."""
+
+    sft_weight: float
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        experts = [torch.tensor(row["expert"], device=output["prompt_ids"].device) for row in inputs]
+        pad = torch.nn.utils.rnn.pad_sequence
+        output["expert_ids"] = pad(experts, batch_first=True)
+        output["expert_mask"] = pad([torch.ones_like(e) for e in experts], batch_first=True)
+        return output
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
+        expert, mask = inputs["expert_ids"], inputs["expert_mask"]
+        log_probs, *_ = self._get_per_token_logps_and_entropies(  # type: ignore[attr-defined]
+            model,
+            torch.cat([inputs["prompt_ids"], expert], dim=1),
+            torch.cat([inputs["prompt_mask"], mask], dim=1),
+            expert.shape[1],
+        )
+        sft_loss = -(log_probs * mask).sum(dim=1).mean()
+        self._metrics["train"]["sft_loss"].append(sft_loss.item())  # type: ignore[attr-defined]
+        return loss + self.sft_weight * sft_loss
+
+
+class _JointRLOO(_WithSft, RLOOTrainer):
+    pass
+
+
+class _JointGRPO(_WithSft, GRPOTrainer):
+    pass
+
+
+RL_TRAINERS = {
+    ("rloo", False): RLOOTrainer,
+    ("rloo", True): _JointRLOO,
+    ("grpo", False): GRPOTrainer,
+    ("grpo", True): _JointGRPO,
+}
+
+
+def _common(config: dict[str, Any], place: Path, steps: int, rate: float, batch: int) -> dict[str, Any]:
+    return {
+        "output_dir": str(place),
+        "max_steps": steps,
+        "per_device_train_batch_size": batch,
+        "learning_rate": rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": WARM_UP_SHARE,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "save_steps": config["checkpoint_every"],
+        "save_total_limit": 2,
+        "logging_steps": config["checkpoint_every"],
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": config["seed"],
+    }
+
+
+def sft_trainer(
+    language_model: LanguageModel,
+    rows: Dataset,
+    config: dict[str, Any],
+    place: Path,
+    steps: int,
+    processes: Processes,
+) -> SFTTrainer:
+    batch = processes.share_of(config["sft_batch"], "--sft-batch")
+    return SFTTrainer(
+        model=language_model.model,
+        args=SFTConfig(
+            **_common(config, place, steps, config["sft_rate"], batch),
+            train_sampling_strategy="sequential",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,
+        ),
+        train_dataset=rows,
+        processing_class=language_model.tokenizer,
+    )
+
+
+def rl_trainer(
+    language_model: LanguageModel,
+    rows: Dataset,
+    reward: Reward,
+    config: dict[str, Any],
+    place: Path,
+    steps: int,
+    processes: Processes,
+) -> RLOOTrainer | GRPOTrainer:
+    """The trainer of ``config["rl"]``, joint if the rows carry expert responses. ref is the model as it is."""
+    joint = "expert" in rows.column_names
+    size = config["rl_prompts"] * config["generations"]
+    batch = processes.share_of(size, "--rl-prompts x --generations")
+    options: dict[str, Any] = {
+        **_common(config, place, steps, config["rl_rate"], batch),
+        "beta": config["beta"],
+        "num_generations": config["generations"],
+        "generation_batch_size": size,
+        "max_completion_length": config["max_tokens"],
+        "shuffle_dataset": False,
+    }
+    if config["rl"] == "rloo":
+        options |= {
+            "normalize_advantages": False,
+            "mask_truncated_completions": False,
+            "num_iterations": 1,
+            "temperature": 1.0,
+            "disable_dropout": True,
+        }
+    _keep_reference(language_model, place, processes)
+    trainer = RL_TRAINERS[config["rl"], joint](
+        model=language_model.model,
+        reward_funcs=reward,
+        args=(RLOOConfig if config["rl"] == "rloo" else GRPOConfig)(**options),
+        train_dataset=rows,
+        processing_class=language_model.tokenizer,
+    )
+    trainer.sft_weight = config["weight"]
+    return trainer
+
+
+def _keep_reference(language_model: LanguageModel, place: Path, processes: Processes) -> None:
+    """Write the model down where TRL looks for ref; with LoRA it copies the adapter instead."""
+    if language_model.causal is not language_model.model:
+        return
+    folder = place / "ref"
+    if processes.is_first and not (folder / COMPLETE).exists():
+        language_model.causal.save_pretrained(folder)
+        (folder / COMPLETE).write_text("{}")
+    processes.wait()
+    language_model.causal.config._name_or_path = str(folder)
+
+
+class _Recorder(TrainerCallback):
+    """Writes the training log as it comes, marks whole checkpoints, and tells how far the stage is."""
+
+    def __init__(self, folder: RunFolder, stage: str, on_step: Callable[[int], None]) -> None:
+        self.folder, self.stage, self.on_step = folder, stage, on_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_step(state.global_step)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        kept = {
+            name: value
+            for name, value in (logs or {}).items()
+            if not any(word in name for word in NOT_RECORDED)
+        }
+        if kept:
+            self.folder.record({"stage": self.stage, "step": state.global_step, **kept})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.folder.writes:
+            place = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+            with place.open("w") as file:
+                json.dump({"metrics_bytes": self.folder.metrics_bytes}, file)
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def train_to_the_end(
+    trainer: Any,
+    language_model: LanguageModel,
+    folder: RunFolder,
+    stage: str,
+    on_step: Callable[[int], None],
+) -> None:
+    """Train from the newest whole checkpoint, or from the start; the model is the policy afterwards."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Recorder(folder, stage, on_step))
+    checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint is None:
+        folder.forget_records_of(stage)
+    else:
+        folder.cut_metrics(json.loads((checkpoint / COMPLETE).read_text())["metrics_bytes"])
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _leave_as_before(language_model)
+
+
+def newest_checkpoint(place: Path) -> Path | None:
+    """The checkpoint with the highest step that was written whole."""
+    whole = [path.parent for path in place.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _leave_as_before(language_model: LanguageModel) -> None:
+    """Undo what trainers attach to a model: training mode, a patched forward, the adapter that was ref."""
+    language_model.model.eval()
+    vars(language_model.causal).pop("forward", None)
+    if hasattr(language_model.model, "peft_config") and "ref" in language_model.model.peft_config:
+        language_model.model.delete_adapter("ref")
