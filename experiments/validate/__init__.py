@@ -7,6 +7,7 @@ models        a causal language model and its tokenizer, from scratch, a folder,
 processes     one process or several, and how their results come together
 run_folder    the files of a run: configuration, environment, metrics, checkpoints
 pareto        the plot of SFT loss against reward with the limits that the theory sets
+html          a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
 style         colours and settings of all plots
 errors        the base of the errors that a run explains to its user
 enumerated/   the protocol whose responses are listed, so that every quantity is an exact sum

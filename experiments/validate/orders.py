@@ -21,6 +21,11 @@ class Stage:
     start: str
     ref: str | None
 
+    @property
+    def action(self) -> str:
+        """What the stage is called in a sentence."""
+        return {"sft": "SFT", "rl": "RL", "joint": "joint training"}[self.objective]
+
 
 STAGES = {
     stage.name: stage

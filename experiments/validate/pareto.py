@@ -38,9 +38,11 @@ class Landscape:
         return float(bounds.entropy(self.log_d).mean())
 
     def price_frontier(self) -> tuple[np.ndarray, np.ndarray]:
-        """S5: the least excess loss of any policy, and its average reward."""
-        loss, reward = bounds.pareto_frontier(self.log_d, self.reward, points=POINTS)
-        return loss - self.floor, reward
+        """S5: the policies that buy reward at one rate for all prompts; no policy lies above them."""
+        spread = float(np.ptp(self.reward, axis=1).max()) or 1.0
+        rates = np.geomspace(1e-2, 1e3, POINTS)[:, None] / spread
+        policies, _ = bounds.frontier_policy(self.log_d, self.reward, rates)
+        return self._points(np.concatenate([self.log_d[None], policies]))
 
     def tilt_path(self) -> tuple[np.ndarray, np.ndarray]:
         """S4: RL optima for RL weights from nothing to ``LONGEST``/beta."""

@@ -61,7 +61,9 @@ class Processes:
             RunError: it cannot be divided evenly.
         """
         if size % self.count:
-            raise RunError(f"{name} is {size}, which {self.count} processes cannot share evenly; change one")
+            raise RunError(
+                f"{name} is {size}, which {self.count} processes cannot share evenly; change one"
+            )
         return size // self.count
 
     def together(self, rows: np.ndarray) -> np.ndarray:

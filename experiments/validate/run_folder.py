@@ -215,7 +215,7 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
-    def begin(self, *, resumed: bool, processes: str) -> None:
+    def begin(self, *, resumed: bool, processes: str, model: str) -> None:
         """Write config.json if the run is new, and add this session to environment.json."""
         if not self.writes:
             return
@@ -225,8 +225,17 @@ class RunFolder:
         place = self.path / "environment.json"
         sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        here = {"started": started, "resumed": resumed, "processes": processes, **_environment()}
+        here = {
+            "started": started,
+            "resumed": resumed,
+            "processes": processes,
+            "model": model,
+            **_environment(),
+        }
         self.write_json("environment.json", {"sessions": [*sessions, here]})
+
+    def model_description(self) -> str:
+        return json.loads((self.path / "environment.json").read_text())["sessions"][0]["model"]
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from nondecoupling.estimate.intervals import Interval, Outcome, decide, holm
 from nondecoupling.estimate.means import (
     binomial_interval,
     bootstrap_interval,
+    bootstrap_intervals,
     cluster_means,
     mean_interval,
     mean_lower_bound,
@@ -58,6 +59,7 @@ __all__ = [
     "binary_soft_value",
     "binomial_interval",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "cluster_means",
     "coupling_samples",
     "decide",

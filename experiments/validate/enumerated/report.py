@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +12,7 @@ from nondecoupling.verdict import Status
 from validate.enumerated.checks import Row
 from validate.enumerated.digest import Digest, as_json, digest, what_held, what_it_does_not_show
 from validate.enumerated.plots import plots
+from validate.html import render
 from validate.run_folder import RunFolder
 
 __all__ = ["Report", "write_report"]
@@ -81,22 +80,15 @@ def write_report(folder: RunFolder) -> Report:
 
 
 def _html(result: Digest, images: dict[str, bytes]) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = _number
-    environment.filters["tiny"] = lambda value: f"{value:.1e}"
-    template = environment.from_string(TEMPLATE.read_text())
-    return template.render(
+    return render(
+        TEMPLATE,
+        images,
         result=result,
         held=what_held(result),
         not_shown=what_it_does_not_show(result),
-        images={name: base64.b64encode(png).decode() for name, png in images.items()},
         self_test=_self_test(result.rows),
         Status=Status,
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
 
 
 def _self_test(rows: list[Row]) -> Row:

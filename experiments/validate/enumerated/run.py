@@ -30,7 +30,7 @@ def train(folder: RunFolder, console: Console, processes: Processes, *, resumed:
     config = folder.config
     with console.status(f"Loading {config['model']} ..."):
         language_model = load_model(config["model"], config["seed"], vocabulary_texts())
-    folder.begin(resumed=resumed, processes=processes.describe())
+    folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
     run = _Run(folder, console, processes, language_model)
     run.start()
     run.train()

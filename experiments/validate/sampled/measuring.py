@@ -2,7 +2,8 @@
 
 Every policy belongs to a ref (its own ref, if it is one). Per prompt there are k responses of the policy itself, scored
 under the policy and ref; the k responses of ref, scored again under the policy; and the experts' responses, whose
-law is known. A line of ``measurements/<policy>.jsonl`` holds a few prompts; a run that was stopped goes on after the last line.
+law is known. A line of ``measurements/<policy>.jsonl`` holds a few prompts; a run that was stopped goes on after
+the last one.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Measurer:
         """All lines of ``policy`` that are missing; ``p`` and ``p_ref`` are the trained parameters of the two."""
         of_ref = [
             tokens
-            for line in (self.processes.from_first(read_lines(self.place(ref))) if policy != ref else [])
+            for line in (
+                self.processes.from_first(read_lines(self.place(ref))) if policy != ref else []
+            )
             for tokens in line["tokens"]
         ]
         if self.processes.is_first:
@@ -109,7 +112,9 @@ class Measurer:
             )
             if self.processes.is_first:
                 names = rows[0]
-                append_line(self.place(policy), {name: [row[name] for row in rows] for name in names})
+                append_line(
+                    self.place(policy), {name: [row[name] for row in rows] for name in names}
+                )
             on_line()
 
     def _seed(self, policy: str, index: int) -> int:
@@ -117,7 +122,12 @@ class Measurer:
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def _rows(
-        self, indices: Sequence[int], seeds: Sequence[int], of_ref: Sequence[Any], p: State, ref: State
+        self,
+        indices: Sequence[int],
+        seeds: Sequence[int],
+        of_ref: Sequence[Any],
+        p: State,
+        ref: State,
     ) -> list[dict[str, Any]]:
         """What a line holds of each prompt."""
         sampler, k = self.sampler, self.responses
@@ -129,7 +139,9 @@ class Measurer:
         own = sampler.scores(_pairs(prompts, drawn), p, ref)
         returned = [of_ref[i] for i in indices] if of_ref else drawn
         back = sampler.scores(_pairs(prompts, returned), ref, p)
-        experts = [[token_ids(language_model, r, prompt=False) for r in q.responses] for q in questions]
+        experts = [
+            [token_ids(language_model, r, prompt=False) for r in q.responses] for q in questions
+        ]
         language_model.restore(p)
         expert = sampler.log_probs(_pairs(prompts, experts))
         texts = [[sampler.text(y) for y in ys] for ys in drawn]
@@ -149,7 +161,9 @@ class Measurer:
                 "back_log_ref": back.log_p[mine].tolist(),
                 "back_kl": back.kl[mine].tolist(),
                 "expert_log_p": expert[index * size : (index + 1) * size].tolist(),
-                "listed": [experts[index].index(y) if y in experts[index] else -1 for y in drawn[index]],
+                "listed": [
+                    experts[index].index(y) if y in experts[index] else -1 for y in drawn[index]
+                ],
                 "tokens": drawn[index],
                 "texts": texts[index],
             }
@@ -159,7 +173,9 @@ class Measurer:
     def _reward(
         self, reward: Reward, questions: Sequence[Question], texts: Sequence[Sequence[str]]
     ) -> list[float]:
-        rows = [row for q, ys in zip(columns(questions), texts, strict=True) for row in [q] * len(ys)]
+        rows = [
+            row for q, ys in zip(columns(questions), texts, strict=True) for row in [q] * len(ys)
+        ]
         given = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
         return reward([row["prompt"] for row in rows], [y for ys in texts for y in ys], **given)
 

@@ -45,7 +45,9 @@ def check_lengths(
         DataError: a prompt with a response of ``max_tokens`` is longer than the model's context, or an expert's
             response is longer than ``max_tokens``.
     """
-    context = getattr(language_model.causal.config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(
+        language_model.causal.config.get_text_config(), "max_position_embeddings", None
+    )
     for question in questions:
         size = len(token_ids(language_model, question.text, prompt=True))
         if context is not None and size + max_tokens > context:

@@ -37,7 +37,9 @@ def strict(completions: Sequence[str], label: Sequence[str], **columns: Any) -> 
 
 def last_label(completions: Sequence[str], label: Sequence[str], **columns: Any) -> list[float]:
     found = [LAST_LABEL.findall(completion) for completion in completions]
-    return [float(bool(f) and f[-1].lower() == right) for f, right in zip(found, label, strict=True)]
+    return [
+        float(bool(f) and f[-1].lower() == right) for f, right in zip(found, label, strict=True)
+    ]
 
 
 def combined(completions: Sequence[str], label: Sequence[str], **columns: Any) -> list[float]:
@@ -63,7 +65,9 @@ class Reward:
         self.binary = bool(getattr(function, "binary", False))
         low, high = self.bounds
         if not -math.inf < low < high < math.inf:
-            raise RewardError(f"{name}.bounds is {self.bounds}: give two finite numbers, low < high")
+            raise RewardError(
+                f"{name}.bounds is {self.bounds}: give two finite numbers, low < high"
+            )
 
     @property
     def range(self) -> float:
@@ -125,5 +129,7 @@ def load_reward(name: str) -> Reward:
         raise RewardError(f"--reward {name}: cannot import {module_name!r} ({error})") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise RewardError(f"--reward {name}: the module {module_name!r} has no function {function_name!r}")
+        raise RewardError(
+            f"--reward {name}: the module {module_name!r} has no function {function_name!r}"
+        )
     return Reward(name, function)

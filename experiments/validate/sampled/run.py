@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,16 +15,17 @@ from validate.orders import BASE, Stage, plan
 from validate.presets import TINY
 from validate.processes import Processes
 from validate.run_folder import RunFolder
-from validate.sampled.measuring import Measurer
+from validate.sampled.digest import plan_of, world_of
+from validate.sampled.measuring import Measurer, load_measurement
 from validate.sampled.responses import Pair, Sampler, State, check_lengths, token_ids
 from validate.sampled.rewards import Reward, last_label, load_reward
 from validate.sampled.sentences import load_sentences
 from validate.sampled.task import SELF, Question, Task, make_task
 from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer, train_to_the_end
 
-__all__ = ["MEASUREMENTS", "task_of", "train"]
+__all__ = ["MEASUREMENTS", "PLAN", "task_of", "train"]
 
-MEASUREMENTS, TRAINING = "measurements", "training"
+MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
 # Rows that the network evaluates at once when it samples and scores.
 ROWS = 256
 
@@ -45,7 +47,7 @@ def train(folder: RunFolder, console: Console, processes: Processes, *, resumed:
         language_model = load_model(config["model"], config["seed"], task.texts)
     check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
     sampler = Sampler(language_model, config["max_tokens"], ROWS)
-    folder.begin(resumed=resumed, processes=processes.describe())
+    folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
     console.print(language_model.description, highlight=False)
     _Run(folder, console, processes, task, reward, sampler).work()
 
@@ -99,10 +101,29 @@ class _Run:
                 if not self.folder.has_policy(stage.name):
                     self._train(stage, at)
                 self._measure(stage, at)
+                if stage.ref is None:
+                    self._plan(stage.name, progress.console)
                 before += self._steps(stage) + lines
                 at(self._steps(stage) + lines)
                 progress.console.print(f"{stage.title}: trained and measured", highlight=False)
                 progress.remove_task(bar)
+
+    def _plan(self, ref: str, console: Console) -> None:
+        """S8: before RL starts from this ref, what the pilot prompts say about the sample sizes."""
+        name = f"{PLAN}{ref}.json"
+        if not self.processes.is_first or (self.folder.path / name).exists():
+            return
+        pilot = self.config["pilot_prompts"]
+        world = world_of(self.config, self.task, self.reward).part(0, pilot)
+        measured = load_measurement(self.measurer.place(ref)).part(0, pilot)
+        plans = plan_of(self.config, world, measured)
+        self.folder.write_json(name, [asdict(line) for line in plans])
+        for line in plans:
+            console.print(
+                f"planned from {ref}: {line.quantity} {line.effect:.3g}, which {line.needed:.4g} prompts "
+                f"would confirm; {self.config['eval_prompts']} are used",
+                highlight=False,
+            )
 
     def _steps(self, stage: Stage) -> int:
         if stage.name == "warm-up":

@@ -108,9 +108,7 @@ def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: 
             raise DataError(
                 f"the {side} sentences all have the label {some[0].label!r}; bring more data with both labels"
             )
-    return Task(
-        tuple(questions[:train]), tuple(held_out), tuple(held_out[i] for i in drawn), seed
-    )
+    return Task(tuple(questions[:train]), tuple(held_out), tuple(held_out[i] for i in drawn), seed)
 
 
 def _question(index: int, sentence: Sentence) -> Question:

@@ -62,9 +62,7 @@ def sft_rows(pairs: Sequence[Pair]) -> Dataset:
     )
 
 
-def rl_rows(
-    questions: Sequence[Question], experts: Sequence[list[int]] | None = None
-) -> Dataset:
+def rl_rows(questions: Sequence[Question], experts: Sequence[list[int]] | None = None) -> Dataset:
     """Prompts with the columns of the reward; for joint training with the tokens of an expert's response."""
     rows = list(columns(questions))
     if experts is not None:
@@ -79,7 +77,9 @@ class _WithSft:
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
-        experts = [torch.tensor(row["expert"], device=output["prompt_ids"].device) for row in inputs]
+        experts = [
+            torch.tensor(row["expert"], device=output["prompt_ids"].device) for row in inputs
+        ]
         pad = torch.nn.utils.rnn.pad_sequence
         output["expert_ids"] = pad(experts, batch_first=True)
         output["expert_mask"] = pad([torch.ones_like(e) for e in experts], batch_first=True)
@@ -115,7 +115,9 @@ RL_TRAINERS = {
 }
 
 
-def _common(config: dict[str, Any], place: Path, steps: int, rate: float, batch: int) -> dict[str, Any]:
+def _common(
+    config: dict[str, Any], place: Path, steps: int, rate: float, batch: int
+) -> dict[str, Any]:
     return {
         "output_dir": str(place),
         "max_steps": steps,

@@ -1,0 +1,191 @@
+"""From measurements to verdicts on every claim of a run at once, and the plan that the pilot prompts suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nondecoupling.estimate import (
+    Interval,
+    Outcome,
+    detectable_effect,
+    holm,
+    required_samples,
+)
+from validate.orders import EPISODES, STAGES, plan
+from validate.pareto import Landscape
+from validate.sampled.claims import (
+    SELF_TEST,
+    THEOREM,
+    Claim,
+    Evidence,
+    World,
+    claims_of,
+    finding_at_the_optimum,
+    findings_of_rl,
+    findings_of_sft,
+)
+from validate.sampled.landscape import landscape_of, predicted
+from validate.sampled.measuring import Measurement
+from validate.sampled.rewards import Reward
+from validate.sampled.task import Task, columns
+
+__all__ = ["Plan", "Result", "Row", "claims_in", "digest", "plan_of", "world_of"]
+
+POWER = 0.9
+# Rows per policy, per RL stage and per SFT after RL: what the correction for multiplicity has to expect.
+PER_POLICY, PER_RL, PER_JOINT, PER_SFT = 6, 3, 2, 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim with its verdict; ``interval`` is simultaneous over all rows (Bonferroni), the verdict is Holm's."""
+
+    claim: Claim
+    interval: Interval
+    outcome: Outcome
+    resolution: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the pilot prompts said before RL: how many prompts a change of the predicted size needs."""
+
+    quantity: str
+    statement: str
+    effect: float
+    sd: float
+    needed: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that the report shows."""
+
+    config: dict[str, Any]
+    task: Task
+    world: World
+    measurements: dict[str, Measurement]
+    rows: list[Row]
+    plans: dict[str, list[Plan]]
+
+    @property
+    def pilot(self) -> int:
+        return self.config["pilot_prompts"]
+
+    @cached_property
+    def refs(self) -> list[str]:
+        return [name for name in self.measurements if STAGES[name].ref is None]
+
+    def policies_of(self, ref: str) -> list[str]:
+        return [name for name in self.measurements if STAGES[name].ref == ref]
+
+    def evidence(self, policy: str) -> Evidence:
+        """On the prompts that the verdicts rest on."""
+        return _evidence(self.world, self.measurements, policy).part(self.pilot, None)
+
+    def landscape(self, ref: str) -> Landscape:
+        test = self.measurements[ref].part(self.pilot, None)
+        return landscape_of(self.world.part(self.pilot, None), test)
+
+    def on_ref(self, ref: str) -> Evidence:
+        """Ref next to itself."""
+        own = self.measurements[ref].part(self.pilot, None)
+        return Evidence(self.world.part(self.pilot, None), own, own)
+
+    def count(self, kind: str, outcome: Outcome) -> int:
+        return sum(row.claim.kind == kind and row.outcome is outcome for row in self.rows)
+
+    @property
+    def outcome(self) -> str:
+        """A violated finding is a result, not a failure."""
+        bad = self.count(THEOREM, Outcome.VIOLATED) + self.count(SELF_TEST, Outcome.VIOLATED)
+        return "violated" if bad else "holds"
+
+
+def world_of(config: dict[str, Any], task: Task, reward: Reward) -> World:
+    listed = []
+    for question, row in zip(task.evaluation, columns(task.evaluation), strict=True):
+        count = len(question.responses)
+        given = {name: [value] * count for name, value in row.items() if name != "prompt"}
+        listed.append(reward([question.text] * count, list(question.responses), **given))
+    own = config["data_law"] == "self"
+    return World(task.log_d, np.array(listed), reward, config["beta"], own)
+
+
+def _evidence(world: World, measurements: dict[str, Measurement], policy: str) -> Evidence:
+    ref = STAGES[policy].ref
+    assert ref is not None
+    return Evidence(world, measurements[ref], measurements[policy])
+
+
+def claims_in(order: str) -> int:
+    """How many rows a run of this order has."""
+    more = {"rl": PER_RL, "joint": PER_JOINT, "sft": PER_SFT}
+    return sum(PER_POLICY + more[stage.objective] for stage in plan(order) if stage.ref)
+
+
+def plan_of(config: dict[str, Any], world: World, ref: Measurement) -> list[Plan]:
+    """From the pilot prompts of a ref, before RL starts from it."""
+    land = landscape_of(world, ref)
+    found = predicted(land, config["weight"])
+    delta = config["delta"] / claims_in(config["order"])
+    plans = []
+    for name, quantity, statement in (
+        ("loss_rise", "rise of the SFT loss by RL", "S1"),
+        ("reward_gain", "rise of the reward by RL", "F3"),
+        ("reward_drop", "drop of the reward by SFT after RL", "R2"),
+        ("regularized_drop", "drop of the regularised reward by SFT after RL", "R1"),
+    ):
+        effect, sd = float(found[name].mean()), float(found[name].std(ddof=1))
+        needed = float(required_samples(effect, sd, delta, POWER)) if effect > 0 else np.inf
+        plans.append(Plan(quantity, statement, effect, sd, needed))
+    return plans
+
+
+def digest(
+    config: dict[str, Any],
+    task: Task,
+    reward: Reward,
+    measurements: dict[str, Measurement],
+    plans: dict[str, list[Plan]],
+) -> Result:
+    world = world_of(config, task, reward)
+    claims = list(_claims(world, measurements, config["pilot_prompts"]))
+    outcomes = holm(
+        [claim.margin for claim in claims], config["delta"], [claim.relation for claim in claims]
+    )
+    share = config["delta"] / len(claims)
+    rows = [
+        Row(claim, claim.margin(share), outcome, _resolution(claim, share))
+        for claim, outcome in zip(claims, outcomes, strict=True)
+    ]
+    return Result(config, task, world, measurements, rows, plans)
+
+
+def _claims(world: World, measurements: dict[str, Measurement], pilot: int) -> Iterator[Claim]:
+    def sides(policy: str) -> tuple[Evidence, Evidence]:
+        whole = _evidence(world, measurements, policy)
+        return whole.part(0, pilot), whole.part(pilot, None)
+
+    for _, rl, after in EPISODES:
+        if rl not in measurements:
+            continue
+        yield from claims_of(rl, *sides(rl))
+        yield from findings_of_rl(rl, *sides(rl))
+        if STAGES[rl].objective == "rl":
+            yield finding_at_the_optimum(rl, sides(rl)[1])
+        if after in measurements:
+            yield from claims_of(after, *sides(after))
+            yield from findings_of_sft(after, sides(rl)[1], sides(after)[1])
+
+
+def _resolution(claim: Claim, delta: float) -> float | None:
+    """S8: the smallest margin that this many prompts confirm with probability ``POWER``."""
+    if claim.units is None:
+        return None
+    return float(detectable_effect(len(claim.units), claim.units.std(ddof=1), delta, POWER))

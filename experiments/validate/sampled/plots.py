@@ -1,0 +1,50 @@
+"""The plots of a sampled run, as PNG bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from validate.orders import STAGES
+from validate.pareto import pareto_plot
+from validate.sampled.digest import Result
+from validate.sampled.tables import landings
+from validate.style import OBSERVED, PREDICTED, SECOND, in_style, plt, png
+
+__all__ = ["plots"]
+
+CURVES = (
+    ("loss", "SFT loss per token", OBSERVED),
+    ("reward", "reward", SECOND),
+    ("kl", "KL to ref per token", PREDICTED),
+)
+
+
+def plots(result: Result, metrics: list[dict[str, Any]]) -> dict[str, bytes]:
+    """File name -> PNG: one Pareto plot per ref, and what the trainers logged."""
+    with in_style():
+        made = {
+            f"pareto-{ref}.png": pareto_plot(result.landscape(ref), landings(result, ref))
+            for ref in result.refs
+        }
+        made["training.png"] = _training(metrics)
+    return made
+
+
+def _training(metrics: list[dict[str, Any]]) -> bytes:
+    """The trainers' own logs; a policy gradient's loss is no measure of anything and is left out."""
+    stages = list(dict.fromkeys(line["stage"] for line in metrics))
+    figure, axes = plt.subplots(
+        1, len(stages), figsize=(2.2 + 2.6 * len(stages), 3.0), layout="constrained", squeeze=False
+    )
+    for axis, stage in zip(axes[0], stages, strict=True):
+        lines = [line for line in metrics if line["stage"] == stage]
+        for name, label, color in CURVES:
+            if name == "loss" and STAGES[stage].objective != "sft":
+                continue
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=color, marker="o", ms=2.5, label=label)
+        axis.set_title(STAGES[stage].title, fontsize=8)
+        axis.set_xlabel("step")
+        axis.legend(fontsize=7)
+    return png(figure)

@@ -1,0 +1,178 @@
+"""Writes report.json, report.html and the plots of a sampled run, from the files of its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nondecoupling.estimate import Interval, Outcome
+from validate.html import render
+from validate.orders import plan, policies_table
+from validate.run_folder import RunFolder
+from validate.sampled.digest import Plan, Result, Row, digest
+from validate.sampled.measuring import load_measurement
+from validate.sampled.plots import plots
+from validate.sampled.rewards import load_reward
+from validate.sampled.run import MEASUREMENTS, PLAN, task_of
+from validate.sampled.story import what_it_does_not_show, what_was_found
+from validate.sampled.tables import averages, certified_gaps, predictions
+from validate.sampled.training import OBJECTIVES
+
+__all__ = ["Report", "write_report"]
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the terminal shows at the end."""
+
+    folder: RunFolder
+    result: Result
+
+    @property
+    def outcome(self) -> str:
+        return self.result.outcome
+
+    def print_summary(self, console: Console) -> None:
+        table = Table(title="Statements on this run")
+        for name in ("", "kind", *(outcome.value for outcome in Outcome), "smallest margin"):
+            table.add_column(name)
+        for (statement, kind), rows in _grouped(self.result.rows).items():
+            counts = [sum(row.outcome is outcome for row in rows) for outcome in Outcome]
+            least = min(rows, key=lambda row: float(row.interval.low))
+            style = "bold red" if counts[list(Outcome).index(Outcome.VIOLATED)] else "default"
+            table.add_row(
+                statement,
+                kind,
+                *map(str, counts),
+                f"{least.interval.low:.3g} to {least.interval.high:.3g} {least.claim.unit}",
+                style=style,
+            )
+        console.print(table)
+        for line in what_was_found(self.result):
+            console.print(f"* {line}", markup=False, highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+
+
+def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.claim.statement, row.claim.kind), []).append(row)
+    return groups
+
+
+def write_report(folder: RunFolder) -> Report:
+    """report.json comes last: where it exists, the run is complete."""
+    config = folder.config
+    reward, task = load_reward(config["reward"]), task_of(config)
+    names = [stage.name for stage in plan(config["order"])]
+    measurements = {
+        name: load_measurement(folder.path / MEASUREMENTS / f"{name}.jsonl") for name in names
+    }
+    plans = {
+        place.stem.removeprefix(PLAN): [Plan(**line) for line in json.loads(place.read_text())]
+        for place in sorted(folder.path.glob(f"{PLAN}*.json"))
+    }
+    result = digest(config, task, reward, measurements, plans)
+    images = plots(result, folder.records())
+    for name, content in images.items():
+        folder.replace(name, content)
+    folder.replace("report.html", _html(folder, result, images).encode())
+    folder.write_json("report.json", _as_json(result))
+    return Report(folder, result)
+
+
+def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
+    return render(
+        TEMPLATE,
+        images,
+        result=result,
+        model=folder.model_description(),
+        objective=OBJECTIVES[result.config["rl"]],
+        found=what_was_found(result),
+        not_shown=what_it_does_not_show(result),
+        policies=policies_table(result.config["order"], result.config["data_law"]),
+        averages=averages(result),
+        predictions=[pair for ref in result.refs for pair in predictions(result, ref)],
+        gaps=list(certified_gaps(result)),
+    )
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    def number(value: Any) -> Any:
+        value = float(value)
+        return value if np.isfinite(value) else str(value)
+
+    def ends(interval: Interval) -> dict[str, Any]:
+        return {
+            "estimate": number(interval.estimate),
+            "low": number(interval.low),
+            "high": number(interval.high),
+            "level": 1 - interval.delta,
+            "method": interval.method,
+            "approximate": interval.approximate,
+        }
+
+    return {
+        "protocol": "sampled",
+        "outcome": result.outcome,
+        "summary": what_was_found(result),
+        "not_shown": what_it_does_not_show(result),
+        "config": result.config,
+        "policies": policies_table(result.config["order"], result.config["data_law"]),
+        "averages": averages(result),
+        "rows": [
+            {
+                "statement": row.claim.statement,
+                "claim": row.claim.claim,
+                "policy": row.claim.policy,
+                "kind": row.claim.kind,
+                "unit": row.claim.unit,
+                "lhs": number(row.claim.lhs),
+                "relation": row.claim.relation,
+                "rhs": number(row.claim.rhs),
+                "margin": ends(row.interval),
+                "resolution": None if row.resolution is None else number(row.resolution),
+                "outcome": row.outcome.value,
+            }
+            for row in result.rows
+        ],
+        "predictions": [
+            {
+                "policy": title,
+                "quantity": p.quantity,
+                "statement": p.statement,
+                "predicted": number(p.predicted),
+                "observed": ends(p.observed),
+                "unit": p.unit,
+            }
+            for ref in result.refs
+            for title, some in predictions(result, ref)
+            for p in some
+        ],
+        "optimality_gaps": [
+            {"policy": title, "by": by, "gap": ends(gap)}
+            for title, by, gap in certified_gaps(result)
+        ],
+        "plans": {
+            ref: [
+                {
+                    "quantity": p.quantity,
+                    "statement": p.statement,
+                    "effect": number(p.effect),
+                    "sd": number(p.sd),
+                    "prompts_needed": number(p.needed),
+                }
+                for p in some
+            ]
+            for ref, some in result.plans.items()
+        },
+    }

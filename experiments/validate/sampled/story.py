@@ -1,0 +1,80 @@
+"""The sentences of a sampled report: what was found, and what was not shown."""
+
+from __future__ import annotations
+
+from nondecoupling.estimate import Outcome
+from validate.orders import STAGES
+from validate.sampled.claims import FINDING, SELF_TEST, THEOREM, Claim
+from validate.sampled.digest import Result
+
+__all__ = ["what_it_does_not_show", "what_was_found"]
+
+
+def what_was_found(result: Result) -> list[str]:
+    """The summary that opens the report."""
+    used = result.config["eval_prompts"]
+    counts = {
+        kind: {outcome: result.count(kind, outcome) for outcome in Outcome}
+        for kind in (SELF_TEST, THEOREM, FINDING)
+    }
+    confirmed, violated, open_ = Outcome.CONFIRMED, Outcome.VIOLATED, Outcome.INCONCLUSIVE
+    lines = [
+        f"All verdicts hold together with probability at least {1 - result.config['delta']:g} (Holm over "
+        f"{len(result.rows)} rows, {used} prompts drawn from the held-out ones, {result.config['responses']} responses "
+        "each per policy); rows marked approximate only for many prompts.",
+        f"Theorems: {counts[THEOREM][confirmed]} confirmed, {counts[THEOREM][violated]} violated, "
+        f"{counts[THEOREM][open_]} inconclusive. Self-tests: {counts[SELF_TEST][violated]} of "
+        f"{sum(counts[SELF_TEST].values())} found a difference between sampler and scorer.",
+        f"Findings: {counts[FINDING][confirmed]} of the paper's claims confirmed on this run, "
+        f"{counts[FINDING][violated]} contradicted, {counts[FINDING][open_]} inconclusive.",
+    ]
+    for row in result.rows:
+        if row.claim.kind == FINDING:
+            verdict = {confirmed: "yes", violated: "no, the opposite", open_: "not decided"}[
+                row.outcome
+            ]
+            lines.append(
+                f"{_place(row.claim)}: {row.claim.claim}? {verdict}: {row.claim.lhs:.3f} against {row.claim.rhs:.3f} "
+                f"{row.claim.unit}."
+            )
+    return lines
+
+
+def _place(claim: Claim) -> str:
+    return STAGES[claim.policy].title if claim.policy in STAGES else claim.policy
+
+
+def what_it_does_not_show(result: Result) -> list[str]:
+    """The limits of the run, next to its findings."""
+    config = result.config
+    lines = [
+        f"One model, one seed, one beta, one reward ({config['reward']}), short responses (at most "
+        f"{config['max_tokens']} tokens). The verdicts are about these policies on the held-out prompts of "
+        f"{config['data']!r}, not about post-training at large.",
+        "Inconclusive is not evidence for either side: the resolution column says what this many prompts could "
+        "have seen.",
+        "A trained policy is not the exact RL optimum. Predicted and observed numbers are compared without a verdict; "
+        "the theorems hold for any policy.",
+        "Self-tests can find that sampler and scorer differ; that they agree cannot be confirmed by samples.",
+        "Losses and divergences have no upper bound. Ends of intervals that need one are a bootstrap's, valid only for "
+        "many prompts; the rows say approximate.",
+        "The predictions and the curves of the Pareto plot are computed from estimated laws (the experts' responses "
+        "exactly, everything else by its reward) and have no interval.",
+        "Statements about the landscape (P1-P6), R1-R3 at the exact tilt and S3 are not tested here; the "
+        "enumerated protocol evaluates those that are about a finite law.",
+    ]
+    if config["data_law"] == "expert":
+        lines.append(
+            "The data law is ours: six responses per prompt, with known weights. SFT sees samples of it on other "
+            "prompts, so its distance eps to the data law on these prompts includes what it failed to learn."
+        )
+    else:
+        lines.append(
+            "Self-distilled data: d is the law of ref itself, so eps = 0 by construction, and SFT after RL sees "
+            "samples of it on the training prompts."
+        )
+    if config["rl"] == "grpo":
+        lines.append(
+            "GRPO does not maximise J_b; its distance to the tilt says nothing about how well it was trained."
+        )
+    return lines

@@ -1,0 +1,151 @@
+"""What the report shows next to the verdicts: averages, predictions, certified gaps, places on the Pareto plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nondecoupling.estimate import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    mean_soft_value,
+    optimality_gap,
+)
+from validate.orders import STAGES
+from validate.pareto import Landing
+from validate.sampled.claims import Evidence
+from validate.sampled.digest import Result
+from validate.sampled.landscape import predicted
+
+__all__ = ["Prediction", "averages", "certified_gaps", "landings", "predictions"]
+
+# Intervals here are for display, one at a time.
+DISPLAY = 0.05
+
+
+@dataclass(frozen=True)
+class Prediction:
+    quantity: str
+    statement: str
+    predicted: float
+    observed: Interval
+    unit: str
+
+
+def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[Prediction]]]:
+    """Per policy of a ref, what the theory predicts at the exact optimum and what was measured."""
+    found = {
+        name: float(v.mean())
+        for name, v in predicted(result.landscape(ref), result.config["weight"]).items()
+    }
+    before: Evidence | None = None
+    for name in result.policies_of(ref):
+        stage, e = STAGES[name], result.evidence(name)
+        if stage.objective == "rl":
+            before = e
+            yield stage.title, list(_of_rl(result, found, e))
+        elif stage.objective == "joint":
+            yield stage.title, list(_of_joint(result, found, e))
+        elif before is not None:
+            yield stage.title, list(_of_sft(result, found, before, e))
+
+
+def _of_rl(result: Result, found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
+    yield Prediction(
+        "SFT loss change", "S1", found["loss_rise"], _mean(e.excess - e.ref_excess), "nats"
+    )
+    yield Prediction(
+        "reward change", "F3", found["reward_gain"], _mean(e.reward - e.ref_reward), "reward"
+    )
+    yield Prediction(
+        "regularised reward", "F3", found["soft_value"], _mean(e.regularized), "reward"
+    )
+    yield Prediction("KL(p||ref)", "F3", found["kl"], _mean(e.kl), "nats")
+
+
+def _of_joint(result: Result, found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
+    rise = _mean(e.excess - e.ref_excess)
+    yield Prediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
+    yield Prediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
+    saved = found["loss_rise"] - rise
+    claim = "SFT loss saved against the RL optimum, first order in lambda (never less)"
+    yield Prediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
+
+
+def _of_sft(
+    result: Result, found: dict[str, float], before: Evidence, e: Evidence
+) -> Iterator[Prediction]:
+    drop = _mean(before.reward - e.reward)
+    yield Prediction("reward lost", "R2", found["reward_drop"], drop, "reward")
+    lost = _mean(before.regularized - e.regularized)
+    yield Prediction("regularised reward lost", "R1", found["regularized_drop"], lost, "reward")
+
+
+def _mean(values: np.ndarray) -> Interval:
+    return bootstrap_interval(values, DISPLAY)
+
+
+def certified_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
+    """J* - J_b of each policy, each at level 95 %: how far it may be from the exact RL optimum."""
+    reward, beta = result.world.reward, result.world.beta
+    for name in result.measurements:
+        if STAGES[name].ref is None:
+            continue
+        e = result.evidence(name)
+        reached = mean_interval(e.reward, reward.bounds, 0.01) - beta * bootstrap_interval(
+            e.kl, 0.01
+        )
+        best = mean_soft_value(e.ref.rewards, beta, reward.bounds, 0.03).value
+        yield STAGES[name].title, "beta log Z averaged over prompts", best - reached
+        if reward.binary and reward.bounds == (0.0, 1.0):
+            first = e.ref.rewards[:, 0]  # one response per prompt: independent trials
+            gap = optimality_gap(first.sum(), len(first), reached, beta, 0.03, averaged=True)
+            claim = "beta log(1 + P_ref(r = 1)(e^(1/beta) - 1))"
+            yield STAGES[name].title, claim, gap
+
+
+def landings(result: Result, ref: str) -> list[Landing]:
+    """The trained policies of a ref on the Pareto plot, with 95 % intervals."""
+    some = []
+    for name in (ref, *result.policies_of(ref)):
+        e = result.on_ref(ref) if name == ref else result.evidence(name)
+        loss = e.ref_excess if name == ref else e.excess
+        ends = _mean(loss) if np.ptp(loss) > 0 else None
+        height = mean_interval(e.reward, result.world.reward.bounds, DISPLAY)
+        some.append(
+            Landing(
+                STAGES[name].title,
+                float(loss.mean()),
+                float(e.reward.mean()),
+                float(e.regularized.mean()),
+                (float(ends.low), float(ends.high)) if ends else None,
+                (float(height.low), float(height.high)),
+            )
+        )
+    return some
+
+
+def averages(result: Result) -> list[dict[str, Any]]:
+    """One line per policy: what it does, on the prompts that the verdicts rest on."""
+    table = []
+    for name in result.measurements:
+        is_ref = STAGES[name].ref is None
+        e = result.on_ref(name) if is_ref else result.evidence(name)
+        excess, own = e.ref_excess if is_ref else e.excess, e.policy
+        table.append(
+            {
+                "policy": STAGES[name].title,
+                "excess_loss": float(excess.mean()),
+                "reward": float(e.reward.mean()),
+                "last_label": float(own.robust.mean()),
+                "kl_to_ref": float(e.kl.mean()),
+                "regularized_reward": float(e.regularized.mean()),
+                "length": float(own.lengths.mean()),
+                "off_list": float((own.listed < 0).mean()),
+            }
+        )
+    return table
