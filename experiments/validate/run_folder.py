@@ -253,9 +253,10 @@ def _clear_errors(place: Path) -> Iterator[None]:
 def append_line(place: Path, line: dict[str, Any]) -> None:
     """Add a line to a JSON-lines file and flush it to disk; if that fails, the file is as before."""
     with _clear_errors(place):
-        before = place.stat().st_size if place.exists() else 0
+        before = _whole(place)
         try:
             with place.open("ab") as file:
+                file.truncate(before)
                 file.write(_line(line).encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -265,14 +266,20 @@ def append_line(place: Path, line: dict[str, Any]) -> None:
             raise
 
 
-def _line(line: dict[str, Any]) -> str:
-    return json.dumps(line) + "\n"
-
-
 def read_lines(place: Path) -> list[dict[str, Any]]:
+    """The whole lines; what a kill left of a last one is not counted."""
     if not place.exists():
         return []
-    return [json.loads(line) for line in place.read_text().splitlines()]
+    return [json.loads(line) for line in place.read_bytes()[: _whole(place)].splitlines()]
+
+
+def _whole(place: Path) -> int:
+    """The length of the file up to the end of its last whole line."""
+    return place.read_bytes().rfind(b"\n") + 1 if place.exists() else 0
+
+
+def _line(line: dict[str, Any]) -> str:
+    return json.dumps(line) + "\n"
 
 
 def _environment() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
 from trl import (
     GRPOConfig,
     GRPOTrainer,
@@ -30,6 +32,7 @@ from trl import (
     SFTTrainer,
 )
 
+from validate.errors import RunError
 from validate.models import LanguageModel
 from validate.processes import Processes
 from validate.run_folder import RunFolder
@@ -47,9 +50,23 @@ OBJECTIVES = {
     "E[r] - beta KL(p||ref), so its optimum is not the tilt",
 }
 WARM_UP_SHARE = 0.05
-# Numbers of a training log that depend on the clock, or say the same as others.
-NOT_RECORDED = ("runtime", "per_second", "flos", "num_tokens", "epoch", "step_time", "profiling")
+# Numbers of a training log that depend on the clock or on where a run was resumed, or say the same as others.
+NOT_RECORDED = (
+    "runtime",
+    "per_second",
+    "flos",
+    "num_tokens",
+    "epoch",
+    "step_time",
+    "profiling",
+    "train_loss",
+)
 COMPLETE = "complete.json"
+# What the writers of checkpoints (Python, safetensors, torch) say of a full disk.
+DISK_IS_FULL = ("No space left on device", "failed writing file")
+# TRL still sets the old name of an option that transformers has renamed.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
+logging.disable_progress_bar()  # of single files
 
 
 def sft_rows(pairs: Sequence[Pair]) -> Dataset:
@@ -132,7 +149,7 @@ def _common(
         "use_cpu": not torch.cuda.is_available(),
         "save_steps": config["checkpoint_every"],
         "save_total_limit": 2,
-        "logging_steps": config["checkpoint_every"],
+        "logging_steps": min(steps, config["checkpoint_every"]),
         "report_to": "none",
         "disable_tqdm": True,
         "seed": config["seed"],
@@ -258,7 +275,15 @@ def train_to_the_end(
         folder.forget_records_of(stage)
     else:
         folder.cut_metrics(json.loads((checkpoint / COMPLETE).read_text())["metrics_bytes"])
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Exception as error:
+        if any(words in str(error) for words in DISK_IS_FULL):
+            raise RunError(
+                f"a checkpoint of {stage} could not be written to {trainer.args.output_dir} ({error}); what was "
+                "measured before is kept: make room, then go on with --resume"
+            ) from error
+        raise
     _leave_as_before(language_model)
 
 

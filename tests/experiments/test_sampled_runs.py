@@ -1,0 +1,263 @@
+"""The sampled protocol end to end: files, verdicts, and resuming after kill -9 in training and in measuring."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import qwen_validate
+from run_helpers import lines_of, start_and_kill
+from safetensors import SafetensorError
+from transformers import Trainer
+from validate import run_folder
+from validate.sampled import rewards
+from validate.sampled.measuring import FIELDS, load_measurement
+
+SMALL = {
+    "train-prompts": 300,
+    "pilot-prompts": 20,
+    "eval-prompts": 40,
+    "responses": 4,
+    "sft-steps": 40,
+    "rl-steps": 8,
+    "warmup-steps": 10,
+    "sft-batch": 16,
+    "rl-prompts": 4,
+    "generations": 4,
+    "checkpoint-every": 4,
+}
+FILES = {
+    "config.json",
+    "environment.json",
+    "measurements",
+    "metrics.jsonl",
+    "pareto-sft.png",
+    "plan-sft.json",
+    "policies",
+    "report.html",
+    "report.json",
+    "training",
+    "training.png",
+}
+
+
+@pytest.fixture(scope="module")
+def options():
+    words = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    return ["--protocol", "sampled", *words]
+
+
+@pytest.fixture(scope="module")
+def cycle(tmp_path_factory, options):
+    """An uninterrupted run of the cycle."""
+    folder = tmp_path_factory.mktemp("sampled") / "run"
+    status = qwen_validate.main([*options, "--order", "cycle", "--out", str(folder)])
+    return folder, status
+
+
+def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
+    folder, status = cycle
+    assert status == 0
+    assert {path.name for path in folder.iterdir()} == FILES
+    report = json.loads((folder / "report.json").read_text())
+    assert report["outcome"] == "holds"
+    assert {row["kind"] for row in report["rows"]} == {"self-test", "theorem", "finding"}
+    assert not any(r["outcome"] == "violated" for r in report["rows"] if r["kind"] != "finding")
+    confirmed = {r["statement"] for r in report["rows"] if r["outcome"] == "confirmed"}
+    assert "S7" in confirmed
+    assert {p["statement"] for p in report["predictions"]} >= {"S1", "F3", "R1", "R2"}
+    assert {line["quantity"] for line in report["plans"]["sft"]} >= {"rise of the SFT loss by RL"}
+    assert all(
+        gap["gap"]["low"] >= -1e-9 for gap in report["optimality_gaps"] if "P_ref" in gap["by"]
+    )
+    assert not any(
+        (folder / "training").iterdir()
+    )  # only an unfinished stage needs its checkpoints
+
+
+def test_measurements_are_whole(cycle):
+    for policy in ("sft", "rl", "sft-again"):
+        found = load_measurement(cycle[0] / "measurements" / f"{policy}.jsonl")
+        for name in FIELDS:
+            columns = 6 if name == "expert_log_p" else 4
+            assert found.arrays[name].shape == (60, columns)
+        assert (found.kl >= 0).all() and (found.back_kl >= 0).all()
+        assert set(np.unique(found.rewards)) <= {0.0, 1.0}
+    ref = load_measurement(cycle[0] / "measurements" / "sft.jsonl")
+    assert (ref.kl == 0).all()
+    np.testing.assert_array_equal(ref.log_p, ref.log_ref)
+
+
+def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options, tmp_path, script):
+    """In SFT, while its result is measured, in RL before and after a checkpoint, and while that is measured."""
+    folder, given = tmp_path / "killed", [*options, "--order", "cycle"]
+    metrics, measured = "metrics.jsonl", "measurements/{}.jsonl"
+    kill = [
+        (metrics, '"stage": "sft", "step": 8'),
+        (measured.format("sft"), '"tokens"'),
+        (metrics, '"stage": "rl", "step": 4'),
+        (measured.format("rl"), '"tokens"'),
+    ]
+    for index, (file, words) in enumerate(kill):
+        start_and_kill(script, given, folder, file, words, resume=index > 0)
+        with (folder / file).open("a") as damaged:  # what a kill in the middle of a write leaves
+            damaged.write('{"stage": "')
+    assert not (folder / "report.json").exists()
+    assert qwen_validate.main(["--protocol", "sampled", "--out", str(folder), "--resume"]) == 0
+    names = ["config.json", metrics, "report.json", "plan-sft.json"]
+    names += [measured.format(policy) for policy in ("sft", "rl", "sft-again")]
+    for name in names:
+        assert (folder / name).read_bytes() == (cycle[0] / name).read_bytes(), name
+    sessions = json.loads((folder / "environment.json").read_text())["sessions"]
+    assert len(sessions) == len(kill) + 1
+
+
+def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
+    folder = tmp_path / "self"
+    given = [*options, "--order", "cycle", "--data-law", "self", "--out", str(folder)]
+    assert qwen_validate.main(given) == 0
+    report = json.loads((folder / "report.json").read_text())
+    refs = [line for line in report["averages"] if line["policy"] == "SFT"]
+    assert refs[0]["excess_loss"] == 0.0
+    assert any(row["statement"] == "S5" for row in report["rows"])
+    assert any("by at least 0.01 nats" in row["claim"] for row in report["rows"])
+
+
+def test_joint_training_and_grpo_run(options, tmp_path):
+    folder = tmp_path / "joint"
+    given = [*options, "--order", "joint", "--rl", "grpo", "--out", str(folder)]
+    assert qwen_validate.main(given) == 0
+    html = (folder / "report.html").read_text()
+    assert "This is not the gradient of" in html and "GRPO does not maximise J_b" in html
+    report = json.loads((folder / "report.json").read_text())
+    assert {p["statement"] for p in report["predictions"]} == {"J1", "J3"}
+    logged = [line for line in lines_of(folder / "metrics.jsonl") if line["stage"] == "joint"]
+    assert all("sft_loss" in line for line in logged if "reward" in line)
+
+
+def test_a_reward_of_ones_own(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "def shortness(completions, **columns):\n"
+        "    return [max(-3.0, -len(text) / 20) for text in completions]\n\n\n"
+        "shortness.bounds = (-3.0, 0.0)\n"
+    )
+    given = [*options, "--order", "sft-rl", "--reward", "mine:shortness", "--out", "run"]
+    assert qwen_validate.main(given) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["config"]["reward"] == "mine:shortness"
+    assert all("P_ref" not in gap["by"] for gap in report["optimality_gaps"])  # not binary
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ([float("nan")] * 16, "reward strict is nan for the response"),
+        ([0.5] * 16, "is 0.5 for the response"),
+        ([0.0] * 15, "returned 15 values for 16 completions"),
+        (["good"] * 16, "return one number per completion"),
+    ],
+)
+def test_a_bad_reward_ends_the_run_and_keeps_what_was_measured(
+    options, tmp_path, monkeypatch, capsys, cycle, result, words
+):
+    """The reward goes bad in RL; with a good one again, the run ends in the same report."""
+    folder, right = tmp_path / "bad", rewards.strict
+
+    def bad(prompts, completions, **columns):
+        return result if "trainer_state" in columns else right(completions, **columns)
+
+    bad.binary = True
+    monkeypatch.setitem(rewards.BUILT_IN, "strict", bad)
+    given = [*options, "--order", "cycle", "--out", str(folder)]
+    assert qwen_validate.main(given) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    sft = (folder / "measurements" / "sft.jsonl").read_bytes()
+    assert sft == (cycle[0] / "measurements" / "sft.jsonl").read_bytes()
+    if words.startswith("reward strict is nan"):
+        monkeypatch.undo()
+        assert qwen_validate.main([*given, "--resume"]) == 0
+        assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
+
+
+def test_a_disk_that_fills_while_measuring(options, tmp_path, monkeypatch, capsys, cycle):
+    folder, written = tmp_path / "full", []
+    right = os.fsync
+
+    def full(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        written.append(name)
+        if name.endswith("rl.jsonl") and sum(n.endswith("rl.jsonl") for n in written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        right(descriptor)
+
+    monkeypatch.setattr(run_folder.os, "fsync", full)
+    given = [*options, "--order", "cycle", "--out", str(folder)]
+    assert qwen_validate.main(given) == 2
+    assert "rl.jsonl could not be written (No space left on device)" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert len(lines_of(folder / "measurements" / "rl.jsonl")) == 1
+    assert qwen_validate.main([*given, "--resume"]) == 0
+    assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+        RuntimeError(
+            "[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/1"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_disk_that_fills_while_a_checkpoint_is_written(
+    options, tmp_path, monkeypatch, capsys, error
+):
+    right = Trainer._save_rng_state
+
+    def full(trainer, place):
+        if place.endswith("rl/checkpoint-4"):
+            raise error
+        right(trainer, place)
+
+    monkeypatch.setattr(Trainer, "_save_rng_state", full)
+    folder = tmp_path / "full"
+    given = [*options, "--order", "sft-rl", "--out", str(folder)]
+    assert qwen_validate.main(given) == 2
+    message = capsys.readouterr().err
+    assert "a checkpoint of rl could not be written to" in message and "--resume" in message
+    assert len(lines_of(folder / "measurements" / "sft.jsonl")) == 3
+    monkeypatch.undo()
+    assert qwen_validate.main([*given, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--prompts", "3"], "--prompts is no option of the sampled protocol"),
+        (["--reward", "nonsense"], "choose strict, last-label, combined, or give module:function"),
+        (["--reward", "nowhere:f"], "cannot import 'nowhere'"),
+        (["--reward", "json:f"], "has no function 'f'"),
+        (["--data", "missing.tsv"], "missing.tsv"),
+        (["--train-prompts", "5000"], "--train-prompts is 5000, but there are only 2800"),
+        (["--max-tokens", "3"], "has 5 tokens, more than --max-tokens 3"),
+        (["--max-tokens", "60"], "more than the model's context of 64"),
+    ],
+)
+def test_bad_requests_are_named(given, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert qwen_validate.main(["--protocol", "sampled", *given]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_the_other_protocol_are_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert qwen_validate.main(["--rl", "grpo"]) == 2
+    assert "--rl is no option of the enumerated protocol" in capsys.readouterr().err

@@ -1,0 +1,227 @@
+"""The trainers optimise what they are said to: expected gradients, by enumerating every batch of rollouts.
+
+A model with five tokens and responses of at most two of them has 21 responses. With two rollouts per prompt the
+gradient that a trainer expects is a sum over 21 x 21 pairs, each weighted by its probability, and it is compared
+with the gradient of the objective itself. No sampling, no tolerance for noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from trl import GRPOTrainer
+from validate.models import LanguageModel, word_tokenizer
+from validate.presets import make_config
+from validate.processes import Processes
+from validate.sampled import training
+from validate.sampled.responses import Pair, Sampler
+from validate.sampled.rewards import Reward
+from validate.sampled.task import Question
+
+PROMPT, WORDS, LENGTH, BETA, WEIGHT = " b a", " a b", 2, 0.3, 0.7
+CONFIG = {
+    **make_config({"protocol": "sampled"}),
+    "beta": BETA,
+    "weight": WEIGHT,
+    "generations": 2,
+    "rl_prompts": 1,
+    "max_tokens": LENGTH,
+}
+
+
+def small_model(seed=0):
+    tokenizer = word_tokenizer([WORDS])
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(seed)
+    language_model = LanguageModel(Qwen3ForCausalLM(config).float().eval(), tokenizer, "small")
+    language_model.model.generation_config = language_model.plain_sampling(LENGTH)
+    return language_model
+
+
+def reward_of_tokens(prompts, completions, completion_ids, **columns):
+    """Something that differs between all responses."""
+    return [(7 * sum(ids) + 3 * len(ids) + ids[0] ** 2) % 11 / 10 for ids in completion_ids]
+
+
+def all_responses(tokenizer):
+    """Every response: ended by the end-of-sequence token, or cut off after ``LENGTH`` tokens."""
+    end, others = (
+        tokenizer.eos_token_id,
+        [t for t in range(len(tokenizer)) if t != tokenizer.eos_token_id],
+    )
+    found = []
+    for size in range(LENGTH):
+        found += [[*prefix, end] for prefix in itertools.product(others, repeat=size)]
+    return found + [list(prefix) for prefix in itertools.product(others, repeat=LENGTH)]
+
+
+class Enumerated:
+    """A policy away from its ref, with every response and its probability under both."""
+
+    def __init__(self, language_model, place, rl, experts=None):
+        self.language_model = language_model
+        self.responses = all_responses(language_model.tokenizer)
+        self.prompt = language_model.tokenizer(PROMPT)["input_ids"]
+        question = Question(PROMPT, "", "here", ("",), (1.0,))
+        rows = training.rl_rows([question], None if experts is None else [experts])
+        config = {**CONFIG, "rl": rl}
+        reward = Reward("of_tokens", reward_of_tokens)
+        self.trainer = training.rl_trainer(
+            language_model, rows, reward, config, place, 1, Processes()
+        )
+        self.row = {"prompt": PROMPT, "label": "", "place": "here"}
+        if experts is not None:
+            self.row["expert"] = experts
+        self.log_ref = self.log_probs().detach()
+        with torch.no_grad():  # RL has moved the policy: KL(p||ref) > 0
+            generator = torch.Generator().manual_seed(1)
+            for p in language_model.model.parameters():
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+        self.reward = torch.tensor(reward_of_tokens(None, None, self.responses))
+
+    def log_probs(self):
+        """log p of every response, differentiable, from the model's own logits."""
+        rows = [[*self.prompt, *y] for y in self.responses]
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        logits = self.language_model.model(input_ids=tokens).logits
+        steps = torch.log_softmax(logits[:, len(self.prompt) - 1 : -1], dim=-1)
+        picked = steps.gather(2, tokens[:, len(self.prompt) :, None])[..., 0]
+        mask = torch.tensor([[i < len(y) for i in range(picked.shape[1])] for y in self.responses])
+        return (picked * mask).sum(dim=1)
+
+    def gradient_of(self, objective):
+        model = self.language_model.model
+        model.zero_grad()
+        objective().backward()
+        return torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+
+    def regularized_reward(self):
+        log_p = self.log_probs()
+        return (log_p.exp() * (self.reward - BETA * (log_p - self.log_ref))).sum()
+
+    def sft_loss(self, expert):
+        return -self.log_probs()[self.responses.index(expert)]
+
+    def expected_gradient(self):
+        """Minus the gradient of the trainer's loss, averaged over all pairs of rollouts."""
+        trainer, model = self.trainer, self.language_model.model
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1  # set by the training loop
+        probability = self.log_probs().detach().exp()
+        assert probability.sum() == pytest.approx(1, abs=1e-5)
+        total = 0.0
+        for i, j in itertools.product(range(len(self.responses)), repeat=2):
+            rollouts = [self.responses[i], self.responses[j]]
+            texts = self.language_model.tokenizer.batch_decode(rollouts)
+            generated: tuple = ([self.prompt] * 2, rollouts, texts)
+            if isinstance(
+                trainer, GRPOTrainer
+            ):  # no tools, no sampler's log-probabilities, no images
+                generated = ([self.prompt] * 2, rollouts, None, texts, None, {}, None, None)
+            trainer._generate = lambda prompts, g=generated: g
+            inputs = [dict(self.row), dict(self.row)]
+            batch = trainer._generate_and_score_completions(inputs)
+            weight = probability[i] * probability[j]
+            gradient = self.gradient_of(lambda b=batch: trainer._compute_loss(model, b))
+            total = total - weight * gradient
+        return total
+
+
+def cosine_and_ratio(a, b):
+    return float(a @ b / a.norm() / b.norm()), float(a.norm() / b.norm())
+
+
+def test_rloo_follows_the_gradient_of_the_regularised_reward(tmp_path):
+    world = Enumerated(small_model(), tmp_path, "rloo")
+    exact = world.gradient_of(world.regularized_reward)
+    cosine, ratio = cosine_and_ratio(world.expected_gradient(), exact)
+    assert cosine == pytest.approx(1, abs=1e-5)
+    assert ratio == pytest.approx(1, rel=1e-3)
+
+
+def test_grpo_follows_another_gradient(tmp_path):
+    world = Enumerated(small_model(), tmp_path, "grpo")
+    exact = world.gradient_of(world.regularized_reward)
+    cosine, _ = cosine_and_ratio(world.expected_gradient(), exact)
+    assert 0.3 < cosine < 0.95
+
+
+def test_joint_training_adds_the_gradient_of_the_sft_loss(tmp_path):
+    language_model = small_model()
+    expert = [3, language_model.tokenizer.eos_token_id]
+    world = Enumerated(language_model, tmp_path, "rloo", experts=expert)
+    exact = world.gradient_of(lambda: world.regularized_reward() - WEIGHT * world.sft_loss(expert))
+    found = world.expected_gradient()
+    cosine, ratio = cosine_and_ratio(found, exact)
+    assert cosine == pytest.approx(1, abs=1e-5)
+    assert ratio == pytest.approx(1, rel=1e-3)
+    without = world.gradient_of(world.regularized_reward)
+    assert cosine_and_ratio(found, without)[0] < 0.99
+
+
+def test_a_wrong_kl_weight_would_be_noticed(tmp_path):
+    world = Enumerated(small_model(), tmp_path, "rloo")
+    world.trainer.beta = 0.9 * BETA
+    exact = world.gradient_of(world.regularized_reward)
+    cosine, ratio = cosine_and_ratio(world.expected_gradient(), exact)
+    assert cosine < 1 - 1e-5 or abs(ratio - 1) > 1e-3
+
+
+def test_sft_minimises_the_loss_of_whole_responses(tmp_path):
+    """Its gradient is that of the summed negative log-likelihood, however the responses differ in length."""
+    language_model = small_model()
+    world_model = language_model.model
+    end = language_model.tokenizer.eos_token_id
+    prompt = language_model.tokenizer(PROMPT)["input_ids"]
+    pairs = [Pair(prompt, [3, 4, 3, end]), Pair(prompt, [end]), Pair(prompt, [4, end])]
+    config = {**CONFIG, "sft_batch": len(pairs)}
+    rows = training.sft_rows(pairs)
+    trainer = training.sft_trainer(language_model, rows, config, tmp_path, 1, Processes())
+    batch = next(iter(trainer.get_train_dataloader()))
+    sampler = Sampler(language_model, 8, 8)
+    tokens = sum(len(pair.response) for pair in pairs)
+    with torch.no_grad():
+        loss = float(
+            trainer.compute_loss(world_model, dict(batch), num_items_in_batch=torch.tensor(tokens))
+        )
+    assert loss * tokens == pytest.approx(-sampler.log_probs(pairs).sum(), rel=1e-5)
+
+
+def test_the_sampler_draws_from_the_law_that_it_scores():
+    """21 responses: frequencies against exact probabilities, by a chi-squared test at level 1e-4."""
+    from scipy import stats
+
+    language_model = small_model(3)
+    responses = all_responses(language_model.tokenizer)
+    prompt = language_model.tokenizer(PROMPT)["input_ids"]
+    sampler, count = Sampler(language_model, LENGTH, 4096), 20_000
+    chances = np.exp(sampler.log_probs([Pair(prompt, y) for y in responses]))
+    assert chances.sum() == pytest.approx(1, abs=1e-6)
+    drawn = sampler.draw([prompt] * count, seed=0)
+    counts = np.array([drawn.count(y) for y in responses])
+    assert counts.sum() == count
+    assert stats.chisquare(counts, count * chances / chances.sum()).pvalue > 1e-4
+    assert stats.chisquare(counts, count * _hotter(chances)).pvalue < 1e-4
+
+
+def _hotter(chances):
+    """The same law at another temperature, as a sampler that does not match its scorer would have."""
+    return chances**0.9 / (chances**0.9).sum()
