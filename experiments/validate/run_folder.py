@@ -3,6 +3,7 @@
     config.json        what was asked for; nothing else influences the numbers
     environment.json   versions, device, commit, threads, when each session started
     metrics.jsonl      one line per checkpoint: stage, step and the exact law of the policy, as logarithms
+    timing.jsonl       seconds per stage and session, and peak memory
     checkpoint.pt      the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
     report.json, report.html, *.png   functions of config.json and metrics.jsonl alone
@@ -18,7 +19,9 @@ import json
 import os
 import platform
 import random
+import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -214,6 +217,22 @@ class RunFolder:
 
     def drop_checkpoint(self) -> None:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def record_time(self, stage: str, steps: int, seconds: float) -> None:
+        """How long a session spent on a stage, and the most memory it ever held, in GiB."""
+        if not self.writes:
+            return
+        # Linux counts in KiB, macOS in bytes.
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        line = {
+            "stage": stage,
+            "steps": steps,
+            "seconds": round(seconds, 3),
+            "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 3),
+        }
+        if torch.cuda.is_available():
+            line["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+        append_line(self.path / "timing.jsonl", line)
 
     def begin(self, *, resumed: bool, processes: str, model: str) -> None:
         """Write config.json if the run is new, and add this session to environment.json."""

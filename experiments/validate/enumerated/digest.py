@@ -102,7 +102,7 @@ class Digest:
 
 
 def digest(config: dict[str, Any], records: Sequence[dict[str, Any]]) -> Digest:
-    task = embedded_task(config["prompts"])
+    task = embedded_task(config["prompts"], config["reward"])
     experts = World(task.log_d, task.reward, config["beta"], config["weight"])
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:

@@ -9,7 +9,7 @@ Every prompt has six candidate responses: three expert styles, each with the rig
 The data law is known: d(style, answer | x) = weight(style | x) * (1 - noise(x)) for the right answer and
 weight * noise(x) for the wrong one. Weights and noise rotate over the prompts, so the law has real spread, differs
 between prompts, and gives mass to rewards of all levels. The reward is 1 for the right answer plus 0.5 for the
-format, and 0 for anything that is not on the list.
+format, or only one of the two, and 0 for anything that is not on the list.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ STYLES = {
 }
 STYLE_WEIGHTS = ((0.50, 0.30, 0.20), (0.25, 0.45, 0.30), (0.35, 0.25, 0.40), (0.60, 0.15, 0.25))
 LABEL_NOISE = (0.1, 0.2, 0.3)
-REWARD_RIGHT = 1.0
-REWARD_FORMAT = 0.5
+# What the right answer is worth, and what the format.
+REWARDS = {"right-and-format": (1.0, 0.5), "right": (1.0, 0.0), "format": (0.0, 1.0)}
 REWARD_OTHER = 0.0
 
 # Country, its capital, another of its cities.
@@ -86,7 +86,9 @@ class Task:
         return np.array([[*prompt.reward, REWARD_OTHER] for prompt in self.prompts])
 
 
-def _prompt(index: int, question: str, right: str, wrong: str) -> Prompt:
+def _prompt(
+    index: int, question: str, right: str, wrong: str, worth: tuple[float, float]
+) -> Prompt:
     weights = STYLE_WEIGHTS[index % len(STYLE_WEIGHTS)]
     noise = LABEL_NOISE[index % len(LABEL_NOISE)]
     responses, law, reward = [], [], []
@@ -94,7 +96,7 @@ def _prompt(index: int, question: str, right: str, wrong: str) -> Prompt:
         for answer, share in ((right, 1 - noise), (wrong, noise)):
             responses.append(template.format(answer=answer))
             law.append(weight * share)
-            reward.append(REWARD_RIGHT * (answer == right) + REWARD_FORMAT * (style == "formal"))
+            reward.append(worth[0] * (answer == right) + worth[1] * (style == "formal"))
     total = math.fsum(law)
     return Prompt(
         text=f"Question: {question}\nAnswer:",
@@ -104,19 +106,24 @@ def _prompt(index: int, question: str, right: str, wrong: str) -> Prompt:
     )
 
 
-def embedded_task(prompts: int) -> Task:
+def embedded_task(prompts: int, reward: str = "right-and-format") -> Task:
     """The first ``prompts`` of the embedded prompts, alternately a capital and a sum.
 
     Raises:
-        ValueError: ``prompts`` is not between 1 and ``MAXIMUM_PROMPTS``.
+        ValueError: ``prompts`` is not between 1 and ``MAXIMUM_PROMPTS``, or there is no such reward.
     """
     if not 1 <= prompts <= MAXIMUM_PROMPTS:
         raise ValueError(f"prompts is {prompts}; choose 1 to {MAXIMUM_PROMPTS}")
+    if reward not in REWARDS:
+        raise ValueError(
+            f"--reward is {reward!r}; the enumerated protocol has {', '.join(REWARDS)}"
+        )
+    worth = REWARDS[reward]
     made: list[Prompt] = []
     for (country, capital, city), (a, b) in zip(CAPITALS, SUMS, strict=True):
         question = f"What is the capital of {country}?"
-        made.append(_prompt(len(made), question, capital, city))
-        made.append(_prompt(len(made), f"What is {a} + {b}?", str(a + b), str(a + b + 1)))
+        made.append(_prompt(len(made), question, capital, city, worth))
+        made.append(_prompt(len(made), f"What is {a} + {b}?", str(a + b), str(a + b + 1), worth))
     return Task(tuple(made[:prompts]))
 
 

@@ -23,22 +23,24 @@ from torch import Tensor, nn
 from nondecoupling.kernels import token_stats
 from validate.enumerated.facts import Prompt
 from validate.enumerated.tolerances import enumeration_tolerance
-from validate.enumerated.tries import LAYOUTS, Batch, encode, make_batch
+from validate.enumerated.tries import LAYOUTS, Batch, Encoded, encode, make_batch
 from validate.models import LanguageModel, ModelError
 
 __all__ = ["Policy", "choose_layout", "law_one_at_a_time"]
 
 
 class Policy(nn.Module):
-    """``policy()`` is log p over the prompts, [prompts, candidates + 1] in float64, differentiable; `other` is last."""
+    """``policy()`` is log p, [prompts, candidates + 1] in float64, differentiable; `other` is last.
+
+    The law is that of the model as it is: to train it, train ``policy.model``.
+    """
 
     def __init__(
-        self, language_model: LanguageModel, prompts: Sequence[Prompt], layout: str
+        self, language_model: LanguageModel, encoded: Sequence[Encoded], layout: str
     ) -> None:
         super().__init__()
         self.model = language_model.model
         self.language_model, self.layout = language_model, layout
-        encoded = [encode(language_model.tokenizer, prompt) for prompt in prompts]
         dtype = language_model.head.weight.dtype
         self.batch: Batch = make_batch(encoded, layout, dtype).to(language_model.device)
         self._frozen_head: tuple[Tensor, Tensor | None] | None = None
@@ -109,9 +111,9 @@ def choose_layout(
     plain = law_one_at_a_time(language_model, prompt)
     depth = language_model.causal.config.get_text_config().num_hidden_layers
     eps = torch.finfo(language_model.head.weight.dtype).eps
-    found = []
+    encoded, found = encode(language_model.tokenizer, prompt), []
     for layout in layouts:
-        law = Policy(language_model, [prompt], layout).measured()[0]
+        law = Policy(language_model, [encoded], layout).measured()[0]
         difference, allowed = (
             float(np.abs(law[:-1] - plain).max()),
             enumeration_tolerance(law, depth, eps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from validate.enumerated.checks import World, measures
-from validate.enumerated.facts import embedded_task, vocabulary_texts
+from validate.enumerated.facts import Task, embedded_task, vocabulary_texts
 from validate.enumerated.law import Policy, choose_layout
 from validate.enumerated.training import Goal, Trainer, TrainingFailed
+from validate.enumerated.tries import encode
 from validate.models import LanguageModel, load_model
 from validate.orders import BASE, Stage, plan
-from validate.presets import TINY
 from validate.processes import Processes
 from validate.run_folder import RunFolder
 
@@ -25,13 +26,14 @@ __all__ = ["train"]
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
     """Train what is left of the run in ``folder``; its metrics are complete afterwards."""
     torch.use_deterministic_algorithms(True)
-    if folder.config["model"] == TINY:
-        torch.set_num_threads(1)  # so small a model is several times slower on two
     config = folder.config
+    task = embedded_task(config["prompts"], config["reward"])
     with console.status(f"Loading {config['model']} ..."):
-        language_model = load_model(config["model"], config["seed"], vocabulary_texts())
+        language_model = load_model(
+            config["model"], config["seed"], vocabulary_texts(), config["training"]
+        )
     folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
-    run = _Run(folder, console, processes, language_model)
+    run = _Run(folder, console, processes, language_model, task)
     run.start()
     run.train()
 
@@ -43,10 +45,11 @@ class _Run:
         console: Console,
         processes: Processes,
         language_model: LanguageModel,
+        task: Task,
     ) -> None:
         self.folder, self.console, self.processes = folder, console, processes
         self.language_model, self.config = language_model, folder.config
-        self.task = embedded_task(self.config["prompts"])
+        self.task = task
         if processes.count > len(self.task.prompts):
             raise TrainingFailed(
                 f"{processes.count} processes share {len(self.task.prompts)} prompts; each needs at least "
@@ -59,7 +62,9 @@ class _Run:
     def start(self) -> None:
         """Find the place to go on from, or record the untrained model."""
         layout, difference, allowed = choose_layout(self.language_model, self.task.prompts[0])
-        policy = Policy(self.language_model, self.processes.share(self.task.prompts), layout)
+        mine = self.processes.share(self.task.prompts)
+        encoded = [encode(self.language_model.tokenizer, prompt) for prompt in mine]
+        policy = Policy(self.language_model, encoded, layout)
         self.policy = self.processes.distribute(policy, self.language_model.layers)
         self.checkpoint = self.processes.from_first(self.folder.load_checkpoint())
         if self.checkpoint is None:
@@ -122,6 +127,7 @@ class _Run:
             state = self.folder.load_policy(stage.start) if self.processes.is_first else {}
             self.processes.set_trained_state(self.policy, state)
         bar = progress.add_task(stage.title, total=trainer.steps, completed=trainer.step)
+        started, first_step = time.monotonic(), trainer.step
         for due in trainer.steps_left(self.config["checkpoint_every"]):
             progress.advance(bar)
             progress.advance(whole)
@@ -133,6 +139,8 @@ class _Run:
                 self.folder.save_checkpoint({"stage": index, "trainer": state})
                 progress.console.print(_describe(stage, line), highlight=False)
         progress.remove_task(bar)
+        seconds = time.monotonic() - started
+        self.folder.record_time(stage.name, trainer.step - first_step, seconds)
 
     def _save_policy(self, name: str) -> None:
         self.folder.save_policy(name, self.processes.trained_state(self.policy))

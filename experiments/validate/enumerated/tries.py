@@ -20,12 +20,14 @@ from torch import Tensor
 
 from validate.enumerated.facts import Prompt
 
-__all__ = ["LAYOUTS", "ONE_ROW_EACH", "SHARED_PREFIXES", "Batch", "encode", "make_batch"]
+__all__ = ["LAYOUTS", "ONE_ROW_EACH", "SHARED_PREFIXES", "Batch", "Encoded", "encode", "make_batch"]
 
+# Token ids of a prompt, and of each response with its end.
+Encoded = tuple[list[int], list[list[int]]]
 SHARED_PREFIXES, ONE_ROW_EACH = "shared prefixes", "one row each"
 
 
-def encode(tokenizer: Any, prompt: Prompt) -> tuple[list[int], list[list[int]]]:
+def encode(tokenizer: Any, prompt: Prompt) -> Encoded:
     """Token ids of the prompt, and of each response with the end-of-sequence token.
 
     Raises:
@@ -138,9 +140,7 @@ class Batch:
         return self.tokens.numel()
 
 
-def make_batch(
-    encoded: Iterable[tuple[list[int], list[list[int]]]], layout: str, dtype: torch.dtype
-) -> Batch:
+def make_batch(encoded: Iterable[Encoded], layout: str, dtype: torch.dtype) -> Batch:
     """The batch of some encoded prompts (``encode``); ``dtype`` is that of the attention mask."""
     tries = [_Trie(start, responses) for start, responses in encoded]
     rows: list[_Row] = []

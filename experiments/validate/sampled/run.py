@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from validate.models import load_model
 from validate.orders import BASE, Stage, plan
-from validate.presets import TINY
 from validate.processes import Processes
 from validate.run_folder import RunFolder
 from validate.sampled.digest import plan_of, world_of
@@ -40,11 +41,9 @@ def task_of(config: dict[str, Any]) -> Task:
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
     """Do what is left of the run in ``folder``; its measurements are complete afterwards."""
     config = folder.config
-    if config["model"] == TINY:
-        torch.set_num_threads(1)  # so small a model is several times slower on two
     reward, task = load_reward(config["reward"]), task_of(config)
     with console.status(f"Loading {config['model']} ..."):
-        language_model = load_model(config["model"], config["seed"], task.texts)
+        language_model = load_model(config["model"], config["seed"], task.texts, config["training"])
     check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
     sampler = Sampler(language_model, config["max_tokens"], ROWS)
     folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
@@ -99,14 +98,22 @@ class _Run:
                     progress.update(whole, completed=before + done)
 
                 if not self.folder.has_policy(stage.name):
-                    self._train(stage, at)
-                self._measure(stage, at)
+                    with self._timed(stage.name, self._steps(stage)):
+                        self._train(stage, at)
+                with self._timed(f"measuring {stage.name}", lines):
+                    self._measure(stage, at)
                 if stage.ref is None:
                     self._plan(stage.name, progress.console)
                 before += self._steps(stage) + lines
                 at(self._steps(stage) + lines)
                 progress.console.print(f"{stage.title}: trained and measured", highlight=False)
                 progress.remove_task(bar)
+
+    @contextmanager
+    def _timed(self, what: str, steps: int) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.folder.record_time(what, steps, time.monotonic() - started)
 
     def _plan(self, ref: str, console: Console) -> None:
         """S8: before RL starts from this ref, what the pilot prompts say about the sample sizes."""
