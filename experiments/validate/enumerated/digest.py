@@ -225,6 +225,22 @@ def _joint_predictions(episode: Episode) -> Iterator[Prediction]:
     yield Prediction(claim, "J3", first_order, saved[1], "nats")
 
 
+def changes(result: Digest) -> Iterator[dict[str, Any]]:
+    """What RL or joint training did in each episode, next to what the theory predicts of the exact optimum."""
+    for episode in result.episodes:
+        world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
+        best = world.joint_optimum(log_ref) if episode.is_joint else world.tilt(log_ref)
+        start = world.ce(world.log_d, log_ref)
+        yield {
+            "stage": episode.rl[-1].stage,
+            "statement": "J1" if episode.is_joint else "S1",
+            "loss_change": world.ce(world.log_d, p) - start,
+            "predicted_loss_change": world.ce(world.log_d, best) - start,
+            "J": world.j(p),
+            "predicted_J": world.j(best),
+        }
+
+
 def what_held(result: Digest) -> list[str]:
     """The summary that opens the report."""
     verdicts = {status: result.count(status) for status in Status}
@@ -390,6 +406,7 @@ def as_json(result: Digest) -> dict[str, Any]:
                 for title, predictions in result.predictions
                 for p in predictions
             ],
+            "changes": list(changes(result)),
             "checkpoints": result.checkpoints,
             "rows": [row.as_dict() for row in result.rows],
         }

@@ -113,16 +113,18 @@ def choose_layout(
     eps = torch.finfo(language_model.head.weight.dtype).eps
     encoded, found = encode(language_model.tokenizer, prompt), []
     for layout in layouts:
-        law = Policy(language_model, [encoded], layout).measured()[0]
-        difference, allowed = (
-            float(np.abs(law[:-1] - plain).max()),
-            enumeration_tolerance(law, depth, eps),
-        )
+        try:
+            law = Policy(language_model, [encoded], layout).measured()[0]
+        except (RuntimeError, TypeError, ValueError) as error:
+            # Architectures without attention may not even accept its mask.
+            found.append(f"{layout}: {str(error).splitlines()[0]}")
+            continue
+        difference = float(np.abs(law[:-1] - plain).max())
+        allowed = enumeration_tolerance(law, depth, eps)
         if difference <= allowed:
             return layout, difference, allowed
-        found.append(f"{difference:.3g} ({layout})")
+        found.append(f"{layout}: off by {difference:.3g} nats, allowed {allowed:.3g}")
     raise ModelError(
-        f"the enumerated law differs from the logits of the model by {', '.join(found)} nats (allowed "
-        f"{allowed:.3g}): this architecture maps hidden states to logits in a way that is not supported; "
-        "choose another --model"
+        f"the enumerated law differs from the logits of the model ({'; '.join(found)}): this architecture maps "
+        "hidden states to logits in a way that is not supported; choose another --model"
     )

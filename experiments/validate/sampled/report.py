@@ -22,7 +22,7 @@ from validate.sampled.plots import plots
 from validate.sampled.rewards import load_reward
 from validate.sampled.run import MEASUREMENTS, PLAN, task_of
 from validate.sampled.story import what_it_does_not_show, what_was_found
-from validate.sampled.tables import averages, certified_gaps, predictions
+from validate.sampled.tables import averages, certified_gaps, changes, predictions
 from validate.sampled.training import OBJECTIVES
 
 __all__ = ["Report", "write_report"]
@@ -145,6 +145,7 @@ def _as_json(result: Result) -> dict[str, Any]:
             }
             for row in result.rows
         ],
+        "changes": list(changes(result)),
         "predictions": [
             {
                 "policy": title,

@@ -21,7 +21,7 @@ from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result
 from validate.sampled.landscape import predicted
 
-__all__ = ["Prediction", "averages", "certified_gaps", "landings", "predictions"]
+__all__ = ["Prediction", "averages", "certified_gaps", "changes", "landings", "predictions"]
 
 # Intervals here are for display, one at a time.
 DISPLAY = 0.05
@@ -87,6 +87,26 @@ def _of_sft(
 
 def _mean(values: np.ndarray) -> Interval:
     return bootstrap_interval(values, DISPLAY)
+
+
+def changes(result: Result) -> Iterator[dict[str, Any]]:
+    """What RL or joint training did, next to what the theory predicts of the exact optimum."""
+    for ref in result.refs:
+        land, weight = result.landscape(ref), result.config["weight"]
+        found = {name: float(v.mean()) for name, v in predicted(land, weight).items()}
+        start = float(result.on_ref(ref).reward.mean())
+        for name in result.policies_of(ref):
+            e, joint = result.evidence(name), STAGES[name].objective == "joint"
+            if STAGES[name].objective == "sft":
+                continue
+            yield {
+                "stage": name,
+                "statement": "J1" if joint else "S1",
+                "loss_change": float((e.excess - e.ref_excess).mean()),
+                "predicted_loss_change": found["joint_loss_rise" if joint else "loss_rise"],
+                "J": float(e.reward.mean()),
+                "predicted_J": found["joint_reward"] if joint else start + found["reward_gain"],
+            }
 
 
 def certified_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:

@@ -1,0 +1,270 @@
+#!/usr/bin/env python
+"""The enumerated protocol and cross-prompt coupling on tiny models of several families.
+
+    python experiments/architectures.py                       # all families, results in runs/architectures
+    python experiments/architectures.py --family llama mamba2 --out FOLDER
+
+Per family: a tiny model with random weights is written in Hugging Face format and run through ``qwen_validate.py`` with
+``--training full``, all orders. Then, at the results of the warm-up and of SFT, an RL step on each prompt is held
+against its effect on the SFT loss of every other prompt, and against the predictions of the kernel (P6, D1). Writes
+table.md, results.json and coupling.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qwen_validate
+import torch
+import transformers
+from matplotlib.colors import SymLogNorm
+from validate.enumerated.coupling import Coupling, couple, features, kernel_view
+from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
+from validate.enumerated.law import Policy
+from validate.enumerated.tries import encode
+from validate.models import TINY_INITIALIZER_RANGE, load_model, word_tokenizer
+from validate.presets import ENUMERATED, PRESETS
+from validate.style import INK, in_style, plt, png
+
+# Where coupling is measured: away from the optimum of SFT, and near it.
+REFS = ("warm-up", "sft")
+# Eigenvectors of the kernel that P6's bound keeps.
+KEPT = 8
+ATTENTION = {
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
+# Family -> (class in transformers, what its configuration has beyond COMMON).
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3": ("Qwen3", ATTENTION),
+    "llama": ("Llama", ATTENTION),
+    "gemma2": ("Gemma2", ATTENTION | {"sliding_window": 64}),
+    "mamba2": (
+        "Mamba2",
+        {"state_size": 16, "head_dim": 16, "num_heads": 8, "n_groups": 1, "chunk_size": 32},
+    ),
+    "falcon-h1": (
+        "FalconH1",
+        ATTENTION
+        | {
+            "mamba_d_ssm": 64,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 16,
+            "mamba_d_state": 16,
+            "mamba_chunk_size": 32,
+        },
+    ),
+}
+KINDS = {
+    "qwen3": "attention",
+    "llama": "attention",
+    "gemma2": "attention, capped logits",
+    "mamba2": "state space",
+    "falcon-h1": "attention and state space",
+}
+
+
+def write_model(family: str, place: Path, seed: int) -> None:
+    """A tiny model of the family and a word-level tokenizer, as ``save_pretrained`` writes them."""
+    name, own = FAMILIES[family]
+    tokenizer = word_tokenizer(vocabulary_texts())
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        initializer_range=TINY_INITIALIZER_RANGE,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        **own,
+    )
+    torch.manual_seed(seed)
+    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+
+
+def run_protocol(model: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """The report of the enumerated protocol, with the lengths and rates of a tiny model."""
+    preset = PRESETS[ENUMERATED, "tiny"]
+    options = [w for k, v in preset.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    given = ["--model", str(model), "--order", "all", "--seed", str(seed), *options]
+    report = folder / "report.json"
+    if not report.exists():
+        resume = ["--resume"] if (folder / "config.json").exists() else []
+        status = qwen_validate.main([*given, "--out", str(folder), *resume])
+        if not report.exists():
+            raise SystemExit(f"{model}: qwen_validate.py ended with {status} and no report")
+    return json.loads(report.read_text())
+
+
+def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> Policy:
+    """The policy at the end of a stage."""
+    language_model = load_model(str(model), seed, vocabulary_texts(), "full")
+    prompts = embedded_task(MAXIMUM_PROMPTS).prompts
+    policy = Policy(language_model, [encode(language_model.tokenizer, p) for p in prompts], layout)
+    state = torch.load(folder / "policies" / f"{stage}.pt", weights_only=True)
+    policy.load_state_dict(state, strict=False)
+    return policy
+
+
+def coupling_numbers(found: Coupling) -> dict[str, float]:
+    """Capitals and sums alternate: prompts of one kind share words and a template."""
+    count = len(found.cosine)
+    own = np.eye(count, dtype=bool)
+    kind = np.add.outer(np.arange(count), np.arange(count)) % 2 == 0
+    parts = {"own": own, "same_kind": kind & ~own, "other_kind": ~kind}
+    numbers = {}
+    for name, mask in parts.items():
+        numbers[f"cosine_{name}"] = float(np.abs(found.cosine[mask]).mean())
+        numbers[f"change_{name}"] = float(found.measured[mask].mean())
+        numbers[f"size_{name}"] = float(np.abs(found.measured[mask]).mean())
+    numbers["by_gradients"] = found.explained(found.by_gradients)
+    return numbers | {"by_kernel": found.explained(found.by_kernel)}
+
+
+def measure(family: str, out: Path, seed: int) -> tuple[dict[str, Any], dict[str, Coupling]]:
+    model, folder = out / family / "model", out / family / "run"
+    if not (model / "config.json").exists():
+        write_model(family, model, seed)
+    report = run_protocol(model, folder, seed)
+    task, couplings, views = embedded_task(MAXIMUM_PROMPTS), {}, {}
+    capitals = np.arange(MAXIMUM_PROMPTS) % 2 == 0
+    for stage in REFS:
+        policy = policy_at(stage, model, folder, report["layout"], seed)
+        log_p, phi = features(policy)
+        couplings[stage] = couple(policy, task, log_p, phi)
+        views[stage] = kernel_view(task, log_p, phi, capitals, KEPT)
+    margins = {
+        s["statement"]: s["tightest_inequality"]["margin"]
+        for s in report["statements"]
+        if s["tightest_inequality"]
+    }
+    eps = {line["stage"]: line["eps"] for line in report["checkpoints"]}
+    numbers = {
+        "family": family,
+        "kind": KINDS[family],
+        "parameters": sum(p.numel() for p in policy.model.parameters()),
+        "layout": report["layout"],
+        "outcome": report["outcome"],
+        "counts": report["counts"],
+        "eps": {stage: eps[stage] for stage in REFS},
+        "changes": report["changes"],
+        "margins": margins,
+        "coupling": {stage: coupling_numbers(couplings[stage]) for stage in REFS},
+        "kernel": {stage: vars(views[stage]) for stage in REFS},
+    }
+    return numbers, couplings
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Markdown: the protocol and its smallest margins, then the coupling at each ref."""
+
+    def lines(rows: Sequence[tuple[str, Callable[[dict[str, Any]], str]]]) -> list[str]:
+        names = [r["family"] for r in results]
+        text = [f"|  | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
+        return text + [f"| {title} | {' | '.join(f(r) for r in results)} |" for title, f in rows]
+
+    def change(r: dict[str, Any], stage: str) -> str:
+        (one,) = [c for c in r["changes"] if c["stage"] == stage]
+        return f"{one['loss_change']:+.3f} ({one['predicted_loss_change']:+.3f})"
+
+    protocol = [
+        ("architecture", lambda r: r["kind"]),
+        ("parameters", lambda r: f"{r['parameters']:,}"),
+        ("rows of the batch", lambda r: r["layout"]),
+        ("checks that hold", lambda r: str(r["counts"]["HOLDS"])),
+        ("violated, undecided", lambda r: f"{r['counts']['REFUTED']}, {r['counts']['UNDECIDED']}"),
+        ("KL(d‖ref) after SFT", lambda r: f"{r['eps']['sft']:.4f}"),
+        ("SFT loss change by RL after SFT (predicted, S1)", partial(change, stage="rl")),
+        ("by joint training (predicted, J1)", partial(change, stage="joint")),
+        ("by RL from the warm-up (predicted, S1)", partial(change, stage="rl-first")),
+    ]
+    for name in sorted({name for r in results for name in r["margins"]}):
+        protocol.append((f"smallest margin, {name}", partial(_margin, name=name)))
+    text = lines(protocol)
+    for stage in REFS:
+        text += ["", f"Coupling at the result of {stage}:", "", *lines(_coupling_rows(stage))]
+    return "\n".join(text) + "\n"
+
+
+def _margin(result: dict[str, Any], name: str) -> str:
+    return f"{result['margins'][name]:.2g}" if name in result["margins"] else ""
+
+
+def _coupling_rows(stage: str) -> list[tuple[str, Callable[[dict[str, Any]], str]]]:
+    def number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: format(r["coupling"][stage][name], form)
+
+    def kernel(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: format(r["kernel"][stage][name], form)
+
+    return [
+        ("mean abs. cosine of SFT and RL gradients, own prompt", number("cosine_own", ".3f")),
+        ("same kind of prompt", number("cosine_same_kind", ".3f")),
+        ("other kind", number("cosine_other_kind", ".3f")),
+        ("mean abs. change of the SFT loss, own prompt", number("size_own", ".1e")),
+        ("same kind", number("size_same_kind", ".1e")),
+        ("other kind", number("size_other_kind", ".1e")),
+        ("cross-prompt changes explained by gradients", number("by_gradients", ".3f")),
+        ("explained by the kernel and P4", number("by_kernel", ".3f")),
+        ("cosine, RL on capitals and SFT on sums", kernel("cosine", "+.3f")),
+        (f"P6's bound with {KEPT} eigenvectors", kernel("bound", ".3f")),
+        ("intrinsic dimension of K, of 224", kernel("intrinsic_dimension", ".1f")),
+    ]
+
+
+def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> bytes:
+    """At the warm-up: the loss changes by RL steps, prompts sorted by kind, and predicted against measured."""
+    order = np.argsort(np.arange(MAXIMUM_PROMPTS) % 2, kind="stable")
+    others = ~np.eye(MAXIMUM_PROMPTS, dtype=bool)
+    with in_style():
+        drawn, axes = plt.subplots(
+            2, len(results), figsize=(2.9 * len(results), 5.6), layout="constrained", squeeze=False
+        )
+        for (numbers, couplings), top, bottom in zip(results, *axes, strict=True):
+            coupling = couplings[REFS[0]]
+            largest = np.abs(coupling.measured).max()
+            scale = SymLogNorm(largest / 100, vmin=-largest, vmax=largest)
+            picture = top.imshow(coupling.measured[np.ix_(order, order)], cmap="RdBu_r", norm=scale)
+            top.set_title(f"{numbers['family']} ({numbers['kind']})", fontsize=8)
+            top.set_xlabel("RL step on prompt")
+            top.set_ylabel("SFT loss of prompt")
+            drawn.colorbar(picture, ax=top, shrink=0.7)
+            bottom.plot(coupling.by_gradients[others], coupling.measured[others], ".", ms=2)
+            ends = [coupling.by_gradients[others].min(), coupling.by_gradients[others].max()]
+            bottom.plot(ends, ends, lw=0.8, color=INK)
+            bottom.set_xlabel("predicted by gradients, other prompts")
+            bottom.set_ylabel("measured change")
+        return png(drawn)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = [measure(family, options.out, options.seed) for family in options.family]
+    numbers = [one for one, _ in results]
+    (options.out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (options.out / "table.md").write_text(table(numbers))
+    (options.out / "coupling.png").write_bytes(figure(results))
+    print(table(numbers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+#!/usr/bin/env python
+"""Many validations at once: seeds x beta x lambda x order x model x reward, on Ray.
+
+    python experiments/sweep.py --seed 0 1 2 --beta 0.1 0.2 0.5 --order sft-rl
+    python experiments/sweep.py --seed 0 1 2 --lambda 0.02 0.1 --order joint --out runs/lambda
+    python experiments/sweep.py --out runs/lambda                 # go on with a sweep that was stopped
+    python experiments/sweep.py --beta 0.1 0.2 --address auto -- --model Qwen/Qwen3-0.6B --protocol sampled
+
+Every combination is one run of qwen_validate.py; options after ``--`` go to all of them. Local by default; with
+--address on an existing Ray cluster. A trial that fails is reported and does not stop the others; giving the same
+folder again runs what has no report yet. The folder receives table.md, summary.json and sweep.png.
+
+Exit status: 0 every trial has a report, 1 some have none, 2 usage error, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sweeps.grid import AXES, Trial, trials
+from validate.options import parse_arguments as parse_run
+from validate.options import positive
+from validate.presets import COMMON
+
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+KINDS = {"beta": positive, "lambda": positive, "seed": int}
+DEFAULT_FOLDER = Path("runs/sweep")
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="Options after -- go to every run of qwen_validate.py.",
+    )
+    for axis in AXES:
+        parser.add_argument(
+            f"--{axis}", nargs="+", type=KINDS.get(axis, str), metavar="X", help="values to try"
+        )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"[{DEFAULT_FOLDER}]"
+    )
+    parser.add_argument("--address", metavar="A", help="of a Ray cluster; a local one by default")
+    parser.add_argument("--cpus", type=positive, default=1.0, metavar="N", help="per trial [1]")
+    parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="per trial [0]")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    options, shared = parse_arguments(given[:cut]), given[cut + 1 :]
+    asked, _, _ = parse_run(shared, "options of every run")
+    axes = {axis: getattr(options, axis) for axis in AXES if getattr(options, axis) is not None}
+    console = Console()
+    try:
+        axes, shared = _remembered(options.out, axes, shared)
+        asked, _, _ = parse_run(shared, "options of every run")
+        planned = trials(axes, shared, asked.get("protocol", COMMON["protocol"]))
+    except (ValueError, OSError) as error:
+        return _complain(error)
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        return _complain("sweeps run on Ray: pip install 'nondecoupling[sweeps]'")
+    try:
+        failed = _run(options, planned, console)
+    except KeyboardInterrupt:
+        _complain(f"stopped; go on with --out {options.out}")
+        return EXIT_STOPPED
+    from sweeps.summary import write_summary
+
+    write_summary(options.out, planned, {**COMMON, **asked})
+    console.print((options.out / "table.md").read_text(), markup=False, highlight=False)
+    console.print(f"Figure: {options.out / 'sweep.png'}", markup=False)
+    return EXIT_FAILED if failed else 0
+
+
+def _complain(message: object) -> int:
+    Console(stderr=True, soft_wrap=True).print(f"sweep: {message}", markup=False, highlight=False)
+    return EXIT_USAGE
+
+
+def _remembered(
+    folder: Path, axes: dict[str, Any], shared: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The axes of the sweep in the folder, which are those asked for, if any were.
+
+    Raises:
+        ValueError: the folder holds another sweep, or nothing was asked for.
+    """
+    place, now = folder / "sweep.json", {"axes": axes, "shared": shared}
+    if not place.exists():
+        if not axes:
+            raise ValueError(
+                "nothing to do: give values for at least one axis, for instance --seed 0 1 2"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(now, indent=1) + "\n")
+        return axes, shared
+    then = json.loads(place.read_text())
+    if axes and now != then:
+        raise ValueError(f"{folder} holds another sweep ({place.name}): choose another --out")
+    return then["axes"], then["shared"]
+
+
+def _run(options: argparse.Namespace, planned: list[Trial], console: Console) -> int:
+    """Run what has no report; how many have none afterwards."""
+    from sweeps.running import OK, Runner, report_of
+
+    left = [trial for trial in planned if report_of(options.out, trial) is None]
+    console.print(f"{len(planned)} trials, {len(left)} to run")
+    if left:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        runner = Runner(options.out, options.address, options.cpus, options.gpus)
+        columns = (
+            TextColumn("trials"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        try:
+            with Progress(*columns, console=console) as progress:
+                bar = progress.add_task("", total=len(left))
+
+                def on_result(trial: Trial, result: dict[str, Any]) -> None:
+                    progress.advance(bar)
+                    if result["status"] != OK:
+                        last = (result["messages"].strip().splitlines() or ["no message"])[-1]
+                        progress.console.print(
+                            f"FAILED {trial.name} (exit {result['exit']}): {last}", markup=False
+                        )
+
+                runner.run(left, on_result)
+        finally:
+            runner.stop()
+    return sum(report_of(options.out, trial) is None for trial in planned)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Trials on Ray: started, watched, and recorded; what is done is never done again.
+
+    sweep.json       the axes and options of the sweep
+    results.jsonl    one line per attempt: trial, status, exit code, seconds, the end of its messages
+    trials/NAME/     the run folder of a trial, as ``qwen_validate.py`` writes it
+
+A trial is one process of ``qwen_validate.py`` on one Ray worker. Where workers do not share this folder (a cluster
+without a common disk) a trial runs in a temporary folder there, and its report comes back through Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from validate.run_folder import append_line, read_lines
+
+from sweeps.grid import Trial
+
+__all__ = ["FAILED", "OK", "Runner", "report_of"]
+
+SCRIPT = Path(__file__).parents[1] / "qwen_validate.py"
+OK, FAILED = "ok", "failed"
+# Exit codes of a run that measured what it was asked to; whether the statements held is in its report.
+MEASURED = {0, 1, 3}
+MESSAGES_KEPT = 2000
+
+
+def report_of(folder: Path, trial: Trial) -> dict[str, Any] | None:
+    place = folder / "trials" / trial.name / "report.json"
+    return json.loads(place.read_text()) if place.exists() else None
+
+
+def run_trial(options: Sequence[str], folder: str) -> dict[str, Any]:
+    """On a worker: run or go on with one trial; its exit code, its last messages and its report."""
+    started, place = time.monotonic(), Path(folder)
+    if not place.parent.exists():
+        place = Path(tempfile.mkdtemp()) / place.name
+    resume = ["--resume"] if (place / "config.json").exists() else []
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *options, "--out", str(place), *resume],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    report = place / "report.json"
+    return {
+        "exit": done.returncode,
+        "seconds": round(time.monotonic() - started, 1),
+        "messages": (done.stderr or done.stdout)[-MESSAGES_KEPT:],
+        "report": report.read_text() if report.exists() else None,
+    }
+
+
+class Runner:
+    """Runs the trials that have no report yet, as many at once as Ray has room for."""
+
+    def __init__(self, folder: Path, address: str | None, cpus: float, gpus: float) -> None:
+        import ray
+
+        self.folder, self.ray = folder, ray
+        ray.init(
+            address=address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+        )
+        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(run_trial)
+
+    def run(
+        self, trials: Sequence[Trial], on_result: Callable[[Trial, dict[str, Any]], None]
+    ) -> None:
+        """Calls ``on_result`` for each trial as it ends; a worker that is lost is a failed trial."""
+        (self.folder / "trials").mkdir(parents=True, exist_ok=True)
+        waiting = {
+            self._remote.remote(trial.options, str(self.folder / "trials" / trial.name)): trial
+            for trial in trials
+        }
+        while waiting:
+            (ready,), _ = self.ray.wait(list(waiting), num_returns=1)
+            trial = waiting.pop(ready)
+            try:
+                result = self.ray.get(ready)
+            except self.ray.exceptions.RayError as error:
+                result = {
+                    "exit": None,
+                    "seconds": None,
+                    "messages": str(error)[-MESSAGES_KEPT:],
+                    "report": None,
+                }
+            self._keep(trial, result)
+            on_result(trial, result)
+
+    def _keep(self, trial: Trial, result: dict[str, Any]) -> None:
+        report = result.pop("report")
+        place = self.folder / "trials" / trial.name / "report.json"
+        if report is not None and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(report)
+        result["status"] = OK if result["exit"] in MEASURED and report is not None else FAILED
+        append_line(self.folder / "results.jsonl", {"trial": trial.name, **result})
+
+    def stop(self) -> None:
+        self.ray.shutdown()
+
+
+def last_attempts(folder: Path) -> dict[str, dict[str, Any]]:
+    """The newest line of each trial."""
+    return {line["trial"]: line for line in read_lines(folder / "results.jsonl")}
