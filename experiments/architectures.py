@@ -2,7 +2,7 @@
 """The enumerated protocol and cross-prompt coupling on tiny models of several families.
 
     python experiments/architectures.py                       # all families, results in runs/architectures
-    python experiments/architectures.py --family llama mamba2 --out FOLDER
+    python experiments/architectures.py --family llama mamba2 --out FOLDER -- --rl-steps 100
 
 Per family: a tiny model with random weights is written in Hugging Face format and run through ``qwen_validate.py`` with
 ``--training full``, all orders. Then, at the results of the warm-up and of SFT, an RL step on each prompt is held
@@ -94,11 +94,11 @@ def write_model(family: str, place: Path, seed: int) -> None:
     tokenizer.save_pretrained(place)
 
 
-def run_protocol(model: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """The report of the enumerated protocol, with the lengths and rates of a tiny model."""
+def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) -> dict[str, Any]:
+    """The report of the enumerated protocol, with the lengths and rates of a tiny model and what ``shared`` changes."""
     preset = PRESETS[ENUMERATED, "tiny"]
     options = [w for k, v in preset.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    given = ["--model", str(model), "--order", "all", "--seed", str(seed), *options]
+    given = ["--model", str(model), "--order", "all", "--seed", str(seed), *options, *shared]
     report = folder / "report.json"
     if not report.exists():
         resume = ["--resume"] if (folder / "config.json").exists() else []
@@ -133,11 +133,13 @@ def coupling_numbers(found: Coupling) -> dict[str, float]:
     return numbers | {"by_kernel": found.explained(found.by_kernel)}
 
 
-def measure(family: str, out: Path, seed: int) -> tuple[dict[str, Any], dict[str, Coupling]]:
+def measure(
+    family: str, out: Path, seed: int, shared: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Coupling]]:
     model, folder = out / family / "model", out / family / "run"
     if not (model / "config.json").exists():
         write_model(family, model, seed)
-    report = run_protocol(model, folder, seed)
+    report = run_protocol(model, folder, seed, shared)
     task, couplings, views = embedded_task(MAXIMUM_PROMPTS), {}, {}
     capitals = np.arange(MAXIMUM_PROMPTS) % 2 == 0
     for stage in REFS:
@@ -250,14 +252,19 @@ def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> byt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="Options after -- go to every run of qwen_validate.py.",
+    )
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="FOLDER")
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    options, shared = parser.parse_args(given[:cut]), given[cut + 1 :]
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    results = [measure(family, options.out, options.seed) for family in options.family]
+    results = [measure(family, options.out, options.seed, shared) for family in options.family]
     numbers = [one for one, _ in results]
     (options.out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (options.out / "table.md").write_text(table(numbers))

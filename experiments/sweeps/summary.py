@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,33 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(text) + "\n"
 
 
+def verdicts(folder: Path, trials: Sequence[Trial]) -> str:
+    """Markdown: how often each kind of row of each statement came out how, over all trials with a report."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for report in filter(None, (report_of(folder, trial) for trial in trials)):
+        for row in report["rows"]:
+            outcome = row.get("outcome") or row["status"].lower().replace("_", " ")
+            counts.setdefault((row["statement"], row["kind"]), Counter())[outcome] += 1
+    outcomes = list(
+        dict.fromkeys(outcome for found in counts.values() for outcome in sorted(found))
+    )
+    text = [
+        f"| statement | kind | {' | '.join(outcomes)} |",
+        f"| --- | --- |{' --- |' * len(outcomes)}",
+    ]
+    for (statement, kind), found in sorted(counts.items()):
+        text.append(f"| {statement} | {kind} | {' | '.join(str(found[o]) for o in outcomes)} |")
+    return "\n".join(text) + "\n"
+
+
 def write_summary(
     folder: Path, trials: Sequence[Trial], shared: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """table.md, results.json and sweep.png, from the reports of the trials alone."""
+    """table.md, summary.json and sweep.png, from the reports of the trials alone."""
     lines = rows_of(folder, trials)
-    (folder / "table.md").write_text(table(lines))
+    (folder / "table.md").write_text(
+        f"{table(lines)}\nRows of all reports:\n\n{verdicts(folder, trials)}"
+    )
     (folder / "summary.json").write_text(json.dumps(lines, indent=1) + "\n")
     with in_style():
         (folder / "sweep.png").write_bytes(_figure(lines, shared))

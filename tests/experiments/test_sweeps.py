@@ -1,0 +1,135 @@
+"""Sweeps: the trials of a grid, failures that are reported and not lost, and going on where a sweep stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import sweep
+from sweeps.grid import AXES, trials
+from sweeps.running import last_attempts
+from sweeps.summary import table
+
+SHORT = ["--prompts", "3", "--sft-steps", "12", "--rl-steps", "12", "--warmup-steps", "4", "--checkpoint-every", "6"]
+
+
+def test_lambda_makes_no_difference_without_joint_training():
+    axes = {"order": ["sft-rl", "joint"], "beta": [0.1, 0.2], "lambda": [0.01, 0.1], "seed": [0, 1]}
+    found = trials(axes, [], "enumerated")
+    assert len(found) == 4 + 8
+    assert len({trial.name for trial in found}) == 12
+    assert found[0].name == "order=sft-rl,beta=0.1,seed=0"
+    assert found[0].options == ["--order", "sft-rl", "--beta", "0.1", "--seed", "0"]
+
+
+def test_every_axis_is_an_option_of_the_script():
+    from validate.options import parse_arguments
+
+    values = {
+        "model": "x",
+        "order": "all",
+        "reward": "right",
+        "beta": "1",
+        "lambda": "1",
+        "seed": "1",
+    }
+    for axis, (option, name) in AXES.items():
+        asked, _, _ = parse_arguments([option, values[axis]], "")
+        assert list(asked) == [name]
+
+
+def test_models_of_one_name_are_an_error():
+    with pytest.raises(ValueError, match="two trials would be called"):
+        trials({"model": ["a/tiny", "b/tiny"]}, [], "enumerated")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two good trials and one whose reward does not exist."""
+    folder = tmp_path_factory.mktemp("sweep") / "run"
+    given = ["--reward", "right", "format", "nonsense", "--order", "sft-rl", "--out", str(folder)]
+    status = sweep.main([*given, "--", *SHORT])
+    return folder, status
+
+
+def test_a_failed_trial_is_reported_and_stops_nobody(finished):
+    folder, status = finished
+    assert status == 1
+    text = (folder / "table.md").read_text()
+    assert "1 trials have no report" in text
+    assert "`order=sft-rl,reward=nonsense`" in text and "--reward is 'nonsense'" in text
+    assert text.count("| tiny-qwen3 |") == 2
+    attempts = last_attempts(folder)
+    assert {name: line["status"] for name, line in attempts.items()} == {
+        "order=sft-rl,reward=right": "ok",
+        "order=sft-rl,reward=format": "ok",
+        "order=sft-rl,reward=nonsense": "failed",
+    }
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    lines = json.loads((folder / "summary.json").read_text())
+    assert {line["statement"] for line in lines if "statement" in line} == {"S1"}
+
+
+def test_going_on_repeats_only_what_failed(finished):
+    folder, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("trials/*/report.json")}
+    assert len(before) == 2
+    assert sweep.main(["--out", str(folder)]) == 1
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("trials/*/report.json")} == before
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+
+
+def test_another_sweep_in_the_same_folder_is_refused(finished, capsys):
+    folder, _ = finished
+    assert sweep.main(["--beta", "1", "--out", str(folder)]) == 2
+    assert "holds another sweep" in capsys.readouterr().err
+
+
+def test_a_killed_sweep_goes_on(tmp_path):
+    """Killed with trials half done: the same table as without, and finished trials are kept."""
+    folder = tmp_path / "killed"
+    script = sweep.__file__
+    given = ["--seed", "0", "1", "2", "--order", "joint", "--out", str(folder), "--", *SHORT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, script, *given],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not any(folder.glob("trials/*/report.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(list(folder.glob("trials/*/report.json"))) < 3
+    assert sweep.main(["--out", str(folder)]) == 0
+    lines = json.loads((folder / "summary.json").read_text())
+    assert [line["seed"] for line in lines] == [0, 1, 2]
+    assert {line["stage"] for line in lines} == {"joint"}
+    assert "| 3 |" in table(lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "nothing to do"),
+        (
+            ["--lambda", "1", "--order", "joint", "--", "--rl", "grpo", "--protocol", "sampled"],
+            None,
+        ),
+    ],
+)
+def test_requests(given, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "_run", lambda *arguments: 0)
+    status = sweep.main(given)
+    if words:
+        assert status == 2 and words in capsys.readouterr().err
+    else:
+        assert status == 0 and "not run yet" in (tmp_path / "runs/sweep/table.md").read_text()
