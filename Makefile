@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate test lint docs figures proofs-full rocq ledger clean
+.PHONY: help setup validate test lint docs figures package proofs-full rocq ledger clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -38,6 +38,9 @@ docs: $(READY) ## the documentation site, in build/site: open index.html
 
 figures: $(READY) ## draw the figures of the documentation again
 	$(BIN)/python docs/figures/figures.py
+
+package: $(READY) ## wheel and sdist in dist/, each tried in a clean environment
+	$(BIN)/python -m pytest --quiet tests/test_packaging.py -m slow
 
 proofs-full: $(READY) ## the slow certificates that make test leaves out
 	$(BIN)/python -m pytest --quiet proofs -m slow

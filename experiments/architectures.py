@@ -31,6 +31,7 @@ from validate.enumerated.law import Policy
 from validate.enumerated.tries import encode
 from validate.models import TINY_INITIALIZER_RANGE, load_model, word_tokenizer
 from validate.presets import ENUMERATED, PRESETS
+from validate.run_folder import RunFolder
 from validate.style import INK, in_style, plt, png
 
 # Where coupling is measured: away from the optimum of SFT, and near it.
@@ -99,22 +100,24 @@ def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) ->
     preset = PRESETS[ENUMERATED, "tiny"]
     options = [w for k, v in preset.items() for w in (f"--{k.replace('_', '-')}", str(v))]
     given = ["--model", str(model), "--order", "all", "--seed", str(seed), *options, *shared]
+    resume = ["--resume"] if (folder / "config.json").exists() else []
+    status = qwen_validate.main([*given, "--out", str(folder), *resume])
     report = folder / "report.json"
-    if not report.exists():
-        resume = ["--resume"] if (folder / "config.json").exists() else []
-        status = qwen_validate.main([*given, "--out", str(folder), *resume])
-        if not report.exists():
-            raise SystemExit(f"{model}: qwen_validate.py ended with {status} and no report")
+    if status == qwen_validate.EXIT_USAGE or not report.exists():
+        raise SystemExit(f"{model}: qwen_validate.py ended with exit status {status}")
     return json.loads(report.read_text())
 
 
 def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> Policy:
-    """The policy at the end of a stage."""
+    """The policy at the end of a stage, whose law must be the recorded one."""
     language_model = load_model(str(model), seed, vocabulary_texts(), "full")
     prompts = embedded_task(MAXIMUM_PROMPTS).prompts
     policy = Policy(language_model, [encode(language_model.tokenizer, p) for p in prompts], layout)
-    state = torch.load(folder / "policies" / f"{stage}.pt", weights_only=True)
-    policy.load_state_dict(state, strict=False)
+    run = RunFolder(folder, {}, writes=False)
+    policy.load_state_dict(run.load_policy(stage), strict=False)
+    recorded = [line for line in run.records() if line["stage"] == stage][-1]["log_p"]
+    if not np.allclose(policy.measured(), recorded, atol=1e-4):
+        raise SystemExit(f"{folder}: policies/{stage}.pt is not the policy that the run recorded")
     return policy
 
 
@@ -222,7 +225,8 @@ def _coupling_rows(stage: str) -> list[tuple[str, Callable[[dict[str, Any]], str
         ("explained by the kernel and P4", number("by_kernel", ".3f")),
         ("cosine, RL on capitals and SFT on sums", kernel("cosine", "+.3f")),
         (f"P6's bound with {KEPT} eigenvectors", kernel("bound", ".3f")),
-        ("intrinsic dimension of K, of 224", kernel("intrinsic_dimension", ".1f")),
+        ("intrinsic dimension of K", kernel("intrinsic_dimension", ".1f")),
+        ("of", kernel("size", "d")),
     ]
 
 

@@ -107,6 +107,11 @@ def rehearse(place: Path, out: Path) -> int:
 
 def measured(place: Path, folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
+    stages = {
+        name: sum(line["seconds"] for line in lines if line["stage"] == name)
+        / sum(line["steps"] for line in lines if line["stage"] == name)
+        for name in dict.fromkeys(line["stage"] for line in lines)
+    }
     config = json.loads((folder / "config.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())["sessions"][-1]
     report = json.loads((folder / "report.json").read_text())
@@ -117,9 +122,12 @@ def measured(place: Path, folder: Path) -> dict[str, Any]:
         "cpus": environment["cpus"],
         "prompts": config["prompts"],
         "layout": report["layout"],
-        "stages": {line["stage"]: line["seconds"] / line["steps"] for line in lines},
+        "stages": stages,
         "peak_gib": max(line["peak_gib"] for line in lines),
         **work,
+        "achieved_gflops": (work["network_flops"] + work["head_flops"])
+        / min(stages.values())
+        / 1e9,
         "estimated_seconds_per_step": {
             gpu: (work["network_flops"] / fp32 + work["head_flops"] / fp64) / UTILISATION / 1e12
             for gpu, (fp32, fp64) in GPUS.items()
@@ -140,7 +148,7 @@ def flops_per_step(place: Path, config: dict[str, Any], layout: str) -> dict[str
     tokenizer = AutoTokenizer.from_pretrained(place)
     prompts = embedded_task(config["prompts"]).prompts
     batch = make_batch([encode(tokenizer, p) for p in prompts], layout, torch.float32)
-    c = CONFIG
+    c = json.loads((place / "config.json").read_text())
     attention = (
         c["hidden_size"] * c["head_dim"] * 2 * (c["num_attention_heads"] + c["num_key_value_heads"])
     )
@@ -166,9 +174,11 @@ def table(numbers: dict[str, Any]) -> str:
         "| --- | --- |",
         *(f"| seconds per step, {stage} | {s:.1f} |" for stage, s in numbers["stages"].items()),
         f"| peak memory of the process | {numbers['peak_gib']:.1f} GiB |",
+        f"| achieved, fastest stage | {numbers['achieved_gflops']:.0f} GFLOP/s |",
         "",
         "Estimated for one GPU, not measured: the FLOPs below at "
-        f"{UTILISATION:.0%} of the data sheet's peak.",
+        f"{UTILISATION:.0%} of the data sheet's peak. The tensors are the same, so the peak memory above, which "
+        "includes Python and its libraries, should be enough there too.",
         "",
         "| GPU | seconds per step |",
         "| --- | --- |",

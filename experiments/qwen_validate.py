@@ -1,23 +1,24 @@
 #!/usr/bin/env python
-"""Check the non-decoupling statements on a language model whose responses are enumerated.
+"""Check the non-decoupling statements on a language model that is trained by SFT and RL.
 
     python experiments/qwen_validate.py                                     # tiny Qwen3, all orders
+    python experiments/qwen_validate.py --protocol sampled                  # by free generation
     python experiments/qwen_validate.py --model Qwen/Qwen3-0.6B --order sft-rl
     python experiments/qwen_validate.py --model smollm2-135m                # real pretrained weights
     python experiments/qwen_validate.py --resume                            # go on with the newest run
 
-What happens: a model is trained by SFT on data whose law is known, then by RL, then by SFT again (and once with RL
-first, after a short warm-up SFT). Its probabilities of every listed response and of "anything else" are exact, so
-both sides of every statement are finite sums. The run folder receives report.html, report.json and plots.
+A model is trained by SFT, then by RL, then by SFT again; once with RL first, after a short warm-up SFT; and once by
+both at a time. In the enumerated protocol its probabilities of every listed response and of "anything else" are
+exact, so both sides of every statement are finite sums; SFT uses the known data law itself and RL the exact gradient.
+In the sampled protocol SFT sees draws of experts' responses, RL draws rollouts (TRL), and the statements get verdicts
+from responses to held-out prompts. The run folder receives report.html, report.json and plots.
 
-What deviates from the paper (arXiv:2601.07389, of which only the abstracts are at hand): the hypotheses, constants
-and proofs checked here are this library's; the responses are a short list and one atom for all the rest; the data law
-is known and SFT uses it exactly instead of samples; RL follows the exact gradient of J - beta KL(p || ref) over the
-enumeration, with ref the policy at the start of RL, instead of sampled rollouts; every step uses all prompts.
-Pretrained models are trained with LoRA.
+What deviates from the paper (arXiv:2601.07389, of which only the abstracts are at hand): the hypotheses, constants and
+proofs are this library's; prompts are plain text, without a chat template; responses are short; ref is the policy at
+the start of RL; pretrained models are trained with LoRA unless --training full.
 
-Exit status: 0 every applicable statement holds, 1 one is violated, 2 usage error, 3 one stayed undecided,
-130 stopped by Ctrl-C (go on with --resume).
+Exit status: 0 no statement is violated, 2 usage error or a run that could not go on, 3 a row stayed undecided
+(enumerated), 4 another process of the run was lost, 5 a statement is violated, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rich.console import Console
 from validate.options import parse_arguments
 from validate.presets import ENUMERATED, make_config, run_name
 
-OUTCOMES = {"holds": 0, "violated": 1, "undecided": 3}
+OUTCOMES = {"holds": 0, "undecided": 3, "violated": 5}
 EXIT_USAGE, EXIT_LOST, EXIT_STOPPED = 2, 4, 130
 
 
@@ -50,53 +51,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(quiet=not processes.is_first)
 
     def complain(message: object) -> None:
-        Console(stderr=True, soft_wrap=True, quiet=not processes.is_first).print(
-            f"qwen_validate: {message}", markup=False, highlight=False
+        who = "" if processes.count == 1 else f" process {processes.rank}:"
+        Console(stderr=True, soft_wrap=True).print(
+            f"qwen_validate:{who} {message}", markup=False, highlight=False
         )
 
+    folder = None
     try:
         folder = _folder(asked, out, resume, processes)
-        train, write_report = _protocol(folder.config["protocol"])
-    except (RunError, ValueError, OSError) as error:
-        complain(error)
-        return EXIT_USAGE
-    try:
-        train(folder, console, processes, resumed=resume)
-    except (RunError, ValueError, OSError) as error:
+        return _work(folder, console, processes, resumed=resume)
+    except RunError as error:
         complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        complain(f"stopped; go on with --out {folder.path} --resume")
+        complain(f"stopped; go on with --out {folder.path if folder else out} --resume")
         return EXIT_STOPPED
     except RuntimeError as error:
         if processes.count == 1:
             raise
-        first_line = str(error).splitlines()[0]
-        Console(stderr=True, soft_wrap=True).print(
-            f"qwen_validate: process {processes.rank} lost the others ({first_line}); what was measured is kept: "
-            f"launch again with --out {folder.path} --resume",
-            markup=False,
-            highlight=False,
+        complain(
+            f"lost the others ({str(error).splitlines()[0]}); what was measured is kept: launch again with "
+            f"--out {folder.path if folder else out} --resume"
         )
         return EXIT_LOST
+    finally:
+        if folder is not None:
+            folder.release()
+
+
+def _folder(asked: dict[str, Any], out: Path | None, resume: bool, processes: Any) -> Any:
+    """The run folder, which the first process makes or finds for all."""
+    from validate.errors import RunError
+    from validate.run_folder import RunFolder, free_folder, newest_folder
+
+    def found() -> Any:
+        if resume:
+            return RunFolder.resume(out or newest_folder(run_name(asked)), asked)
+        return RunFolder.create(out or free_folder(run_name(asked)), make_config(asked))
+
+    if processes.count == 1:
+        return found()
+    answer: tuple[Any, Any, str | None] = (None, None, None)
+    if processes.is_first:
+        try:
+            folder = found()
+            answer = (folder.path, folder.config, None)
+        except RunError as error:
+            answer = (None, None, str(error))
+    path, config, problem = processes.from_first(answer)
+    if problem is not None:
+        raise RunError(problem)
+    return RunFolder(path, config, writes=processes.is_first)
+
+
+def _work(folder: Any, console: Console, processes: Any, *, resumed: bool) -> int:
+    train, write_report = _protocol(folder.config["protocol"])
+    if processes.from_first(folder.is_complete()):
+        console.print(f"{folder.path} is complete; only its report is written again")
+    else:
+        train(folder, console, processes, resumed=resumed)
     if not processes.is_first:
         return 0
     console.print("Writing the report ...")
     report = write_report(folder)
     report.print_summary(console)
-    folder.drop_checkpoint()
+    folder.finish()
     return OUTCOMES[report.outcome]
-
-
-def _folder(asked: dict[str, Any], out: Path | None, resume: bool, processes: Any) -> Any:
-    from validate.run_folder import RunFolder, free_folder, newest_folder
-
-    if resume:
-        path = out or newest_folder(run_name(asked))
-        return RunFolder.resume(path, asked, writes=processes.is_first)
-    config = make_config(asked)
-    path = out or processes.from_first(free_folder(run_name(asked)))
-    return RunFolder.create(path, config, writes=processes.is_first)
 
 
 def _protocol(name: str) -> tuple[Any, Any]:

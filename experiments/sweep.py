@@ -4,7 +4,7 @@
     python experiments/sweep.py --seed 0 1 2 --beta 0.1 0.2 0.5 --order sft-rl
     python experiments/sweep.py --seed 0 1 2 --lambda 0.02 0.1 --order joint --out runs/lambda
     python experiments/sweep.py --out runs/lambda                 # go on with a sweep that was stopped
-    python experiments/sweep.py --beta 0.1 0.2 --address auto -- --model Qwen/Qwen3-0.6B --protocol sampled
+    python experiments/sweep.py --model Qwen/Qwen3-0.6B --beta 0.1 0.2 --address auto -- --protocol sampled
 
 Every combination is one run of qwen_validate.py; options after ``--`` go to all of them. Local by default; with
 --address on an existing Ray cluster. A trial that fails is reported and does not stop the others; giving the same
@@ -26,9 +26,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sweeps.grid import AXES, Trial, trials
+from validate.errors import InputError, RunError
 from validate.options import parse_arguments as parse_run
 from validate.options import positive
 from validate.presets import COMMON
+from validate.run_folder import replace_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 KINDS = {"beta": positive, "lambda": positive, "seed": int}
@@ -57,14 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
     options, shared = parse_arguments(given[:cut]), given[cut + 1 :]
-    asked, _, _ = parse_run(shared, "options of every run")
     axes = {axis: getattr(options, axis) for axis in AXES if getattr(options, axis) is not None}
     console = Console()
     try:
-        axes, shared = _remembered(options.out, axes, shared)
-        asked, _, _ = parse_run(shared, "options of every run")
-        planned = trials(axes, shared, asked.get("protocol", COMMON["protocol"]))
-    except (ValueError, OSError) as error:
+        asked, planned = _plan(options.out, axes, shared)
+    except (RunError, OSError) as error:
         return _complain(error)
     try:
         import ray  # noqa: F401
@@ -88,27 +87,30 @@ def _complain(message: object) -> int:
     return EXIT_USAGE
 
 
-def _remembered(
+def _plan(
     folder: Path, axes: dict[str, Any], shared: list[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The axes of the sweep in the folder, which are those asked for, if any were.
+) -> tuple[dict[str, Any], list[Trial]]:
+    """The trials of the sweep in the folder, which are those asked for, if any were.
 
     Raises:
-        ValueError: the folder holds another sweep, or nothing was asked for.
+        InputError: the folder holds another sweep, nothing was asked for, or what was asked for makes no sense.
     """
     place, now = folder / "sweep.json", {"axes": axes, "shared": shared}
-    if not place.exists():
-        if not axes:
-            raise ValueError(
-                "nothing to do: give values for at least one axis, for instance --seed 0 1 2"
+    if place.exists():
+        then = json.loads(place.read_text())
+        if (axes or shared) and now != then:
+            raise InputError(
+                f"{folder} holds another sweep ({place.name}); choose another --out, or give --out alone to go on"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(now, indent=1) + "\n")
-        return axes, shared
-    then = json.loads(place.read_text())
-    if axes and now != then:
-        raise ValueError(f"{folder} holds another sweep ({place.name}): choose another --out")
-    return then["axes"], then["shared"]
+        now = then
+    elif not axes:
+        raise InputError(
+            "nothing to do: give values for at least one axis, for instance --seed 0 1 2"
+        )
+    asked, _, _ = parse_run(now["shared"], "options of every run")
+    planned = trials(now["axes"], now["shared"], asked)
+    replace_file(place, (json.dumps(now, indent=1) + "\n").encode())
+    return asked, planned
 
 
 def _run(options: argparse.Namespace, planned: list[Trial], console: Console) -> int:

@@ -53,6 +53,7 @@ DERIVED = (
 ROOTS = (
     "approximate_price_of_reward",
     "frontier_policy",
+    "frontier_rate",
     "price_of_average_reward",
     "decoupling_threshold",
     "best_early_stop",
@@ -66,6 +67,7 @@ ROOTS = (
     "decoupled",
     "joint_gap",
     "joint_optimum",
+    "joint_path",
     "joint_saving_bounds",
     "pareto_frontier",
     "token_kl_divergence",

@@ -286,10 +286,11 @@ def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
     return arguments.map(solvers.price_of_reward)
 
 
-def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any]:
+def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any, Any]:
     """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
 
-    Returns log argmin_p [KL(d||p) - rate E_p r] and the minimum h: for *every* policy
+    Returns log argmin_p [KL(d||p) - rate E_p r], the minimum h, and the offset t of p = d/(t + rate (M - r)).
+    For *every* policy
 
         KL(d||p) >= rate E_p r + h,
 
@@ -297,17 +298,17 @@ def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any]:
     with one rate, and holds for estimated rewards without bias. h is a dual value: a lower bound
     even where the root behind it is rounded.
 
-    Shapes: log_d, reward ``[..., n]``, rate > 0 scalar or ``[...]`` -> ``[..., n]`` and ``[...]``. Units:
-    rate in nats per unit of reward, h in nats. Source: S5.
+    Shapes: log_d, reward ``[..., n]``, rate > 0 scalar or ``[...]`` -> ``[..., n]``, ``[...]`` and ``[...]``.
+    Units: rate in nats per unit of reward, h in nats. Source: S5.
 
     >>> import numpy as np
-    >>> log_p, line = frontier_policy(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 4 / 3)
-    >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4)
-    ([0.25, 0.75], 0.1438)
+    >>> log_p, line, offset = frontier_policy(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 4 / 3)
+    >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4), round(float(offset), 4)
+    ([0.25, 0.75], 0.1438, 0.6667)
     """
     return Arguments(
         laws={"log_d": log_d}, reals={"reward": reward}, scalars={"rate": rate}, positive=("rate",)
-    ).map(solvers.frontier_policy, keeps_responses=(True, False))
+    ).map(solvers.frontier_policy, keeps_responses=(True, False, False))
 
 
 def supporting_line(log_d: Any, reward: Any, rate: Any, offset: Any) -> Any:
@@ -347,20 +348,52 @@ def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
     >>> float(price_of_average_reward(d, r, 0.5))
     0.1017...
     """
+    return _of_all_prompts(log_d, reward, target, solvers.price_of_average_reward)
+
+
+def frontier_rate(log_d: Any, reward: Any, target: Any) -> Any:
+    """The one rate at which the frontier policies of all prompts reach E_q E_p r = target.
+
+    The slope of ``price_of_average_reward`` at the target: what a little more average reward costs, in nats per
+    unit of reward. Prompts equally likely.
+
+    Shapes: as ``price_of_average_reward``. Errors: a target outside (E_q J(d), E_q max r). Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> rate = frontier_rate(d, r, 0.5)
+    >>> policies, *_ = frontier_policy(d, r, rate)
+    >>> round(float(expected_reward(policies, r).mean()), 9)
+    0.5
+    """
+    free = float(expected_reward(log_d, reward).mean())
+
+    def rates(xp: Any, log_d: Any, reward: Any, targets: Any) -> Any:
+        top = float(xp.module.mean(xp.max(reward)))
+        if not bool(xp.module.all((targets > free) & (targets < top))):
+            raise ValueError(
+                f"target={target}: choose above the data's reward {free:.6g} and below the best, {top:.6g}"
+            )
+        return solvers.frontier_rates(xp, log_d, reward, targets)
+
+    return _of_all_prompts(log_d, reward, target, rates)
+
+
+def _of_all_prompts(log_d: Any, reward: Any, target: Any, function: Any) -> Any:
+    """``function(xp, log_d, reward, targets)`` on the rows of all prompts and targets [k, 1]."""
     prompts = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
     if len(prompts.batch) != 1:
         raise ValueError(
             f"log_d {tuple(prompts.batch)} without its last axis: give [prompts, n], one axis of prompts"
         )
-    module = prompts.module
     targets = prompts.like(target)
-    if not bool(module.all(module.isfinite(targets))):
+    if not bool(prompts.module.all(prompts.module.isfinite(targets))):
         raise ValueError(f"target={target}: must be finite")
 
-    def price(xp: Any, **law_and_reward: Any) -> Any:
-        return solvers.price_of_average_reward(xp, **law_and_reward, targets=targets.reshape(-1, 1))
+    def at_targets(xp: Any, **law_and_reward: Any) -> Any:
+        return function(xp, **law_and_reward, targets=targets.reshape(-1, 1))
 
-    return prompts.all_rows(price).reshape(targets.shape)[()]
+    return prompts.all_rows(at_targets).reshape(targets.shape)[()]
 
 
 def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) -> Any:
@@ -865,27 +898,48 @@ def joint_gap(log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weig
     >>> round(float(joint_gap(gibbs_tilt(d, r, 1.0), d, d, r, 1.0, 1.0)), 4)
     0.0613
     """
-    arguments = Arguments(
-        laws={"log_p": log_p, "log_d": log_d, "log_ref": log_ref},
-        reals={"reward": reward},
-        scalars={"beta": beta, "weight": weight},
-        positive=("beta", "weight"),
-    )
 
-    def gap(xp: Any, log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+    def gap(
+        xp: Any, log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+    ) -> Any:
         optimum = solvers.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
         return joint.joint_gap(xp, log_p, optimum, log_d, beta, weight)
 
-    return arguments.map(gap)
+    return _joint(log_d, log_ref, reward, beta, weight, log_p=log_p).map(gap)
 
 
-def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Arguments:
+def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any, **laws: Any) -> Arguments:
     return Arguments(
-        laws={"log_d": log_d, "log_ref": log_ref},
+        laws={"log_d": log_d, "log_ref": log_ref, **laws},
         reals={"reward": reward},
         scalars={"beta": beta, "weight": weight},
         positive=("beta", "weight"),
     )
+
+
+def joint_path(log_d: Any, log_ref: Any, reward: Any, beta: Any, *, points: int = 65) -> Any:
+    """The joint optima from the tilt (lambda = 0) to the data law (lambda = inf), as log-probabilities.
+
+    Shapes: log_d, log_ref, reward ``[..., n]``, beta scalar -> ``[points, ..., n]``. Errors: fewer than three
+    points. Source: J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> np.exp(joint_path(d, d, r, 1.0, points=3)).round(3).tolist()
+    [[0.269, 0.731], [0.38, 0.62], [0.5, 0.5]]
+    """
+    if points < 3:
+        raise ValueError(f"points={points}: at least 3")
+    first = Arguments(laws={"log_d": log_d, "log_ref": log_ref}, reals={"reward": reward})
+    module, batch = first.module, first.batch
+    data, start, values = (
+        first.arrays[name].reshape(*batch, -1) for name in ("log_d", "log_ref", "reward")
+    )
+    # lambda/beta = t/(1 - t); the ends are the tilt and d.
+    inner = module.linspace(0.0, 1.0, points, dtype=first.dtype, device=first.device)[1:-1]
+    weights = (inner / (1 - inner) * beta).reshape(-1, *(1 for _ in batch))
+    middle = joint_optimum(data, start, values, beta, weights)
+    return module.concat([gibbs_tilt(start, values, beta)[None], middle, data[None]])
 
 
 def pareto_frontier(
@@ -930,11 +984,6 @@ def pareto_frontier(
         return module.mean(entropy(log_d)) + price_of_average_reward(
             log_d, reward, targets
         ), targets
-    # lambda/beta = t/(1 - t); the ends are the tilt and d.
-    inner = steps[1:-1]
-    weights = (inner / (1 - inner) * beta)[:, None]
-    middle = joint_optimum(log_d, log_ref, reward, beta, weights)
-    tilt = module.broadcast_to(gibbs_tilt(log_ref, reward, beta), log_d.shape)
-    laws = module.concat([tilt[None], middle, log_d[None]])
+    laws = joint_path(log_d, log_ref, reward, beta, points=points)
     loss, best = cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)
     return module.mean(loss, axis=-1), module.mean(best, axis=-1)

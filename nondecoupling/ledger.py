@@ -151,6 +151,13 @@ def table(entries: Mapping[str, Entry]) -> list[list[str]]:
     return rows
 
 
+def summary(entries: Mapping[str, Entry]) -> str:
+    """One line: how many statements are established, and how many stand on each rung."""
+    held = sum(entry.established for entry in entries.values())
+    rungs = (f"{sum(a.value in e.rungs for e in entries.values())} {a.value}" for a in Assurance)
+    return f"{held} of {len(entries)} statements established: {', '.join(rungs)}"
+
+
 def to_markdown(entries: Mapping[str, Entry]) -> str:
     """The ledger as a page: the table, what each rung means, and the evidence line by line."""
     header, *rows = table(entries)

@@ -94,8 +94,10 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     return xp.where(target <= mean, xp.full_like(value, 0.0), xp.where(inner, value, INF))
 
 
-def frontier_policy(xp: Floats, log_d: Array, reward: Array, rate: Array) -> tuple[Array, Array]:
-    """S5: log of argmin KL(d||p) - rate E_p r, and that minimum, the line's intercept.
+def frontier_policy(
+    xp: Floats, log_d: Array, reward: Array, rate: Array
+) -> tuple[Array, Array, Array]:
+    """S5: log of argmin KL(d||p) - rate E_p r, that minimum (the line's intercept), and the offset.
 
     p = d/b, b = offset + rate (M - r), with the offset in (0, 1] that makes it sum to one; where
     even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass goes to argmax r. The
@@ -126,7 +128,7 @@ def frontier_policy(xp: Floats, log_d: Array, reward: Array, rate: Array) -> tup
     spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
     log_p = xp.where(left_over & best, xp.log(spare), log_p)
     line = supporting_line(xp, log_d, reward, rate, offset)
-    return log_p - log_sum_exp(xp, log_p), line
+    return log_p - log_sum_exp(xp, log_p), line, offset
 
 
 RATE_BISECTIONS = 64
@@ -150,7 +152,7 @@ def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> A
     for _ in range(RATE_BISECTIONS):
         middle = 0.5 * (low + high)
         rates = module.broadcast_to(xp.exp(middle), (count, prompts)).reshape(-1, 1)
-        log_p, _ = frontier_policy(xp, laws, rewards, rates)
+        log_p, *_ = frontier_policy(xp, laws, rewards, rates)
         reached = expectation(xp, log_p, rewards).reshape(count, prompts)
         short = xp.sum(reached) / prompts < targets
         low, high = xp.where(short, middle, low), xp.where(short, high, middle)
@@ -161,14 +163,17 @@ def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Ar
     """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows."""
     module = xp.module
     free, top = module.mean(expected_reward(xp, log_d, reward)), module.mean(xp.max(reward))
+    outside = xp.where(targets <= free, xp.full_like(targets, 0.0), INF)
     inner = (targets > free) & (targets < top)
+    if not bool(module.any(inner)):
+        return outside
     asked = xp.where(inner, targets, 0.5 * (free + top))
     rates = frontier_rates(xp, _detached(log_d), _detached(reward), _detached(asked))
     one = xp.full_like(reward[:, :1], 1.0)
     lines = [module.mean(frontier_policy(xp, log_d, reward, one * rate)[1]) for rate in rates]
     price = rates * asked + module.stack(lines)[:, None]
     price = xp.where(price > 0, price, 0.0)  # a rounded dual value near J(d)
-    return xp.where(inner, price, xp.where(targets >= top, xp.full_like(targets, INF), 0.0))
+    return xp.where(inner, price, outside)
 
 
 def _detached(x: Array) -> Array:

@@ -1,7 +1,9 @@
 """The observed rung: what the committed runs on language models measured.
 
 Only rows about a trained policy count, those in which the experiment could have contradicted the
-statement; identities fail only by a bug and are not evidence. One violated row takes the rung away.
+statement: from enumerated runs the rows of kind "trained policy", from sampled runs those of kind
+"theorem". Identities fail only by a bug and are not evidence, and a "finding" of a sampled run is no
+statement of the theory. One violated row takes the rung away.
 """
 
 import json
@@ -13,6 +15,12 @@ import pytest
 from nondecoupling.verdict import Status
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+
+SAMPLED = {
+    "confirmed": Status.HOLDS,
+    "violated": Status.REFUTED,
+    "inconclusive": Status.UNDECIDED,
+}
 
 
 def reports() -> dict[str, dict]:
@@ -28,6 +36,8 @@ def findings(report: dict) -> dict[str, list[str]]:
     for row in report["rows"]:
         if row["kind"] == "trained policy":
             found[row["statement"]].append(row["status"])
+        elif row["kind"] == "theorem":
+            found[row["statement"]].append(SAMPLED[row["outcome"]].name)
     return dict(found)
 
 
@@ -46,3 +56,7 @@ def test_committed_runs(evidence_for):
 def test_a_violated_row_is_not_counted_as_observed():
     row = {"statement": "S5", "kind": "trained policy", "status": Status.REFUTED.name}
     assert findings({"rows": [row]}) == {"S5": [Status.REFUTED.name]}
+    row = {"statement": "S7", "kind": "theorem", "outcome": "violated"}
+    assert findings({"rows": [row]}) == {"S7": [Status.REFUTED.name]}
+    row = {"statement": "S2", "kind": "finding", "outcome": "violated"}
+    assert findings({"rows": [row]}) == {}

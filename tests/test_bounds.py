@@ -164,17 +164,43 @@ def test_gradcheck_of_frontiers():
 
 def test_frontiers_of_prompts_that_lack_the_best_response():
     """d(argmax r) = 0: at a high rate the mass that d/b leaves over goes to the best response."""
-    data = np.log([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]], where=[[1, 1, 0], [1, 1, 1]], out=np.full((2, 3), -math.inf))
+    data = np.log(
+        [[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]],
+        where=[[1, 1, 0], [1, 1, 1]],
+        out=np.full((2, 3), -math.inf),
+    )
     reward = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
-    policy, line = bounds.frontier_policy(data, reward, 10.0)
+    policy, line, offset = bounds.frontier_policy(data, reward, 10.0)
     reached = bounds.expected_reward(policy, reward)
     paid = bounds.kl_divergence(data, policy)
     close(paid, bounds.price_of_reward(data, reward, reached))
     close(paid - 10.0 * reached, line, 10)
+    assert offset[0] == 0 < offset[1]
     assert policy[0, 2] > -math.inf
     loss, best = bounds.pareto_frontier(data, reward, points=9)
     assert (np.diff(loss) > 0).all() and (np.diff(best) > 0).all()
     assert loss[0] == bounds.entropy(data).mean()
+
+
+def test_the_joint_path_of_prompts_is_that_of_each():
+    rng = np.random.default_rng(3)
+    data, ref = np.log(rng.dirichlet(np.ones(4), size=(2, 3)))
+    reward = rng.normal(size=(3, 4))
+    together = bounds.joint_path(data, ref, reward, 0.5, points=5)
+    for i in range(3):
+        np.testing.assert_allclose(
+            together[:, i], bounds.joint_path(data[i], ref[i], reward[i], 0.5, points=5)
+        )
+    loss, best = bounds.pareto_frontier(data, reward, log_ref=ref, beta=0.5, points=5)
+    assert (np.diff(loss) < 0).all() and (np.diff(best) < 0).all()
+
+
+def test_a_constant_average_reward_costs_nothing():
+    data, reward = np.log([[0.5, 0.5], [0.9, 0.1]]), np.ones((2, 2))
+    prices = bounds.price_of_average_reward(data, reward, [0.5, 1.0, 1.5])
+    assert prices.tolist() == [0.0, 0.0, math.inf]
+    with pytest.raises(ValueError, match=r"target=1\.0: choose above the data's reward 1"):
+        bounds.frontier_rate(data, reward, 1.0)
 
 
 def test_a_constant_reward_costs_nothing():

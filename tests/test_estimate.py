@@ -21,6 +21,7 @@ from nondecoupling.estimate import (
     binary_soft_value,
     binomial_interval,
     bootstrap_interval,
+    bootstrap_intervals,
     cluster_means,
     coupling_samples,
     decide,
@@ -376,6 +377,14 @@ def test_mean_intervals_scale_and_mirror(method):
     np.testing.assert_allclose(moved.high, 7 - 2 * plain.low, atol=1e-9)
     one = mean_interval(x[1], (0, 1), 0.05, method=method)
     assert (one.low, one.high) == (plain.low[1], plain.high[1])
+
+
+def test_too_few_resamples_about_a_tail_say_nothing():
+    """Instead of the smallest and largest resample, whatever the level."""
+    samples = np.random.default_rng(0).gamma(4.0, size=60)
+    at = bootstrap_intervals(samples, resamples=1000)
+    assert np.isfinite(at(0.01).width)
+    assert (at(0.009).low, at(0.009).high) == (-np.inf, np.inf)
 
 
 def test_clopper_pearson_is_scipys():

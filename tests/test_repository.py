@@ -120,6 +120,21 @@ def contributing_lists_the_package(root: Path, files: list[str]) -> list[str]:
     return sorted(there ^ listed)
 
 
+def packages_list_their_modules(root: Path, files: list[str]) -> list[str]:
+    """The docstring of a package of the experiments has one line per module and folder in it."""
+    problems = []
+    for index in (name for name in files if re.match(r"experiments/.+/__init__\.py$", name)):
+        folder = index.removesuffix("__init__.py")
+        inside = {name.removeprefix(folder) for name in files if name.startswith(folder)}
+        modules = {name.removesuffix(".py") for name in inside if re.fullmatch(r"\w+\.py", name)}
+        folders = {name.split("/")[0] + "/" for name in inside if "/" in name}
+        there = (modules | folders) - {"__init__"}
+        text = (root / index).read_text()
+        listed = set(re.findall(r"^([a-z_]+/?) +\S", text, flags=re.MULTILINE))
+        problems += [f"{index}: {name}" for name in sorted(there ^ listed)]
+    return problems
+
+
 def versions_agree(root: Path, files: list[str]) -> list[str]:
     version = re.search(r'__version__ = "(.+)"', (root / "nondecoupling/__init__.py").read_text())
     assert version, "nondecoupling/__init__.py has no version"
@@ -140,6 +155,7 @@ RULES: list[Rule] = [
     constraints_are_complete,
     make_targets_exist,
     contributing_lists_the_package,
+    packages_list_their_modules,
     versions_agree,
     ci_is_executable,
 ]
@@ -162,6 +178,9 @@ SOUND = {
     "README.md": "    make test\nmake test\n",
     "constraints.txt": "# exact\npytest==9.0\niniconfig==2.0\npackaging==1.0\npluggy==1.0\n"
     "pygments==2.0\n",
+    "experiments/parts/__init__.py": '"""Parts.\n\nfirst   one\nmore/   others\n"""\n',
+    "experiments/parts/first.py": "",
+    "experiments/parts/more/deep.py": "",
     "nondecoupling/__init__.py": '__version__ = "1.2.3"\n',
     "nondecoupling/cli.py": "",
     "nondecoupling/kernels/fast.py": "",
@@ -178,6 +197,12 @@ BROKEN: list[tuple[Rule, dict[str, str], str]] = [
     (make_targets_exist, {"README.md": "run `make nonsense`\n"}, "make nonsense"),
     (contributing_lists_the_package, {"nondecoupling/new.py": ""}, "new.py"),
     (contributing_lists_the_package, {"CONTRIBUTING.md": "nondecoupling/\n  gone.py  x\n"}, "gone"),
+    (packages_list_their_modules, {"experiments/parts/new.py": ""}, "parts/__init__.py: new"),
+    (
+        packages_list_their_modules,
+        {"experiments/parts/__init__.py": '"""Parts.\n\nfirst  x\ngone   x\nmore/  x\n"""'},
+        "gone",
+    ),
     (versions_agree, {"CITATION.cff": "version: 1.2.30\n"}, "CITATION.cff"),
     (versions_agree, {"CHANGELOG.md": "## 1.2.2\n"}, "CHANGELOG.md"),
 ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What a training step of the enumerated protocol costs: against prompts, candidates, length and vocabulary.
+"""What a step of the enumerated protocol costs, forward and backward: against prompts, candidates, length, vocabulary.
 
     python experiments/benchmarks/cost_model.py --out FOLDER
 
@@ -146,7 +146,7 @@ def figure(found: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
                     color=color,
                     ms=3,
                 )
-            top.set_ylabel("seconds per step")
+            top.set_ylabel("seconds, forward and backward")
             bottom.set_ylabel("GiB above the model")
             bottom.set_xlabel(name)
         axes[0][0].legend()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from validate.errors import InputError
 from validate.presets import make_config
 
 __all__ = ["AXES", "Trial", "trials"]
@@ -41,21 +42,29 @@ class Trial:
         return [*own, *self.shared]
 
 
-def trials(axes: Mapping[str, Sequence[Any]], shared: Sequence[str], protocol: str) -> list[Trial]:
+def trials(
+    axes: Mapping[str, Sequence[Any]], shared: Sequence[str], asked: Mapping[str, Any]
+) -> list[Trial]:
     """All combinations; lambda is left out where no stage of the order uses it.
 
+    ``shared`` are options of every run, already parsed into ``asked``.
+
     Raises:
-        ValueError: an option that the protocol does not have, or two trials of one name.
+        InputError: an option that the protocol does not have, an axis among the shared options, or two trials of
+            one name.
     """
+    for option, name in AXES.values():
+        if name in asked:
+            raise InputError(f"{option} comes before the --, with the values to try")
     found: dict[str, Trial] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         joint = chosen.get("order", "all") in ("joint", "all")
         if not joint:
             chosen.pop("lambda", None)
-        make_config({"protocol": protocol, **{AXES[axis][1]: v for axis, v in chosen.items()}})
+        make_config({**asked, **{AXES[axis][1]: v for axis, v in chosen.items()}})
         trial = Trial(tuple(chosen.items()), tuple(shared))
         same = found.setdefault(trial.name, trial)
         if same != trial:
-            raise ValueError(f"two trials would be called {trial.name!r}: rename one of the models")
+            raise InputError(f"two trials would be called {trial.name!r}: rename one of the models")
     return list(found.values())

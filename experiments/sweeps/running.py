@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.run_folder import append_line, read_lines
+from validate.run_folder import append_line, read_lines, replace_file
 
 from sweeps.grid import Trial
 
@@ -29,7 +29,7 @@ __all__ = ["FAILED", "OK", "Runner", "report_of"]
 SCRIPT = Path(__file__).parents[1] / "qwen_validate.py"
 OK, FAILED = "ok", "failed"
 # Exit codes of a run that measured what it was asked to; whether the statements held is in its report.
-MEASURED = {0, 1, 3}
+MEASURED = {0, 3, 5}
 MESSAGES_KEPT = 2000
 
 
@@ -104,8 +104,7 @@ class Runner:
         report = result.pop("report")
         place = self.folder / "trials" / trial.name / "report.json"
         if report is not None and not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(report)
+            replace_file(place, report.encode())
         result["status"] = OK if result["exit"] in MEASURED and report is not None else FAILED
         append_line(self.folder / "results.jsonl", {"trial": trial.name, **result})
 

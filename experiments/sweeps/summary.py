@@ -171,7 +171,7 @@ def _points(axis: Any, some: Sequence[Mapping[str, Any]], x: str, by: str) -> No
 
 
 def _task(shared: Mapping[str, Any], line: Mapping[str, Any]) -> Any:
-    config = make_config({"model": line["model"], **shared})
+    config = make_config({**shared, "model": line["model"], "reward": line["reward"]})
     return embedded_task(config["prompts"], line["reward"])
 
 

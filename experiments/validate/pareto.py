@@ -26,23 +26,34 @@ SAME_PLACE = 0.03
 
 @dataclass(frozen=True)
 class Landscape:
-    """log_d, log_ref and reward of one ref, [prompts, responses]."""
+    """log_d, log_ref and reward of one ref, [prompts, responses], and each prompt's highest reward, [prompts, 1]."""
 
     log_d: np.ndarray
     log_ref: np.ndarray
     reward: np.ndarray
     beta: float
+    best: np.ndarray
 
     @property
     def floor(self) -> float:
         return float(bounds.entropy(self.log_d).mean())
 
+    @property
+    def tilt(self) -> np.ndarray:
+        return bounds.gibbs_tilt(self.log_ref, self.reward, self.beta)
+
     def price_frontier(self) -> tuple[np.ndarray, np.ndarray]:
         """S5: the policies that buy reward at one rate for all prompts; no policy lies above them."""
         spread = float(np.ptp(self.reward, axis=1).max()) or 1.0
         rates = np.geomspace(1e-2, 1e3, POINTS)[:, None] / spread
-        policies, _ = bounds.frontier_policy(self.log_d, self.reward, rates)
-        return self._points(np.concatenate([self.log_d[None], policies]))
+        # A response with the best reward may exist although ref never gave it: d has no mass there.
+        nothing = np.full((len(self.log_d), 1), -np.inf)
+        log_d = np.hstack([self.log_d, nothing])
+        reward = np.hstack([self.reward, self.best])
+        policies, *_ = bounds.frontier_policy(log_d, reward, rates)
+        laws = np.concatenate([log_d[None], policies])
+        loss = bounds.cross_entropy(log_d, laws).mean(axis=-1) - self.floor
+        return loss, bounds.expected_reward(laws, reward).mean(axis=-1)
 
     def tilt_path(self) -> tuple[np.ndarray, np.ndarray]:
         """S4: RL optima for RL weights from nothing to ``LONGEST``/beta."""
@@ -52,11 +63,8 @@ class Landscape:
 
     def joint_path(self) -> tuple[np.ndarray, np.ndarray]:
         """J1: joint optima, from the RL optimum (lambda = 0) to the data law."""
-        share = np.linspace(0, 1, POINTS)[1:-1]
-        weights = (share / (1 - share) * self.beta)[:, None]
-        laws = bounds.joint_optimum(self.log_d, self.log_ref, self.reward, self.beta, weights)
-        tilt = bounds.gibbs_tilt(self.log_ref, self.reward, self.beta)
-        return self._points(np.concatenate([tilt[None], laws, self.log_d[None]]))
+        worlds = self.log_d, self.log_ref, self.reward, self.beta
+        return self._points(bounds.joint_path(*worlds, points=POINTS))
 
     def joint_frontier(self) -> tuple[np.ndarray, np.ndarray]:
         """J1: the best regularised reward of any policy for its SFT loss."""

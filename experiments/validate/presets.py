@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from validate.errors import InputError
+
 __all__ = ["ENUMERATED", "PRESETS", "SAMPLED", "SMOLLM2", "TINY", "make_config", "run_name"]
 
 TINY = "tiny-qwen3"
@@ -88,23 +90,34 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+# Sizes below which a report cannot be computed, or a trainer refuses.
+LEAST = {"eval_prompts": 5, "pilot_prompts": 5, "responses": 2, "generations": 2, "seed": 0}
+
+
 def make_config(asked: dict[str, Any]) -> dict[str, Any]:
     """Everything that influences the numbers of a run: the preset of the model, then what was asked for.
 
     Raises:
-        ValueError: an option was given that the protocol does not have.
+        InputError: an option was given that the protocol does not have, or a size that is too small.
     """
     config = {**COMMON, **asked}
     kind = "tiny" if config["model"] == TINY else "pretrained"
     preset = PRESETS[config["protocol"], kind]
     for name in asked:
         if name not in COMMON and name not in preset:
-            option = "--" + name.replace("_", "-")
-            raise ValueError(
-                f"{option} is no option of the {config['protocol']} protocol; leave it away, or choose "
-                "another --protocol"
+            raise InputError(
+                f"{_option(name)} is no option of the {config['protocol']} protocol; leave it away, or "
+                "choose another --protocol"
             )
-    return {**COMMON, **preset, **asked}
+    whole = {**COMMON, **preset, **asked}
+    for name, least in LEAST.items():
+        if name in whole and whole[name] < least:
+            raise InputError(f"{_option(name)} is {whole[name]}; it must be at least {least}")
+    return whole
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def run_name(asked: dict[str, Any]) -> str:

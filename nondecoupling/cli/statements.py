@@ -77,6 +77,7 @@ def show_ledger(as_json: AsJson = False) -> None:
         for row in rows:
             table.add_row(*map(escape, row))
         console().print(table)
+        console().print(ledger.summary(entries))
     if not all(entry.established for entry in entries.values()):
         raise typer.Exit(ExitStatus.REFUTED)
 

@@ -24,6 +24,8 @@ LARGEST_STAKE = 0.5
 BISECTIONS = 40
 # Numbers that a block of bootstrap resamples may hold.
 RESAMPLED_NUMBERS = 4_000_000
+# Resamples that must lie beyond an end for it to be an estimate of a quantile.
+LEAST_TAIL = 5
 
 
 def mean_interval(samples: Any, bounds: Any, delta: float, *, method: str = "betting") -> Interval:
@@ -165,7 +167,8 @@ def bootstrap_interval(
 
     For what has no bounds: losses, log-ratios. Holds in the limit of many units; skewed data and
     few units make it too short, and the exact intervals above are preferable wherever bounds are
-    known. Units that are all equal say nothing about spread: (-inf, inf).
+    known. Units that are all equal say nothing about spread: (-inf, inf). Nor do too few resamples
+    about a tail: (-inf, inf) where fewer than 5 of them lie beyond an end, delta/2 < 5/resamples.
 
     ``statistic(samples, axis=...)`` reduces one axis; the mean by default. The same ``seed`` gives
     the same interval. For several levels of the same samples: ``bootstrap_intervals``.
@@ -223,7 +226,7 @@ def bootstrap_intervals(
             **options,
         ).confidence_interval
         low, high = (np.asarray(end, dtype=np.float64) for end in ends)
-        unknown = flat | np.isnan(low) | np.isnan(high)
+        unknown = flat | np.isnan(low) | np.isnan(high) | (delta / 2 * resamples < LEAST_TAIL)
         low, high = np.where(unknown, -np.inf, low), np.where(unknown, np.inf, high)
         units = samples.shape[-1]
         return Interval(low[()], high[()], estimate, delta, units, "bootstrap", approximate=True)

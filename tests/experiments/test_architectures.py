@@ -62,7 +62,6 @@ def test_the_bound_of_p6_holds(policy):
     view = kernel_view(TASK, *features(policy), np.arange(6) % 2 == 0, kept=4)
     assert abs(view.cosine) <= view.bound <= 1 + 1e-9
     assert 1 <= view.intrinsic_dimension <= view.size == 42
-    assert 0 <= view.outside_rl <= 1 and 0 <= view.outside_sft <= 1
 
 
 class Table(nn.Module):
@@ -103,7 +102,16 @@ def test_a_table_decouples_prompts_exactly():
 
 
 def test_a_family_from_model_to_table(tmp_path):
-    short = ["--sft-steps", "12", "--rl-steps", "6", "--warmup-steps", "4", "--checkpoint-every", "6"]
+    short = [
+        "--sft-steps",
+        "12",
+        "--rl-steps",
+        "6",
+        "--warmup-steps",
+        "4",
+        "--checkpoint-every",
+        "6",
+    ]
     given = ["--family", "llama", "--out", str(tmp_path), "--", *short]
     assert architectures.main(given) == 0
     (numbers,) = json.loads((tmp_path / "results.json").read_text())
@@ -113,3 +121,10 @@ def test_a_family_from_model_to_table(tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert "| architecture | attention |" in text and "Coupling at the result of warm-up" in text
     assert (tmp_path / "coupling.png").stat().st_size > 10_000
+    # Another seed is another run: the folder's is not passed off as it.
+    with pytest.raises(SystemExit, match="exit status 2"):
+        architectures.main([*given[:2], "--seed", "1", *given[2:]])
+    place = tmp_path / "llama" / "run" / "policies"
+    (place / "sft.pt").write_bytes((place / "base.pt").read_bytes())
+    with pytest.raises(SystemExit, match="is not the policy that the run recorded"):
+        architectures.main(given)

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from validate.enumerated import checks
-from validate.enumerated.checks import STATEMENTS, Checkpoint, Episode, World, rows_of
-from validate.enumerated.digest import as_json, digest, what_held
-from validate.enumerated.facts import embedded_task
+from validate.enumerated.checks import STATEMENTS, rows_of
+from validate.enumerated.digest import digest
+from validate.enumerated.facts import REWARDS, embedded_task
+from validate.enumerated.report import as_json
+from validate.enumerated.story import what_held
+from validate.enumerated.world import Checkpoint, Episode, World
 from validate.presets import make_config
 
 from nondecoupling import bounds
@@ -52,6 +55,37 @@ def test_no_law_violates_a_statement(seed):
     laws = [random_law(10 * seed + k, spread=0.5 + seed) for k in range(4)]
     rows = rows_of(WORLD, [episode(laws[0], *laws[1:3], after=(laws[3],))])
     assert [row for row in rows if row.status is Status.REFUTED] == []
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("beta", [0.02, 0.2, 5.0])
+@pytest.mark.parametrize("weight", [0.01, 1e4])
+def test_rounding_refutes_nothing_at_the_edges(reward, beta, weight):
+    """Policies next to the data, to ref and to the optimum, optima so sharp that a reward rounds to the best one."""
+    task = embedded_task(5, reward)
+    world = World(task.log_d, task.reward, beta, weight)
+    ref = near_data(1e-6)
+    tilt = world.tilt(ref)
+    nearly = bounds.gibbs_tilt(ref, task.reward, 1e8)
+    joint = world.joint_optimum(ref)
+    path = [Checkpoint("rl", i, p) for i, p in enumerate((ref, nearly, tilt, joint), start=1)]
+    after = [Checkpoint("sft-again", 1, near_data(1e-9)), Checkpoint("sft-again", 2, tilt)]
+    for own in (world, World(ref, task.reward, beta, weight)):
+        made = Episode(own, [Checkpoint("sft", 1, ref)], path, after)
+        refuted = [row for row in rows_of(world, [made]) if row.status is Status.REFUTED]
+        assert refuted == []
+
+
+def test_attained_bounds_hold_within_rounding():
+    """With two reward levels S3's bounds are equalities, and the tilt lies on S5's frontier."""
+    task = embedded_task(5, "right")
+    world, ref = World(task.log_d, task.reward, 0.2, 0.05), near_data()
+    made = Episode(world, [Checkpoint("sft", 1, ref)], [Checkpoint("rl", 1, world.tilt(ref))], [])
+    rows = [row for row in rows_of(world, [made]) if row.statement in ("S3", "S5")]
+    close = [row for row in rows if abs(row.margin) <= row.tolerance]
+    assert {row.statement for row in close} == {"S3", "S5"}
+    assert {row.status for row in close} == {Status.HOLDS}
+    assert not WORLD.two_levels and world.two_levels
 
 
 def test_every_statement_applies_to_a_typical_episode():

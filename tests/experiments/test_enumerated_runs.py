@@ -147,6 +147,39 @@ def test_bad_options_are_usage_errors(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
+    before = contents(cycle[0])
+    assert qwen_validate.main(["--out", str(cycle[0]), "--resume"]) == 0
+    assert contents(cycle[0]) == before
+
+
+@pytest.mark.parametrize("reward", ["right", "format"])
+def test_rewards_of_two_levels_are_decided(tmp_path, small, reward):
+    """There S3's bounds are attained, which is no reason to be undecided."""
+    given = [*small, "--order", "cycle", "--reward", reward, "--out", str(tmp_path / "run")]
+    assert qwen_validate.main(given) == 0
+
+
+def test_two_runs_in_one_folder_are_kept_apart(tmp_path, small, capsys):
+    folder = run_folder.RunFolder(tmp_path, {}, writes=True)
+    folder.lock()
+    other = run_folder.RunFolder(tmp_path, {}, writes=True)
+    with pytest.raises(run_folder.RunFolderError, match="another process works in"):
+        other.lock()
+    folder.release()
+    other.lock()
+    other.release()
+
+
+def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):
+    for name in (".lock", ".config.json.partial"):
+        (tmp_path / name).write_text("")
+    run_folder.RunFolder.create(tmp_path, {})
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(run_folder.RunFolderError, match="exists already"):
+        run_folder.RunFolder.create(tmp_path, {})
+
+
 def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
     folder = tmp_path / "self"
     assert qwen_validate.main([*small, "--data-law", "self", "--out", str(folder)]) == 0

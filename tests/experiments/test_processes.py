@@ -76,7 +76,7 @@ def test_a_killed_process_ends_the_run_which_resumes(script, small, tmp_path, al
     workers[-1].send_signal(signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "process 0 lost the others" in output and "--resume" in output
+    assert "process 0: lost the others" in output and "--resume" in output
     assert not (folder / "report.json").exists()
 
     process = launch(script, "data-parallel", [*options, "--resume"], 29614)
@@ -93,3 +93,38 @@ def test_more_processes_than_prompts_is_an_error(script, tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "2 processes share 1 prompts" in output
+
+
+def test_the_sampled_protocol_runs_in_two_processes(script, tmp_path):
+    """Rollouts differ with the number of processes, so only their shape and the verdicts' soundness are compared."""
+    # The last line of measurements has one prompt, which one of the processes has no share of.
+    sizes = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 21, "responses": 4}
+    sizes |= {"sft-steps": 10, "rl-steps": 4, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
+    words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+    folder = tmp_path / "run"
+    options = ["--protocol", "sampled", "--order", "joint", *words, "--out", str(folder)]
+    process = launch(script, "data-parallel", options, 29616)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    report = json.loads((folder / "report.json").read_text())
+    assert report["outcome"] == "holds"
+    lines = (folder / "measurements" / "joint.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+
+
+def test_the_sampled_protocol_is_not_sharded(script, tmp_path):
+    options = ["--protocol", "sampled", "--out", str(tmp_path / "run")]
+    process = launch(script, "FSDP", options, 29617)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "the sampled protocol is data-parallel" in output
+
+
+def test_a_batch_that_cannot_be_shared_is_an_error():
+    from validate.errors import RunError
+    from validate.processes import Processes
+
+    three = Processes()
+    three.count = 3
+    with pytest.raises(RunError, match="--sft-batch is 16, which 3 processes cannot share evenly"):
+        three.share_of(16, "--sft-batch")

@@ -7,12 +7,18 @@ import os
 import numpy as np
 import pytest
 import qwen_validate
+import torch
 from run_helpers import lines_of, start_and_kill
 from safetensors import SafetensorError
 from transformers import Trainer
 from validate import run_folder
+from validate.models import load_model
+from validate.presets import TINY
 from validate.sampled import rewards
 from validate.sampled.measuring import FIELDS, load_measurement
+from validate.sampled.responses import Sampler
+from validate.sampled.sentences import load_sentences
+from validate.sampled.task import make_task
 
 SMALL = {
     "train-prompts": 300,
@@ -68,6 +74,8 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     confirmed = {r["statement"] for r in report["rows"] if r["outcome"] == "confirmed"}
     assert "S7" in confirmed
     assert {p["statement"] for p in report["predictions"]} >= {"S1", "F3", "R1", "R2"}
+    (soft,) = report["soft_values"]
+    assert soft["bias_bound"] >= 0 and 1 <= soft["effective_samples"] <= 4
     assert {line["quantity"] for line in report["plans"]["sft"]} >= {"rise of the SFT loss by RL"}
     assert all(
         gap["gap"]["low"] >= -1e-9 for gap in report["optimality_gaps"] if "P_ref" in gap["by"]
@@ -114,6 +122,31 @@ def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options
     assert len(sessions) == len(kill) + 1
 
 
+def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
+    names = ["report.json", "report.html", "metrics.jsonl", "environment.json"]
+    before = [(cycle[0] / name).read_bytes() for name in names]
+    assert qwen_validate.main(["--protocol", "sampled", "--out", str(cycle[0]), "--resume"]) == 0
+    assert [(cycle[0] / name).read_bytes() for name in names] == before
+
+
+def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
+    """A model may end at once: one token, no text, no reward."""
+    right = Sampler.draw
+
+    def often_empty(sampler, prompts, seed):
+        end = sampler.language_model.tokenizer.eos_token_id
+        drawn = right(sampler, prompts, seed)
+        return [[end] if index % 2 else tokens for index, tokens in enumerate(drawn)]
+
+    monkeypatch.setattr(Sampler, "draw", often_empty)
+    folder = tmp_path / "empty"
+    assert qwen_validate.main([*options, "--order", "sft-rl", "--out", str(folder)]) in (0, 5)
+    found = load_measurement(folder / "measurements" / "rl.jsonl")
+    empty = found.lengths == 1
+    assert empty.mean() == pytest.approx(0.5, abs=0.05)
+    assert (found.rewards[empty] == 0).all() and np.isfinite(found.log_p[empty]).all()
+
+
 def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
     folder = tmp_path / "self"
     given = [*options, "--order", "cycle", "--data-law", "self", "--out", str(folder)]
@@ -122,6 +155,9 @@ def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
     refs = [line for line in report["averages"] if line["policy"] == "SFT"]
     assert refs[0]["excess_loss"] == 0.0
     assert any(row["statement"] == "S5" for row in report["rows"])
+    assert not any(
+        row["statement"] == "S6" for row in report["rows"]
+    )  # it would be Jensen's inequality
     assert any("by at least 0.01 nats" in row["claim"] for row in report["rows"])
 
 
@@ -134,7 +170,24 @@ def test_joint_training_and_grpo_run(options, tmp_path):
     report = json.loads((folder / "report.json").read_text())
     assert {p["statement"] for p in report["predictions"]} == {"J1", "J3"}
     logged = [line for line in lines_of(folder / "metrics.jsonl") if line["stage"] == "joint"]
-    assert all("sft_loss" in line for line in logged if "reward" in line)
+    rewarded = [line for line in logged if "reward" in line]
+    assert rewarded and all("sft_loss" in line for line in rewarded)
+
+
+def test_lora_trains_through_every_stage_and_resumes(options, tmp_path, script):
+    """RL from an adapter: ref is a copy of it, which is gone afterwards; killed in RL, the same bits."""
+    model = load_model(TINY, 0, make_task(load_sentences("grammar"), 300, 5, 0).texts, "full")
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    given = [*options, "--model", str(tmp_path / "model"), "--order", "cycle", "--sft-rate", "0.05"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert qwen_validate.main([*given, "--out", str(whole)]) == 0
+    state = torch.load(whole / "policies" / "rl.pt", weights_only=True)
+    assert state and all("lora" in name and "ref" not in name.split(".") for name in state)
+    start_and_kill(script, given, killed, "metrics.jsonl", '"stage": "rl", "step": 4', resume=False)
+    assert qwen_validate.main([*given, "--out", str(killed), "--resume"]) == 0
+    for name in ("metrics.jsonl", "report.json", "measurements/rl.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_a_reward_of_ones_own(options, tmp_path, monkeypatch):
@@ -249,6 +302,9 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(
         (["--train-prompts", "5000"], "--train-prompts is 5000, but there are only 2800"),
         (["--max-tokens", "3"], "has 5 tokens, more than --max-tokens 3"),
         (["--max-tokens", "60"], "more than the model's context of 64"),
+        (["--eval-prompts", "4"], "--eval-prompts is 4; it must be at least 5"),
+        (["--generations", "1"], "--generations is 1; it must be at least 2"),
+        (["--seed", "-1"], "--seed is -1; it must be at least 0"),
     ],
 )
 def test_bad_requests_are_named(given, words, tmp_path, monkeypatch, capsys):

@@ -185,8 +185,8 @@ def test_a_wrong_kl_weight_would_be_noticed(tmp_path):
     assert cosine < 1 - 1e-5 or abs(ratio - 1) > 1e-3
 
 
-def test_sft_minimises_the_loss_of_whole_responses(tmp_path):
-    """Its gradient is that of the summed negative log-likelihood, however the responses differ in length."""
+def test_the_sft_loss_is_that_of_whole_responses_over_the_tokens_of_the_batch(tmp_path):
+    """Not a mean over responses of their mean token losses, however they differ in length."""
     language_model = small_model()
     world_model = language_model.model
     end = language_model.tokenizer.eos_token_id

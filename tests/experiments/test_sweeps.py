@@ -1,5 +1,6 @@
 """Sweeps: the trials of a grid, failures that are reported and not lost, and going on where a sweep stopped."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,12 +14,23 @@ from sweeps.grid import AXES, trials
 from sweeps.running import last_attempts
 from sweeps.summary import table
 
-SHORT = ["--prompts", "3", "--sft-steps", "12", "--rl-steps", "12", "--warmup-steps", "4", "--checkpoint-every", "6"]
+SHORT = [
+    "--prompts",
+    "3",
+    "--sft-steps",
+    "12",
+    "--rl-steps",
+    "12",
+    "--warmup-steps",
+    "4",
+    "--checkpoint-every",
+    "6",
+]
 
 
 def test_lambda_makes_no_difference_without_joint_training():
     axes = {"order": ["sft-rl", "joint"], "beta": [0.1, 0.2], "lambda": [0.01, 0.1], "seed": [0, 1]}
-    found = trials(axes, [], "enumerated")
+    found = trials(axes, [], {})
     assert len(found) == 4 + 8
     assert len({trial.name for trial in found}) == 12
     assert found[0].name == "order=sft-rl,beta=0.1,seed=0"
@@ -43,7 +55,7 @@ def test_every_axis_is_an_option_of_the_script():
 
 def test_models_of_one_name_are_an_error():
     with pytest.raises(ValueError, match="two trials would be called"):
-        trials({"model": ["a/tiny", "b/tiny"]}, [], "enumerated")
+        trials({"model": ["a/tiny", "b/tiny"]}, [], {})
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +95,29 @@ def test_going_on_repeats_only_what_failed(finished):
     assert len(lines) == 4
 
 
-def test_another_sweep_in_the_same_folder_is_refused(finished, capsys):
+@pytest.mark.parametrize("given", [["--beta", "1"], ["--", "--rl-steps", "5"]])
+def test_another_sweep_in_the_same_folder_is_refused(finished, capsys, given):
     folder, _ = finished
-    assert sweep.main(["--beta", "1", "--out", str(folder)]) == 2
+    assert sweep.main(["--out", str(folder), *given]) == 2
     assert "holds another sweep" in capsys.readouterr().err
+
+
+def test_a_request_that_makes_no_sense_leaves_no_sweep_behind(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    assert sweep.main(["--seed", "0", "--out", str(folder), "--", "--seed", "5"]) == 2
+    assert "--seed comes before the --" in capsys.readouterr().err
+    assert sweep.main(["--seed", "0", "--out", str(folder), "--", "--rl", "grpo"]) == 2
+    assert "--rl is no option of the enumerated protocol" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def _is_locked(place):
+    with place.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def test_a_killed_sweep_goes_on(tmp_path):
@@ -107,6 +138,10 @@ def test_a_killed_sweep_goes_on(tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    # Ray's workers are in sessions of their own and notice a little later; a run locks its folder until it ends.
+    while any(_is_locked(place) for place in folder.glob("trials/*/.lock")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert len(list(folder.glob("trials/*/report.json"))) < 3
     assert sweep.main(["--out", str(folder)]) == 0
     lines = json.loads((folder / "summary.json").read_text())

@@ -6,8 +6,11 @@ law         the exact law of a model over the candidates and the atom `other`
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress
 tolerances  how far two floating-point routes to one number may lie apart
+world       averages over prompts, recorded policies, and the episodes they form
 checks      the statements, evaluated on the recorded policies
-digest      verdicts per statement, predictions, the sentences of the summary
+digest      verdicts per statement, and predictions
+story       the sentences of the report
 plots       PNG plots
 report      report.json, report.html and what the terminal shows
+coupling    how far training on one prompt moves the losses of others (P6, D1)
 """

@@ -4,18 +4,17 @@ Every row compares a definition (cross-entropies, rewards, divergences summed ov
 form of ``nondecoupling.bounds``, averaged over the prompts, and says what kind of evidence it is:
 
     identity              holds for every policy; it can fail only through a bug
+    consequence           an identity restated under the condition that gives it its sign: again only a bug can break it
     exact optimum         about the tilt of a trained ref: computed, not trained
-    trained policy        about a policy that training produced; the theory could have failed here
+    trained policy        an inequality about a policy that training produced, with the room that it left
 
-An episode is one RL (or joint) stage with the SFT before it and the SFT after it. In an episode ref is the policy at
-the start of RL, d is the data law, and p is the policy at a checkpoint. ``d := ref`` marks rows in which the
-model's own law plays the data: there SFT optimality is exact. With self-distilled data d is that law throughout.
+``d := ref`` marks rows in which the model's own law plays the data: there SFT optimality is exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,24 +24,22 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
 from validate.enumerated.tolerances import mass_error, mass_tolerance, tolerance
-from validate.orders import STAGES
+from validate.enumerated.world import Checkpoint, Episode, World
 
 __all__ = [
+    "CONSEQUENCE",
     "IDENTITY",
     "NEAR_OPTIMAL",
     "STATEMENTS",
-    "Checkpoint",
-    "Episode",
     "Row",
-    "World",
     "mass_rows",
-    "measures",
     "rows_of",
 ]
 
 # Distance KL(d || ref) below which a policy may be called near SFT optimality.
 NEAR_OPTIMAL = 1e-2
-IDENTITY, OPTIMUM, TRAINED = "identity", "exact optimum", "trained policy"
+IDENTITY, CONSEQUENCE = "identity", "consequence"
+OPTIMUM, TRAINED = "exact optimum", "trained policy"
 
 STATEMENTS = {
     "F2": "The SFT loss is the entropy of the data plus the distance to it",
@@ -64,42 +61,11 @@ STATEMENTS = {
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A recorded policy: its stage, its step and log p, [prompts, candidates + 1]."""
-
-    stage: str
-    step: int
-    log_p: np.ndarray
-
-    @property
-    def place(self) -> str:
-        return f"{self.stage} {self.step}"
-
-
-@dataclass(frozen=True)
-class Episode:
-    """SFT (or warm-up), RL or joint training, and perhaps SFT again; each a list of checkpoints, the last its result.
-
-    ``world`` has the data law of what comes after ref.
-    """
-
-    world: World
-    before: list[Checkpoint]
-    rl: list[Checkpoint]
-    after: list[Checkpoint]
-
-    @property
-    def ref(self) -> Checkpoint:
-        return self.before[-1]
-
-    @property
-    def is_joint(self) -> bool:
-        return STAGES[self.rl[-1].stage].objective == "joint"
-
-
-@dataclass(frozen=True)
 class Row:
-    """One claim at one place. ``relation`` is "==" or ">="; ``margin`` is negative where it fails."""
+    """One claim at one place. ``relation`` is "==" or ">="; ``margin`` is negative where it fails.
+
+    ``attained``: the statement's own equality case is met here, so a margin within rounding is what it says.
+    """
 
     statement: str
     claim: str
@@ -111,6 +77,7 @@ class Row:
     tolerance: float
     unit: str
     missing: str = ""
+    attained: bool = False
 
     @property
     def margin(self) -> float:
@@ -133,7 +100,7 @@ class Row:
         if self.relation == "==":
             return Status.HOLDS if self.margin >= 0 else Status.REFUTED
         if abs(self.margin) <= self.tolerance:
-            return Status.UNDECIDED
+            return Status.HOLDS if self.attained else Status.UNDECIDED
         return Status.HOLDS if self.margin > 0 else Status.REFUTED
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,100 +120,14 @@ class Row:
         }
 
 
-class World:
-    """Data law and reward, [prompts, responses], and the averages over prompts that the rows are made of.
-
-    ``weight`` is lambda, the weight of the SFT loss in joint training.
-    """
-
-    def __init__(self, log_d: np.ndarray, reward: np.ndarray, beta: float, weight: float) -> None:
-        self.log_d, self.reward, self.beta, self.weight = log_d, reward, beta, weight
-        self.range = float((self.reward.max(axis=1) - self.reward.min(axis=1)).max())
-        self.data_entropy = float(bounds.entropy(self.log_d).mean())
-        self.data_reward = self.j(self.log_d)
-
-    def ce(self, log_d: np.ndarray, log_p: np.ndarray) -> float:
-        return float(bounds.cross_entropy(log_d, log_p).mean())
-
-    def entropy(self, log_p: np.ndarray) -> float:
-        return float(bounds.entropy(log_p).mean())
-
-    def kl(self, log_p: np.ndarray, log_q: np.ndarray) -> float:
-        return float(bounds.kl_divergence(log_p, log_q).mean())
-
-    def j(self, log_p: np.ndarray) -> float:
-        return float(bounds.expected_reward(log_p, self.reward).mean())
-
-    def jb(self, log_p: np.ndarray, log_ref: np.ndarray) -> float:
-        return float(bounds.regularized_reward(log_p, log_ref, self.reward, self.beta).mean())
-
-    def tilt(self, log_ref: np.ndarray) -> np.ndarray:
-        return bounds.gibbs_tilt(log_ref, self.reward, self.beta)
-
-    def joint_optimum(self, log_ref: np.ndarray) -> np.ndarray:
-        return bounds.joint_optimum(self.log_d, log_ref, self.reward, self.beta, self.weight)
-
-    def joint_gap(self, log_p: np.ndarray, log_ref: np.ndarray) -> float:
-        """F(p_joint) - F(p) with F(p) = J_b(p) - lambda CE(d, p)."""
-        laws = log_p, self.log_d, log_ref
-        return float(bounds.joint_gap(*laws, self.reward, self.beta, self.weight).mean())
-
-    def joint_saving(self, log_ref: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """J3's bounds, per prompt."""
-        return bounds.joint_saving_bounds(self.log_d, log_ref, self.reward, self.beta, self.weight)
-
-    def soft_value(self, log_ref: np.ndarray) -> float:
-        return self.beta * float(bounds.log_partition(log_ref, self.reward, self.beta).mean())
-
-    def gap(self, log_d: np.ndarray) -> float:
-        return float(bounds.coupling_gap(log_d, self.reward, self.beta).mean())
-
-    def price(self, log_d: np.ndarray, log_p: np.ndarray) -> float:
-        """E_q K_inf(d_x, J_x(p)): each prompt pays for its own reward."""
-        reached = bounds.expected_reward(log_p, self.reward)
-        return float(bounds.price_of_reward(log_d, self.reward, reached).mean())
-
-    def threshold(self, log_ref: np.ndarray) -> float:
-        """S6: an eps below this makes RL to the tilt raise the SFT loss (Pinsker form)."""
-        if self.range == 0:
-            return 0.0
-        return 2 * (self.beta * self.kl(log_ref, self.tilt(log_ref)) / self.range) ** 2
-
-    def of_tilt(self, function: Callable[..., Any], *laws: np.ndarray) -> float:
-        return float(function(*laws, self.reward, self.beta).mean())
-
-
-def measures(
-    world: World, log_p: np.ndarray, log_ref: np.ndarray | None
-) -> dict[str, float | None]:
-    """What is reported at every checkpoint; None where there is no ref yet."""
-    against_ref: dict[str, float | None] = dict.fromkeys(
-        ("regularized_reward", "kl_to_ref", "kl_to_tilt")
-    )
-    if log_ref is not None:
-        against_ref = {
-            "regularized_reward": world.jb(log_p, log_ref),
-            "kl_to_ref": world.kl(log_p, log_ref),
-            "kl_to_tilt": world.kl(log_p, world.tilt(log_ref)),
-        }
-    return {
-        "sft_loss": world.ce(world.log_d, log_p),
-        "eps": world.kl(world.log_d, log_p),
-        "reward": world.j(log_p),
-        **against_ref,
-        "price_of_reward": world.price(world.log_d, log_p),
-        "p_other": float(np.exp(log_p[:, -1]).mean()),
-        "mass_error": mass_error(log_p),
-        "smallest_p": float(np.exp(log_p).min()),
-    }
-
-
 class _RowMaker:
     """Rows of one statement at one place share their laws, hence their tolerance."""
 
     def __init__(self, world: World, place: str, laws: Sequence[np.ndarray]) -> None:
-        self.place, self.beta = place, world.beta
+        self.place = place
         self.nats = tolerance(laws, world.reward, world.beta)
+        # Rows in rewards are sums of beta and, for joint training, lambda times nats.
+        self.reward = self.nats * max(world.beta, world.weight)
 
     def __call__(
         self,
@@ -258,9 +139,11 @@ class _RowMaker:
         rhs: float,
         unit: str = "nats",
         missing: str = "",
+        attained: bool = False,
     ) -> Row:
-        allowed = self.nats * (self.beta if unit == "reward" else 1.0)
-        return Row(statement, claim, self.place, kind, relation, lhs, rhs, allowed, unit, missing)
+        allowed = self.reward if unit == "reward" else self.nats
+        sides = (lhs, rhs, allowed, unit, missing, attained)
+        return Row(statement, claim, self.place, kind, relation, *sides)
 
 
 def rows_of(experts: World, episodes: Sequence[Episode]) -> list[Row]:
@@ -272,9 +155,10 @@ def rows_of(experts: World, episodes: Sequence[Episode]) -> list[Row]:
         before = [c for c in episode.before if c.place not in seen]
         seen |= {c.place for c in before}
         for checkpoint in before:
-            rows += _about_any_policy(experts, checkpoint)
+            rows += _about_the_loss(experts, checkpoint)
+            rows.append(_price(experts, checkpoint))
         for checkpoint in path:
-            rows += _about_any_policy(world, checkpoint)
+            rows += _about_the_loss(world, checkpoint)
         if before:
             rows += _about_the_tilt(world, episode.ref)
             rows += _about_the_joint_optimum(world, episode.ref)
@@ -321,23 +205,31 @@ def _at_exact_optimality(
     lower, upper = bounds.coupling_gap_bounds(d, world.reward, world.beta)
     yield row("S2", f"{case}: DeltaL(tilt) = coupling gap", IDENTITY, rise, "==", gap)
     yield row("S2", f"{case}: RL to its optimum raises the SFT loss", OPTIMUM, rise, ">=", 0.0)
-    yield row("S3", f"{case}: DeltaL(tilt) >= lower bound", OPTIMUM, rise, ">=", lower.mean())
-    yield row("S3", f"{case}: upper bound >= DeltaL(tilt)", OPTIMUM, upper.mean(), ">=", rise)
+    case_of_equality = {"attained": world.two_levels}  # both are attained by two-point laws
+    claim = f"{case}: DeltaL(tilt) >= lower bound"
+    yield row("S3", claim, OPTIMUM, rise, ">=", lower.mean(), **case_of_equality)
+    claim = f"{case}: upper bound >= DeltaL(tilt)"
+    yield row("S3", claim, OPTIMUM, upper.mean(), ">=", rise, **case_of_equality)
     gained = world.j(tilt) - world.j(d)
     cycle = world.of_tilt(bounds.cycle_loss, d)
     claim = f"{case}: J(tilt) - J(d) = beta (KL(d||tilt) + KL(tilt||d))"
     yield row("R6", claim, IDENTITY, gained, "==", cycle, "reward")
 
 
-def _about_any_policy(world: World, checkpoint: Checkpoint) -> Iterator[Row]:
+def _about_the_loss(world: World, checkpoint: Checkpoint) -> Iterator[Row]:
     p, d = checkpoint.log_p, world.log_d
     row = _RowMaker(world, checkpoint.place, [p, d])
-    loss = world.ce(d, p)
     distance = world.data_entropy + world.kl(d, p)
-    yield row("F2", "CE(d,p) = H(d) + KL(d||p)", IDENTITY, loss, "==", distance)
-    excess = loss - world.data_entropy
-    price = world.price(d, p)
-    yield row("S5", "CE(d,p) - H(d) >= K_inf(d, J(p))", TRAINED, excess, ">=", price)
+    yield row("F2", "CE(d,p) = H(d) + KL(d||p)", IDENTITY, world.ce(d, p), "==", distance)
+
+
+def _price(world: World, checkpoint: Checkpoint) -> Row:
+    """S5 before RL. It is attained by policies that keep the data's proportions within each of two levels."""
+    p, d = checkpoint.log_p, world.log_d
+    row = _RowMaker(world, checkpoint.place, [p, d])
+    excess, price = world.ce(d, p) - world.data_entropy, world.price(d, p)
+    claim = "CE(d,p) - H(d) >= K_inf(d, J(p))"
+    return row("S5", claim, TRAINED, excess, ">=", price, attained=world.two_levels)
 
 
 def _about_the_tilt(world: World, ref: Checkpoint) -> Iterator[Row]:
@@ -415,15 +307,19 @@ def _against_ref(world: World, ref: Checkpoint, checkpoint: Checkpoint) -> Itera
     yield row("S1", claim, IDENTITY, rise, "==", closed)
 
     eps = world.kl(d, log_ref)
-    price = world.price(d, p)
-    yield row("S7", "DeltaL(p) >= K_inf(d, J(p)) - eps", TRAINED, rise, ">=", price - eps)
-    most = world.data_reward + world.range * math.sqrt(max(0.0, eps + rise) / 2)
+    paid = world.price(d, p) - eps
+    case_of_equality = {"attained": world.two_levels}
+    claim, statement = "DeltaL(p) >= K_inf(d, J(p)) - eps", "S7" if eps > 0 else "S5"
+    yield row(statement, claim, TRAINED, rise, ">=", paid, **case_of_equality)
+    # eps + DeltaL(p) = KL(d||p), which does not cancel.
+    most = world.data_reward + world.range * math.sqrt(world.kl(d, p) / 2)
     claim = "J(d) + R sqrt((eps + DeltaL(p))/2) >= J(p)"
     yield row("S7", claim, TRAINED, most, ">=", world.j(p), "reward")
 
-    excess = world.ce(log_ref, p) - world.entropy(log_ref)
-    claim = "d := ref: CE(ref,p) - H(ref) >= K_inf(ref, J(p))"
-    yield row("S5", claim, TRAINED, excess, ">=", world.price(log_ref, p))
+    if eps > 0:
+        excess = world.ce(log_ref, p) - world.entropy(log_ref)
+        claim, price = "d := ref: CE(ref,p) - H(ref) >= K_inf(ref, J(p))", world.price(log_ref, p)
+        yield row("S5", claim, TRAINED, excess, ">=", price, **case_of_equality)
 
     drop = world.jb(tilt, log_ref) - world.jb(p, log_ref)
     closed = world.of_tilt(bounds.regularized_reward_drop, p, log_ref)
@@ -449,7 +345,7 @@ def _against_ref(world: World, ref: Checkpoint, checkpoint: Checkpoint) -> Itera
     yield row(
         "R3",
         "inside the KL ball: J(tilt) - J(p) >= beta KL(p||tilt)",
-        TRAINED,
+        CONSEQUENCE,
         raw_drop,
         ">=",
         closed,
@@ -484,7 +380,7 @@ def _after_rl(world: World, episode: Episode, checkpoint: Checkpoint) -> Iterato
     yield row(
         "R8",
         "SFT ended farther from the tilt than RL did, so it lowered J_b",
-        TRAINED,
+        CONSEQUENCE,
         world.jb(p1, log_ref) - world.jb(p2, log_ref),
         ">=",
         0.0,
@@ -497,7 +393,7 @@ def _after_rl(world: World, episode: Episode, checkpoint: Checkpoint) -> Iterato
     yield row(
         "R8",
         "KL to the tilt rose by more than KL to ref, so SFT lowered the raw reward",
-        TRAINED,
+        CONSEQUENCE,
         world.j(p1) - world.j(p2),
         ">=",
         0.0,

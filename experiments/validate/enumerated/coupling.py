@@ -48,13 +48,10 @@ class Coupling:
 
 @dataclass(frozen=True)
 class KernelView:
-    """P6 for an RL step on some prompts and the SFT loss of others."""
+    """P6 for an RL step on some prompts and the SFT loss of others; ``size`` counts prompts times responses."""
 
     cosine: float
     bound: float
-    kept: int
-    outside_rl: float
-    outside_sft: float
     intrinsic_dimension: float
     size: int
 
@@ -123,23 +120,14 @@ def _move(policy: Policy, direction: Tensor) -> None:
 def kernel_view(
     task: Task, log_p: np.ndarray, phi: Tensor, rl_prompts: np.ndarray, kept: int
 ) -> KernelView:
-    """RL on the prompts that ``rl_prompts`` marks, SFT on the others."""
+    """RL on the prompts that ``rl_prompts`` marks, SFT on the others; the bound keeps ``kept`` eigenvectors."""
     kernel = (phi @ phi.T).numpy()
     u = np.where(rl_prompts[:, None], bounds.reward_gradient(log_p, task.reward), 0.0).flatten()
     v = np.where(rl_prompts[:, None], 0.0, bounds.sft_loss_gradient(log_p, task.log_d)).flatten()
-    values, vectors = np.linalg.eigh(kernel)
-    top = vectors[:, -kept:]
-
-    def outside(x: np.ndarray) -> float:
-        inside = (values[-kept:] * (top.T @ x) ** 2).sum()
-        return float(1 - inside / (x @ kernel @ x))
-
+    values = np.linalg.eigvalsh(kernel)
     return KernelView(
         cosine=float(bounds.kernel_cosine(kernel, u, v)),
         bound=float(bounds.spectral_misalignment_bound(kernel, u, v, kept)),
-        kept=kept,
-        outside_rl=outside(u),
-        outside_sft=outside(v),
         intrinsic_dimension=float(values.sum() / values[-1]),
         size=len(values),
     )

@@ -1,8 +1,7 @@
-"""From a run's records to what a reader wants to know: verdicts, predictions, sentences."""
+"""From a run's records to what a reader wants to know: verdicts per statement, and predictions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +11,19 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
 from validate.enumerated.checks import (
+    CONSEQUENCE,
     IDENTITY,
     NEAR_OPTIMAL,
     STATEMENTS,
-    Checkpoint,
-    Episode,
     Row,
-    World,
     mass_rows,
-    measures,
     rows_of,
 )
 from validate.enumerated.facts import embedded_task
+from validate.enumerated.world import Checkpoint, Episode, World, measures
 from validate.orders import EPISODES, STAGES, policies_table
 
-__all__ = ["Digest", "Prediction", "StatementSummary", "digest"]
+__all__ = ["Digest", "Prediction", "StatementSummary", "changes", "digest", "title_of"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def digest(config: dict[str, Any], records: Sequence[dict[str, Any]]) -> Digest:
         rows=rows,
         statements=[_summary(name, title, rows) for name, title in STATEMENTS.items()],
         policies=policies_table(config["order"], config["data_law"]),
-        predictions=[(_title(e), list(_predictions(e))) for e in episodes],
+        predictions=[(title_of(e), list(_predictions(e))) for e in episodes],
     )
 
 
@@ -141,7 +138,7 @@ def _episodes(
     return episodes
 
 
-def _title(episode: Episode) -> str:
+def title_of(episode: Episode) -> str:
     names = [episode.before[-1].stage, episode.rl[-1].stage]
     names += [episode.after[-1].stage] if episode.after else []
     return " -> ".join(STAGES[name].title for name in names)
@@ -171,7 +168,7 @@ def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
         title=title,
         status=next((status for status in ranked if status in found), Status.OUT_OF_SCOPE),
         identities=[row for row in applied if row.kind == IDENTITY],
-        inequalities=[row for row in applied if row.kind != IDENTITY],
+        inequalities=[row for row in applied if row.kind not in (IDENTITY, CONSEQUENCE)],
         out_of_scope=[row for row in mine if row.status is Status.OUT_OF_SCOPE],
     )
 
@@ -239,175 +236,3 @@ def changes(result: Digest) -> Iterator[dict[str, Any]]:
             "J": world.j(p),
             "predicted_J": world.j(best),
         }
-
-
-def what_held(result: Digest) -> list[str]:
-    """The summary that opens the report."""
-    verdicts = {status: result.count(status) for status in Status}
-    applied = sum(verdicts.values()) - verdicts[Status.OUT_OF_SCOPE]
-    identities = sum(s.kind == IDENTITY for s in result.rows)
-    lines = [
-        f"{verdicts[Status.HOLDS]} of {applied} applicable checks hold, {verdicts[Status.REFUTED]} are "
-        f"violated and {verdicts[Status.UNDECIDED]} undecided; {verdicts[Status.OUT_OF_SCOPE]} did not "
-        f"apply because an assumption was not met. {identities} of the checks are identities, which "
-        "only a bug could break; the others could have failed."
-    ]
-    for episode in result.episodes:
-        lines += _joint_story(episode) if episode.is_joint else _story(episode)
-    findings = [row for s in result.statements for row in s.inequalities]
-    sized = [row for row in findings if row.rhs > 0]
-    if sized:
-        row = min(sized, key=lambda r: r.relative_margin)
-        lines.append(
-            f"The inequality with the smallest margin for its size is {row.statement} at {row.place} ({row.claim}): "
-            f"{row.lhs:.4g} against {row.rhs:.4g} {row.unit}, a margin of {row.margin:.3g}. The smallest "
-            f"margin of all is {min(r.margin for r in findings):.2g}, the largest rounding allowance "
-            f"{max(r.tolerance for r in findings):.0e}."
-        )
-    if result.never_applied:
-        names = ", ".join(result.never_applied)
-        lines.append(f"Never applied in this run, so neither confirmed nor violated: {names}.")
-    else:
-        lines.append("Every statement on the list applied somewhere in this run.")
-    return lines
-
-
-def _joint_story(episode: Episode) -> Iterator[str]:
-    world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
-    d, joint, tilt = world.log_d, world.joint_optimum(log_ref), world.tilt(log_ref)
-    loss, start = world.ce(d, p), world.ce(d, log_ref)
-    yield (
-        f"{_title(episode)}, lambda = {world.weight:g}: it moved the reward from {world.j(log_ref):.3f} to "
-        f"{world.j(p):.3f} and the SFT loss from {start:.3f} to {loss:.3f}. At the exact joint optimum "
-        f"they are {world.j(joint):.3f} and {world.ce(d, joint):.3f} (J1), at the exact RL optimum "
-        f"{world.j(tilt):.3f} and {world.ce(d, tilt):.3f}. The trained policy is "
-        f"{world.joint_gap(p, log_ref):.2g} below the best J_b - lambda CE that any schedule of SFT and RL can "
-        "reach (J2)."
-    )
-
-
-def _story(episode: Episode) -> Iterator[str]:
-    world = episode.world
-    d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
-    eps = world.kl(d, log_ref)
-    near = eps < NEAR_OPTIMAL
-    kind = "near the optimum of SFT" if near else "away from the optimum of SFT"
-    start, end = world.ce(d, log_ref), world.ce(d, p1)
-    exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
-    price = world.price(d, p1) - eps
-    listed = 1 - float(np.exp(log_ref[:, -1]).mean())
-    words = f"RL {_moved(world.j(p1) - world.j(log_ref))} the reward and {_moved(end - start)} the SFT loss"
-    if episode.after:
-        p2 = episode.after[-1].log_p
-        words += (
-            f"; SFT afterwards {_moved(world.ce(d, p2) - end)} the SFT loss and "
-            f"{_moved(world.j(p2) - world.j(p1))} the reward"
-        )
-    yield f"{_title(episode)}: {words}."
-    yield (
-        f"RL started {kind} ({eps:.2g} nats from the data law, "
-        f"{listed:.4g} of the mass on the listed responses). It moved the reward from "
-        f"{world.j(log_ref):.3f} to {world.j(p1):.3f} and the SFT loss from {start:.3f} to {end:.3f}, a "
-        f"change of {end - start:+.3f} nats per response. For the exact RL optimum the theorem "
-        f"predicts {exact:+.3f} (S1); a policy with this reward cannot have less than {price:+.3f} (S7). "
-        f"The trained policy is {world.kl(p1, world.tilt(log_ref)):.2g} nats from that optimum. RL to the "
-        f"optimum has to raise the SFT loss from any ref within {world.threshold(log_ref):.2g} nats of the "
-        f"data (S6); this ref is {'within' if eps < world.threshold(log_ref) else 'not within'}."
-    )
-    if episode.after:
-        p2 = episode.after[-1].log_p
-        lost, kept = world.j(p1) - world.j(p2), world.jb(p1, log_ref) - world.jb(p2, log_ref)
-        target = world.of_tilt(bounds.reward_drop, d, log_ref)
-        yield (
-            f"SFT after that RL brought the SFT loss to {world.ce(d, p2):.3f} (floor "
-            f"{world.data_entropy:.3f}), changed the reward by {-lost:+.3f} (predicted for SFT from the exact "
-            f"RL optimum to the data law: {-target:+.3f}, R2) and the regularised reward by {-kept:+.3f} (R8)."
-        )
-
-
-def _moved(change: float) -> str:
-    return "raised" if change > 0 else "lowered"
-
-
-def what_it_does_not_show(result: Digest) -> list[str]:
-    """The limits of the run, in the report next to its findings."""
-    return [
-        f"One model, one seed, {result.config['prompts']} prompts, one value of beta: a check of the "
-        "statements on a language model's own probabilities, not a survey of post-training.",
-        "Responses are six candidates per prompt and the atom 'other', which has constant reward. The "
-        "statements are exact for that law; they say nothing about what happens inside 'other'.",
-        "SFT used the data law itself and RL the exact gradient. Noise of sampled data and of sampled "
-        "rollouts is absent; the sampled protocol has it.",
-        "A trained policy is not the exact RL optimum. Rows marked 'exact optimum' are about the "
-        "optimum computed from a trained ref; rows marked 'trained policy' are about training results.",
-        "An identity that holds shows that the computation is right. It is no evidence about training.",
-        "A comparison of predicted and observed numbers has no verdict: the predictions are for the "
-        "exact optimum or the exact data law, and training stops short of both.",
-        f"The landscape statements P1-P3 are vacuous here: their constants are the smallest "
-        f"probability of a response, down to {result.smallest_p:.1e} in this run. They are not "
-        "reported as confirmed.",
-        "Not tested here: F1 (divergences are computed as sums of nonnegative terms), the claims that the "
-        "library refutes (R5, R7), and statements not listed above.",
-        f"Near SFT optimality means KL(d||ref) < {NEAR_OPTIMAL:g}; rows that need it are out of scope "
-        "otherwise.",
-    ]
-
-
-def as_json(result: Digest) -> dict[str, Any]:
-    """report.json, without infinities, which JSON lacks."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(item) for item in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
-        return float(value) if isinstance(value, float) else value
-
-    return clean(
-        {
-            "outcome": result.outcome,
-            "summary": what_held(result),
-            "not_shown": what_it_does_not_show(result),
-            "config": result.config,
-            "model": result.model,
-            "layout": result.layout,
-            "enumeration_difference": result.enumeration[0],
-            "enumeration_tolerance": result.enumeration[1],
-            "data_entropy": result.experts.data_entropy,
-            "data_reward": result.experts.data_reward,
-            "reward_range": result.experts.range,
-            "counts": {status.name: result.count(status) for status in Status},
-            "never_applied": result.never_applied,
-            "policies": result.policies,
-            "statements": [
-                {
-                    "statement": s.statement,
-                    "title": s.title,
-                    "status": s.status.name,
-                    "identities": len(s.identities),
-                    "inequalities": len(s.inequalities),
-                    "out_of_scope": len(s.out_of_scope),
-                    "worst_identity": s.worst_identity and s.worst_identity.as_dict(),
-                    "tightest_inequality": s.tightest and s.tightest.as_dict(),
-                }
-                for s in result.statements
-            ],
-            "predictions": [
-                {
-                    "episode": title,
-                    "quantity": p.quantity,
-                    "statement": p.statement,
-                    "predicted": p.predicted,
-                    "observed": p.observed,
-                    "unit": p.unit,
-                }
-                for title, predictions in result.predictions
-                for p in predictions
-            ],
-            "changes": list(changes(result)),
-            "checkpoints": result.checkpoints,
-            "rows": [row.as_dict() for row in result.rows],
-        }
-    )

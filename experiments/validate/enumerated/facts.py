@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from validate.errors import InputError
+
 __all__ = ["MAXIMUM_PROMPTS", "Prompt", "Task", "embedded_task", "vocabulary_texts"]
 
 STYLES = {
@@ -110,12 +112,12 @@ def embedded_task(prompts: int, reward: str = "right-and-format") -> Task:
     """The first ``prompts`` of the embedded prompts, alternately a capital and a sum.
 
     Raises:
-        ValueError: ``prompts`` is not between 1 and ``MAXIMUM_PROMPTS``, or there is no such reward.
+        InputError: ``prompts`` is not between 1 and ``MAXIMUM_PROMPTS``, or there is no such reward.
     """
     if not 1 <= prompts <= MAXIMUM_PROMPTS:
-        raise ValueError(f"prompts is {prompts}; choose 1 to {MAXIMUM_PROMPTS}")
+        raise InputError(f"prompts is {prompts}; choose 1 to {MAXIMUM_PROMPTS}")
     if reward not in REWARDS:
-        raise ValueError(
+        raise InputError(
             f"--reward is {reward!r}; the enumerated protocol has {', '.join(REWARDS)}"
         )
     worth = REWARDS[reward]

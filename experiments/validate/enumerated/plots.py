@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nondecoupling.verdict import Status
-from validate.enumerated.checks import Checkpoint, Episode, World
 from validate.enumerated.digest import Digest
+from validate.enumerated.world import Checkpoint, Episode, World
 from validate.orders import BASE, STAGES
 from validate.pareto import Landing, Landscape, pareto_plot
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
@@ -38,7 +38,13 @@ def _pareto(episodes: list[Episode]) -> bytes:
     world, ref = episodes[0].world, episodes[0].ref
     results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
     return pareto_plot(
-        Landscape(world.log_d, ref.log_p, world.reward, world.beta),
+        Landscape(
+            world.log_d,
+            ref.log_p,
+            world.reward,
+            world.beta,
+            world.reward.max(axis=1, keepdims=True),
+        ),
         [
             Landing(
                 STAGES[result.stage].title,

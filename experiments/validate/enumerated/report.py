@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from nondecoupling.verdict import Status
 from validate.enumerated.checks import Row
-from validate.enumerated.digest import Digest, as_json, digest, what_held, what_it_does_not_show
+from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.plots import plots
+from validate.enumerated.story import what_held, what_it_does_not_show
 from validate.html import render
 from validate.run_folder import RunFolder
 
@@ -94,3 +97,63 @@ def _html(result: Digest, images: dict[str, bytes]) -> str:
 def _self_test(rows: list[Row]) -> Row:
     """The largest |sum p - 1| of the run."""
     return max((row for row in rows if row.statement == "self-test"), key=lambda row: row.lhs)
+
+
+def as_json(result: Digest) -> dict[str, Any]:
+    """report.json, without infinities, which JSON lacks."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return float(value) if isinstance(value, float) else value
+
+    return clean(
+        {
+            "outcome": result.outcome,
+            "summary": what_held(result),
+            "not_shown": what_it_does_not_show(result),
+            "config": result.config,
+            "model": result.model,
+            "layout": result.layout,
+            "enumeration_difference": result.enumeration[0],
+            "enumeration_tolerance": result.enumeration[1],
+            "data_entropy": result.experts.data_entropy,
+            "data_reward": result.experts.data_reward,
+            "reward_range": result.experts.range,
+            "counts": {status.name: result.count(status) for status in Status},
+            "never_applied": result.never_applied,
+            "policies": result.policies,
+            "statements": [
+                {
+                    "statement": s.statement,
+                    "title": s.title,
+                    "status": s.status.name,
+                    "identities": len(s.identities),
+                    "inequalities": len(s.inequalities),
+                    "out_of_scope": len(s.out_of_scope),
+                    "worst_identity": s.worst_identity and s.worst_identity.as_dict(),
+                    "tightest_inequality": s.tightest and s.tightest.as_dict(),
+                }
+                for s in result.statements
+            ],
+            "predictions": [
+                {
+                    "episode": title,
+                    "quantity": p.quantity,
+                    "statement": p.statement,
+                    "predicted": p.predicted,
+                    "observed": p.observed,
+                    "unit": p.unit,
+                }
+                for title, predictions in result.predictions
+                for p in predictions
+            ],
+            "changes": list(changes(result)),
+            "checkpoints": result.checkpoints,
+            "rows": [row.as_dict() for row in result.rows],
+        }
+    )

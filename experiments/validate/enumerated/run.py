@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from validate.enumerated.checks import World, measures
 from validate.enumerated.facts import Task, embedded_task, vocabulary_texts
 from validate.enumerated.law import Policy, choose_layout
 from validate.enumerated.training import Goal, Trainer, TrainingFailed
 from validate.enumerated.tries import encode
+from validate.enumerated.world import World, measures
 from validate.models import LanguageModel, load_model
 from validate.orders import BASE, Stage, plan
 from validate.processes import Processes
@@ -66,7 +66,7 @@ class _Run:
         encoded = [encode(self.language_model.tokenizer, prompt) for prompt in mine]
         policy = Policy(self.language_model, encoded, layout)
         self.policy = self.processes.distribute(policy, self.language_model.layers)
-        self.checkpoint = self.processes.from_first(self.folder.load_checkpoint())
+        self.checkpoint = self._found_checkpoint()
         if self.checkpoint is None:
             self._record(
                 BASE,
@@ -85,6 +85,16 @@ class _Run:
             stage = self.stages[self.checkpoint["stage"]]
             place = f"step {self.checkpoint['trainer']['step']} of {stage.title}"
             self.console.print(f"Going on in {self.folder.path} from {place}", highlight=False)
+
+    def _found_checkpoint(self) -> dict[str, Any] | None:
+        """The newest checkpoint; its tensors only on the first process, which hands them on when they are loaded."""
+        mine = self.folder.load_checkpoint()
+        place = None
+        if mine is not None:
+            trainer = {**mine["trainer"], "parameters": {}, "optimizer": {}}
+            place = {"stage": mine["stage"], "trainer": trainer}
+        place = self.processes.from_first(place)
+        return place if mine is None else mine
 
     def train(self) -> None:
         lengths = [self._steps(stage) for stage in self.stages]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from validate.enumerated.facts import Prompt
+from validate.errors import InputError
 
 __all__ = ["LAYOUTS", "ONE_ROW_EACH", "SHARED_PREFIXES", "Batch", "Encoded", "encode", "make_batch"]
 
@@ -31,7 +32,7 @@ def encode(tokenizer: Any, prompt: Prompt) -> Encoded:
     """Token ids of the prompt, and of each response with the end-of-sequence token.
 
     Raises:
-        ValueError: two responses have the same tokens, or one has a token unknown to the tokenizer.
+        InputError: two responses have the same tokens, or one has a token unknown to the tokenizer.
     """
     start = tokenizer(prompt.text)["input_ids"]
     if start and start[-1] == tokenizer.eos_token_id:
@@ -40,10 +41,10 @@ def encode(tokenizer: Any, prompt: Prompt) -> Encoded:
     for text in prompt.responses:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-            raise ValueError(f"the tokenizer has no token for a part of the response {text!r}")
+            raise InputError(f"the tokenizer has no token for a part of the response {text!r}")
         responses.append([*ids, tokenizer.eos_token_id])
     if len({tuple(ids) for ids in responses}) < len(responses):
-        raise ValueError(f"two responses to {prompt.text!r} have the same tokens")
+        raise InputError(f"two responses to {prompt.text!r} have the same tokens")
     return start, responses
 
 

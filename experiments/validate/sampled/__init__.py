@@ -1,1 +1,18 @@
-"""The sampled protocol: sentences with acceptability labels, and responses drawn from the model."""
+"""The sampled protocol, in the order in which a run uses its parts.
+
+sentences   sentences with acceptability labels, from the grammar, CoLA or a file in its format
+grammar     the embedded sentences
+task        prompts, expert responses and their law, and the order in which training sees them
+rewards     built-in rewards, or one's own, checked
+training    SFT, RL and joint training by the trainers of TRL
+responses   responses drawn from the model, and their scores under two policies
+measuring   what is measured of a trained policy, kept as it comes
+run         all stages of a run, with progress and the means to go on
+claims      the statements as margins, each a function from a level to an interval
+landscape   the finite world that samples suggest, for predictions and curves
+digest      verdicts on all claims at once, and the plan from the pilot prompts
+tables      what the report shows next to the verdicts
+story       the sentences of the report
+plots       PNG plots
+report      report.json, report.html and what the terminal shows
+"""

@@ -2,15 +2,15 @@
 
 Prompts are the independent units. Everything about one prompt (its responses averaged, the experts' responses
 weighted by their known law) is one number of the sample. Where bounds of that number are known the interval
-holds at every sample size (betting); losses and divergences have no upper bound, so that end is a bootstrap's,
-and the interval says "approximate". Which end a verdict rests on is what counts: statements are confirmed by
-their lower end, which is exact for every theorem below.
+holds at every sample size (betting); losses and divergences have no upper bound, so that end is a bootstrap's.
+Which end a verdict rests on is what counts, and ``Claim.exact`` says which ends are exact: a theorem is confirmed by
+its lower end, which is exact for all below.
 
 Kinds of rows:
     self-test     sampler and scorer agree; fails only through a bug
     theorem       holds for every policy; a violation would refute code, assumptions or theory
-    finding       what the paper claims of training, or what the theory predicts only of the exact optimum: it may
-                  come out either way
+    finding       may come out either way: the paper's claims 1 (RL raises the SFT loss) and 2 (SFT lowers the reward),
+                  what the theory predicts of the exact optimum only (S6), and whether training did its job at all
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.estimate import (
     Interval,
+    Outcome,
     bootstrap_intervals,
     mean_interval,
     mean_lower_bound,
@@ -65,6 +66,13 @@ class Claim:
     margin: Margin
     relation: str = ">="
     units: np.ndarray | None = None
+    exact: tuple[bool, bool] = (True, False)  # lower end, upper end
+
+    def rests_on_an_exact_end(self, outcome: Outcome) -> bool:
+        """Whether a verdict holds at every sample size; an equality is violated at either end."""
+        if self.relation == "==" or outcome is Outcome.INCONCLUSIVE:
+            return all(self.exact)
+        return self.exact[0 if outcome is Outcome.CONFIRMED else 1]
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class World:
     reward: Reward
     beta: float
     self_distilled: bool
+    resamples: int = 9999
 
     def part(self, first: int, last: int | None) -> World:
         return replace(
@@ -160,9 +169,13 @@ def _joined(lower: Interval, upper: Interval) -> Interval:
     return Interval(low, high, upper.estimate, lower.delta, lower.units, methods, upper.approximate)
 
 
-def _from_below(values: np.ndarray, floor: float, cap: float) -> Margin:
+def _resampled(world: World, values: np.ndarray) -> Margin:
+    return bootstrap_intervals(values, resamples=world.resamples)
+
+
+def _from_below(world: World, values: np.ndarray, floor: float, cap: float) -> Margin:
     """The mean of what is bounded below: an exact lower end, a bootstrap's upper end."""
-    resampled, cap = bootstrap_intervals(values), max(cap, floor + 1e-9)
+    resampled, cap = _resampled(world, values), max(cap, floor + 1e-9)
 
     def interval(delta: float) -> Interval:
         return _joined(mean_lower_bound(values, floor, cap, delta), resampled(delta))
@@ -174,7 +187,7 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[Claim]:
     """What is said of every policy that has a ref. ``pilot`` fixes constants that the data must not choose."""
     yield from _self_tests(name, test)
     yield _below_the_soft_value(name, pilot, test)
-    yield _price(name, pilot, test)
+    yield from _price(name, pilot, test)
     yield _price_by_pinsker(name, pilot, test)
     yield _transport(name, pilot, test)
 
@@ -188,8 +201,9 @@ def _self_tests(name: str, e: Evidence) -> Iterator[Claim]:
     ):
         units = (log_ratio - kl).mean(axis=1)
         sides = float(log_ratio.mean()), float(kl.mean())
-        margin = bootstrap_intervals(units)
-        yield Claim("F4", claim, name, SELF_TEST, "nats", *sides, margin, "==", units)
+        margin = _resampled(e.world, units)
+        neither = (False, False)
+        yield Claim("F4", claim, name, SELF_TEST, "nats", *sides, margin, "==", units, neither)
 
 
 def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> Claim:
@@ -200,7 +214,7 @@ def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> Claim:
     def best(delta: float) -> Interval:
         return mean_soft_value(e.ref.rewards, e.world.beta, (low, high), delta).value
 
-    reached = _from_below(-e.regularized, -high, worst)
+    reached = _from_below(e.world, -e.regularized, -high, worst)
 
     def margin(delta: float) -> Interval:
         return best(delta / 2) + reached(delta / 2)
@@ -209,14 +223,16 @@ def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> Claim:
     return Claim("F3", "beta log Z >= J_b(p)", name, THEOREM, "reward", *sides, margin)
 
 
-def _price(name: str, pilot: Evidence, e: Evidence) -> Claim:
-    """S5, S7: the supporting line whose rate the pilot prompts suggest."""
+def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
+    """S5, S7: the supporting line whose rate the pilot prompts suggest; nothing where no reward can be bought."""
     rate = _rate(pilot)
+    if rate is None:
+        return
     line = _line(e, rate)
     margins = e.excess - rate * e.reward - line
     cap = float(3 * np.abs(pilot.excess - rate * pilot.reward - _line(pilot, rate)).max())
     floor = -rate * e.world.reward.range  # h <= -rate min r
-    return Claim(
+    yield Claim(
         "S5" if e.world.self_distilled else "S7",
         f"KL(d||p) >= {rate:.3g} J(p) + h, the price of reward",
         name,
@@ -224,7 +240,7 @@ def _price(name: str, pilot: Evidence, e: Evidence) -> Claim:
         "nats",
         float(e.excess.mean()),
         float((rate * e.reward + line).mean()),
-        _from_below(margins, floor, cap),
+        _from_below(e.world, margins, floor, cap),
         units=margins,
     )
 
@@ -232,7 +248,7 @@ def _price(name: str, pilot: Evidence, e: Evidence) -> Claim:
 def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> Claim:
     """S7: J(p) - J(d) <= R sqrt(KL(d||p)/2)."""
     gained, width = e.reward - e.data_reward, e.world.reward.range
-    distance = _from_below(e.excess, 0.0, float(3 * pilot.excess.max()))
+    distance = _from_below(e.world, e.excess, 0.0, float(3 * pilot.excess.max()))
 
     def margin(delta: float) -> Interval:
         allowed = _by_pinsker(distance(delta / 2), width)
@@ -247,11 +263,11 @@ def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> Claim:
 def _transport(name: str, pilot: Evidence, e: Evidence) -> Claim:
     """R4 for p and ref in place of the tilt: |J(p) - J(ref)| <= R sqrt(KL(p||ref)/2)."""
     moved, width = e.reward - e.ref_reward, e.world.reward.range
-    distance = _from_below(e.kl, 0.0, float(3 * pilot.kl.max()))
+    distance = _from_below(e.world, e.kl, 0.0, float(3 * pilot.kl.max()))
 
     def margin(delta: float) -> Interval:
         allowed = _by_pinsker(distance(delta / 2), width)
-        return allowed - _absolute(mean_interval(moved, (-width, width), delta / 2))
+        return allowed - _absolute(mean_interval(moved, (-width, width), delta / 4))
 
     sides = float(width * np.sqrt(e.kl.mean() / 2)), float(abs(moved.mean()))
     claim = "R sqrt(KL(p||ref)/2) >= |J(p) - J(ref)|"
@@ -263,43 +279,41 @@ def _by_pinsker(divergence: Interval, width: float) -> Interval:
 
 
 def _absolute(interval: Interval) -> Interval:
+    """The interval of the absolute value: its upper end fails where either end did, so delta doubles."""
     ends = abs(float(interval.low)), abs(float(interval.high))
-    low = 0.0 if interval.contains(0.0) else min(ends)
-    return replace(interval, low=low, high=max(ends), estimate=abs(float(interval.estimate)))
+    low, estimate = 0.0 if interval.contains(0.0) else min(ends), abs(float(interval.estimate))
+    return replace(interval, low=low, high=max(ends), estimate=estimate, delta=2 * interval.delta)
 
 
-def _rate(pilot: Evidence) -> float:
-    """The rate at which the frontier of the pilot prompts passes the pilot's reward."""
+def _rate(pilot: Evidence) -> float | None:
+    """The rate at which the frontier of the pilot prompts passes the pilot's reward, well inside its ends."""
     log_d, reward = pilot.law_of_rewards
     free = float(bounds.expected_reward(log_d, reward).mean())
-    top = float(reward.max(axis=1).mean())
-    target = min(
-        max(float(pilot.reward.mean()), free + 0.05 * (top - free)), free + 0.95 * (top - free)
-    )
-    step = 1e-3 * (top - free)
-    above, below = bounds.price_of_average_reward(
-        log_d, reward, np.array([target + step, target - step])
-    )
-    return float((above - below) / (2 * step))
+    room = float(reward.max(axis=1).mean()) - free
+    if room <= 0:
+        return None
+    reached = min(max(float(pilot.reward.mean()), free + 0.05 * room), free + 0.95 * room)
+    return float(bounds.frontier_rate(log_d, reward, reached))
 
 
 def _line(e: Evidence, rate: float) -> np.ndarray:
-    """h of each prompt. With ref's law as d, the first half of its responses chooses the offset for the second."""
+    """h of each prompt. With ref's law as d, the first half of its responses chooses the offset for the second.
+
+    Any offset is valid. One imagined response with the best reward keeps it away from zero, where a best response
+    that only the second half has would cost too much.
+    """
     log_d, reward = e.law_of_rewards
     if not e.world.self_distilled:
         return bounds.frontier_policy(log_d, reward, rate)[1]
     half = (reward.shape[1] - 1) // 2
-    parts = []
-    for columns in (slice(0, half), slice(half, -1)):
-        values = np.hstack([reward[:, columns], reward[:, -1:]])
-        law = np.full(values.shape, -np.log(values.shape[1] - 1))
-        law[:, -1] = -np.inf
-        parts.append((law, values))
-    policy, _ = bounds.frontier_policy(*parts[0], rate)
-    # p = d/(offset + rate (M - r)) at any response that d has.
-    (law, values), top = parts[0], reward[:, -1]
-    offset = np.exp(law[:, 0] - policy[:, 0]) - rate * (top - values[:, 0])
-    return bounds.supporting_line(*parts[1], rate, np.maximum(offset, 1e-9))
+    first, second = (
+        np.hstack([part, reward[:, -1:]]) for part in (reward[:, :half], reward[:, half:-1])
+    )
+    imagined = np.full(first.shape, -np.log(half + 1))
+    _, _, offset = bounds.frontier_policy(imagined, first, rate)
+    law = np.full(second.shape, -np.log(second.shape[1] - 1))
+    law[:, -1] = -np.inf
+    return bounds.supporting_line(law, second, rate, offset)
 
 
 def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
@@ -311,16 +325,16 @@ def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
             f"{what} raised the SFT loss, by at least {LEAST_RISE} nats",
             e.ref_excess + LEAST_RISE,
         )
-        cap = float(3 * pilot.excess.max())
-        loss_rose = _from_below(rise - LEAST_RISE, -LEAST_RISE, cap)
+        cap, exact = float(3 * pilot.excess.max()), (True, False)
+        loss_rose = _from_below(e.world, rise - LEAST_RISE, -LEAST_RISE, cap)
     else:
-        claim, least = f"{what} raised the SFT loss", e.ref_excess
-        loss_rose = bootstrap_intervals(rise)
-    yield _change("S2", claim, name, "nats", e.excess, least, loss_rose)
+        claim, least, exact = f"{what} raised the SFT loss", e.ref_excess, (False, False)
+        loss_rose = _resampled(e.world, rise)
+    yield _change("claim 1", claim, name, "nats", e.excess, least, loss_rose, exact)
     gained = e.reward - e.ref_reward
     within = partial(mean_interval, gained, (-width, width))
     claim = f"{what} raised the reward"
-    yield _change("S4", claim, name, "reward", e.reward, e.ref_reward, within)
+    yield _change("training", claim, name, "reward", e.reward, e.ref_reward, within, (True, True))
 
 
 def finding_at_the_optimum(name: str, e: Evidence) -> Claim:
@@ -335,22 +349,22 @@ def finding_at_the_optimum(name: str, e: Evidence) -> Claim:
     log_z = mean_soft_value(e.ref.rewards, beta, limits, 0.5).value.estimate / beta
     sides = float(log_z), float(e.data_reward.mean() / beta)
     place = f"optimum of {name}"
-    return Claim("S6", claim, place, FINDING, "nats", *sides, margin)
+    return Claim("S6", claim, place, FINDING, "nats", *sides, margin, exact=(True, True))
 
 
 def findings_of_sft(name: str, before: Evidence, after: Evidence) -> Iterator[Claim]:
     """What the paper claims of SFT after RL: ``before`` is the RL result, ``after`` the SFT result."""
-    width = after.world.reward.range
-    drop = before.reward - after.reward
-    within = partial(mean_interval, drop, (-width, width))
+    world, width = after.world, after.world.reward.range
     sides = before.reward, after.reward
-    yield _change("R6", "SFT after RL lowered the raw reward", name, "reward", *sides, within)
+    within = partial(mean_interval, sides[0] - sides[1], (-width, width))
+    claim = "SFT after RL lowered the raw reward"
+    yield _change("claim 2", claim, name, "reward", *sides, within, (True, True))
     sides = before.regularized, after.regularized
     claim = "SFT after RL lowered the regularised reward"
-    yield _change("R8", claim, name, "reward", *sides, bootstrap_intervals(sides[0] - sides[1]))
+    yield _change("claim 2", claim, name, "reward", *sides, _resampled(world, sides[0] - sides[1]))
     sides = before.excess, after.excess
     claim = "SFT after RL lowered the SFT loss"
-    yield _change("F2", claim, name, "nats", *sides, bootstrap_intervals(sides[0] - sides[1]))
+    yield _change("training", claim, name, "nats", *sides, _resampled(world, sides[0] - sides[1]))
 
 
 def _change(
@@ -361,8 +375,9 @@ def _change(
     larger: np.ndarray,
     smaller: np.ndarray,
     margin: Margin,
+    exact: tuple[bool, bool] = (False, False),
 ) -> Claim:
     """That one mean over prompts is larger than another, on the same prompts."""
     sides = float(larger.mean()), float(smaller.mean())
     units = larger - smaller
-    return Claim(statement, claim, policy, FINDING, unit, *sides, margin, units=units)
+    return Claim(statement, claim, policy, FINDING, unit, *sides, margin, units=units, exact=exact)

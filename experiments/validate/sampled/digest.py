@@ -29,16 +29,16 @@ from validate.sampled.claims import (
     findings_of_rl,
     findings_of_sft,
 )
-from validate.sampled.landscape import landscape_of, predicted
+from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import Measurement
 from validate.sampled.rewards import Reward
-from validate.sampled.task import Task, columns
+from validate.sampled.task import Task
 
 __all__ = ["Plan", "Result", "Row", "claims_in", "digest", "plan_of", "world_of"]
 
 POWER = 0.9
-# Rows per policy, per RL stage and per SFT after RL: what the correction for multiplicity has to expect.
-PER_POLICY, PER_RL, PER_JOINT, PER_SFT = 6, 3, 2, 3
+# Rows per policy, per RL or joint stage and per SFT after RL: what the correction for multiplicity has to expect.
+PER_POLICY, PER_RL, PER_SFT = 6, 2, 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ class Row:
     interval: Interval
     outcome: Outcome
     resolution: float | None
+
+    @property
+    def by_bootstrap(self) -> bool:
+        """Whether the verdict rests on an end that holds only for many prompts."""
+        decided = self.outcome is not Outcome.INCONCLUSIVE
+        return decided and not self.claim.rests_on_an_exact_end(self.outcome)
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,20 @@ class Result:
         """On the prompts that the verdicts rest on."""
         return _evidence(self.world, self.measurements, policy).part(self.pilot, None)
 
-    def landscape(self, ref: str) -> Landscape:
-        test = self.measurements[ref].part(self.pilot, None)
-        return landscape_of(self.world.part(self.pilot, None), test)
+    @cached_property
+    def landscapes(self) -> dict[str, Landscape]:
+        """Of each ref, on the prompts that the verdicts rest on."""
+        world = self.world.part(self.pilot, None)
+        return {ref: landscape_of(world, self.on_ref(ref).policy) for ref in self.refs}
+
+    @cached_property
+    def predicted(self) -> dict[str, dict[str, float]]:
+        """What the theory predicts of the optima from each ref, averaged over prompts."""
+        weight = self.config["weight"]
+        return {
+            ref: {name: float(v.mean()) for name, v in predicted(land, weight).items()}
+            for ref, land in self.landscapes.items()
+        }
 
     def on_ref(self, ref: str) -> Evidence:
         """Ref next to itself."""
@@ -107,14 +124,12 @@ class Result:
         return "violated" if bad else "holds"
 
 
-def world_of(config: dict[str, Any], task: Task, reward: Reward) -> World:
-    listed = []
-    for question, row in zip(task.evaluation, columns(task.evaluation), strict=True):
-        count = len(question.responses)
-        given = {name: [value] * count for name, value in row.items() if name != "prompt"}
-        listed.append(reward([question.text] * count, list(question.responses), **given))
+def world_of(config: dict[str, Any], task: Task, reward: Reward, ref: Measurement) -> World:
+    """``ref`` is the measurement of any policy: the rewards of the experts' responses do not depend on it."""
+    # Ten resamples beyond the farthest end that Holm asks for.
+    resamples = max(9999, int(np.ceil(40 * claims_in(config) / config["delta"])))
     own = config["data_law"] == "self"
-    return World(task.log_d, np.array(listed), reward, config["beta"], own)
+    return World(task.log_d, ref.expert_rewards, reward, config["beta"], own, resamples)
 
 
 def _evidence(world: World, measurements: dict[str, Measurement], policy: str) -> Evidence:
@@ -123,25 +138,36 @@ def _evidence(world: World, measurements: dict[str, Measurement], policy: str) -
     return Evidence(world, measurements[ref], measurements[policy])
 
 
-def claims_in(order: str) -> int:
-    """How many rows a run of this order has."""
-    more = {"rl": PER_RL, "joint": PER_JOINT, "sft": PER_SFT}
-    return sum(PER_POLICY + more[stage.objective] for stage in plan(order) if stage.ref)
+def claims_in(config: dict[str, Any]) -> int:
+    """How many rows a run of this order has at most."""
+    at_optimum = config["data_law"] == "expert"
+    more = {"rl": PER_RL + at_optimum, "joint": PER_RL, "sft": PER_SFT}
+    return sum(PER_POLICY + more[stage.objective] for stage in plan(config["order"]) if stage.ref)
 
 
 def plan_of(config: dict[str, Any], world: World, ref: Measurement) -> list[Plan]:
     """From the pilot prompts of a ref, before RL starts from it."""
     land = landscape_of(world, ref)
     found = predicted(land, config["weight"])
-    delta = config["delta"] / claims_in(config["order"])
+    delta = config["delta"] / claims_in(config)
+    at_ref, at_tilt, at_data = (
+        reward_noise(land, law) for law in (land.log_ref, land.tilt, land.log_d)
+    )
     plans = []
-    for name, quantity, statement in (
-        ("loss_rise", "rise of the SFT loss by RL", "S1"),
-        ("reward_gain", "rise of the reward by RL", "F3"),
-        ("reward_drop", "drop of the reward by SFT after RL", "R2"),
-        ("regularized_drop", "drop of the regularised reward by SFT after RL", "R1"),
+    for name, quantity, statement, noise in (
+        ("loss_rise", "rise of the SFT loss by RL", "S1", 0.0),
+        ("reward_gain", "rise of the reward by RL", "F3", at_ref + at_tilt),
+        ("reward_drop", "drop of the reward by SFT after RL", "R2", at_tilt + at_data),
+        (
+            "regularized_drop",
+            "drop of the regularised reward by SFT after RL",
+            "R1",
+            at_tilt + at_data,
+        ),
     ):
-        effect, sd = float(found[name].mean()), float(found[name].std(ddof=1))
+        effect = float(found[name].mean())
+        # Between prompts, and between the responses to one: the unit is the mean of k.
+        sd = float(np.sqrt(found[name].var(ddof=1) + noise / config["responses"]))
         needed = float(required_samples(effect, sd, delta, POWER)) if effect > 0 else np.inf
         plans.append(Plan(quantity, statement, effect, sd, needed))
     return plans
@@ -154,7 +180,7 @@ def digest(
     measurements: dict[str, Measurement],
     plans: dict[str, list[Plan]],
 ) -> Result:
-    world = world_of(config, task, reward)
+    world = world_of(config, task, reward, next(iter(measurements.values())))
     claims = list(_claims(world, measurements, config["pilot_prompts"]))
     outcomes = holm(
         [claim.margin for claim in claims], config["delta"], [claim.relation for claim in claims]
@@ -177,7 +203,9 @@ def _claims(world: World, measurements: dict[str, Measurement], pilot: int) -> I
             continue
         yield from claims_of(rl, *sides(rl))
         yield from findings_of_rl(rl, *sides(rl))
-        if STAGES[rl].objective == "rl":
+        if (
+            STAGES[rl].objective == "rl" and not world.self_distilled
+        ):  # there it is Jensen's inequality
             yield finding_at_the_optimum(rl, sides(rl)[1])
         if after in measurements:
             yield from claims_of(after, *sides(after))

@@ -14,41 +14,62 @@ from validate.pareto import Landscape
 from validate.sampled.claims import World
 from validate.sampled.measuring import Measurement
 
-__all__ = ["landscape_of", "predicted"]
+__all__ = ["landscape_of", "predicted", "reward_noise"]
 
-# Keeps every class in the support of ref where no response fell into it.
-SMALLEST_SHARE = 1e-6
+# Rewards of responses off the list are sorted into at most so many classes, each with its mean.
+MOST_LEVELS = 16
 
 
 def landscape_of(world: World, ref: Measurement) -> Landscape:
-    """log d, log ref and rewards, [prompts, experts' responses + reward levels]."""
-    listed = ref.listed >= 0
-    levels = (
-        np.unique(ref.rewards[~listed]) if (~listed).any() else np.array([world.reward.bounds[0]])
-    )
-    seen = ((ref.rewards[:, :, None] == levels) & ~listed[:, :, None]).sum(axis=1)
-    overall = (seen.sum(axis=0) + SMALLEST_SHARE) / (seen + SMALLEST_SHARE).sum()
+    """log d, log ref and rewards, [prompts, experts' responses + classes of the others].
+
+    A prompt none of whose responses was off the list shares the little mass there as all prompts do together.
+    """
+    off = ref.listed < 0
+    rewards = _classes(ref.rewards, off)
+    levels = np.unique(rewards[off]) if off.any() else np.array([world.reward.bounds[0]])
+    seen = ((rewards[:, :, None] == levels) & off[:, :, None]).sum(axis=1)
+    overall = seen.sum(axis=0) / seen.sum() if off.any() else np.ones(1)
     counts = seen.sum(axis=1, keepdims=True)
     share = np.where(counts > 0, seen / np.maximum(counts, 1), overall)
-    share = np.maximum(share, SMALLEST_SHARE)
-    share /= share.sum(axis=1, keepdims=True)
     log_listed = ref.expert_log_p
-    rest = np.log(np.maximum(-np.expm1(np.logaddexp.reduce(log_listed, axis=1)), SMALLEST_SHARE))
-    log_ref = np.hstack([log_listed, rest[:, None] + np.log(share)])
+    listed = np.minimum(np.logaddexp.reduce(log_listed, axis=1, keepdims=True), 0.0)
+    with np.errstate(divide="ignore"):  # a class that a prompt never saw has no mass
+        log_off = np.log(-np.expm1(listed)) + np.log(share)
+    log_ref = np.hstack([log_listed, log_off])
     log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
-    reward = np.hstack([world.listed_reward, np.broadcast_to(levels, share.shape)])
+    reward = np.hstack([ref.expert_rewards, np.broadcast_to(levels, share.shape)])
     nothing = np.full(share.shape, -np.inf)
     log_d = log_ref if world.self_distilled else np.hstack([world.log_d, nothing])
-    return Landscape(log_d, log_ref, reward, world.beta)
+    best = np.full((len(reward), 1), world.reward.bounds[1])
+    return Landscape(log_d, log_ref, reward, world.beta, best)
+
+
+def _classes(rewards: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """The rewards, where there are too many levels replaced by the mean of their class."""
+    values = rewards[off]
+    if len(np.unique(values)) <= MOST_LEVELS:
+        return rewards
+    edges = np.quantile(values, np.linspace(0, 1, MOST_LEVELS + 1))[1:-1]
+    of = np.searchsorted(edges, rewards)
+    means = np.array(
+        [values[of[off] == k].mean() if (of[off] == k).any() else 0.0 for k in range(MOST_LEVELS)]
+    )
+    return means[of]
+
+
+def reward_noise(land: Landscape, log_p: np.ndarray) -> float:
+    """The variance of the reward between responses to one prompt, averaged over prompts."""
+    mean = bounds.expected_reward(log_p, land.reward)
+    return float((bounds.expected_reward(log_p, land.reward**2) - mean**2).mean())
 
 
 def predicted(land: Landscape, weight: float) -> dict[str, np.ndarray]:
     """Per prompt, what the theory predicts of the exact RL optimum, of the joint optimum, and of SFT to d."""
     worlds = land.log_d, land.log_ref, land.reward, land.beta
-    tilt = bounds.gibbs_tilt(land.log_ref, land.reward, land.beta)
     joint = bounds.joint_optimum(*worlds, weight)
     at_data = bounds.expected_reward(land.log_d, land.reward)
-    at_tilt = bounds.expected_reward(tilt, land.reward)
+    at_tilt = bounds.expected_reward(land.tilt, land.reward)
     start = bounds.cross_entropy(land.log_d, land.log_ref)
     return {
         "loss_rise": bounds.sft_loss_increase(*worlds),
@@ -58,7 +79,7 @@ def predicted(land: Landscape, weight: float) -> dict[str, np.ndarray]:
             land.log_d, land.log_ref, land.reward, land.beta
         ),
         "soft_value": land.beta * bounds.log_partition(land.log_ref, land.reward, land.beta),
-        "kl": bounds.kl_divergence(tilt, land.log_ref),
+        "kl": bounds.kl_divergence(land.tilt, land.log_ref),
         "joint_loss_rise": bounds.cross_entropy(land.log_d, joint) - start,
         "joint_reward": bounds.expected_reward(joint, land.reward),
         "joint_saving_bound": bounds.joint_saving_bounds(*worlds, weight)[1],

@@ -36,6 +36,7 @@ FIELDS = (
     "back_log_ref",  # [prompts, k]
     "back_kl",  # [prompts, k], sum_t KL(ref||p) along the responses of ref
     "expert_log_p",  # [prompts, responses of the experts]
+    "expert_rewards",  # [prompts, responses of the experts], of their texts as the tokenizer gives them back
     "listed",  # [prompts, k], which of the experts' responses it is, or -1
 )
 
@@ -130,6 +131,8 @@ class Measurer:
         ref: State,
     ) -> list[dict[str, Any]]:
         """What a line holds of each prompt."""
+        if not indices:  # a last line may have fewer prompts than there are processes
+            return []
         sampler, k = self.sampler, self.responses
         language_model = sampler.language_model
         questions = [self.questions[i] for i in indices]
@@ -146,6 +149,8 @@ class Measurer:
         expert = sampler.log_probs(_pairs(prompts, experts))
         texts = [[sampler.text(y) for y in ys] for ys in drawn]
         trained, robust = (self._reward(reward, questions, texts) for reward in self.rewards)
+        of_experts = [[sampler.text(y) for y in ys] for ys in experts]
+        expected = self._reward(self.rewards[0], questions, of_experts)
 
         def row(index: int) -> dict[str, Any]:
             mine = slice(index * k, (index + 1) * k)
@@ -161,6 +166,7 @@ class Measurer:
                 "back_log_ref": back.log_p[mine].tolist(),
                 "back_kl": back.kl[mine].tolist(),
                 "expert_log_p": expert[index * size : (index + 1) * size].tolist(),
+                "expert_rewards": expected[index * size : (index + 1) * size],
                 "listed": [
                     experts[index].index(y) if y in experts[index] else -1 for y in drawn[index]
                 ],

@@ -23,7 +23,7 @@ def plots(result: Result, metrics: list[dict[str, Any]]) -> dict[str, bytes]:
     """File name -> PNG: one Pareto plot per ref, and what the trainers logged."""
     with in_style():
         made = {
-            f"pareto-{ref}.png": pareto_plot(result.landscape(ref), landings(result, ref))
+            f"pareto-{ref}.png": pareto_plot(result.landscapes[ref], landings(result, ref))
             for ref in result.refs
         }
         made["training.png"] = _training(metrics)

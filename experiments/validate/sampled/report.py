@@ -22,7 +22,7 @@ from validate.sampled.plots import plots
 from validate.sampled.rewards import load_reward
 from validate.sampled.run import MEASUREMENTS, PLAN, task_of
 from validate.sampled.story import what_it_does_not_show, what_was_found
-from validate.sampled.tables import averages, certified_gaps, changes, predictions
+from validate.sampled.tables import averages, certified_gaps, changes, predictions, soft_values
 from validate.sampled.training import OBJECTIVES
 
 __all__ = ["Report", "write_report"]
@@ -103,6 +103,7 @@ def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
         averages=averages(result),
         predictions=[pair for ref in result.refs for pair in predictions(result, ref)],
         gaps=list(certified_gaps(result)),
+        soft_values=list(soft_values(result)),
     )
 
 
@@ -142,6 +143,7 @@ def _as_json(result: Result) -> dict[str, Any]:
                 "margin": ends(row.interval),
                 "resolution": None if row.resolution is None else number(row.resolution),
                 "outcome": row.outcome.value,
+                "by_bootstrap": row.by_bootstrap,
             }
             for row in result.rows
         ],
@@ -162,6 +164,15 @@ def _as_json(result: Result) -> dict[str, Any]:
         "optimality_gaps": [
             {"policy": title, "by": by, "gap": ends(gap)}
             for title, by, gap in certified_gaps(result)
+        ],
+        "soft_values": [
+            {
+                "ref": title,
+                "value": ends(soft.value),
+                "bias_bound": number(soft.bias_bound),
+                "effective_samples": number(soft.effective_samples),
+            }
+            for title, soft in soft_values(result)
         ],
         "plans": {
             ref: [

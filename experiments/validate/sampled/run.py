@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from validate.errors import RunError
 from validate.models import load_model
 from validate.orders import BASE, Stage, plan
 from validate.processes import Processes
@@ -41,6 +40,10 @@ def task_of(config: dict[str, Any]) -> Task:
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
     """Do what is left of the run in ``folder``; its measurements are complete afterwards."""
     config = folder.config
+    if processes.sharded:
+        raise RunError(
+            "the sampled protocol is data-parallel; launch it without FSDP, or use --protocol enumerated"
+        )
     reward, task = load_reward(config["reward"]), task_of(config)
     with console.status(f"Loading {config['model']} ..."):
         language_model = load_model(config["model"], config["seed"], task.texts, config["training"])
@@ -74,7 +77,7 @@ class _Run:
             processes,
             folder.path / MEASUREMENTS,
         )
-        if not folder.has_policy(BASE):
+        if not self._has(BASE):
             self._save(BASE)
 
     def work(self) -> None:
@@ -97,11 +100,9 @@ class _Run:
                     progress.update(bar, completed=done)
                     progress.update(whole, completed=before + done)
 
-                if not self.folder.has_policy(stage.name):
-                    with self._timed(stage.name, self._steps(stage)):
-                        self._train(stage, at)
-                with self._timed(f"measuring {stage.name}", lines):
-                    self._measure(stage, at)
+                if not self._has(stage.name):
+                    self._train(stage, at)
+                self._measure(stage, at)
                 if stage.ref is None:
                     self._plan(stage.name, progress.console)
                 before += self._steps(stage) + lines
@@ -109,21 +110,18 @@ class _Run:
                 progress.console.print(f"{stage.title}: trained and measured", highlight=False)
                 progress.remove_task(bar)
 
-    @contextmanager
-    def _timed(self, what: str, steps: int) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.folder.record_time(what, steps, time.monotonic() - started)
+    def _has(self, policy: str) -> bool:
+        """Whether a policy is on disk; all processes go by what the first one sees."""
+        return self.processes.from_first(self.folder.has_policy(policy))
 
     def _plan(self, ref: str, console: Console) -> None:
         """S8: before RL starts from this ref, what the pilot prompts say about the sample sizes."""
         name = f"{PLAN}{ref}.json"
         if not self.processes.is_first or (self.folder.path / name).exists():
             return
-        pilot = self.config["pilot_prompts"]
-        world = world_of(self.config, self.task, self.reward).part(0, pilot)
-        measured = load_measurement(self.measurer.place(ref)).part(0, pilot)
-        plans = plan_of(self.config, world, measured)
+        pilot, whole = self.config["pilot_prompts"], load_measurement(self.measurer.place(ref))
+        world = world_of(self.config, self.task, self.reward, whole).part(0, pilot)
+        plans = plan_of(self.config, world, whole.part(0, pilot))
         self.folder.write_json(name, [asdict(line) for line in plans])
         for line in plans:
             console.print(
@@ -164,7 +162,11 @@ class _Run:
             trainer = rl_trainer(
                 self.language_model, rows, self.reward, self.config, place, steps, self.processes
             )
-        train_to_the_end(trainer, self.language_model, self.folder, stage.name, at)
+        started = time.monotonic()
+        done = train_to_the_end(
+            trainer, self.language_model, self.folder, self.processes, stage.name, at
+        )
+        self.folder.record_time(stage.name, done, time.monotonic() - started)
         self._save(stage.name)
         if self.processes.is_first:
             shutil.rmtree(place, ignore_errors=True)
@@ -185,14 +187,16 @@ class _Run:
         return [token_ids(self.language_model, text, prompt=False) for text in texts]
 
     def _measure(self, stage: Stage, at: Any) -> None:
-        ref = stage.ref or stage.name
-        if self.measurer.lines_done(stage.name) == self.measurer.lines:
+        ref, first = stage.ref or stage.name, self.measurer.lines_done(stage.name)
+        if first == self.measurer.lines:
             return
-        done = self._steps(stage) + self.measurer.lines_done(stage.name)
+        started, line = time.monotonic(), first
 
         def on_line() -> None:
-            nonlocal done
-            done += 1
-            at(done)
+            nonlocal line
+            line += 1
+            at(self._steps(stage) + line)
 
         self.measurer.measure(stage.name, ref, self._state(stage.name), self._state(ref), on_line)
+        seconds = time.monotonic() - started
+        self.folder.record_time(f"measuring {stage.name}", line - first, seconds)

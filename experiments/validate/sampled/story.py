@@ -18,15 +18,17 @@ def what_was_found(result: Result) -> list[str]:
         for kind in (SELF_TEST, THEOREM, FINDING)
     }
     confirmed, violated, open_ = Outcome.CONFIRMED, Outcome.VIOLATED, Outcome.INCONCLUSIVE
+    by_bootstrap = sum(row.by_bootstrap for row in result.rows)
     lines = [
-        f"All verdicts hold together with probability at least {1 - result.config['delta']:g} (Holm over "
-        f"{len(result.rows)} rows, {used} prompts drawn from the held-out ones, {result.config['responses']} responses "
-        "each per policy); rows marked approximate only for many prompts.",
+        f"Verdicts at level {1 - result.config['delta']:g} together (Holm over {len(result.rows)} rows, {used} "
+        f"prompts drawn from the held-out ones, {result.config['responses']} responses each per policy). "
+        f"{by_bootstrap} of the verdicts rest on a bootstrap's end, marked ~, and have that level only for many "
+        "prompts; the others have it at every sample size.",
         f"Theorems: {counts[THEOREM][confirmed]} confirmed, {counts[THEOREM][violated]} violated, "
         f"{counts[THEOREM][open_]} inconclusive. Self-tests: {counts[SELF_TEST][violated]} of "
         f"{sum(counts[SELF_TEST].values())} found a difference between sampler and scorer.",
-        f"Findings: {counts[FINDING][confirmed]} of the paper's claims confirmed on this run, "
-        f"{counts[FINDING][violated]} contradicted, {counts[FINDING][open_]} inconclusive.",
+        f"Findings: {counts[FINDING][confirmed]} confirmed, {counts[FINDING][violated]} contradicted, "
+        f"{counts[FINDING][open_]} inconclusive.",
     ]
     for row in result.rows:
         if row.claim.kind == FINDING:
@@ -35,7 +37,7 @@ def what_was_found(result: Result) -> list[str]:
             ]
             lines.append(
                 f"{_place(row.claim)}: {row.claim.claim}? {verdict}: {row.claim.lhs:.3f} against {row.claim.rhs:.3f} "
-                f"{row.claim.unit}."
+                f"{row.claim.unit} ({row.claim.statement})."
             )
     return lines
 
@@ -57,7 +59,7 @@ def what_it_does_not_show(result: Result) -> list[str]:
         "the theorems hold for any policy.",
         "Self-tests can find that sampler and scorer differ; that they agree cannot be confirmed by samples.",
         "Losses and divergences have no upper bound. Ends of intervals that need one are a bootstrap's, valid only for "
-        "many prompts; the rows say approximate.",
+        "many prompts; verdicts that rest on them are marked ~.",
         "The predictions and the curves of the Pareto plot are computed from estimated laws (the experts' responses "
         "exactly, everything else by its reward) and have no interval.",
         "Statements about the landscape (P1-P6), R1-R3 at the exact tilt and S3 are not tested here; the "

@@ -10,6 +10,7 @@ import numpy as np
 
 from nondecoupling.estimate import (
     Interval,
+    SoftValue,
     bootstrap_interval,
     mean_interval,
     mean_soft_value,
@@ -19,9 +20,16 @@ from validate.orders import STAGES
 from validate.pareto import Landing
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result
-from validate.sampled.landscape import predicted
 
-__all__ = ["Prediction", "averages", "certified_gaps", "changes", "landings", "predictions"]
+__all__ = [
+    "Prediction",
+    "averages",
+    "certified_gaps",
+    "changes",
+    "landings",
+    "predictions",
+    "soft_values",
+]
 
 # Intervals here are for display, one at a time.
 DISPLAY = 0.05
@@ -38,23 +46,19 @@ class Prediction:
 
 def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[Prediction]]]:
     """Per policy of a ref, what the theory predicts at the exact optimum and what was measured."""
-    found = {
-        name: float(v.mean())
-        for name, v in predicted(result.landscape(ref), result.config["weight"]).items()
-    }
-    before: Evidence | None = None
+    found, before = result.predicted[ref], None
     for name in result.policies_of(ref):
         stage, e = STAGES[name], result.evidence(name)
         if stage.objective == "rl":
             before = e
-            yield stage.title, list(_of_rl(result, found, e))
+            yield stage.title, list(_of_rl(found, e))
         elif stage.objective == "joint":
-            yield stage.title, list(_of_joint(result, found, e))
+            yield stage.title, list(_of_joint(found, e))
         elif before is not None:
-            yield stage.title, list(_of_sft(result, found, before, e))
+            yield stage.title, list(_of_sft(found, before, e))
 
 
-def _of_rl(result: Result, found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
+def _of_rl(found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
     yield Prediction(
         "SFT loss change", "S1", found["loss_rise"], _mean(e.excess - e.ref_excess), "nats"
     )
@@ -67,7 +71,7 @@ def _of_rl(result: Result, found: dict[str, float], e: Evidence) -> Iterator[Pre
     yield Prediction("KL(p||ref)", "F3", found["kl"], _mean(e.kl), "nats")
 
 
-def _of_joint(result: Result, found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
+def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
     rise = _mean(e.excess - e.ref_excess)
     yield Prediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
     yield Prediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
@@ -76,9 +80,7 @@ def _of_joint(result: Result, found: dict[str, float], e: Evidence) -> Iterator[
     yield Prediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
 
 
-def _of_sft(
-    result: Result, found: dict[str, float], before: Evidence, e: Evidence
-) -> Iterator[Prediction]:
+def _of_sft(found: dict[str, float], before: Evidence, e: Evidence) -> Iterator[Prediction]:
     drop = _mean(before.reward - e.reward)
     yield Prediction("reward lost", "R2", found["reward_drop"], drop, "reward")
     lost = _mean(before.regularized - e.regularized)
@@ -91,14 +93,12 @@ def _mean(values: np.ndarray) -> Interval:
 
 def changes(result: Result) -> Iterator[dict[str, Any]]:
     """What RL or joint training did, next to what the theory predicts of the exact optimum."""
-    for ref in result.refs:
-        land, weight = result.landscape(ref), result.config["weight"]
-        found = {name: float(v.mean()) for name, v in predicted(land, weight).items()}
+    for ref, found in result.predicted.items():
         start = float(result.on_ref(ref).reward.mean())
         for name in result.policies_of(ref):
-            e, joint = result.evidence(name), STAGES[name].objective == "joint"
             if STAGES[name].objective == "sft":
                 continue
+            e, joint = result.evidence(name), STAGES[name].objective == "joint"
             yield {
                 "stage": name,
                 "statement": "J1" if joint else "S1",
@@ -107,6 +107,13 @@ def changes(result: Result) -> Iterator[dict[str, Any]]:
                 "J": float(e.reward.mean()),
                 "predicted_J": found["joint_reward"] if joint else start + found["reward_gain"],
             }
+
+
+def soft_values(result: Result) -> Iterator[tuple[str, SoftValue]]:
+    """beta log Z of each ref from its responses, with the bias of the estimate and the effective sample size."""
+    for ref in result.refs:
+        rewards, bounds = result.on_ref(ref).policy.rewards, result.world.reward.bounds
+        yield STAGES[ref].title, mean_soft_value(rewards, result.world.beta, bounds, DISPLAY)
 
 
 def certified_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:

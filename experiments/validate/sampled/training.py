@@ -6,6 +6,9 @@ temperature 1 from the whole vocabulary, each is used for one step, and truncate
 TRL's defaults for GRPO, which is another objective. Joint training adds lambda times the negative log-likelihood of
 an expert's response to each prompt of the batch.
 
+SFT averages over the tokens of a batch, as TRL does: within a batch every response counts by its length, so that the
+expected step minimises the loss per response up to the spread of the batches' numbers of tokens.
+
 Prompts and expert responses come in an order fixed before training, so that a resumed stage sees what it would have.
 """
 
@@ -264,13 +267,17 @@ def train_to_the_end(
     trainer: Any,
     language_model: LanguageModel,
     folder: RunFolder,
+    processes: Processes,
     stage: str,
     on_step: Callable[[int], None],
-) -> None:
-    """Train from the newest whole checkpoint, or from the start; the model is the policy afterwards."""
+) -> int:
+    """Train from the newest whole checkpoint, or from the start; the model is the policy afterwards.
+
+    Returns how many steps this session trained.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Recorder(folder, stage, on_step))
-    checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
+    checkpoint = processes.from_first(newest_checkpoint(Path(trainer.args.output_dir)))
     if checkpoint is None:
         folder.forget_records_of(stage)
     else:
@@ -285,12 +292,17 @@ def train_to_the_end(
             ) from error
         raise
     _leave_as_before(language_model)
+    return trainer.state.global_step - (_step_of(checkpoint) if checkpoint else 0)
 
 
 def newest_checkpoint(place: Path) -> Path | None:
     """The checkpoint with the highest step that was written whole."""
     whole = [path.parent for path in place.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(whole, key=_step_of, default=None)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _leave_as_before(language_model: LanguageModel) -> None:
