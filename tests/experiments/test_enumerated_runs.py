@@ -43,7 +43,7 @@ def test_a_run_writes_its_files_and_holds(cycle):
     assert report["outcome"] == "holds"
     assert report["counts"]["REFUTED"] == report["counts"]["UNDECIDED"] == 0
     kinds = {row["kind"] for row in report["rows"]}
-    assert kinds == {"identity", "exact optimum", "trained policy"}
+    assert kinds == {"identity", "consequence", "exact optimum", "trained policy"}
 
 
 def test_the_html_needs_nothing_else(cycle):
