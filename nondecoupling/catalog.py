@@ -16,9 +16,12 @@ SECTIONS = (
 )  # fmt: skip
 
 
+FAMILIES = "FISRPDJ"
+
+
 @lru_cache(maxsize=1)
 def statements() -> dict[str, StatementType]:
-    """All statements by id, in the order F, I, S, R, P, D, J."""
+    """All statements by id, in the order of FAMILIES."""
     found: dict[str, StatementType] = {}
     for info in pkgutil.iter_modules(theorems.__path__):
         if info.name.startswith("_"):
@@ -30,6 +33,11 @@ def statements() -> dict[str, StatementType]:
         ]  # fmt: skip
         if len(own) != 1:
             raise ValueError(f"{info.name}: a file in theorems/ defines one statement, not {own}")
+        if not re.fullmatch(rf"[{FAMILIES}][1-9][0-9]*", own[0].id):
+            raise ValueError(
+                f"{info.name}: id={own[0].id!r}: an id is one of the letters {', '.join(FAMILIES)} "
+                "and a number, such as S9"
+            )
         if own[0].id in found:
             raise ValueError(f"{info.name}: id {own[0].id} is taken by {found[own[0].id]}")
         found[own[0].id] = own[0]
@@ -37,7 +45,7 @@ def statements() -> dict[str, StatementType]:
 
 
 def _order(statement_id: str) -> tuple[int, int]:
-    return "FISRPDJ".index(statement_id[0]), int(statement_id[1:])
+    return FAMILIES.index(statement_id[0]), int(statement_id[1:])
 
 
 def statement(statement_id: str) -> StatementType:
