@@ -40,5 +40,5 @@ def test_an_id_is_given_once(folder):
 
 def test_a_file_holds_one_statement(folder):
     (folder / "empty_file.py").write_text("")
-    with pytest.raises(ValueError, match="empty_file: .* one statement"):
+    with pytest.raises(ValueError, match=r"empty_file: .* one statement"):
         load()
