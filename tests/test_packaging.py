@@ -19,8 +19,8 @@ DIST = ROOT / "dist"
 pytestmark = pytest.mark.slow
 
 
-def run(*command: object) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT)
+def run(*command: object, cwd: Path = ROOT) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -52,12 +52,13 @@ def test_it_installs_in_a_clean_environment_and_prints_its_ledger(built, kind, t
     venv.create(place, with_pip=True)
     python, constraints = place / "bin" / "python", ROOT / "constraints.txt"
     run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, built[kind])
-    printed = json.loads(run(place / "bin" / "nondecoupling", "ledger", "--json"))
+    # Away from the checkout, whose own package would be found first.
+    printed = json.loads(run(place / "bin" / "nondecoupling", "ledger", "--json", cwd=tmp_path))
     committed = json.loads((ROOT / "nondecoupling" / "ledger.json").read_text())
     assert printed == committed
     version = "import nondecoupling.bounds as b, nondecoupling as n; print(n.__version__, b.__file__)"
-    found, file = run(python, "-c", version).split()
+    found, file = run(python, "-I", "-c", version, cwd=tmp_path).split()
     assert found == nondecoupling.__version__
     assert str(place) in file
-    table = run(place / "bin" / "nondecoupling", "ledger")
+    table = run(place / "bin" / "nondecoupling", "ledger", cwd=tmp_path)
     assert "S2" in table and "R5" in table
