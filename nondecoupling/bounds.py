@@ -33,9 +33,9 @@ def _laws(**laws: Any) -> Arguments:
     return Arguments(laws=laws)
 
 
-def _tilted(laws: dict[str, Any], reward: Any, beta: Any) -> Arguments:
+def _tilted(laws: dict[str, Any], reward: Any, beta: Any, **checks: Any) -> Arguments:
     return Arguments(
-        laws=laws, reals={"reward": reward}, scalars={"beta": beta}, positive=("beta",)
+        laws=laws, reals={"reward": reward}, scalars={"beta": beta}, positive=("beta",), **checks
     )
 
 
@@ -141,11 +141,11 @@ def implicit_reward(log_p: Any, log_ref: Any, beta: Any) -> Any:
     [1.3863, -0.8109]
     """
     arguments = Arguments(
-        laws={"log_p": log_p, "log_ref": log_ref}, scalars={"beta": beta}, positive=("beta",)
+        laws={"log_p": log_p, "log_ref": log_ref},
+        scalars={"beta": beta},
+        positive=("beta",),
+        full_support=("log_p", "log_ref"),
     )
-    for name in ("log_p", "log_ref"):
-        if bool((arguments.arrays[name] == -float("inf")).any()):
-            raise ValueError(f"{name} has zero mass: the implicit reward needs full support")
     return arguments.map(quantities.implicit_reward, keeps_responses=True)
 
 
@@ -213,13 +213,14 @@ def sft_loss_increase(log_d: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     -0.2798...
     """
     laws = {"log_d": log_d, "log_ref": log_ref}
-    return _tilted(laws, reward, beta).map(quantities.sft_loss_increase)
+    arguments = _tilted(laws, reward, beta, inside={"log_d": "log_ref"})
+    return arguments.map(quantities.sft_loss_increase)
 
 
 def sft_loss_change(log_d: Any, log_ref: Any, log_p: Any) -> Any:
     """DeltaL(p) = CE(d, p) - CE(d, ref) = KL(ref||p) - (E_d - E_ref) log(p/ref), for any policy p.
 
-    In nats per response. Assumes d << ref.
+    In nats per response; inf where p misses mass of d. Assumes d << ref.
 
     Shapes: log_d, log_ref, log_p ``[..., n]`` -> ``[...]``. Source: S1.
 
@@ -228,7 +229,10 @@ def sft_loss_change(log_d: Any, log_ref: Any, log_p: Any) -> Any:
     >>> float(sft_loss_change(d, d, np.log([0.25, 0.75])))
     0.1438...
     """
-    return _laws(log_d=log_d, log_ref=log_ref, log_p=log_p).map(quantities.sft_loss_change)
+    arguments = Arguments(
+        laws={"log_d": log_d, "log_ref": log_ref, "log_p": log_p}, inside={"log_d": "log_ref"}
+    )
+    return arguments.map(quantities.sft_loss_change)
 
 
 def coupling_gap(log_d: Any, reward: Any, beta: Any) -> Any:
@@ -454,7 +458,8 @@ def best_early_stop(log_d: Any, log_ref: Any, reward: Any) -> tuple[Any, Any]:
     (1.0986..., -0.1308...)
     """
     laws = {"log_d": log_d, "log_ref": log_ref}
-    return Arguments(laws=laws, reals={"reward": reward}).map(solvers.best_early_stop)
+    arguments = Arguments(laws=laws, reals={"reward": reward}, inside={"log_d": "log_ref"})
+    return arguments.map(solvers.best_early_stop)
 
 
 def samples_to_detect(log_d: Any, reward: Any, beta: Any, z: Any) -> Any:
@@ -498,7 +503,7 @@ def regularized_reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) ->
 def reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     """J(tilt) - J(p) = beta [KL(p||tilt) + KL(tilt||ref) - KL(p||ref)], in reward units; may be < 0.
 
-    Negative exactly where SFT *raised* the raw reward (R5).
+    Negative exactly where SFT *raised* the raw reward (R5). Assumes p << ref.
 
     Shapes: log_p, log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: R2.
 
@@ -508,7 +513,7 @@ def reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     -0.1689...
     """
     laws = {"log_p": log_p, "log_ref": log_ref}
-    return _tilted(laws, reward, beta).map(quantities.reward_drop)
+    return _tilted(laws, reward, beta, inside={"log_p": "log_ref"}).map(quantities.reward_drop)
 
 
 def reward_drop_in_kl_ball(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
@@ -666,7 +671,8 @@ def pl_reward_bound(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     0.0636...
     """
     laws = {"log_p": log_p, "log_ref": log_ref}
-    return _tilted(laws, reward, beta).map(landscape.pl_reward_bound)
+    arguments = _tilted(laws, reward, beta, full_support=("log_p", "log_ref"))
+    return arguments.map(landscape.pl_reward_bound)
 
 
 def rl_improves_sft_threshold(
@@ -677,7 +683,8 @@ def rl_improves_sft_threshold(
     Returns (change, raises_below, lowers_above) in nats: the exact change of CE(d, p); the excess
     loss KL(d||p) below which the step raises it for certain, and the one above which it lowers it for
     certain (inf if the step does not point to the data). With direction = reward and step = 1/beta
-    the step is RL to the tilt of p. Assumes full support of d and p, step > 0.
+    the step is RL to the tilt of p. Assumes full support of p, step > 0; where d misses a response
+    raises_below is 0 and says nothing.
 
     Shapes: log_d, log_p, direction ``[..., n]``, step scalar or ``[...]`` -> three of ``[...]``.
     Source: P4.
@@ -693,6 +700,7 @@ def rl_improves_sft_threshold(
         reals={"direction": direction},
         scalars={"step": step},
         positive=("step",),
+        full_support=("log_p",),
     )
     return arguments.map(landscape.rl_improves_sft_threshold)
 
@@ -842,7 +850,7 @@ def decoupled(log_sft: Any, log_rl: Any, log_d: Any, reward: Any) -> Any:
 def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
     """Log-probabilities of the maximiser of J_b(p) - weight * CE(d, p): RL and SFT trained jointly.
 
-    Assumes full support of ref; beta, weight > 0. weight -> 0 is the tilt, weight -> inf is d.
+    Assumes d << ref; beta, weight > 0. weight -> 0 is the tilt, weight -> inf is d.
 
     Shapes: log_d, log_ref, reward ``[..., n]``, beta, weight scalar or ``[...]`` -> ``[..., n]``.
     Source: J1.
@@ -914,6 +922,7 @@ def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any, **laws
         reals={"reward": reward},
         scalars={"beta": beta, "weight": weight},
         positive=("beta", "weight"),
+        inside={"log_d": "log_ref"},
     )
 
 
@@ -949,7 +958,7 @@ def pareto_frontier(
 
     Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
     reaches it (S5). With ``log_ref`` and ``beta``: CE(d, p) and J_b(p) at the joint optima, from the
-    tilt to d (J1). In both, every policy lies on or below; loss in nats. Prompts equally likely.
+    tilt to d (J1, for d << ref). In both, every policy lies on or below; loss in nats. Prompts equally likely.
 
     Shapes: log_d, reward, log_ref ``[n]`` or ``[prompts, n]``, beta scalar -> two of ``[points]``.
     Source: S5, J1.

@@ -195,11 +195,18 @@ def sft_loss_increase(
 
 
 def sft_loss_change(xp: Namespace, log_d: Array, log_ref: Array, log_p: Array) -> Array:
-    """S1, for any policy: DeltaL(p) = KL(ref||p) - (E_d - E_ref) log(p/ref)."""
-    on = xp.support(log_ref)
+    """S1, for any policy: DeltaL(p) = KL(ref||p) - (E_d - E_ref) log(p/ref), d << ref.
+
+    Both terms diverge where p misses mass of ref; there their difference is -E_d log(p/ref), which is
+    inf only where p misses mass of d.
+    """
+    on = xp.support(log_ref) & xp.support(log_p)
     ratio = xp.where(on, log_p, 0.0) - xp.where(on, log_ref, 0.0)
     difference = expectation(xp, log_d, ratio) - expectation(xp, log_ref, ratio)
-    return kl_divergence(xp, log_ref, log_p) - difference
+    excess = xp.excess(xp.where(on, log_ref, 0.0), ratio)
+    divergence = xp.sum(xp.where(on, excess, xp.exp(log_p) - xp.exp(log_ref)))
+    missed = xp.sum(xp.where(xp.support(log_p), 0.0, xp.exp(log_d)))
+    return xp.where(missed > 0, INF, divergence - difference)
 
 
 def coupling_gap(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Array:

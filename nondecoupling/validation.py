@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,7 +32,11 @@ def _as_numpy(x: Array) -> np.ndarray:
 
 
 class Arguments:
-    """Validated arguments of one call, broadcast to a common batch shape."""
+    """Validated arguments of one call, broadcast to a common batch shape.
+
+    ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
+    d << ref.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,8 @@ class Arguments:
         reals: Mapping[str, Any] | None = None,
         scalars: Mapping[str, Any] | None = None,
         positive: tuple[str, ...] = (),
+        full_support: tuple[str, ...] = (),
+        inside: Mapping[str, str] | None = None,
     ) -> None:
         per_response = {**laws, **(reals or {})}
         scalars = dict(scalars or {})
@@ -63,6 +70,11 @@ class Arguments:
             self._check_finite(name)
         for name in positive:
             self._check_positive(name)
+        for name in full_support:
+            self._check_support(name, ~self._misses(name), "full support is assumed")
+        for name, outer in (inside or {}).items():
+            fine = self._misses(name) | ~self._misses(outer)
+            self._check_support(outer, fine, f"{name} has mass there, but {name} << {outer} is assumed")
 
     def _common_dtype(self, lead_name: str, lead: Array, values: Mapping[str, Any]) -> Any:
         floating = {
@@ -144,6 +156,18 @@ class Arguments:
             row, _ = _first(bad)
             value = float(_as_numpy(self.arrays[name])[row, 0])
             raise ValueError(f"{_at(self._index(row), name)}={value}: must be positive")
+
+    def _misses(self, name: str) -> Array:
+        return self.arrays[name] == -math.inf
+
+    def _check_support(self, name: str, fine: Array, why: str) -> None:
+        if bool(self.module.all(fine)):
+            return
+        row, column = _first(_as_numpy(~fine))
+        raise ValueError(
+            f"{_at((*self._index(row), column), name)}=-inf: {why}; leave such responses out, or give "
+            f"{name} some mass on them"
+        )
 
     def check_law(self, xp: Floats, name: str, block: Array, first_row: int) -> None:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""

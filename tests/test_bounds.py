@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nondecoupling import bounds
 
+POINT = np.array([0.0, -math.inf])
 EVEN = np.log([0.5, 0.5])
 REWARD = np.array([0.0, 1.0])
 
@@ -42,6 +43,14 @@ REWARD = np.array([0.0, 1.0])
         (lambda: bounds.price_of_average_reward([EVEN], [REWARD], math.nan), r"target=nan: must be finite"),
         (lambda: bounds.price_of_average_reward([[0.5, 0.5]], [REWARD], 0.7), r"log_d\[0\]: .*sum to 3"),
         (lambda: bounds.pareto_frontier([[EVEN]], [[REWARD]]), r"one axis of prompts at most"),
+        (lambda: bounds.implicit_reward(EVEN, POINT, 1.0), r"log_ref\[1\]=-inf: full support is assumed"),
+        (lambda: bounds.pl_reward_bound(POINT, EVEN, REWARD, 1.0), r"log_p\[1\]=-inf: full support"),
+        (lambda: bounds.rl_improves_sft_threshold(EVEN, POINT, REWARD, 1.0), r"log_p\[1\]=-inf: full"),
+        (lambda: bounds.sft_loss_increase(EVEN, POINT, REWARD, 1.0), r"log_ref\[1\]=-inf: log_d has mass"),
+        (lambda: bounds.sft_loss_change([EVEN] * 2, [EVEN, POINT], EVEN), r"log_ref\[1, 1\]=-inf: log_d"),
+        (lambda: bounds.best_early_stop(EVEN, POINT, REWARD), r"log_d << log_ref is assumed"),
+        (lambda: bounds.joint_optimum(EVEN, POINT, REWARD, 1.0, 1.0), r"leave such responses out, or give"),
+        (lambda: bounds.reward_drop(EVEN, POINT, REWARD, 1.0), r"log_p << log_ref is assumed"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument_the_value_and_the_remedy(call, message):
@@ -54,6 +63,28 @@ def test_rows_are_checked_in_every_block():
     laws[49_999, 0] = 0.0
     with pytest.raises(ValueError, match=r"log_p\[49999\]"):
         bounds.entropy(laws)
+
+
+# --- zero mass --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lift", [np.array, torch.tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("d", "ref", "p"),
+    [
+        ([0.5, 0.5, 0.0], [0.3, 0.3, 0.4], [0.2, 0.8, 0.0]),
+        ([0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.2, 0.7, 0.1]),
+        ([0.5, 0.5, 0.0, 0.0], [0.3, 0.3, 0.4, 0.0], [0.2, 0.7, 0.0, 0.1]),
+        ([0.5, 0.5], [0.3, 0.7], [1.0, 0.0]),
+    ],
+    ids=["p misses ref", "ref misses p", "both", "p misses d"],
+)
+def test_the_change_of_the_sft_loss_is_right_where_laws_have_no_mass(d, ref, p, lift):
+    with np.errstate(divide="ignore"):
+        d, ref, p = (np.log(law) for law in (d, ref, p))
+    change = float(bounds.sft_loss_change(lift(d), lift(ref), lift(p)))
+    expected = float(bounds.cross_entropy(d, p) - bounds.cross_entropy(d, ref))
+    assert change == pytest.approx(expected, rel=1e-12)
 
 
 # --- shapes and dtypes ------------------------------------------------------------------------
