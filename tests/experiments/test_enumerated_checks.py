@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from validate.enumerated.checks import STATEMENTS, rows_of
 from validate.enumerated.digest import digest
 from validate.enumerated.facts import REWARDS, embedded_task
 from validate.enumerated.report import as_json
-from validate.enumerated.story import what_held
+from validate.enumerated.story import moved, what_held
 from validate.enumerated.world import Checkpoint, Episode, World
 from validate.presets import make_config
 
@@ -107,6 +108,8 @@ def test_every_statement_applies_to_a_typical_episode():
         ("cycle_loss", "R6"),
         ("joint_gap", "J2"),
         ("kl_divergence", "R8"),
+        ("kl_divergence", "F2"),
+        ("kl_divergence", "S6"),
     ],
 )
 def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, statement):
@@ -118,7 +121,12 @@ def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, st
 
 @pytest.mark.parametrize(
     ("name", "statement", "factor"),
-    [("price_of_reward", "S5", 3.0), ("price_of_reward", "S7", 3.0), ("coupling_gap", "S2", 2.0)],
+    [
+        ("price_of_reward", "S5", 3.0),
+        ("price_of_reward", "S7", 3.0),
+        ("coupling_gap", "S2", 2.0),
+        ("regularized_reward_drop", "R3", 1e3),
+    ],
 )
 def test_an_inequality_can_be_violated(monkeypatch, name, statement, factor):
     right = getattr(bounds, name)
@@ -126,6 +134,64 @@ def test_an_inequality_can_be_violated(monkeypatch, name, statement, factor):
     rows = rows_of(WORLD, [typical()])
     broken = [row for row in rows if row.status is Status.REFUTED and row.relation == ">="]
     assert statement in {row.statement for row in broken}
+
+
+def refuted_claims(world: World, made: Episode, statement: str) -> list[str]:
+    rows = [row for row in rows_of(world, [made]) if row.statement == statement]
+    return [row.claim for row in rows if row.status is Status.REFUTED]
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+def test_each_bound_of_s3_can_be_violated(monkeypatch, side):
+    right, factor = bounds.coupling_gap_bounds, (3.0, 1 / 3)[side]
+    wrong = [lambda *laws: (right(*laws)[0] * factor, right(*laws)[1])]
+    wrong += [lambda *laws: (right(*laws)[0], right(*laws)[1] * factor)]
+    monkeypatch.setattr(bounds, "coupling_gap_bounds", wrong[side])
+    words = ("DeltaL(tilt) >= lower", "upper bound >= DeltaL(tilt)")[side]
+    assert any(words in claim for claim in refuted_claims(WORLD, typical(), "S3"))
+
+
+def test_a_threshold_too_large_would_be_a_violation_of_s6(monkeypatch):
+    """From a ref that avoids reward, RL lowers the SFT loss: no threshold may reach that far."""
+    shy = episode(bounds.gibbs_tilt(near_data(), -TASK.reward, 0.1), random_law(2))
+    assert refuted_claims(WORLD, shy, "S6") == []
+    monkeypatch.setattr(World, "threshold", lambda world, log_ref: math.inf)
+    (claim,) = refuted_claims(WORLD, shy, "S6")
+    assert "DeltaL(tilt) > 0" in claim
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+def test_each_bound_of_j3_can_be_violated(monkeypatch, side):
+    """For small lambda both bounds are tight, on the saving and on the cost: two percent are noticed."""
+    world = World(TASK.log_d, TASK.reward, 0.2, 1e-6)
+    made = replace(typical(), world=world)
+    assert refuted_claims(world, made, "J3") == []
+    right, factor = World.joint_saving, (1.02, 0.98)[side]
+
+    def wrong(world: World, log_ref: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        both = list(right(world, log_ref))
+        both[side] = both[side] * factor
+        return both[0], both[1]
+
+    monkeypatch.setattr(World, "joint_saving", wrong)
+    assert len(refuted_claims(world, made, "J3")) == 2
+
+
+def test_the_summary_counts_what_applied_by_what_it_says():
+    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    applied = [row for row in run.rows if row.status is not Status.OUT_OF_SCOPE]
+    opening = what_held(run)[0]
+    numbers = [int(number) for number in re.findall(r"\d+", opening)]
+    assert numbers[0] == numbers[1] == len(applied) and numbers[4] == len(run.rows) - len(applied)
+    assert sum(numbers[5:]) == len(applied)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(0.2, "raised it"), (-0.2, "lowered it"), (-1e-17, "left it unchanged to three decimals")],
+)
+def test_no_change_has_no_direction(change, words):
+    assert moved(change, "it") == words
 
 
 def test_self_distilled_data_make_ref_the_data_law():

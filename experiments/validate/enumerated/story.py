@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.verdict import Status
-from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL
+from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL, OPTIMUM, TRAINED
 from validate.enumerated.digest import Digest, title_of
 from validate.enumerated.world import Episode
 
-__all__ = ["what_held", "what_it_does_not_show"]
+__all__ = ["moved", "what_held", "what_it_does_not_show"]
+
+# The last digit of the losses and rewards in the sentences.
+SHOWN = 1e-3
 
 
 def what_held(result: Digest) -> list[str]:
     """The summary that opens the report."""
     verdicts = {status: result.count(status) for status in Status}
-    applied = sum(verdicts.values()) - verdicts[Status.OUT_OF_SCOPE]
-    identities = sum(row.kind in (IDENTITY, CONSEQUENCE) for row in result.rows)
+    applied = [row for row in result.rows if row.status is not Status.OUT_OF_SCOPE]
+    kinds = Counter(row.kind for row in applied)
     lines = [
-        f"{verdicts[Status.HOLDS]} of {applied} applicable checks hold, {verdicts[Status.REFUTED]} are "
+        f"{verdicts[Status.HOLDS]} of {len(applied)} applicable checks hold, {verdicts[Status.REFUTED]} are "
         f"violated and {verdicts[Status.UNDECIDED]} undecided; {verdicts[Status.OUT_OF_SCOPE]} did not "
-        f"apply because an assumption was not met. {identities} of the checks are identities or follow from one, so "
-        "only a bug could break them; the others are inequalities that training left room in."
+        f"apply because an assumption was not met. Of those that applied, {kinds[IDENTITY] + kinds[CONSEQUENCE]} are "
+        f"identities or follow from one, so only a bug could break them; {kinds[OPTIMUM]} are inequalities about "
+        f"exact optima, which are computed; {kinds[TRAINED]} are inequalities about what training produced."
     ]
     for episode in result.episodes:
         lines += _joint_story(episode) if episode.is_joint else _story(episode)
@@ -70,12 +75,13 @@ def _story(episode: Episode) -> Iterator[str]:
     exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
     price = world.price(d, p1) - eps
     listed = 1 - float(np.exp(log_ref[:, -1]).mean())
-    words = f"RL {_moved(world.j(p1) - world.j(log_ref))} the reward and {_moved(end - start)} the SFT loss"
+    raised = moved(world.j(p1) - world.j(log_ref), "the reward")
+    words = f"RL {raised} and {moved(end - start, 'the SFT loss')}"
     if episode.after:
         p2 = episode.after[-1].log_p
         words += (
-            f"; SFT afterwards {_moved(world.ce(d, p2) - end)} the SFT loss and "
-            f"{_moved(world.j(p2) - world.j(p1))} the reward"
+            f"; SFT afterwards {moved(world.ce(d, p2) - end, 'the SFT loss')} and "
+            f"{moved(world.j(p2) - world.j(p1), 'the reward')}"
         )
     yield f"{title_of(episode)}: {words}."
     yield (
@@ -99,8 +105,11 @@ def _story(episode: Episode) -> Iterator[str]:
         )
 
 
-def _moved(change: float) -> str:
-    return "raised" if change > 0 else "lowered"
+def moved(change: float, what: str) -> str:
+    """What a change did, in words; none where the sentences would print it as zero."""
+    if abs(change) < SHOWN / 2:
+        return f"left {what} unchanged to three decimals"
+    return f"{'raised' if change > 0 else 'lowered'} {what}"
 
 
 def what_it_does_not_show(result: Digest) -> list[str]:
