@@ -64,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        complain(f"stopped; go on with --out {folder.path if folder else out} --resume")
+        if folder is not None and folder.has_begun:
+            complain(f"stopped; go on with --out {folder.path} --resume")
+        else:
+            complain("stopped before anything was measured")
         return EXIT_STOPPED
     except RuntimeError as error:
-        if processes.count == 1:
+        if not processes.lost_others(error):
             raise
         complain(
             f"lost the others ({str(error).splitlines()[0]}); what was measured is kept: launch again with "

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sweeps.grid import AXES, Trial, trials
 from validate.errors import InputError, RunError
 from validate.options import parse_arguments as parse_run
 from validate.options import positive
 from validate.presets import COMMON
+from validate.progress import progress_bars
 from validate.run_folder import replace_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
@@ -97,7 +97,10 @@ def _plan(
     """
     place, now = folder / "sweep.json", {"axes": axes, "shared": shared}
     if place.exists():
-        then = json.loads(place.read_text())
+        try:
+            then = json.loads(place.read_text())
+        except json.JSONDecodeError as error:
+            raise InputError(f"{place} is damaged ({error}); start anew with another --out") from None
         if (axes or shared) and now != then:
             raise InputError(
                 f"{folder} holds another sweep ({place.name}); choose another --out, or give --out alone to go on"
@@ -122,16 +125,9 @@ def _run(options: argparse.Namespace, planned: list[Trial], console: Console) ->
     if left:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         runner = Runner(options.out, options.address, options.cpus, options.gpus)
-        columns = (
-            TextColumn("trials"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
         try:
-            with Progress(*columns, console=console) as progress:
-                bar = progress.add_task("", total=len(left))
+            with progress_bars(console) as progress:
+                bar = progress.add_task("trials", total=len(left))
 
                 def on_result(trial: Trial, result: dict[str, Any]) -> None:
                     progress.advance(bar)

@@ -4,8 +4,9 @@
     results.jsonl    one line per attempt: trial, status, exit code, seconds, the end of its messages
     trials/NAME/     the run folder of a trial, as ``qwen_validate.py`` writes it
 
-A trial is one process of ``qwen_validate.py`` on one Ray worker. Where workers do not share this folder (a cluster
-without a common disk) a trial runs in a temporary folder there, and its report comes back through Ray.
+A trial is one process of ``qwen_validate.py`` on one Ray worker, which must have this program at the same path. Where
+workers do not share the run folder (a cluster without a common disk) a trial runs in a temporary folder there, its
+report comes back through Ray, and a trial that was cut off starts anew.
 """
 
 from __future__ import annotations
@@ -40,9 +41,15 @@ def report_of(folder: Path, trial: Trial) -> dict[str, Any] | None:
 
 def run_trial(options: Sequence[str], folder: str) -> dict[str, Any]:
     """On a worker: run or go on with one trial; its exit code, its last messages and its report."""
-    started, place = time.monotonic(), Path(folder)
-    if not place.parent.exists():
-        place = Path(tempfile.mkdtemp()) / place.name
+    place = Path(folder)
+    if place.parent.exists():
+        return _run_in(place, options)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        return _run_in(Path(elsewhere) / place.name, options)
+
+
+def _run_in(place: Path, options: Sequence[str]) -> dict[str, Any]:
+    started = time.monotonic()
     resume = ["--resume"] if (place / "config.json").exists() else []
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(
@@ -66,7 +73,8 @@ class Runner:
     def __init__(self, folder: Path, address: str | None, cpus: float, gpus: float) -> None:
         import ray
 
-        self.folder, self.ray = folder, ray
+        # Workers have working directories of their own.
+        self.folder, self.ray = folder.resolve(), ray
         ray.init(
             address=address,
             include_dashboard=False if address is None else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from validate.enumerated.facts import embedded_task
+from validate.enumerated.facts import Task, embedded_task
 from validate.presets import ENUMERATED, make_config
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
@@ -125,11 +125,11 @@ def _figure(lines: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> by
     joint = [line for line in done if line["statement"] == "J1"]
     _points(left, rl, "beta", "model")
     _points(right, joint, "weight", "beta")
-    if shared["protocol"] == ENUMERATED and len({line["reward"] for line in done}) == 1:
+    if task := _common_task(done, shared):
         if rl:
-            _curves_of_beta(left, rl, shared)
+            _curves_of_beta(left, rl, task)
         if joint:
-            _curves_of_lambda(right, joint, shared)
+            _curves_of_lambda(right, joint, task)
     for axis, name, some in (
         (left, "beta, the weight of KL in RL", rl),
         (right, "lambda, the weight of the SFT loss", joint),
@@ -170,16 +170,17 @@ def _points(axis: Any, some: Sequence[Mapping[str, Any]], x: str, by: str) -> No
         )
 
 
-def _task(shared: Mapping[str, Any], line: Mapping[str, Any]) -> Any:
-    config = make_config({**shared, "model": line["model"], "reward": line["reward"]})
-    return embedded_task(config["prompts"], line["reward"])
+def _common_task(lines: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Task | None:
+    """The task of all trials, on which predictions are curves; None where they have several, or none that is listed."""
+    if shared["protocol"] != ENUMERATED or shared["data_law"] == "self":
+        return None
+    configs = [make_config({**shared, "model": x["model"], "reward": x["reward"]}) for x in lines]
+    tasks = {(config["prompts"], config["reward"]) for config in configs}
+    return embedded_task(*tasks.pop()) if len(tasks) == 1 else None
 
 
-def _curves_of_beta(
-    axis: Any, some: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]
-) -> None:
+def _curves_of_beta(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) -> None:
     """S2-S4 for ref = d: the coupling gap, convex and increasing in 1/beta, between its two-sided bounds."""
-    task = _task(shared, some[0])
     betas = [line["beta"] for line in some]
     grid = np.geomspace(min(betas) / 1.2, max(betas) * 1.2, CURVE)
     worlds = task.log_d, task.reward, grid[:, None]
@@ -196,11 +197,8 @@ def _curves_of_beta(
     )
 
 
-def _curves_of_lambda(
-    axis: Any, some: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]
-) -> None:
+def _curves_of_lambda(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) -> None:
     """J1 for ref = d, and J3's first order, per beta."""
-    task = _task(shared, some[0])
     weights = [line["weight"] for line in some]
     grid = np.geomspace(min(weights) / 1.5, max(weights) * 1.5, CURVE)
     for beta in sorted({line["beta"] for line in some}):

@@ -6,7 +6,9 @@ stage. ``ref`` is the stage whose result plays ref in everything said about it; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["BASE", "EPISODES", "ORDERS", "STAGES", "Stage", "plan", "policies_table"]
 
@@ -25,6 +27,11 @@ class Stage:
     def action(self) -> str:
         """What the stage is called in a sentence."""
         return {"sft": "SFT", "rl": "RL", "joint": "joint training"}[self.objective]
+
+    def steps(self, config: Mapping[str, Any]) -> int:
+        if self.name == "warm-up":
+            return config["warmup_steps"]
+        return config["sft_steps" if self.objective == "sft" else "rl_steps"]
 
 
 STAGES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from validate.errors import InputError
 
-__all__ = ["ENUMERATED", "PRESETS", "SAMPLED", "SMOLLM2", "TINY", "make_config", "run_name"]
+__all__ = ["ENUMERATED", "PRESETS", "SAMPLED", "SMOLLM2", "STYLE_WEIGHTS", "TINY", "make_config", "run_name"]
 
 TINY = "tiny-qwen3"
 SMOLLM2 = "smollm2-135m"
@@ -20,6 +20,8 @@ COMMON = {
     "weight": 0.05,
     "seed": 0,
 }
+# How often experts use each of their three styles; prompts take these laws in turn.
+STYLE_WEIGHTS = ((0.50, 0.30, 0.20), (0.25, 0.45, 0.30), (0.35, 0.25, 0.40), (0.60, 0.15, 0.25))
 # (protocol, kind of model) -> lengths and learning rates that reach the optima; a pretrained model costs far more
 # per step.
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {

@@ -37,13 +37,21 @@ class Processes:
     def __init__(self) -> None:
         self._state = PartialState(cpu=not torch.cuda.is_available())
         self.count, self.rank = self._state.num_processes, self._state.process_index
-        self.device: torch.device = self._state.device
         asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         self.sharded = asked and self.count > 1
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def lost_others(self, error: RuntimeError) -> bool:
+        """Whether the error says that another process is gone, not that something is wrong in this one."""
+        if self.count == 1:
+            return False
+        words = str(error).lower()
+        return isinstance(error, torch.distributed.DistError) or any(
+            word in words for word in ("gloo", "nccl", "connection closed", "connection reset")
+        )
 
     def describe(self) -> str:
         if self.count == 1:

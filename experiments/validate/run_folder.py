@@ -1,6 +1,7 @@
 """The files of a run, and how it survives being stopped.
 
-    config.json        what was asked for; nothing else influences the numbers
+    config.json        what was asked for: with the same code, data, reward and model the numbers are the same
+    inputs.json        sampled: digests of data and of a reward that come from outside
     environment.json   versions, device, commit, threads, when each session started
     metrics.jsonl      enumerated: one line per checkpoint, with the exact law of the policy; sampled: training logs
     measurements/      sampled: what was measured of each policy (``sampled/measuring.py``)
@@ -97,12 +98,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, writes: bool = True) -> RunFolder:
+        cls._must_be_free(path)
+        return cls(path, config, writes)
+
+    @staticmethod
+    def _must_be_free(path: Path) -> None:
         if path.exists() and (not path.is_dir() or any(map(_is_kept, path.iterdir()))):
             raise RunFolderError(
                 f"{path} exists already; add --resume to continue it, or choose another --out. "
                 "Nothing was overwritten"
             )
-        return cls(path, config, writes)
 
     @classmethod
     def resume(cls, path: Path, asked: dict[str, Any], *, writes: bool = True) -> RunFolder:
@@ -131,6 +136,11 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """What ``write_json`` wrote, or None."""
+        place = self.path / name
+        return json.loads(place.read_text()) if place.exists() else None
 
     def replace(self, name: str, content: bytes) -> None:
         replace_file(self.path / name, content)
@@ -201,6 +211,10 @@ class RunFolder:
         torch.set_rng_state(state["random"]["torch"])
         return state
 
+    @property
+    def has_begun(self) -> bool:
+        return (self.path / "config.json").exists()
+
     def is_complete(self) -> bool:
         return (self.path / "report.json").exists()
 
@@ -227,7 +241,7 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunFolderError(
-                f"another process works in {self.path}; wait for it, or end it, or choose another --out"
+                f"another run works in {self.path}; wait for it, or choose another --out"
             ) from None
 
     def record_time(self, stage: str, steps: int, seconds: float) -> None:
@@ -252,6 +266,8 @@ class RunFolder:
             return
         self.lock()
         if not resumed:
+            # Since the folder was chosen another run may have begun in it, and ended.
+            self._must_be_free(self.path)
             self.write_json("config.json", self.config)
         place = self.path / "environment.json"
         sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
@@ -321,10 +337,20 @@ def append_line(place: Path, line: dict[str, Any]) -> None:
 
 
 def read_lines(place: Path) -> list[dict[str, Any]]:
-    """The whole lines; what a kill left of a last one is not counted."""
+    """The whole lines; what a kill left of a last one is not counted.
+
+    Raises:
+        RunFolderError: a line is no JSON.
+    """
     if not place.exists():
         return []
-    return [json.loads(line) for line in place.read_bytes()[: _whole(place)].splitlines()]
+    found = []
+    for number, line in enumerate(place.read_bytes()[: _whole(place)].splitlines(), start=1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise RunFolderError(f"{place}, line {number} is damaged ({error})") from None
+    return found
 
 
 def _whole(place: Path) -> int:

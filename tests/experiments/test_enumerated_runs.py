@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 
 import pytest
 import qwen_validate
@@ -153,6 +154,18 @@ def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
     assert contents(cycle[0]) == before
 
 
+def test_a_lost_report_is_written_again_without_training(cycle, tmp_path, monkeypatch):
+    from validate.enumerated.training import Trainer
+
+    folder = tmp_path / "copy"
+    shutil.copytree(cycle[0], folder)
+    before = contents(folder)
+    (folder / "report.json").unlink()
+    monkeypatch.setattr(Trainer, "advance", lambda trainer: pytest.fail("trained again"))
+    assert qwen_validate.main(["--out", str(folder), "--resume"]) == 0
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("reward", ["right", "format"])
 def test_rewards_of_two_levels_are_decided(tmp_path, small, reward):
     """There S3's bounds are attained, which is no reason to be undecided."""
@@ -164,11 +177,43 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path, small, capsys):
     folder = run_folder.RunFolder(tmp_path, {}, writes=True)
     folder.lock()
     other = run_folder.RunFolder(tmp_path, {}, writes=True)
-    with pytest.raises(run_folder.RunFolderError, match="another process works in"):
+    with pytest.raises(run_folder.RunFolderError, match="another run works in"):
         other.lock()
     folder.release()
     other.lock()
     other.release()
+
+
+def test_a_folder_that_another_run_took_meanwhile_is_left_alone(tmp_path):
+    """Two runs chose the same free folder; the first one began, and ended or was killed."""
+    first, second = (run_folder.RunFolder.create(tmp_path, {"seed": n}) for n in (1, 2))
+    assert not second.has_begun
+    first.begin(resumed=False, processes="one", model="a")
+    first.release()
+    assert second.has_begun
+    with pytest.raises(run_folder.RunFolderError, match="exists already"):
+        second.begin(resumed=False, processes="one", model="b")
+    second.release()
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    place = tmp_path / "metrics.jsonl"
+    place.write_text('{"step": 1}\n{"step": 2\n{"step": 3}\n')
+    with pytest.raises(run_folder.RunFolderError, match=r"metrics.jsonl, line 2 is damaged"):
+        run_folder.read_lines(place)
+
+
+def test_stopped_before_the_run_began(tmp_path, monkeypatch, capsys):
+    from validate.enumerated import run
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "load_model", stop)
+    assert qwen_validate.main(["--out", str(tmp_path / "run")]) == 130
+    message = capsys.readouterr().err
+    assert "before anything was measured" in message and "--resume" not in message
 
 
 def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):

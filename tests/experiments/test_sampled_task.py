@@ -1,7 +1,15 @@
 """Prompts, splits and rewards: what is drawn is what is said, and bad rewards are named."""
 
+import math
+from dataclasses import replace
+from unittest.mock import ANY
+
 import numpy as np
 import pytest
+from validate.presets import make_config
+from validate.run_folder import RunFolder, RunFolderError
+from validate.sampled.grammar import grammar_sentences
+from validate.sampled.inputs import inputs_of
 from validate.sampled.rewards import BUILT_IN, Reward, RewardError, load_reward
 from validate.sampled.sentences import DataError, Sentence, load_sentences
 from validate.sampled.task import make_task
@@ -98,9 +106,52 @@ def test_bad_rewards_name_the_response(values, attributes, words):
         returning(values, **attributes)(["x", "y"], ["a", "b"], place=["row 1", "row 2"])
 
 
-def test_bounds_must_be_two_finite_numbers():
+@pytest.mark.parametrize("bounds", [(1.0, 1.0), (0.0, math.inf), 1, ("a", "b"), (1.0,)])
+def test_bounds_must_be_two_finite_numbers(bounds):
     with pytest.raises(RewardError, match="two finite numbers"):
-        returning([0.0], bounds=(1.0, 1.0))
+        returning([0.0], bounds=bounds)
+
+
+def test_a_reward_that_fails_is_named_with_what_it_was_given():
+    def failing(completions, **columns):
+        return [1 / (len(text) - 1) for text in completions]
+
+    with pytest.raises(
+        RewardError, match=r"mine failed with ZeroDivisionError: .* row 1: 'a'"
+    ) as caught:
+        Reward("mine", failing)(["x", "y"], ["a", "b"], place=["row 1", "row 2"])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_module_that_does_not_import_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_reward.py").write_text("def f(:\n")
+    with pytest.raises(RewardError, match=r"cannot import 'broken_reward' \(SyntaxError"):
+        load_reward("broken_reward:f")
+
+
+def test_inputs_that_changed_while_a_run_was_stopped_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data, module = tmp_path / "data.tsv", tmp_path / "changing_reward.py"
+    rows = [f"s\t{s.acceptable:d}\t\t{s.text}\n" for s in grammar_sentences()[:400]]
+    data.write_text("".join(rows))
+    module.write_text("def f(completions, **columns):\n    return [0.0] * len(completions)\n")
+    asked = {"data": str(data), "reward": "changing_reward:f", "train_prompts": 200}
+    config = make_config({"protocol": "sampled", "pilot_prompts": 5, "eval_prompts": 5, **asked})
+    folder = RunFolder.create(tmp_path / "run", config)
+    begun = inputs_of(folder)
+    folder.path.mkdir()
+    begun.record(folder)
+    assert inputs_of(folder) == replace(begun, reward=ANY)
+    data.write_text("".join([*rows, "s\t1\t\tOne more sentence is here.\n"]))
+    with pytest.raises(RunFolderError, match=r"--data .*data.tsv is not what it was"):
+        inputs_of(folder)
+    data.write_text("".join(rows))
+    module.write_text(module.read_text().replace("0.0", "1.0"))
+    with pytest.raises(RunFolderError, match="--reward changing_reward:f is not what it was"):
+        inputs_of(folder)
 
 
 def test_one_label_only_is_an_error():

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 import sweep
 from sweeps.grid import AXES, trials
-from sweeps.running import last_attempts
-from sweeps.summary import table
+from sweeps.running import last_attempts, run_trial
+from sweeps.summary import _common_task, table
+from validate.presets import COMMON
 
 SHORT = [
     "--prompts",
@@ -109,6 +111,30 @@ def test_a_request_that_makes_no_sense_leaves_no_sweep_behind(tmp_path, capsys):
     assert sweep.main(["--seed", "0", "--out", str(folder), "--", "--rl", "grpo"]) == 2
     assert "--rl is no option of the enumerated protocol" in capsys.readouterr().err
     assert not folder.exists()
+
+
+def test_a_damaged_sweep_is_named(tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text('{"axes": ')
+    assert sweep.main(["--out", str(tmp_path)]) == 2
+    assert "sweep.json is damaged" in capsys.readouterr().err
+
+
+def test_curves_are_drawn_only_where_all_trials_have_one_task():
+    shared = {**COMMON}
+    tiny = {"model": "tiny-qwen3", "reward": "right"}
+    assert _common_task([tiny, tiny], shared).reward.shape[0] == 32
+    assert _common_task([tiny, {**tiny, "model": "smollm2-135m"}], shared) is None
+    assert _common_task([tiny, {**tiny, "reward": "format"}], shared) is None
+    assert _common_task([tiny], {**shared, "data_law": "self"}) is None
+    assert _common_task([tiny], {**shared, "protocol": "sampled"}) is None
+
+
+def test_without_a_common_disk_a_trial_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    result = run_trial(["--order", "sft-rl", *SHORT], str(tmp_path / "not here" / "trial"))
+    assert result["exit"] == 0, result["messages"]
+    assert json.loads(result["report"])["config"]["order"] == "sft-rl"
+    assert list(tmp_path.iterdir()) == []
 
 
 def _is_locked(place):

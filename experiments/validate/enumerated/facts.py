@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from validate.errors import InputError
+from validate.presets import STYLE_WEIGHTS
 
 __all__ = ["MAXIMUM_PROMPTS", "Prompt", "Task", "embedded_task", "vocabulary_texts"]
 
@@ -28,7 +29,6 @@ STYLES = {
     "chatty": " It is {answer}.",
     "formal": " Final answer: {answer}.",
 }
-STYLE_WEIGHTS = ((0.50, 0.30, 0.20), (0.25, 0.45, 0.30), (0.35, 0.25, 0.40), (0.60, 0.15, 0.25))
 LABEL_NOISE = (0.1, 0.2, 0.3)
 # What the right answer is worth, and what the format.
 REWARDS = {"right-and-format": (1.0, 0.5), "right": (1.0, 0.0), "format": (0.0, 1.0)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from validate.enumerated.facts import Task, embedded_task, vocabulary_texts
 from validate.enumerated.law import Policy, choose_layout
@@ -18,6 +18,7 @@ from validate.enumerated.world import World, measures
 from validate.models import LanguageModel, load_model
 from validate.orders import BASE, Stage, plan
 from validate.processes import Processes
+from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 
 __all__ = ["train"]
@@ -25,8 +26,10 @@ __all__ = ["train"]
 
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
     """Train what is left of the run in ``folder``; its metrics are complete afterwards."""
-    torch.use_deterministic_algorithms(True)
     config = folder.config
+    if processes.from_first(folder.has_policy(plan(config["order"])[-1].name)):
+        return  # the last stage was trained: only its report is missing
+    torch.use_deterministic_algorithms(True)
     task = embedded_task(config["prompts"], config["reward"])
     with console.status(f"Loading {config['model']} ..."):
         language_model = load_model(
@@ -97,27 +100,15 @@ class _Run:
         return place if mine is None else mine
 
     def train(self) -> None:
-        lengths = [self._steps(stage) for stage in self.stages]
+        lengths = [stage.steps(self.config) for stage in self.stages]
         first, step = 0, 0
         if self.checkpoint is not None:
             first, step = self.checkpoint["stage"], self.checkpoint["trainer"]["step"]
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
+        with progress_bars(self.console) as progress:
             whole = progress.add_task("all stages", total=sum(lengths))
             progress.update(whole, completed=sum(lengths[:first]) + step)
             for index in range(first, len(self.stages)):
                 self._train_stage(index, progress, whole)
-
-    def _steps(self, stage: Stage) -> int:
-        if stage.name == "warm-up":
-            return self.config["warmup_steps"]
-        return self.config["sft_steps" if stage.objective == "sft" else "rl_steps"]
 
     def _world(self, stage: Stage | None) -> World:
         """What the stage is measured against: the experts' law, or that of ref for self-distilled data."""
@@ -130,7 +121,7 @@ class _Run:
         world, log_ref = self._world(stage), self.laws.get(stage.ref)
         goal = Goal(stage.objective, world.log_d, log_ref, world.reward, world.beta, world.weight)
         rate = self.config["sft_rate" if stage.objective == "sft" else "rl_rate"]
-        trainer = Trainer(self.policy, self.processes, goal, self._steps(stage), rate)
+        trainer = Trainer(self.policy, self.processes, goal, stage.steps(self.config), rate)
         if self.checkpoint is not None and self.checkpoint["stage"] == index:
             trainer.load_state_dict(self.checkpoint["trainer"])
         else:

@@ -17,10 +17,10 @@ from validate.html import render
 from validate.orders import plan, policies_table
 from validate.run_folder import RunFolder
 from validate.sampled.digest import Plan, Result, Row, digest
+from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
 from validate.sampled.plots import plots
-from validate.sampled.rewards import load_reward
-from validate.sampled.run import MEASUREMENTS, PLAN, task_of
+from validate.sampled.run import MEASUREMENTS, PLAN
 from validate.sampled.story import what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, certified_gaps, changes, predictions, soft_values
 from validate.sampled.training import OBJECTIVES
@@ -72,7 +72,7 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
 def write_report(folder: RunFolder) -> Report:
     """report.json comes last: where it exists, the run is complete."""
     config = folder.config
-    reward, task = load_reward(config["reward"]), task_of(config)
+    inputs = inputs_of(folder)
     names = [stage.name for stage in plan(config["order"])]
     measurements = {
         name: load_measurement(folder.path / MEASUREMENTS / f"{name}.jsonl") for name in names
@@ -81,7 +81,7 @@ def write_report(folder: RunFolder) -> Report:
         place.stem.removeprefix(PLAN): [Plan(**line) for line in json.loads(place.read_text())]
         for place in sorted(folder.path.glob(f"{PLAN}*.json"))
     }
-    result = digest(config, task, reward, measurements, plans)
+    result = digest(config, inputs.task, inputs.reward, measurements, plans)
     images = plots(result, folder.records())
     for name, content in images.items():
         folder.replace(name, content)

@@ -63,10 +63,14 @@ class Reward:
         self.function = function
         self.bounds: tuple[float, float] = getattr(function, "bounds", (0.0, 1.0))
         self.binary = bool(getattr(function, "binary", False))
-        low, high = self.bounds
-        if not -math.inf < low < high < math.inf:
+        try:
+            low, high = self.bounds
+            fine = -math.inf < low < high < math.inf
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
             raise RewardError(
-                f"{name}.bounds is {self.bounds}: give two finite numbers, low < high"
+                f"{name}.bounds is {self.bounds!r}: give two finite numbers, low < high"
             )
 
     @property
@@ -79,9 +83,17 @@ class Reward:
         """One number per completion.
 
         Raises:
-            RewardError: another number of them, one that is no finite number, or one outside ``bounds``.
+            RewardError: the function failed, or returned another number of them, one that is no finite number, or
+                one outside ``bounds``.
         """
-        values = self.function(prompts=prompts, completions=completions, **columns)
+        places = columns.get("place", prompts)
+        try:
+            values = self.function(prompts=prompts, completions=completions, **columns)
+        except Exception as error:  # whatever a user's function raises
+            raise RewardError(
+                f"reward {self.__name__} failed with {type(error).__name__}: {error}; it was given "
+                f"{len(completions)} responses, the first to {places[0]}: {completions[0]!r}"
+            ) from error
         try:
             values = [float(value) for value in values]
         except (TypeError, ValueError) as error:
@@ -94,7 +106,6 @@ class Reward:
                 "return one per completion"
             )
         low, high = self.bounds
-        places = columns.get("place", prompts)
         for value, completion, place in zip(values, completions, places, strict=True):
             if not low <= value <= high or (self.binary and value not in self.bounds):
                 remedy = (
@@ -125,8 +136,10 @@ def load_reward(name: str) -> Reward:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RewardError(f"--reward {name}: cannot import {module_name!r} ({error})") from error
+    except Exception as error:  # importing runs whatever the module does
+        raise RewardError(
+            f"--reward {name}: cannot import {module_name!r} ({type(error).__name__}: {error})"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise RewardError(

@@ -8,33 +8,26 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from validate.errors import RunError
 from validate.models import load_model
 from validate.orders import BASE, Stage, plan
 from validate.processes import Processes
+from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 from validate.sampled.digest import plan_of, world_of
+from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import Measurer, load_measurement
 from validate.sampled.responses import Pair, Sampler, State, check_lengths, token_ids
-from validate.sampled.rewards import Reward, last_label, load_reward
-from validate.sampled.sentences import load_sentences
-from validate.sampled.task import SELF, Question, Task, make_task
+from validate.sampled.rewards import Reward, last_label
+from validate.sampled.task import SELF, Question, Task
 from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer, train_to_the_end
 
-__all__ = ["MEASUREMENTS", "PLAN", "task_of", "train"]
+__all__ = ["MEASUREMENTS", "PLAN", "train"]
 
 MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
 # Rows that the network evaluates at once when it samples and scores.
 ROWS = 256
-
-
-def task_of(config: dict[str, Any]) -> Task:
-    """The task of a run, from its configuration alone."""
-    evaluation = config["pilot_prompts"] + config["eval_prompts"]
-    sentences = load_sentences(config["data"])
-    return make_task(sentences, config["train_prompts"], evaluation, config["seed"])
 
 
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
@@ -44,12 +37,14 @@ def train(folder: RunFolder, console: Console, processes: Processes, *, resumed:
         raise RunError(
             "the sampled protocol is data-parallel; launch it without FSDP, or use --protocol enumerated"
         )
-    reward, task = load_reward(config["reward"]), task_of(config)
+    inputs = inputs_of(folder)
+    reward, task = inputs.reward, inputs.task
     with console.status(f"Loading {config['model']} ..."):
         language_model = load_model(config["model"], config["seed"], task.texts, config["training"])
     check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
     sampler = Sampler(language_model, config["max_tokens"], ROWS)
     folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
+    inputs.record(folder)
     console.print(language_model.description, highlight=False)
     _Run(folder, console, processes, task, reward, sampler).work()
 
@@ -81,20 +76,13 @@ class _Run:
             self._save(BASE)
 
     def work(self) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
+        with progress_bars(self.console) as progress:
             lines = self.measurer.lines
-            total = sum(self._steps(stage) + lines for stage in self.stages)
+            total = sum(stage.steps(self.config) + lines for stage in self.stages)
             whole = progress.add_task("training steps and measurements", total=total)
             before = 0
             for stage in self.stages:
-                bar = progress.add_task(stage.title, total=self._steps(stage) + lines)
+                bar = progress.add_task(stage.title, total=stage.steps(self.config) + lines)
 
                 def at(done: int, bar: Any = bar, before: int = before) -> None:
                     progress.update(bar, completed=done)
@@ -105,8 +93,8 @@ class _Run:
                 self._measure(stage, at)
                 if stage.ref is None:
                     self._plan(stage.name, progress.console)
-                before += self._steps(stage) + lines
-                at(self._steps(stage) + lines)
+                before += stage.steps(self.config) + lines
+                at(stage.steps(self.config) + lines)
                 progress.console.print(f"{stage.title}: trained and measured", highlight=False)
                 progress.remove_task(bar)
 
@@ -130,11 +118,6 @@ class _Run:
                 highlight=False,
             )
 
-    def _steps(self, stage: Stage) -> int:
-        if stage.name == "warm-up":
-            return self.config["warmup_steps"]
-        return self.config["sft_steps" if stage.objective == "sft" else "rl_steps"]
-
     def _state(self, policy: str) -> State:
         """The trained parameters of a policy, on every process."""
         device = self.language_model.device
@@ -146,7 +129,7 @@ class _Run:
 
     def _train(self, stage: Stage, at: Any) -> None:
         place = self.folder.path / TRAINING / stage.name
-        steps = self._steps(stage)
+        steps = stage.steps(self.config)
         if stage.objective == "sft":
             pairs = self._sft_pairs(stage, steps * self.config["sft_batch"])
             self.language_model.restore(self._state(stage.start))
@@ -195,7 +178,7 @@ class _Run:
         def on_line() -> None:
             nonlocal line
             line += 1
-            at(self._steps(stage) + line)
+            at(stage.steps(self.config) + line)
 
         self.measurer.measure(stage.name, ref, self._state(stage.name), self._state(ref), on_line)
         seconds = time.monotonic() - started

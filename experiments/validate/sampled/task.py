@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from validate.presets import STYLE_WEIGHTS
 from validate.sampled.sentences import DataError, Sentence
 
 __all__ = ["FORMAL", "LABELS", "SELF", "Question", "Task", "columns", "make_task"]
@@ -27,7 +28,6 @@ __all__ = ["FORMAL", "LABELS", "SELF", "Question", "Task", "columns", "make_task
 LABELS = ("acceptable", "unacceptable")
 FORMAL = "Final answer: "
 STYLES = (" {label}", " I find it {label}", f" {FORMAL}{{label}}")
-STYLE_WEIGHTS = ((0.50, 0.30, 0.20), (0.25, 0.45, 0.30), (0.35, 0.25, 0.40), (0.60, 0.15, 0.25))
 LABEL_NOISE = (0.05, 0.10, 0.20)
 # Purposes of random numbers: each gets its own stream from the run's seed.
 SPLIT, EVALUATION, SFT, EXPERTS, RL, SELF = range(6)

@@ -1,0 +1,73 @@
+"""The sentences and the reward of a run, and the certainty that a resumed run still has the same ones.
+
+A configuration names files and functions. What they say can change while a run is stopped, and everything measured
+before would then be read against other sentences or rewards: a run therefore records a digest of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from validate.run_folder import RunFolder, RunFolderError
+from validate.sampled.rewards import BUILT_IN, Reward, load_reward
+from validate.sampled.sentences import GRAMMAR, Sentence, load_sentences
+from validate.sampled.task import Task, make_task
+
+__all__ = ["Inputs", "inputs_of", "task_of"]
+
+FILE = "inputs.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """SHA-256 of the inputs from outside; what comes with this program is known by its commit."""
+
+    task: Task
+    reward: Reward
+    digests: dict[str, str]
+
+    def record(self, folder: RunFolder) -> None:
+        """Once, as the run begins."""
+        if self.digests and folder.writes and folder.read_json(FILE) is None:
+            folder.write_json(FILE, self.digests)
+
+
+def task_of(config: dict[str, Any], sentences: Sequence[Sentence]) -> Task:
+    evaluation = config["pilot_prompts"] + config["eval_prompts"]
+    return make_task(sentences, config["train_prompts"], evaluation, config["seed"])
+
+
+def inputs_of(folder: RunFolder) -> Inputs:
+    """What the configuration of the run names.
+
+    Raises:
+        RunFolderError: it is not what the run began with.
+    """
+    config, digests = folder.config, {}
+    sentences, reward = load_sentences(config["data"]), load_reward(config["reward"])
+    if config["data"] != GRAMMAR:
+        rows = [(s.text, s.acceptable, s.source) for s in sentences]
+        digests["data"] = _sha256(repr(rows).encode())
+    if config["reward"] not in BUILT_IN:
+        digests["reward"] = _sha256(_source_of(config["reward"]))
+    for option, then in (folder.read_json(FILE) or {}).items():
+        if digests.get(option) != then:
+            raise RunFolderError(
+                f"--{option} {config[option]} is not what it was when the run in {folder.path} began: bring that "
+                "back, or start anew with another --out"
+            )
+    return Inputs(task_of(config, sentences), reward, digests)
+
+
+def _source_of(reward: str) -> bytes:
+    file = getattr(sys.modules[reward.partition(":")[0]], "__file__", None)
+    return Path(file).read_bytes() if file else reward.encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
