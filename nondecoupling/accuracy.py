@@ -54,6 +54,7 @@ ROOTS = (
     "approximate_price_of_reward",
     "frontier_policy",
     "frontier_rate",
+    "price_of_policy",
     "price_of_average_reward",
     "decoupling_threshold",
     "best_early_stop",

@@ -290,6 +290,31 @@ def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
     return arguments.map(solvers.price_of_reward)
 
 
+def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
+    """K_inf(d, J(p)) <= KL(d||p): the least SFT loss increase that buys the reward of policy p.
+
+    In nats per response. Near max r the price has no bounded slope, and J(p) rounded up could cost more than p
+    paid: the reward is lowered by its own rounding first, so that the bound holds in floats too.
+
+    Shapes: log_d, log_p, reward ``[..., n]`` -> ``[...]``. Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> p = gibbs_tilt(d, r, beta=1e-3)  # J(p) rounds to max r
+    >>> float(price_of_reward(d, r, expected_reward(p, r))), bool(price_of_policy(d, p, r) < kl_divergence(d, p))
+    (inf, True)
+    """
+    arguments = Arguments(laws={"log_d": log_d, "log_p": log_p}, reals={"reward": reward})
+    eps = float(arguments.module.finfo(arguments.dtype).eps)
+
+    def price(xp: Any, log_d: Any, log_p: Any, reward: Any) -> Any:
+        rounding = 2 * eps * (reward.shape[-1] + 4) * xp.max(xp.abs(reward))
+        reached = quantities.expected_reward(xp, log_p, reward) - rounding
+        return solvers.price_of_reward(xp, log_d, reward, reached)
+
+    return arguments.map(price)
+
+
 def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any, Any]:
     """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
 

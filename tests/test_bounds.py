@@ -213,6 +213,26 @@ def test_frontiers_of_prompts_that_lack_the_best_response():
     assert loss[0] == bounds.entropy(data).mean()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_policy_costs_less_than_its_price(dtype):
+    """RL so hard that its reward rounds to the highest one, where the price of that reward is infinite."""
+    rng = np.random.default_rng(5)
+    data = np.log(rng.dirichlet(np.ones(4), size=500)).astype(dtype)
+    reward = (10 * rng.normal(size=(500, 4))).astype(dtype)
+    for beta in 10.0 ** np.arange(-3, 2):
+        policy = bounds.gibbs_tilt(data, reward, beta)
+        paid = bounds.kl_divergence(data, policy)
+        price = bounds.price_of_policy(data, policy, reward)
+        assert (price <= paid * (1 + 100 * np.finfo(dtype).eps)).all()
+
+
+def test_the_price_of_a_policy_is_that_of_its_reward():
+    data, reward = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+    policy = bounds.gibbs_tilt(data, reward, 1.0)
+    price = bounds.price_of_reward(data, reward, bounds.expected_reward(policy, reward))
+    assert bounds.price_of_policy(data, policy, reward) == pytest.approx(price, rel=1e-13)
+
+
 def test_the_joint_path_of_prompts_is_that_of_each():
     rng = np.random.default_rng(3)
     data, ref = np.log(rng.dirichlet(np.ones(4), size=(2, 3)))

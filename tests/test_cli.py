@@ -224,6 +224,11 @@ def test_frontier_beyond_what_rl_reaches():
     assert isinstance(points[-1]["price"], float)
 
 
+def test_frontier_where_the_reward_of_rl_rounds_to_the_highest():
+    reply = answer("frontier", "--data", "1/2,1/2", "--reward", "0,1", "--beta", "1/1000")
+    assert reply["tilt"]["price"] < reply["tilt"]["tilt_price"]
+
+
 def test_frontier_plot(tmp_path):
     path = tmp_path / "out.png"
     arguments = ["--data", "1/2,1/2", "--reward", "0,1", "--beta", "1", "--plot", str(path)]

@@ -110,11 +110,11 @@ def _betas_reaching(log_d: np.ndarray, reward: np.ndarray, targets: np.ndarray) 
 
 
 def _tilt_point(log_d: np.ndarray, reward: np.ndarray, beta: float) -> Point:
-    reached = float(bounds.expected_reward(bounds.gibbs_tilt(log_d, reward, beta), reward))
+    tilt = bounds.gibbs_tilt(log_d, reward, beta)
     return {
         "beta": beta,
-        "reward": reached,
-        "price": float(bounds.price_of_reward(log_d, reward, reached)),
+        "reward": float(bounds.expected_reward(tilt, reward)),
+        "price": float(bounds.price_of_policy(log_d, tilt, reward)),
         "tilt_price": float(bounds.coupling_gap(log_d, reward, beta)),
     }
 

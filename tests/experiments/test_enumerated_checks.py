@@ -122,8 +122,8 @@ def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, st
 @pytest.mark.parametrize(
     ("name", "statement", "factor"),
     [
-        ("price_of_reward", "S5", 3.0),
-        ("price_of_reward", "S7", 3.0),
+        ("price_of_policy", "S5", 3.0),
+        ("price_of_policy", "S7", 3.0),
         ("coupling_gap", "S2", 2.0),
         ("regularized_reward_drop", "R3", 1e3),
     ],

@@ -10,8 +10,8 @@ A side is an average over N prompts of at most TERMS sums over n responses of w 
     error of a sum of n terms, then of N averages: (n + N) eps times the sum of the |terms|, which is <= T
     a law whose sum is 1 + m shifts each sum by at most |m| T
 Together: TERMS T [eps (n + N + max |log p| + 4) + max |m|]; the constant is not fitted. Rows in rewards are sums of
-beta, or lambda, times nats. A root that price_of_reward has found only approximately makes its value smaller (weak
-duality), never larger, and its argument is lowered by its own rounding (``World.price``): it needs no allowance.
+beta, or lambda, times nats. A root that price_of_policy has found only approximately makes its value smaller (weak
+duality), never larger, and it lowers the reward by its own rounding: it needs no allowance.
 """
 
 from __future__ import annotations
