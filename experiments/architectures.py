@@ -111,6 +111,7 @@ def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) ->
 def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> Policy:
     """The policy at the end of a stage, whose law must be the recorded one."""
     language_model = load_model(str(model), seed, vocabulary_texts(), "full")
+    language_model.model.cpu()  # what is measured here is worked out in NumPy
     prompts = embedded_task(MAXIMUM_PROMPTS).prompts
     policy = Policy(language_model, [encode(language_model.tokenizer, p) for p in prompts], layout)
     run = RunFolder(folder, {}, writes=False)

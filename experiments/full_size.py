@@ -174,7 +174,10 @@ def table(numbers: dict[str, Any]) -> str:
         "| --- | --- |",
         *(f"| seconds per step, {stage} | {s:.1f} |" for stage, s in numbers["stages"].items()),
         f"| peak memory of the process | {numbers['peak_gib']:.1f} GiB |",
-        f"| achieved, fastest stage | {numbers['achieved_gflops']:.0f} GFLOP/s |",
+        f"| achieved, fastest stage, at least | {numbers['achieved_gflops']:.0f} GFLOP/s |",
+        "",
+        "A stage is a few steps long, and its seconds include the first, slower step and one checkpoint: a forward "
+        "pass, the law written down, the adapter and the optimizer's state saved.",
         "",
         "Estimated for one GPU, not measured: the FLOPs below at "
         f"{UTILISATION:.0%} of the data sheet's peak. The tensors are the same, so the peak memory above, which "

@@ -100,7 +100,9 @@ def _plan(
         try:
             then = json.loads(place.read_text())
         except json.JSONDecodeError as error:
-            raise InputError(f"{place} is damaged ({error}); start anew with another --out") from None
+            raise InputError(
+                f"{place} is damaged ({error}); start anew with another --out"
+            ) from None
         if (axes or shared) and now != then:
             raise InputError(
                 f"{folder} holds another sweep ({place.name}); choose another --out, or give --out alone to go on"

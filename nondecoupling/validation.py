@@ -74,7 +74,9 @@ class Arguments:
             self._check_support(name, ~self._misses(name), "full support is assumed")
         for name, outer in (inside or {}).items():
             fine = self._misses(name) | ~self._misses(outer)
-            self._check_support(outer, fine, f"{name} has mass there, but {name} << {outer} is assumed")
+            self._check_support(
+                outer, fine, f"{name} has mass there, but {name} << {outer} is assumed"
+            )
 
     def _common_dtype(self, lead_name: str, lead: Array, values: Mapping[str, Any]) -> Any:
         floating = {

@@ -1,6 +1,5 @@
 """R7, along the way: derivations, drawn worlds, tightness, and the refutation found by search."""
 
-
 import pytest
 import sympy as sp
 from hypothesis import given

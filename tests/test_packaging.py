@@ -40,7 +40,9 @@ def test_the_archives_hold_what_they_should(built):
     names = set(zipfile.ZipFile(built["wheel"]).namelist())
     assert {"nondecoupling/ledger.json", "nondecoupling/py.typed"} <= names
     assert any(name.startswith("nondecoupling/theorems/") for name in names)
-    assert not any(name.split("/")[0] in {"tests", "proofs", "experiments", "docs"} for name in names)
+    assert not any(
+        name.split("/")[0] in {"tests", "proofs", "experiments", "docs"} for name in names
+    )
     with tarfile.open(built["sdist"]) as archive:
         inside = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml", "nondecoupling/ledger.json"} <= inside
@@ -56,7 +58,9 @@ def test_it_installs_in_a_clean_environment_and_prints_its_ledger(built, kind, t
     printed = json.loads(run(place / "bin" / "nondecoupling", "ledger", "--json", cwd=tmp_path))
     committed = json.loads((ROOT / "nondecoupling" / "ledger.json").read_text())
     assert printed == committed
-    version = "import nondecoupling.bounds as b, nondecoupling as n; print(n.__version__, b.__file__)"
+    version = (
+        "import nondecoupling.bounds as b, nondecoupling as n; print(n.__version__, b.__file__)"
+    )
     found, file = run(python, "-I", "-c", version, cwd=tmp_path).split()
     assert found == nondecoupling.__version__
     assert str(place) in file

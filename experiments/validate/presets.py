@@ -6,7 +6,16 @@ from typing import Any
 
 from validate.errors import InputError
 
-__all__ = ["ENUMERATED", "PRESETS", "SAMPLED", "SMOLLM2", "STYLE_WEIGHTS", "TINY", "make_config", "run_name"]
+__all__ = [
+    "ENUMERATED",
+    "PRESETS",
+    "SAMPLED",
+    "SMOLLM2",
+    "STYLE_WEIGHTS",
+    "TINY",
+    "make_config",
+    "run_name",
+]
 
 TINY = "tiny-qwen3"
 SMOLLM2 = "smollm2-135m"

@@ -22,7 +22,7 @@ from validate.sampled.measuring import load_measurement
 from validate.sampled.plots import plots
 from validate.sampled.run import MEASUREMENTS, PLAN
 from validate.sampled.story import what_it_does_not_show, what_was_found
-from validate.sampled.tables import averages, certified_gaps, changes, predictions, soft_values
+from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
 from validate.sampled.training import OBJECTIVES
 
 __all__ = ["Report", "write_report"]
@@ -102,7 +102,7 @@ def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
         policies=policies_table(result.config["order"], result.config["data_law"]),
         averages=averages(result),
         predictions=[pair for ref in result.refs for pair in predictions(result, ref)],
-        gaps=list(certified_gaps(result)),
+        gaps=list(optimality_gaps(result)),
         soft_values=list(soft_values(result)),
     )
 
@@ -163,7 +163,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         ],
         "optimality_gaps": [
             {"policy": title, "by": by, "gap": ends(gap)}
-            for title, by, gap in certified_gaps(result)
+            for title, by, gap in optimality_gaps(result)
         ],
         "soft_values": [
             {

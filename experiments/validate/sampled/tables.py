@@ -1,4 +1,4 @@
-"""What the report shows next to the verdicts: averages, predictions, certified gaps, places on the Pareto plot."""
+"""What the report shows next to the verdicts: averages, predictions, optimality gaps, places on the Pareto plot."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from validate.sampled.digest import Result
 __all__ = [
     "Prediction",
     "averages",
-    "certified_gaps",
     "changes",
     "landings",
+    "optimality_gaps",
     "predictions",
     "soft_values",
 ]
@@ -116,8 +116,11 @@ def soft_values(result: Result) -> Iterator[tuple[str, SoftValue]]:
         yield STAGES[ref].title, mean_soft_value(rewards, result.world.beta, bounds, DISPLAY)
 
 
-def certified_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
-    """J* - J_b of each policy, each at level 95 %: how far it may be from the exact RL optimum."""
+def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
+    """J* - J_b of each policy, each at level 95 %: how far it may be from the exact RL optimum.
+
+    Approximate: the KL in J_b has no bound from above, so its upper end is a bootstrap's.
+    """
     reward, beta = result.world.reward, result.world.beta
     for name in result.measurements:
         if STAGES[name].ref is None:
