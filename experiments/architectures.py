@@ -232,27 +232,29 @@ def _coupling_rows(stage: str) -> list[tuple[str, Callable[[dict[str, Any]], str
 
 
 def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> bytes:
-    """At the warm-up: the loss changes by RL steps, prompts sorted by kind, and predicted against measured."""
+    """At the warm-up: the loss changes by RL steps, capitals before sums, and predicted against measured."""
     order = np.argsort(np.arange(MAXIMUM_PROMPTS) % 2, kind="stable")
     others = ~np.eye(MAXIMUM_PROMPTS, dtype=bool)
+    largest = max(np.abs(couplings[REFS[0]].measured).max() for _, couplings in results)
     with in_style():
         drawn, axes = plt.subplots(
-            2, len(results), figsize=(2.9 * len(results), 5.6), layout="constrained", squeeze=False
+            2, len(results), figsize=(2.4 * len(results), 5.6), layout="constrained", squeeze=False
         )
         for (numbers, couplings), top, bottom in zip(results, *axes, strict=True):
             coupling = couplings[REFS[0]]
-            largest = np.abs(coupling.measured).max()
             scale = SymLogNorm(largest / 100, vmin=-largest, vmax=largest)
             picture = top.imshow(coupling.measured[np.ix_(order, order)], cmap="RdBu_r", norm=scale)
-            top.set_title(f"{numbers['family']} ({numbers['kind']})", fontsize=8)
+            top.set_title(f"{numbers['family']}\n{numbers['kind']}", fontsize=9)
             top.set_xlabel("RL step on prompt")
-            top.set_ylabel("SFT loss of prompt")
-            drawn.colorbar(picture, ax=top, shrink=0.7)
-            bottom.plot(coupling.by_gradients[others], coupling.measured[others], ".", ms=2)
-            ends = [coupling.by_gradients[others].min(), coupling.by_gradients[others].max()]
+            predicted, measured = 1e3 * coupling.by_gradients, 1e3 * coupling.measured
+            bottom.plot(predicted[others], measured[others], ".", ms=2)
+            ends = [predicted[others].min(), predicted[others].max()]
             bottom.plot(ends, ends, lw=0.8, color=INK)
-            bottom.set_xlabel("predicted by gradients, other prompts")
-            bottom.set_ylabel("measured change")
+            bottom.locator_params(nbins=4)
+            bottom.set_xlabel("predicted by gradients")
+        axes[0, 0].set_ylabel("SFT loss of prompt")
+        axes[1, 0].set_ylabel("change on other prompts  [1e-3 nats]")
+        drawn.colorbar(picture, ax=list(axes[0]), shrink=0.8, label="change  [nats]")
         return png(drawn)
 
 

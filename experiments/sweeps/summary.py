@@ -158,6 +158,7 @@ def _points(axis: Any, some: Sequence[Mapping[str, Any]], x: str, by: str) -> No
             mfc="none",
             color=PREDICTED,
             ms=6,
+            label="predicted at the exact optimum" if (value, stage) == kinds[0] else None,
         )
         axis.plot(
             xs,
@@ -211,6 +212,8 @@ def _curves_of_lambda(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) 
         first = gap - saving.mean(axis=1)
         axis.plot(grid, rise, color=SECOND, lw=1.2, label=f"J1 at ref = d, beta {beta:g}")
         inside = first > 0
+        if not inside.any():  # the first order has left the range of the plot
+            continue
         axis.plot(
             grid[inside],
             first[inside],
