@@ -140,3 +140,8 @@ def test_a_partial_run_assembles_no_ledger(small_project):
     run = run_proofs(small_project, "-k", "test_it")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "covers only a part" in run.stdout
+
+
+def test_the_readme_gives_the_ledgers_summary():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"The ledger of this release: {ledger.summary(ledger.load())}." in text
