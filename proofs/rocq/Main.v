@@ -6,7 +6,7 @@
     definition of the other files is needed to read the statements (but for the law of T tokens in F4);
     each is closed by [exact] from the file named, so a statement that drifts there breaks the build.
 
-    A theorem's name begins with the id of the statement in the specification; the comment above it
+    A theorem's name begins with the id of the statement in the catalogue; the comment above it
     says which form is proved. Responses form a finite type [Y]; [p ≪ ref] says that p puts mass only
     where ref does (always so when ref has full support), which is what makes KL(p‖ref) finite. *)
 

@@ -11,7 +11,8 @@ from validate.run_folder import RunFolder, RunFolderError
 from validate.sampled.grammar import grammar_sentences
 from validate.sampled.inputs import inputs_of
 from validate.sampled.rewards import BUILT_IN, Reward, RewardError, load_reward
-from validate.sampled.sentences import DataError, Sentence, load_sentences
+from validate.sampled.sentence import Sentence
+from validate.sampled.sentences import DataError, load_sentences
 from validate.sampled.task import make_task
 
 SENTENCES = load_sentences("grammar")

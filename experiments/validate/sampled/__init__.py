@@ -1,5 +1,6 @@
 """The sampled protocol, in the order in which a run uses its parts.
 
+sentence    a sentence and its label
 sentences   sentences with acceptability labels, from the grammar, CoLA or a file in its format
 grammar     the embedded sentences
 inputs      the sentences and the reward of a run, and whether they are still the same

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 
-from validate.sampled.sentences import Sentence
+from validate.sampled.sentence import Sentence
 
 __all__ = ["PAIRS", "PHENOMENA", "grammar_sentences"]
 

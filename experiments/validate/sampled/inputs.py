@@ -15,7 +15,8 @@ from typing import Any
 
 from validate.run_folder import RunFolder, RunFolderError
 from validate.sampled.rewards import BUILT_IN, Reward, load_reward
-from validate.sampled.sentences import GRAMMAR, Sentence, load_sentences
+from validate.sampled.sentence import Sentence
+from validate.sampled.sentences import GRAMMAR, load_sentences
 from validate.sampled.task import Task, make_task
 
 __all__ = ["Inputs", "inputs_of", "task_of"]

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validate.errors import RunError
+from validate.sampled.grammar import grammar_sentences
+from validate.sampled.sentence import Sentence
 
 __all__ = ["DataError", "Sentence", "load_sentences"]
 
@@ -32,16 +34,6 @@ CHOICES = f"choose {GRAMMAR}, {COLA}, or a TSV in CoLA's format (four columns: {
 # dev.tsv, of 1,043 rows). A file in which somebody mixed up labels has more than this share.
 CONTRADICTED_SHARE = 0.01
 PROBLEMS_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence and its label; ``source`` is a phenomenon or a publication, ``place`` is for messages."""
-
-    text: str
-    acceptable: bool
-    source: str
-    place: str
 
 
 class DataError(RunError):
@@ -64,9 +56,6 @@ def load_sentences(source: str) -> list[Sentence]:
         DataError: they are missing, unreadable, unlabelled, mislabelled, or all of one label.
     """
     if source == GRAMMAR:
-        # Not at the top: the grammar is made of Sentence.
-        from validate.sampled.grammar import grammar_sentences
-
         return grammar_sentences()
     return _from_hub() if source == COLA else _from_file(Path(source))
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from validate.presets import STYLE_WEIGHTS
-from validate.sampled.sentences import DataError, Sentence
+from validate.sampled.sentence import Sentence
+from validate.sampled.sentences import DataError
 
 __all__ = ["FORMAL", "LABELS", "SELF", "Question", "Task", "columns", "make_task"]
 
