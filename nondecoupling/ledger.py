@@ -165,8 +165,8 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
         [f"[{id_}](#{_anchor(f'{id_} {title}')})", title, *cells] for id_, title, *cells in rows
     ]
     lines = ["# The ledger", "", "Written by `pytest proofs/ --update-ledger`; do not edit.", ""]
-    lines += [_row(header), _row(["---"] * len(header)), *map(_row, linked), ""]
     lines += [f"- **{a.value}**: {a.meaning}." for a in Assurance]
+    lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, linked)]
     lines += ["", "## Evidence", ""]
     for entry in entries.values():
         lines += [f"### {entry.statement} {entry.title}", ""]

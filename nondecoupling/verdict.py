@@ -37,7 +37,8 @@ _MEANING = {
     Assurance.CERTIFIED: "interval enclosure decided it on stated rational worlds or a whole box",
     Assurance.SYMBOLIC: "derived with sympy, for the number of responses that the test states",
     Assurance.MACHINE_CHECKED: "proved in Rocq for every number of responses",
-    Assurance.OBSERVED: "measured on a language model",
+    Assurance.OBSERVED: "an inequality about policies that training produced, in a committed run on a language "
+    "model; identities and computed optima do not count",
 }
 
 

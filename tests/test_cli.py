@@ -360,3 +360,14 @@ def test_console_script_as_installed():
     code = "import sys; from nondecoupling.cli import main; sys.argv[1:] = ['list']; main()"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Coupling at SFT optimality" in found.stdout
+
+
+def test_a_file_that_is_no_statement_yet_is_named(monkeypatch, capsys):
+    def broken():
+        raise ValueError("x1_new: id='X1': an id is one of the letters F, I, S")
+
+    monkeypatch.setattr(cli.catalog, "statements", broken)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: x1_new: id='X1'")

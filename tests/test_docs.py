@@ -127,6 +127,8 @@ def theory_problems(docs: Path) -> list[str]:
         say = f"{stem}: ".__add__
         if text.splitlines()[0] != f"# {statement.id} {statement.title}":
             problems.append(say("the title is not the one of the code"))
+        if f"\n| [{statement.id}]({stem}.md) | {statement.title} |" not in pages["index"]:
+            problems.append(say("theory/index.md has no row with this title"))
         if re.findall(r"^## (.*)", text, flags=re.MULTILINE) != SECTIONS:
             problems.append(say(f"the sections are not {', '.join(SECTIONS)}"))
             continue
@@ -187,6 +189,7 @@ BROKEN_PAGES = [
     (S2, "`S2_coupling_gap`", "`S2_coupling_gaps`", "Rocq"),
     (S2, "[F1](f1_gibbs_inequality.md), [S1]", "[S1]", "rests on"),
     (S2, "ledger.md#s2-", "ledger.md#s3-", "ledger"),
+    ("theory/index.md", "| [S2](s2_", "| [S3](s2_", "theory/index.md has no row"),
     ("ledger.md", "### S2 Coupling", "### S2 coupling", "ledger"),
 ]
 

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from nondecoupling import __version__
+from nondecoupling import __version__, catalog
 from nondecoupling.cli import frontier, statements, verdicts
+from nondecoupling.cli.exits import ExitStatus
 
 app = typer.Typer(
     name="nondecoupling",
@@ -40,4 +41,9 @@ def _version(version: Annotated[bool, typer.Option("--version")] = False) -> Non
 
 def main() -> None:
     """Entry point of the console script."""
+    try:
+        catalog.statements()
+    except ValueError as error:  # a file in theorems/ that is no statement yet
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(ExitStatus.MISUSED) from None
     app()

@@ -130,7 +130,11 @@ def attack(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Search for the world with the smallest margin; of a false claim, for the smallest witness."""
+    """Search for the world with the smallest margin; of a false claim, for the smallest witness.
+
+    Tightness is 1 - margin/(the larger side): 1 where a bound is attained, above 1 where it fails. Margin and
+    tightness are of the world where the descent ended; a witness is searched for separately, among small fractions.
+    """
     statement = statement_named(statement_id)
     need("torch", "attack", "torch")
     need("flint", "attack", "proofs")

@@ -45,24 +45,20 @@ class Report:
         for name, side in (
             ("", "left"),
             ("verdict", "left"),
-            ("identities", "right"),
-            ("largest |difference|", "right"),
+            ("identities, consequences", "right"),
             ("inequalities", "right"),
             ("smallest margin", "right"),
-            ("at", "left"),
             ("out of scope", "right"),
         ):
             table.add_column(name, justify="right" if side == "right" else "left")
         for s in self.result.statements:
-            worst, tight = s.worst_identity, s.tightest
+            tight = s.tightest
             table.add_row(
                 s.statement,
                 f"[{STYLES[s.status]}]{s.status.value}[/]",
-                str(len(s.identities)),
-                f"{abs(worst.lhs - worst.rhs):.1e}" if worst else "",
+                str(len(s.identities) + len(s.consequences)),
                 str(len(s.inequalities)),
-                f"{tight.margin:.3g} {tight.unit}" if tight else "",
-                tight.place if tight else "",
+                f"{tight.margin:.2g} {tight.unit}" if tight else "",
                 str(len(s.out_of_scope)),
             )
         console.print(table)
@@ -133,6 +129,7 @@ def as_json(result: Digest) -> dict[str, Any]:
                     "title": s.title,
                     "status": s.status.name,
                     "identities": len(s.identities),
+                    "consequences": len(s.consequences),
                     "inequalities": len(s.inequalities),
                     "out_of_scope": len(s.out_of_scope),
                     "worst_identity": s.worst_identity and s.worst_identity.as_dict(),

@@ -76,7 +76,7 @@ def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
     yield Prediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
     yield Prediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
     saved = found["loss_rise"] - rise
-    claim = "SFT loss saved against the RL optimum, first order in lambda (never less)"
+    claim = "SFT loss saved against the RL optimum, at most (first order in lambda)"
     yield Prediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
 
 
