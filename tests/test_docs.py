@@ -542,4 +542,6 @@ def test_docstrings_become_markdown():
     pytest.importorskip("griffe")
     convert = loaded(DOCS / "site" / "docstrings.py").as_markdown
     assert convert("A.\n\n>>> 1\n1\n\nB.") == "A.\n\n\n```pycon\n>>> 1\n1\n```\n\nB."
+    s5 = "[S5](../theory/s5_price_of_reward.md)"
+    assert convert("K. Source: S5,\nH99.\n\nS5") == f"K. Source: {s5},\nH99.\n\nS5"
     assert convert("-<p - d> at `y_<t`, x < 1") == "-&lt;p - d> at `y_<t`, x < 1"

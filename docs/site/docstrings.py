@@ -6,12 +6,27 @@ import re
 
 import griffe
 
+from nondecoupling import catalog
+
 # A less-than sign that Markdown would take for a tag, outside of code.
 TAG = re.compile(r"<(?=[a-zA-Z/!])(?=[^`]*(?:`[^`]*`[^`]*)*$)")
 
 
+def with_links(source: str) -> str:
+    """The ids of statements, linked to their pages; the page that shows them lies in api/."""
+
+    def link(match: re.Match[str]) -> str:
+        statement = catalog.statements().get(match[0])
+        return f"[{match[0]}](../theory/{catalog.stem(statement)}.md)" if statement else match[0]
+
+    return re.sub(r"\b[A-Z]\d+\b", link, source)
+
+
 def as_markdown(text: str) -> str:
-    """Doctests in fences, and no accidental tags."""
+    """Doctests in fences, sources as links, and no accidental tags."""
+    text = re.sub(
+        r"(?<=Source: )(.*?)(?=\n\s*\n|$)", lambda m: with_links(m[0]), text, flags=re.DOTALL
+    )
     out: list[str] = []
     indent: str | None = None  # of the doctest that the line belongs to
     for line in text.splitlines():
