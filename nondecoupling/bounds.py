@@ -308,6 +308,8 @@ def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
     eps = float(arguments.module.finfo(arguments.dtype).eps)
 
     def price(xp: Any, log_d: Any, log_p: Any, reward: Any) -> Any:
+        # J sums p (r - r(mode)), |r - r(mode)| <= 2 max |r|: per unit of mass at most 3 eps of exp, one of
+        # difference and product, n of the sum.
         rounding = 2 * eps * (reward.shape[-1] + 4) * xp.max(xp.abs(reward))
         reached = quantities.expected_reward(xp, log_p, reward) - rounding
         return solvers.price_of_reward(xp, log_d, reward, reached)
@@ -964,7 +966,11 @@ def joint_path(log_d: Any, log_ref: Any, reward: Any, beta: Any, *, points: int 
     """
     if points < 3:
         raise ValueError(f"points={points}: at least 3")
-    first = Arguments(laws={"log_d": log_d, "log_ref": log_ref}, reals={"reward": reward})
+    first = Arguments(
+        laws={"log_d": log_d, "log_ref": log_ref},
+        reals={"reward": reward},
+        inside={"log_d": "log_ref"},
+    )
     module, batch = first.module, first.batch
     data, start, values = (
         first.arrays[name].reshape(*batch, -1) for name in ("log_d", "log_ref", "reward")

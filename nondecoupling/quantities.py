@@ -200,13 +200,14 @@ def sft_loss_change(xp: Namespace, log_d: Array, log_ref: Array, log_p: Array) -
     Both terms diverge where p misses mass of ref; there their difference is -E_d log(p/ref), which is
     inf only where p misses mass of d.
     """
-    on = xp.support(log_ref) & xp.support(log_p)
+    reached = xp.support(log_p)
+    shared = xp.where(reached, log_ref, -INF)
+    on = xp.support(shared)
     ratio = xp.where(on, log_p, 0.0) - xp.where(on, log_ref, 0.0)
-    difference = expectation(xp, log_d, ratio) - expectation(xp, log_ref, ratio)
-    excess = xp.excess(xp.where(on, log_ref, 0.0), ratio)
-    divergence = xp.sum(xp.where(on, excess, xp.exp(log_p) - xp.exp(log_ref)))
-    missed = xp.sum(xp.where(xp.support(log_p), 0.0, xp.exp(log_d)))
-    return xp.where(missed > 0, INF, divergence - difference)
+    difference = expectation(xp, log_d, ratio) - expectation(xp, shared, ratio)
+    missed_d, missed_ref = (xp.sum(xp.where(reached, 0.0, xp.exp(law))) for law in (log_d, log_ref))
+    change = kl_divergence(xp, shared, log_p) - missed_ref - difference
+    return xp.where(missed_d > 0, INF, change)
 
 
 def coupling_gap(xp: Namespace, log_d: Array, reward: Array, beta: Array) -> Array:

@@ -401,7 +401,9 @@ def flattened(value: object) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def figures():
-    pytest.importorskip("matplotlib")
+    pytest.importorskip(
+        "matplotlib", reason="figures need it: pip install nondecoupling[experiments]"
+    )
     return loaded(DOCS / "figures" / "figures.py")
 
 
@@ -469,7 +471,7 @@ def site_problems(site: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocs", reason="the site needs it: make setup")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

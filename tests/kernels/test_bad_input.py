@@ -104,7 +104,7 @@ def test_a_masked_out_position_may_hold_any_target():
 
 
 def test_triton_on_a_cpu_tensor_says_what_to_do():
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason="Triton is not installed: there is nothing to launch")
     with pytest.raises(ValueError, match="use impl='chunked'"):
         token_stats(HIDDEN, WEIGHT, TARGETS, impl="triton")
 

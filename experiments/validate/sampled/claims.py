@@ -7,7 +7,7 @@ Which end a verdict rests on is what counts, and ``Claim.exact`` says which ends
 its lower end, which is exact for all below.
 
 Kinds of rows:
-    self-test     sampler and scorer agree; fails only through a bug
+    self-test     sampler and scorer agree; fails through a bug, or by chance: it is a bootstrap's
     theorem       holds for every policy; a violation would refute code, assumptions or theory
     finding       may come out either way: the paper's claims 1 (RL raises the SFT loss) and 2 (SFT lowers the reward),
                   what the theory predicts of the exact optimum only (S6), and whether training did its job at all
