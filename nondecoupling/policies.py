@@ -16,16 +16,13 @@ the sequences is the sum of the divergences of the tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from nondecoupling import quantities
-from nondecoupling.namespaces import Array, floats_of
-from nondecoupling.validation import Arguments
-
-Tokens = tuple[int, ...]
-Node = tuple[tuple[int, ...], ...]
+from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.formulas import laws
+from nondecoupling.formulas.trees import Tokens, TokenTree
+from nondecoupling.numbers.floats import floats_of
+from nondecoupling.numbers.number_system import Array
 
 
 def softmax_policy(logits: Any) -> Any:
@@ -37,72 +34,7 @@ def softmax_policy(logits: Any) -> Any:
     >>> np.exp(softmax_policy(np.array([0.0, np.log(3.0)]))).round(12).tolist()
     [0.25, 0.75]
     """
-    return Arguments(laws={}, reals={"logits": logits}).map(
-        quantities.log_softmax, keeps_responses=True
-    )
-
-
-@dataclass(frozen=True)
-class TokenTree:
-    """A finite set of token sequences of which none continues another: the leaves of a tree.
-
-    Errors: ``ValueError`` for no sequences, a repeated one, or one that is a prefix of another (let
-    each end in an end-of-sequence token).
-
-    >>> TokenTree(((0,), (1, 0), (1, 1))).nodes
-    (((0,), (1, 2)), ((1,), (2,)))
-    """
-
-    sequences: tuple[Tokens, ...]
-
-    def __post_init__(self) -> None:
-        if not self.sequences:
-            raise ValueError("sequences=(): a token tree has at least one sequence")
-        seen: set[Tokens] = set()
-        for sequence in sorted(self.sequences, key=len):
-            shorter = [sequence[:k] for k in range(len(sequence) + 1) if sequence[:k] in seen]
-            if shorter:
-                raise ValueError(
-                    f"sequences: {sequence} continues or repeats {shorter[0]}; end every sequence "
-                    "with an end-of-sequence token"
-                )
-            seen.add(sequence)
-
-    @cached_property
-    def prefixes(self) -> tuple[Tokens, ...]:
-        """Every proper prefix, in the order in which a walk through the sequences meets them."""
-        found = {s[:k]: None for s in self.sequences for k in range(len(s))}
-        return tuple(found)
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """For each prefix and each next token, the indices of the sequences that go on with it."""
-        return tuple(tuple(self.continuations(prefix).values()) for prefix in self.prefixes)
-
-    def continuations(self, prefix: Tokens) -> dict[int, tuple[int, ...]]:
-        """Next token -> indices of the sequences that continue ``prefix`` with it."""
-        k = len(prefix)
-        out: dict[int, tuple[int, ...]] = {}
-        for index, sequence in enumerate(self.sequences):
-            if len(sequence) > k and sequence[:k] == prefix:
-                out[sequence[k]] = (*out.get(sequence[k], ()), index)
-        return out
-
-    @staticmethod
-    def balanced(leaves: int) -> TokenTree:
-        """Binary tokens, sequences as equal in length as their number allows.
-
-        >>> TokenTree.balanced(4).sequences
-        ((0, 0), (0, 1), (1, 0), (1, 1))
-        """
-
-        def split(count: int, prefix: Tokens) -> tuple[Tokens, ...]:
-            if count == 1:
-                return (prefix,)
-            left = count // 2
-            return split(left, (*prefix, 0)) + split(count - left, (*prefix, 1))
-
-        return TokenTree(split(leaves, ()))
+    return Arguments(laws={}, reals={"logits": logits}).map(laws.log_softmax, keeps_responses=True)
 
 
 class AutoregressivePolicy:
@@ -171,7 +103,7 @@ class AutoregressivePolicy:
         total = 0.0
         for prefix, law in self.token_log_p.items():
             reached = xp.exp(self.log_prob(prefix))
-            divergence = quantities.kl_divergence(xp, law, other.token_log_p[prefix])[..., 0]
+            divergence = laws.kl_divergence(xp, law, other.token_log_p[prefix])[..., 0]
             # A prefix that p never reaches costs nothing, even where the token laws are disjoint.
             total = total + xp.where(reached > 0, reached * divergence, 0.0)
         return total

@@ -12,10 +12,11 @@ from functools import singledispatch
 
 from hypothesis import strategies as st
 
-from nondecoupling.certify import certify, is_equality_case
-from nondecoupling.statement import StatementType
-from nondecoupling.verdict import Status, Verdict
-from nondecoupling.worlds import Field, Fractions, Law, Logits, Positive, Reward, Same, Unit, World
+from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.theory.fields import Field, Fractions, Law, Logits, Positive, Reward, Same, Unit
+from nondecoupling.theory.statement import StatementType
+from nondecoupling.theory.worlds import World
 
 
 @st.composite
@@ -116,8 +117,8 @@ def worlds(draw: st.DrawFn, statement: StatementType, *, max_responses: int = 4)
 
 def verdicts_of_true_claims(statement: StatementType, world: World) -> list[Verdict]:
     """Certified verdicts on one world, without the claims that the theory itself refutes."""
-    from nondecoupling.namespaces import arb
-    from nondecoupling.statement import Arguments
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Arguments
 
     w = Arguments(world.arguments(statement.world, arb()))
     false_claims = {claim.name for claim in statement.claims(arb(), w) if claim.refuted}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nondecoupling.attack import AttackResult, attack, smallest_witness
-from nondecoupling.certify import certify, is_equality_case
-from nondecoupling.statement import StatementType, dropping, tightened
-from nondecoupling.verdict import Status, Verdict
-from nondecoupling.worlds import World
+from nondecoupling.deciding.attack import AttackResult, attack, smallest_witness
+from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.theory.statement import StatementType, dropping, tightened
+from nondecoupling.theory.worlds import World
 
 
 def exact_world(**values: Iterable[object]) -> World:

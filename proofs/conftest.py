@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nondecoupling import catalog, ledger
-from nondecoupling.verdict import Assurance
+from nondecoupling.theory import catalog, ledger
+from nondecoupling.theory.assurance import Assurance
 
 HERE = Path(__file__).parent
-COMMITTED = HERE.parent / "nondecoupling" / "ledger.json"
+COMMITTED = HERE.parent / "nondecoupling" / "theory" / "ledger.json"
 PAGE = HERE.parent / "docs" / "ledger.md"
 RUNG_MARKS = {a.value.replace("-", "_"): a.value for a in Assurance}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.joint import joint_closed_form
-from nondecoupling.namespaces import arb
-from nondecoupling.quantities import log_sum_exp
+from nondecoupling.formulas.joint import joint_closed_form
+from nondecoupling.formulas.laws import log_sum_exp
+from nondecoupling.numbers.arb import arb
 
 Ball = Any
 

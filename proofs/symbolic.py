@@ -12,9 +12,9 @@ from typing import Any
 
 import sympy as sp
 
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.statement import Arguments, Claim, StatementType, only
-from nondecoupling.worlds import Law, Logits, Positive, Reward, Same, Unit
+from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory.fields import Law, Logits, Positive, Reward, Same, Unit
+from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
 
 
 def symbolic_world(statement: StatementType, responses: int) -> Arguments:

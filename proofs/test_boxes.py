@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from nondecoupling import catalog
-from nondecoupling.boxes import Box, certify_box, certify_convex
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.statement import Arguments, only, tightened
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import Law, Same
+from nondecoupling.deciding.boxes import Box, certify_box, certify_convex
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory import catalog
+from nondecoupling.theory.fields import Law, Same
+from nondecoupling.theory.statement import Arguments, only, tightened
 
 HALF, QUARTER = F(1, 2), F(1, 4)
 
@@ -381,7 +381,7 @@ def test_what_is_not_convex_is_not_certified():
 
 def test_a_violation_is_found_with_its_sub_box():
     """R3 without its condition fails for a p beyond the tilt; the sub-box lies there."""
-    from nondecoupling.statement import dropping
+    from nondecoupling.theory.statement import dropping
 
     free = dropping(catalog.statement("R3"), "conditions")
     box = Box({"a": (F(1, 10), F(9, 10)), "p": (F(1, 10), F(9, 10))}, ball)

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.attack import smallest_witness
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.statement import Claim, Statement, only
+from nondecoupling.deciding.attack import smallest_witness
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.d1_exact_decoupling import ExactDecoupling
+from nondecoupling.theory.statement import Claim, Statement, only
+from nondecoupling.theory.theorems.d1_exact_decoupling import ExactDecoupling
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import normal_form, symbolic_world

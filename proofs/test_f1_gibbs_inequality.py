@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.f1_gibbs_inequality import GibbsInequality
+from nondecoupling.theory.theorems.f1_gibbs_inequality import GibbsInequality
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity
@@ -41,11 +41,11 @@ def test_no_negative_kl_is_found():
 
 def test_the_check_can_fail():
     """Without normalisation of q the inequality is false, and the same check says so."""
-    from nondecoupling.certify import decide
-    from nondecoupling.namespaces import arb
-    from nondecoupling.quantities import kl_by_definition
-    from nondecoupling.statement import Claim
-    from nondecoupling.verdict import Status
+    from nondecoupling.deciding.certify import decide
+    from nondecoupling.deciding.verdict import Status
+    from nondecoupling.formulas.laws import kl_by_definition
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Claim
 
     xp = arb()
     log_p, log_q = xp.log(xp.array([1, 0])), xp.log(xp.array([2, 0]))  # q sums to 2

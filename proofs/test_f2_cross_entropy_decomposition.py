@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.f2_cross_entropy_decomposition import CrossEntropyDecomposition
+from nondecoupling.theory.theorems.f2_cross_entropy_decomposition import CrossEntropyDecomposition
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.f3_gibbs_variational_principle import GibbsVariationalPrinciple
-from nondecoupling.verdict import Status
+from nondecoupling.theory.theorems.f3_gibbs_variational_principle import GibbsVariationalPrinciple
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.symbolic import assert_identity
 
@@ -42,10 +42,10 @@ def test_no_policy_beats_the_tilt():
 
 def test_a_wrong_temperature_is_noticed():
     """The tilt at beta is not optimal at 2 beta: the same check refutes it."""
-    from nondecoupling.certify import decide
-    from nondecoupling.namespaces import arb
-    from nondecoupling.quantities import gibbs_tilt, log_partition, regularized_reward
-    from nondecoupling.statement import Claim
+    from nondecoupling.deciding.certify import decide
+    from nondecoupling.formulas.tilt import gibbs_tilt, log_partition, regularized_reward
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Claim
 
     xp = arb()
     world = exact_world(log_p="1/2 1/2", log_ref="1/2 1/2", reward="0 1", beta="1")

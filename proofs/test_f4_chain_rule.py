@@ -10,19 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nondecoupling import bounds
-from nondecoupling.certify import decide
-from nondecoupling.namespaces import arb
-from nondecoupling.policies import AutoregressivePolicy, TokenTree
-from nondecoupling.quantities import (
-    kl_by_definition,
-    kl_divergence,
-    token_kl_at,
-    token_kl_divergence,
-)
-from nondecoupling.statement import Claim
+from nondecoupling.deciding.certify import decide
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.formulas.laws import kl_by_definition, kl_divergence
+from nondecoupling.formulas.trees import TokenTree, token_kl_at, token_kl_divergence
+from nondecoupling.numbers.arb import arb
+from nondecoupling.policies import AutoregressivePolicy
 from nondecoupling.testing import assert_holds, probabilities, worlds
-from nondecoupling.theorems.f4_chain_rule import ChainRule
-from nondecoupling.verdict import Status
+from nondecoupling.theory.statement import Claim
+from nondecoupling.theory.theorems.f4_chain_rule import ChainRule
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -6,20 +6,13 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.attack import smallest_witness
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import (
-    bregman_of_log_sum_exp,
-    cross_entropy,
-    expectation,
-    expected_reward,
-    log_softmax,
-    reward_gradient,
-    sft_loss_gradient,
-)
-from nondecoupling.statement import Claim
+from nondecoupling.deciding.attack import smallest_witness
+from nondecoupling.formulas.laws import cross_entropy, expectation, expected_reward, log_softmax
+from nondecoupling.formulas.logits import bregman_of_log_sum_exp, reward_gradient, sft_loss_gradient
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.f5_softmax_derivatives import SoftmaxDerivatives
+from nondecoupling.theory.statement import Claim
+from nondecoupling.theory.theorems.f5_softmax_derivatives import SoftmaxDerivatives
 from proofs.checks import assert_attained, assert_survives, assert_tightened_fails, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity, assert_margin, normal_form, symbolic_world

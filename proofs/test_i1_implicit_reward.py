@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import expectation, implicit_reward
+from nondecoupling.formulas.laws import expectation
+from nondecoupling.formulas.tilt import implicit_reward
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.i1_implicit_reward import ImplicitReward
+from nondecoupling.theory.theorems.i1_implicit_reward import ImplicitReward
 from proofs.checks import (
     assert_attained,
     assert_survives,

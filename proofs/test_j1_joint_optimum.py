@@ -6,13 +6,14 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling import bounds
-from nondecoupling.attack import attack
-from nondecoupling.joint import joint_objective, reward_with_joint_optimum
-from nondecoupling.namespaces import arb, sympy_numbers
-from nondecoupling.quantities import kl_by_definition
-from nondecoupling.statement import Claim
+from nondecoupling.deciding.attack import attack
+from nondecoupling.formulas.joint import joint_objective, reward_with_joint_optimum
+from nondecoupling.formulas.laws import kl_by_definition
+from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.j1_joint_optimum import JointOptimum
+from nondecoupling.theory.statement import Claim
+from nondecoupling.theory.theorems.j1_joint_optimum import JointOptimum
 from proofs.checks import assert_attained, assert_survives, exact_world, tightness_line
 from proofs.elementary import tangent_of_exp
 from proofs.roots import mass_at

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from nondecoupling.bounds import cross_entropy, gibbs_tilt, joint_optimum, regularized_reward
+from nondecoupling.bounds.joint import joint_optimum
+from nondecoupling.bounds.laws import cross_entropy, gibbs_tilt, regularized_reward
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.j2_no_free_order import NoFreeOrder
+from nondecoupling.theory.theorems.j2_no_free_order import NoFreeOrder
 from proofs.checks import (
     assert_attained,
     assert_survives,

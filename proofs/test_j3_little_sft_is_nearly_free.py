@@ -7,16 +7,16 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.joint import chi_squared
-from nondecoupling.namespaces import arb
-from nondecoupling.quantities import (
+from nondecoupling.formulas.laws import (
+    chi_squared,
     cross_entropy,
     expected_reward,
-    gibbs_tilt,
     kl_by_definition,
 )
+from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.numbers.arb import arb
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.j3_little_sft_is_nearly_free import LittleSftIsNearlyFree
+from nondecoupling.theory.theorems.j3_little_sft_is_nearly_free import LittleSftIsNearlyFree
 from proofs.checks import (
     assert_attained,
     assert_survives,

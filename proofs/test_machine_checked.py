@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from nondecoupling import catalog
+from nondecoupling.theory import catalog
 from proofs.rocq.audit import HERE, CoqMissing, audit
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 

@@ -4,11 +4,11 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.certify import certify
-from nondecoupling.statement import tightened
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p1_pl_of_the_sft_loss import PlOfTheSftLoss
-from nondecoupling.verdict import Status
+from nondecoupling.theory.statement import tightened
+from nondecoupling.theory.theorems.p1_pl_of_the_sft_loss import PlOfTheSftLoss
 from proofs.checks import assert_attained, assert_survives, exact_world, tightness_line
 from proofs.elementary import logarithm_below_tangent
 

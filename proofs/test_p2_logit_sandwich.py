@@ -5,7 +5,7 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p2_logit_sandwich import LogitSandwich
+from nondecoupling.theory.theorems.p2_logit_sandwich import LogitSandwich
 from proofs.checks import (
     assert_attained,
     assert_survives,

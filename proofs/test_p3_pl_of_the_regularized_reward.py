@@ -4,10 +4,10 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.landscape import rl_gradient
-from nondecoupling.namespaces import sympy_numbers
+from nondecoupling.formulas.logits import rl_gradient
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p3_pl_of_the_regularized_reward import PlOfTheRegularizedReward
+from nondecoupling.theory.theorems.p3_pl_of_the_regularized_reward import PlOfTheRegularizedReward
 from proofs.checks import (
     assert_attained,
     assert_survives,
@@ -87,9 +87,9 @@ def test_one_percent_tighter_is_refuted(claim):
 
 def test_average_one_percent_tighter_is_refuted():
     """Two equal prompts of equal weight, close to the uniform tilt: the single-prompt limit."""
-    from nondecoupling.certify import certify
-    from nondecoupling.statement import tightened
-    from nondecoupling.verdict import Status
+    from nondecoupling.deciding.certify import certify
+    from nondecoupling.deciding.verdict import Status
+    from nondecoupling.theory.statement import tightened
 
     near = "4999/10000 5001/10000"
     world = exact_world(

@@ -7,12 +7,13 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.bounds import kl_divergence, rl_improves_sft_threshold
-from nondecoupling.certify import certify
-from nondecoupling.statement import tightened
+from nondecoupling.bounds.laws import kl_divergence
+from nondecoupling.bounds.logits import rl_improves_sft_threshold
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p4_when_rl_improves_sft import WhenRlImprovesSft
-from nondecoupling.verdict import Status
+from nondecoupling.theory.statement import tightened
+from nondecoupling.theory.theorems.p4_when_rl_improves_sft import WhenRlImprovesSft
 from proofs.checks import assert_survives, exact_world, tightness_line
 from proofs.elementary import lagrange_identity
 from proofs.symbolic import assert_identity

@@ -8,16 +8,18 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.bounds import optimal_rl_duration
-from nondecoupling.certify import certify
-from nondecoupling.duration import certify_duration
-from nondecoupling.landscape import duration_slope, duration_utility
-from nondecoupling.namespaces import arb, sympy_numbers
-from nondecoupling.quantities import log_sum_exp, variance
-from nondecoupling.statement import tightened
+from nondecoupling.bounds.sft_then_rl import optimal_rl_duration
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.duration import certify_duration
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.formulas import duration
+from nondecoupling.formulas.duration import duration_slope, duration_utility
+from nondecoupling.formulas.laws import log_sum_exp, variance
+from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p5_optimal_rl_duration import OptimalRlDuration
-from nondecoupling.verdict import Status
+from nondecoupling.theory.statement import tightened
+from nondecoupling.theory.theorems.p5_optimal_rl_duration import OptimalRlDuration
 from proofs.checks import (
     assert_attained,
     assert_survives,
@@ -184,7 +186,6 @@ def test_surrogate_maximum_can_fail():
 
 def test_a_local_maximum_gets_no_certificate(monkeypatch):
     """At lambda = .1 the first peak is a local maximum only: branch and bound must notice."""
-    from nondecoupling import solvers
 
     def first_peak(xp, log_d, reward, weight):
         left, right = np.array([[1.6]]), np.array([[4.0]])
@@ -194,6 +195,6 @@ def test_a_local_maximum_gets_no_certificate(monkeypatch):
             left, right = np.where(up, middle, left), np.where(up, right, middle)
         return left, left, np.array([[11.1]])
 
-    monkeypatch.setattr(solvers, "optimal_rl_duration", first_peak)
+    monkeypatch.setattr(duration, "optimal_rl_duration", first_peak)
     data, reward = map(fractions, SEVERAL_PEAKS)
     assert not certify_duration(data, reward, Fraction(1, 10), max_boxes=500).certified

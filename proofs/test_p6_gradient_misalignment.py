@@ -5,7 +5,7 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.p6_gradient_misalignment import GradientMisalignment
+from nondecoupling.theory.theorems.p6_gradient_misalignment import GradientMisalignment
 from proofs.checks import (
     assert_attained,
     assert_survives,

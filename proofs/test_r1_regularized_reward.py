@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r1_regularized_reward import RegularizedReward
+from nondecoupling.theory.theorems.r1_regularized_reward import RegularizedReward
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.certify import certify
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r2_three_points import ThreePoints
-from nondecoupling.verdict import Status
+from nondecoupling.theory.theorems.r2_three_points import ThreePoints
 from proofs.checks import exact_world
 from proofs.symbolic import assert_identity
 
@@ -37,10 +37,11 @@ def test_both_signs_occur(policy, sign, evidence):
 
 def test_dropping_a_term_is_noticed():
     """Without KL(tilt||ref) the identity fails, and the same check says so."""
-    from nondecoupling.certify import decide
-    from nondecoupling.namespaces import arb
-    from nondecoupling.quantities import expected_reward, gibbs_tilt, kl_divergence
-    from nondecoupling.statement import Claim
+    from nondecoupling.deciding.certify import decide
+    from nondecoupling.formulas.laws import expected_reward, kl_divergence
+    from nondecoupling.formulas.tilt import gibbs_tilt
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Claim
 
     xp = arb()
     world = exact_world(log_p="1/4 3/4", log_ref="1/2 1/2", reward="0 1", beta="1")

@@ -4,10 +4,10 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.certify import certify
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r3_kl_ball import KlBall
-from nondecoupling.verdict import Status
+from nondecoupling.theory.theorems.r3_kl_ball import KlBall
 from proofs.checks import (
     assert_needs,
     assert_survives,

@@ -6,9 +6,10 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling import bounds
-from nondecoupling.quantities import gibbs_tilt, kl_divergence
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r4_size_of_the_change import SizeOfTheChange
+from nondecoupling.theory.theorems.r4_size_of_the_change import SizeOfTheChange
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -8,14 +8,15 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.attack import attack, smallest_witness
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import expected_reward, gibbs_tilt
-from nondecoupling.statement import Arguments, Claim, Statement, StatementType
+from nondecoupling.deciding.attack import attack, smallest_witness
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.formulas.laws import expected_reward
+from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import World, rational_worlds
+from nondecoupling.theory.statement import Arguments, Claim, Statement, StatementType
+from nondecoupling.theory.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
+from nondecoupling.theory.worlds import World, rational_worlds
 from proofs.checks import assert_survives, exact_world
 from proofs.symbolic import normal_form, symbolic_world
 
@@ -156,7 +157,7 @@ def test_the_true_claim_survives_and_its_negation_does_not():
 
 def test_inside_the_ball_the_search_finds_nothing():
     """The same search with R3's condition comes back empty: the refutation needs leaving the ball."""
-    from nondecoupling.theorems.r3_kl_ball import KlBall
+    from nondecoupling.theory.theorems.r3_kl_ball import KlBall
 
     def in_the_ball(xp, w) -> Claim:
         (claim,) = KlBall.conditions(xp, w)
@@ -166,7 +167,7 @@ def test_inside_the_ball_the_search_finds_nothing():
 
 
 def test_equality_is_not_mistaken_for_a_rise():
-    from nondecoupling.certify import certify
+    from nondecoupling.deciding.certify import certify
 
     world = exact_world(log_p="0 1", log_ref="1/2 1/2", reward="1 1", beta="1")
     verdicts = {v.claim: v for v in certify(SftCanRaiseReward, world)}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r6_cycle_law import CycleLaw
+from nondecoupling.theory.theorems.r6_cycle_law import CycleLaw
 from proofs.checks import (
     assert_attained,
     assert_needs,

@@ -4,17 +4,14 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.attack import attack, smallest_witness
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import (
-    expected_reward,
-    gibbs_tilt,
-    log_softmax,
-    sft_loss_gradient,
-    sft_step_reward_slope,
-)
+from nondecoupling.deciding.attack import attack, smallest_witness
+from nondecoupling.formulas.laws import expected_reward, log_softmax
+from nondecoupling.formulas.logits import sft_loss_gradient
+from nondecoupling.formulas.rl_then_sft import sft_step_reward_slope
+from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r7_along_the_way import AlongTheWay
+from nondecoupling.theory.theorems.r7_along_the_way import AlongTheWay
 from proofs.checks import (
     assert_attained,
     assert_survives,

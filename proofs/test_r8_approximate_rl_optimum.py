@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.attack import attack, smallest_witness
-from nondecoupling.certify import certify
+from nondecoupling.deciding.attack import attack, smallest_witness
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.r8_approximate_rl_optimum import ApproximateRlOptimum
-from nondecoupling.verdict import Status
+from nondecoupling.theory.theorems.r8_approximate_rl_optimum import ApproximateRlOptimum
 from proofs.checks import exact_world
 from proofs.symbolic import assert_identity
 
@@ -56,9 +56,9 @@ def test_the_identity_check_can_fail():
     """With the roles of the two policies exchanged the identity is refuted."""
     from dataclasses import replace
 
-    from nondecoupling.certify import decide
-    from nondecoupling.namespaces import arb
-    from nondecoupling.statement import Arguments
+    from nondecoupling.deciding.certify import decide
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Arguments
 
     world = exact_world(
         log_rl="2/5 3/5", log_sft="1/10 9/10", log_ref="1/2 1/2", reward="0 1", beta="1"

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.certify import certify
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s1_exact_change import ExactChange
-from nondecoupling.verdict import Status
+from nondecoupling.theory.theorems.s1_exact_change import ExactChange
 from proofs.checks import exact_world
 from proofs.symbolic import assert_identity
 
@@ -39,10 +39,10 @@ def test_rl_can_lower_or_raise_the_sft_loss(data, sign, evidence):
 
 def test_a_missing_term_is_noticed():
     """DeltaL(p) is not KL(ref||p) alone unless d = ref."""
-    from nondecoupling.certify import decide
-    from nondecoupling.namespaces import arb
-    from nondecoupling.quantities import cross_entropy, kl_divergence
-    from nondecoupling.statement import Claim
+    from nondecoupling.deciding.certify import decide
+    from nondecoupling.formulas.laws import cross_entropy, kl_divergence
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Claim
 
     xp = arb()
     d, ref, p = (xp.log(xp.array(v)) for v in ([0.25, 0.75], [0.5, 0.5], [0.125, 0.875]))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
 from proofs.checks import assert_attained, assert_needs, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity

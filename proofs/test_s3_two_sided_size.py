@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import centred, coupling_gap, expectation, two_point_gap
+from nondecoupling.formulas.laws import centred, expectation
+from nondecoupling.formulas.sft_then_rl import coupling_gap, two_point_gap
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
 from proofs.checks import (
     assert_attained,
     assert_needs,

@@ -4,18 +4,13 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import (
-    cross_entropy,
-    cycle_loss,
-    expected_reward,
-    gibbs_tilt,
-    kl_divergence,
-    variance,
-)
-from nondecoupling.statement import dropping
+from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_divergence, variance
+from nondecoupling.formulas.rl_then_sft import cycle_loss
+from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s4_longer_rl_costs_more import LongerRlCostsMore
+from nondecoupling.theory.statement import dropping
+from nondecoupling.theory.theorems.s4_longer_rl_costs_more import LongerRlCostsMore
 from proofs.checks import (
     assert_attained,
     assert_needs,

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from nondecoupling import bounds
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s5_price_of_reward import PriceOfReward
+from nondecoupling.theory.theorems.s5_price_of_reward import PriceOfReward
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -6,10 +6,11 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling import bounds
-from nondecoupling.attack import smallest_witness
-from nondecoupling.quantities import gibbs_tilt, kl_divergence
+from nondecoupling.deciding.attack import smallest_witness
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s6_decoupling_threshold import DecouplingThreshold
+from nondecoupling.theory.theorems.s6_decoupling_threshold import DecouplingThreshold
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -6,18 +6,17 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling import bounds
-from nondecoupling.attack import smallest_witness
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import (
+from nondecoupling.deciding.attack import smallest_witness
+from nondecoupling.formulas.laws import (
     cross_entropy,
     expected_reward,
-    gibbs_tilt,
     kl_by_definition,
     kl_divergence,
-    log_partition,
 )
+from nondecoupling.formulas.tilt import gibbs_tilt, log_partition
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s7_approximate_sft_optimum import ApproximateSftOptimum
+from nondecoupling.theory.theorems.s7_approximate_sft_optimum import ApproximateSftOptimum
 from proofs.checks import (
     assert_attained,
     assert_survives,

@@ -4,10 +4,11 @@ import pytest
 import sympy as sp
 from hypothesis import given
 
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.quantities import coupling_gap, variance
+from nondecoupling.formulas.laws import variance
+from nondecoupling.formulas.sft_then_rl import coupling_gap
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theorems.s8_resolution_and_length import ResolutionAndLength
+from nondecoupling.theory.theorems.s8_resolution_and_length import ResolutionAndLength
 from proofs.checks import (
     assert_needs,
     assert_survives,

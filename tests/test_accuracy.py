@@ -10,7 +10,8 @@ import pytest
 import torch
 from flint import arb
 
-from nondecoupling import accuracy, bounds
+from nondecoupling import bounds
+from nondecoupling.bounds import accuracy
 
 DIGITS_BITS = 170
 SIZES = [2, 3, 8, 200]

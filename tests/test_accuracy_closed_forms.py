@@ -16,35 +16,37 @@ import pytest
 from flint import arb as ball
 from flint import ctx
 
-from nondecoupling import accuracy, bounds, landscape, quantities
-from nondecoupling.namespaces import arb
-from nondecoupling.roundoff import ROUNDOFF, Bounded, law
+from nondecoupling import bounds
+from nondecoupling.bounds import accuracy
+from nondecoupling.formulas import laws, logits, price, rl_then_sft, sft_then_rl, tilt
+from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
 
 LAWS = {"log_p", "log_q", "log_d", "log_ref", "log_tilt"}
 POSITIVE = {"beta", "step", "kl", "z", "rate", "offset"}
 CASES = {
-    "kl_divergence": (quantities.kl_divergence, "log_p log_q"),
-    "cross_entropy": (quantities.cross_entropy, "log_d log_p"),
-    "entropy": (quantities.entropy, "log_p"),
-    "log_partition": (quantities.log_partition, "log_ref reward beta"),
-    "gibbs_tilt": (quantities.gibbs_tilt, "log_ref reward beta"),
-    "expected_reward": (quantities.expected_reward, "log_p reward"),
-    "regularized_reward": (quantities.regularized_reward, "log_p log_ref reward beta"),
-    "sft_loss_increase": (quantities.sft_loss_increase, "log_d log_ref reward beta"),
-    "sft_loss_change": (quantities.sft_loss_change, "log_d log_ref log_p"),
-    "sft_loss_gradient": (quantities.sft_loss_gradient, "log_p log_d"),
-    "reward_gradient": (quantities.reward_gradient, "log_p reward"),
-    "implicit_reward": (quantities.implicit_reward, "log_p log_ref beta"),
-    "coupling_gap": (quantities.coupling_gap, "log_d reward beta"),
-    "samples_to_detect": (quantities.samples_to_detect, "log_d reward beta z"),
-    "regularized_reward_drop": (quantities.regularized_reward_drop, "log_p log_ref reward beta"),
-    "reward_drop": (quantities.reward_drop, "log_p log_ref reward beta"),
-    "cycle_loss": (quantities.cycle_loss, "log_d reward beta"),
-    "sft_step_reward_slope": (quantities.sft_step_reward_slope, "log_p log_d reward"),
-    "supporting_line": (quantities.supporting_line, "log_d reward rate offset"),
-    "pl_sft_bound": (landscape.pl_sft_bound, "log_d log_p"),
-    "pl_reward_bound": (landscape.pl_reward_bound, "log_p log_ref reward beta"),
-    "logit_sandwich": (landscape.logit_sandwich, "theta theta_prime"),
+    "kl_divergence": (laws.kl_divergence, "log_p log_q"),
+    "cross_entropy": (laws.cross_entropy, "log_d log_p"),
+    "entropy": (laws.entropy, "log_p"),
+    "log_partition": (tilt.log_partition, "log_ref reward beta"),
+    "gibbs_tilt": (tilt.gibbs_tilt, "log_ref reward beta"),
+    "expected_reward": (laws.expected_reward, "log_p reward"),
+    "regularized_reward": (tilt.regularized_reward, "log_p log_ref reward beta"),
+    "sft_loss_increase": (sft_then_rl.sft_loss_increase, "log_d log_ref reward beta"),
+    "sft_loss_change": (sft_then_rl.sft_loss_change, "log_d log_ref log_p"),
+    "sft_loss_gradient": (logits.sft_loss_gradient, "log_p log_d"),
+    "reward_gradient": (logits.reward_gradient, "log_p reward"),
+    "implicit_reward": (tilt.implicit_reward, "log_p log_ref beta"),
+    "coupling_gap": (sft_then_rl.coupling_gap, "log_d reward beta"),
+    "samples_to_detect": (sft_then_rl.samples_to_detect, "log_d reward beta z"),
+    "regularized_reward_drop": (rl_then_sft.regularized_reward_drop, "log_p log_ref reward beta"),
+    "reward_drop": (rl_then_sft.reward_drop, "log_p log_ref reward beta"),
+    "cycle_loss": (rl_then_sft.cycle_loss, "log_d reward beta"),
+    "sft_step_reward_slope": (rl_then_sft.sft_step_reward_slope, "log_p log_d reward"),
+    "supporting_line": (price.supporting_line, "log_d reward rate offset"),
+    "pl_sft_bound": (logits.pl_sft_bound, "log_d log_p"),
+    "pl_reward_bound": (logits.pl_reward_bound, "log_p log_ref reward beta"),
+    "logit_sandwich": (logits.logit_sandwich, "theta theta_prime"),
 }
 # First-order error bounds in units of the dtype; float32 is held to the float64 bound, rescaled.
 UNITS = {np.float64: 1.0, np.float32: 2.0**29}
@@ -63,7 +65,7 @@ def exactly(name, values):
     """Balls; a float law stands for the exactly normalised law next to it."""
     xp = arb()
     x = xp.array(values.astype(float))
-    return x - quantities.log_sum_exp(xp, x) if name in LAWS else x
+    return x - laws.log_sum_exp(xp, x) if name in LAWS else x
 
 
 def bounded(name, values):

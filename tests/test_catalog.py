@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nondecoupling import catalog, theorems
+from nondecoupling.theory import catalog, theorems
 
 TEMPLATE = Path(theorems.__file__).with_name("_template.py")
 

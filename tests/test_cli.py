@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nondecoupling import __version__, bounds, catalog, cli, ledger
+from nondecoupling import __version__, bounds, cli
 from nondecoupling.cli.report import AS_THE_THEORY_SAYS, NO_COUNTEREXAMPLE
-from nondecoupling.statement import tightened
-from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
-from nondecoupling.worlds import Law, Same
+from nondecoupling.theory import catalog, ledger
+from nondecoupling.theory.fields import Law, Same
+from nondecoupling.theory.statement import tightened
+from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
 
 S2_WORLD = ["--data", "1/4,3/4", "--reward", "0,1", "--beta", "1/2"]
 SMALL_ATTACK = ["--restarts", "16", "--steps", "20"]

@@ -36,7 +36,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nondecoupling import bounds, catalog, cli, ledger
+from nondecoupling import bounds, cli
+from nondecoupling.theory import catalog, ledger
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -141,7 +142,7 @@ def theory_problems(docs: Path) -> list[str]:
                 say("cites [NBHZ] without saying that its abstracts are all that is known")
             )
         where = list(links(parts["Where"]))
-        for path in (f"nondecoupling/theorems/{stem}.py", f"proofs/test_{stem}.py"):
+        for path in (f"nondecoupling/theory/theorems/{stem}.py", f"proofs/test_{stem}.py"):
             if f"../../{path}" not in {target for _, target, _ in where}:
                 problems.append(say(f"Where does not link {path}"))
         linked = {anchor.rpartition(".")[2] for _, path, anchor in where if "api/bounds" in path}

@@ -12,13 +12,13 @@ import pytest
 import sympy as sp
 from flint import arb as ball
 
-from nondecoupling.boxes import Box, BoxCertificate, certify_box, certify_convex
-from nondecoupling.catalog import statement
-from nondecoupling.jets import Program, Recorder
-from nondecoupling.namespaces import sympy_numbers
-from nondecoupling.statement import Claim, Statement
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import Positive, Reward
+from nondecoupling.deciding.boxes import Box, BoxCertificate, certify_box, certify_convex
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.numbers.jets import Program, Recorder
+from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory.catalog import statement
+from nondecoupling.theory.fields import Positive, Reward
+from nondecoupling.theory.statement import Claim, Statement
 
 # Formulas over a number system, on x in [1/4, 3/4] and y in [1, 2].
 FORMULAS: dict[str, Callable[[Any, Any, Any], Any]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nondecoupling import catalog, ledger
-from nondecoupling.ledger import TestResult, assemble, differences, from_json, to_json
+from nondecoupling.theory import catalog, ledger
+from nondecoupling.theory.ledger import TestResult, assemble, differences, from_json, to_json
 
 ROOT = Path(__file__).parents[1]
 TITLES = {"A1": "base", "A2": "built on it"}

@@ -11,11 +11,13 @@ from flint import arb as ball
 from flint import ctx
 from hypothesis import given
 
-from nondecoupling.namespaces import arb, floats_of, sympy_numbers
-from nondecoupling.roundoff import ROUNDOFF, Bounded, law
-from nondecoupling.statement import Arguments
+from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.floats import floats_of
+from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import worlds
-from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theory.statement import Arguments
+from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
 
 POINTS = np.concatenate(
     [s * 10.0 ** np.arange(-300, 3, 0.25) for s in (1.0, -1.0)]
@@ -64,7 +66,7 @@ def test_square_of_a_ball_around_zero_stays_above_zero():
 
 
 def test_systems_agree_on_a_formula():
-    from nondecoupling.quantities import coupling_gap
+    from nondecoupling.formulas.sft_then_rl import coupling_gap
 
     exact = coupling_gap(
         arb(), arb().log(arb().array([0.25, 0.75])), arb().array([0, 1]), arb().array([1])
@@ -103,7 +105,7 @@ def test_roundoff_bounds_enclose_the_exact_value(world):
 
 
 def test_roundoff_bounds_are_not_vacuous():
-    from nondecoupling.sampling import check_random_worlds
+    from nondecoupling.deciding.sampling import check_random_worlds
 
     for result in check_random_worlds(CouplingAtSftOptimality, worlds=2000, responses=4):
         assert np.median(result.error) < 1e-12
@@ -111,8 +113,8 @@ def test_roundoff_bounds_are_not_vacuous():
 
 def test_a_bound_that_ignores_rounding_is_caught():
     """With zero input error an unnormalised law shows: the guard is able to fail."""
-    from nondecoupling.sampling import check_arguments
-    from nondecoupling.theorems.f1_gibbs_inequality import GibbsInequality
+    from nondecoupling.deciding.sampling import check_arguments
+    from nondecoupling.theory.theorems.f1_gibbs_inequality import GibbsInequality
 
     off = np.log([[0.5, 0.5 + 1e-9]])
     exact = {"log_p": Bounded(off), "log_q": Bounded(np.log([[0.5, 0.5]]))}

@@ -38,14 +38,14 @@ def built() -> dict[str, Path]:
 
 def test_the_archives_hold_what_they_should(built):
     names = set(zipfile.ZipFile(built["wheel"]).namelist())
-    assert {"nondecoupling/ledger.json", "nondecoupling/py.typed"} <= names
-    assert any(name.startswith("nondecoupling/theorems/") for name in names)
+    assert {"nondecoupling/theory/ledger.json", "nondecoupling/py.typed"} <= names
+    assert any(name.startswith("nondecoupling/theory/theorems/") for name in names)
     assert not any(
         name.split("/")[0] in {"tests", "proofs", "experiments", "docs"} for name in names
     )
     with tarfile.open(built["sdist"]) as archive:
         inside = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "nondecoupling/ledger.json"} <= inside
+    assert {"LICENSE", "README.md", "pyproject.toml", "nondecoupling/theory/ledger.json"} <= inside
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
@@ -56,7 +56,7 @@ def test_it_installs_in_a_clean_environment_and_prints_its_ledger(built, kind, t
     run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, built[kind])
     # Away from the checkout, whose own package would be found first.
     printed = json.loads(run(place / "bin" / "nondecoupling", "ledger", "--json", cwd=tmp_path))
-    committed = json.loads((ROOT / "nondecoupling" / "ledger.json").read_text())
+    committed = json.loads((ROOT / "nondecoupling" / "theory" / "ledger.json").read_text())
     assert printed == committed
     version = (
         "import nondecoupling.bounds as b, nondecoupling as n; print(n.__version__, b.__file__)"

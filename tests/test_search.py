@@ -7,17 +7,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from nondecoupling.attack import _fields_in_use, attack, smallest_witness
-from nondecoupling.certify import certify, is_equality_case
-from nondecoupling.sampling import check_arguments, check_random_worlds
-from nondecoupling.statement import Claim, assumptions, dropping, only, tightened
-from nondecoupling.theorems.r3_kl_ball import KlBall
-from nondecoupling.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
-from nondecoupling.theorems.r7_along_the_way import AlongTheWay
-from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
-from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import World
+from nondecoupling.deciding.attack import _fields_in_use, attack, smallest_witness
+from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.sampling import check_arguments, check_random_worlds
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.theory.statement import Claim, assumptions, dropping, only, tightened
+from nondecoupling.theory.theorems.r3_kl_ball import KlBall
+from nondecoupling.theory.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
+from nondecoupling.theory.theorems.r7_along_the_way import AlongTheWay
+from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.theory.worlds import World
 
 HALF = (Fraction(1, 2), Fraction(1, 2))
 RAISES = "RL raises the SFT loss"
@@ -98,7 +98,7 @@ def test_worlds_outside_the_conditions_are_not_counted():
 
 
 def test_a_batch_is_undecided_if_no_world_in_scope_is_decided():
-    from nondecoupling.sampling import BatchResult
+    from nondecoupling.deciding.sampling import BatchResult
 
     result = BatchResult(
         "claim",

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import NoSuchExample
 
-from nondecoupling.certify import certify
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import worlds
-from nondecoupling.theorems.r3_kl_ball import KlBall
-from nondecoupling.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
-from nondecoupling.theorems.s3_two_sided_size import TwoSidedSize
-from nondecoupling.theorems.s5_price_of_reward import PriceOfReward
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import rational_worlds
+from nondecoupling.theory.theorems.r3_kl_ball import KlBall
+from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.theory.theorems.s5_price_of_reward import PriceOfReward
+from nondecoupling.theory.worlds import rational_worlds
 
 SEARCH = settings(
     max_examples=1000,
@@ -78,7 +78,7 @@ def test_the_quality_check_can_fail():
 
 
 def test_sampled_float_worlds_reach_both_ends():
-    from nondecoupling.worlds import sample_worlds
+    from nondecoupling.theory.worlds import sample_worlds
 
     drawn = sample_worlds(CouplingAtSftOptimality.world, np.random.default_rng(0), 20_000, 3)
     top = np.exp(drawn["log_d"]).max(axis=1)

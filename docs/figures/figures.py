@@ -15,7 +15,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from nondecoupling import bounds, catalog
+from nondecoupling import bounds
+from nondecoupling.theory import catalog
 
 HERE = Path(__file__).parent
 Numbers = dict[str, list]

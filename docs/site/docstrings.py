@@ -6,7 +6,7 @@ import re
 
 import griffe
 
-from nondecoupling import catalog
+from nondecoupling.theory import catalog
 
 # A less-than sign that Markdown would take for a tag, outside of code.
 TAG = re.compile(r"<(?=[a-zA-Z/!])(?=[^`]*(?:`[^`]*`[^`]*)*$)")

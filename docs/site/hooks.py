@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
-from nondecoupling import ledger
-from nondecoupling.verdict import Assurance
+from nondecoupling.theory import ledger
+from nondecoupling.theory.assurance import Assurance
 
 ROOT = Path(__file__).parents[2]
 SOURCES = "source"  # the folder of the site that holds the program text

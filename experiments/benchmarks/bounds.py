@@ -23,8 +23,9 @@ import numpy as np
 import scipy.special
 import torch
 
-from nondecoupling import bounds, solvers
-from nondecoupling.namespaces import floats_of
+from nondecoupling import bounds
+from nondecoupling.formulas import price
+from nondecoupling.numbers.floats import floats_of
 
 RESULT = Path(__file__).parent.parent / "results" / "bounds_benchmark.md"
 MOST_LOGSUMEXPS, LEAST_WORLDS_PER_SECOND, LARGEST_MASS_ERROR = 4.0, 1e5, 1e-12
@@ -65,7 +66,7 @@ def optimal_mass_error(log_d: np.ndarray, reward: np.ndarray, target: np.ndarray
         a = (reward[rows] - c) / room
         b = (reward[rows].max(axis=-1, keepdims=True) - reward[rows]) / room
         with np.errstate(all="ignore"):
-            mixed = solvers._log_mixed(xp, a, b, solvers._log_slack(xp, d, a, b))
+            mixed = price._log_mixed(xp, a, b, price._log_slack(xp, d, a, b))
         worst = max(worst, float(np.abs(np.exp(d - mixed).sum(axis=-1) - 1).max()))
     return worst
 

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from nondecoupling import __version__, catalog
+from nondecoupling import __version__
 from nondecoupling.cli import frontier, statements, verdicts
 from nondecoupling.cli.exits import ExitStatus
+from nondecoupling.theory import catalog
 
 app = typer.Typer(
     name="nondecoupling",

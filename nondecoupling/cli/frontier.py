@@ -15,7 +15,7 @@ from nondecoupling.cli.exits import fail, need
 from nondecoupling.cli.options import AsJson, at_least
 from nondecoupling.cli.report import console, number, print_json
 from nondecoupling.cli.world_options import LAW, REALS, world_of_fields
-from nondecoupling.worlds import Field, Law, Positive, Reward
+from nondecoupling.theory.fields import Field, Law, Positive, Reward
 
 Point = dict[str, float]  # reward, price, tilt_price and beta
 POINTS_DRAWN = 200

@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from nondecoupling import catalog
 from nondecoupling.cli.exits import fail
-from nondecoupling.namespaces import floats_of
-from nondecoupling.statement import Arguments, Claim, StatementType, only
-from nondecoupling.worlds import sample_worlds
+from nondecoupling.numbers.floats import floats_of
+from nondecoupling.theory import catalog
+from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
+from nondecoupling.theory.worlds import sample_worlds
 
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int], int]:

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nondecoupling.cli.exits import ExitStatus
-from nondecoupling.statement import StatementType
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.theory.statement import StatementType
 
 AS_THE_THEORY_SAYS = "refuted, as the theory says"
 NO_COUNTEREXAMPLE = "no counterexample"  # to a claim that the theory calls false, in a sample

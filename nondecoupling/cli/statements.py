@@ -6,11 +6,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from nondecoupling import __version__, catalog, ledger
+from nondecoupling import __version__
 from nondecoupling.cli.exits import ExitStatus, fail
 from nondecoupling.cli.options import AsJson, StatementId, claims_of, statement_named
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.cli.world_options import describe
+from nondecoupling.theory import catalog, ledger
 
 
 def list_statements(as_json: AsJson = False) -> None:

@@ -31,10 +31,10 @@ from nondecoupling.cli.report import (
     with_progress,
 )
 from nondecoupling.cli.world_options import LAW, REALS, assigned, world_of
-from nondecoupling.sampling import BatchResult, check_arguments
-from nondecoupling.statement import Claim, StatementType
-from nondecoupling.verdict import Status
-from nondecoupling.worlds import sample_worlds
+from nondecoupling.deciding.sampling import BatchResult, check_arguments
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.theory.statement import Claim, StatementType
+from nondecoupling.theory.worlds import sample_worlds
 
 CHUNK = 20_000  # worlds checked at once, between two steps of the progress bar
 
@@ -153,8 +153,8 @@ def attack(
 
 
 def _attacked(statement: StatementType, claim: Claim, settings: dict[str, int]) -> Row:
-    from nondecoupling.attack import attack as search
-    from nondecoupling.attack import smallest_witness
+    from nondecoupling.deciding.attack import attack as search
+    from nondecoupling.deciding.attack import smallest_witness
 
     result = search(statement, claim.name, **settings)
     world = readable(result.world) if result.violation else None
@@ -198,8 +198,8 @@ def certify(
     texts = {name: text for name, text in given.items() if text is not None}
     world = world_of(target, texts | assigned(others or []))
     need("flint", "certify", "proofs")
-    from nondecoupling.certify import certify as certified
-    from nondecoupling.certify import is_equality_case
+    from nondecoupling.deciding.certify import certify as certified
+    from nondecoupling.deciding.certify import is_equality_case
 
     refuted = {c.name: c.refuted for c in claims_of(target)}
     rows = []

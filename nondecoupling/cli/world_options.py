@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from nondecoupling.cli.exits import fail
-from nondecoupling.statement import StatementType
-from nondecoupling.worlds import Field, Fractions, Law, Positive, Same, Unit, World
+from nondecoupling.theory.fields import Field, Fractions, Law, Positive, Same, Unit
+from nondecoupling.theory.statement import StatementType
+from nondecoupling.theory.worlds import World
 
 # The options that give the fields of a world; every other field is given with --set.
 OPTION_OF_FIELD = {

@@ -23,11 +23,7 @@ samples, leading axes are a batch of worlds; computation is in float64. Losses a
 
 from __future__ import annotations
 
-from nondecoupling.estimate.divergences import (
-    KLEstimate,
-    kl_estimate,
-    sequence_totals,
-)
+from nondecoupling.estimate.divergences import KLEstimate, kl_estimate, sequence_totals
 from nondecoupling.estimate.intervals import Interval, Outcome, decide, holm
 from nondecoupling.estimate.means import (
     binomial_interval,
@@ -38,11 +34,7 @@ from nondecoupling.estimate.means import (
     mean_lower_bound,
     paired_differences,
 )
-from nondecoupling.estimate.planning import (
-    coupling_samples,
-    detectable_effect,
-    required_samples,
-)
+from nondecoupling.estimate.planning import coupling_samples, detectable_effect, required_samples
 from nondecoupling.estimate.values import (
     SoftValue,
     binary_soft_value,

@@ -17,7 +17,7 @@ from validate.enumerated.world import Checkpoint, Episode, World
 from validate.presets import make_config
 
 from nondecoupling import bounds
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 
 TASK = embedded_task(5)
 WORLD = World(TASK.log_d, TASK.reward, 0.2, 0.05)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 from validate.enumerated.tolerances import mass_error, mass_tolerance, tolerance
 from validate.enumerated.world import Checkpoint, Episode, World
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import (
     CONSEQUENCE,
     IDENTITY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 from validate.enumerated.digest import Digest
 from validate.enumerated.world import Checkpoint, Episode, World
 from validate.orders import BASE, STAGES

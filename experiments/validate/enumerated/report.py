@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import Row
 from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.plots import plots

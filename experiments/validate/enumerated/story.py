@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.verdict import Status
+from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL, OPTIMUM, TRAINED
 from validate.enumerated.digest import Digest, title_of
 from validate.enumerated.world import Episode

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.estimate import (
-    Interval,
-    Outcome,
-    detectable_effect,
-    holm,
-    required_samples,
-)
+from nondecoupling.estimate import Interval, Outcome, detectable_effect, holm, required_samples
 from validate.orders import EPISODES, STAGES, plan
 from validate.pareto import Landscape
 from validate.sampled.claims import (

@@ -1,0 +1,219 @@
+"""Prompts that are shared (D1), and SFT and RL at once (J1-J3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.bounds.laws import (
+    cross_entropy,
+    entropy,
+    expected_reward,
+    gibbs_tilt,
+    regularized_reward,
+)
+from nondecoupling.bounds.price import price_of_average_reward
+from nondecoupling.bounds.sft_then_rl import coupling_gap
+from nondecoupling.formulas import joint, laws, tilt
+from nondecoupling.numbers.floats import floats_of
+
+
+def shared_prompt_loss_increase(
+    log_sft: Any, log_rl: Any, log_d: Any, reward: Any, beta: Any
+) -> Any:
+    """sum q_SFT(x) coupling_gap(x) over prompts in both supports: what tabular RL does to SFT, ref = d.
+
+    In nats per response, averaged over SFT prompts; 0 for disjoint prompts.
+
+    Shapes: log_sft, log_rl ``[..., prompts]``, log_d, reward ``[..., prompts, n]``, beta scalar or
+    ``[..., prompts]`` -> ``[...]``. Source: D1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.1, 0.9]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> sft, rl = np.log([0.5, 0.5]), np.array([0.0, -np.inf])
+    >>> float(shared_prompt_loss_increase(sft, rl, d, r, 1.0))  # half of the first prompt's gap
+    0.0600...
+    """
+    gap = coupling_gap(log_d, reward, beta)
+    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"values": gap})
+    return arguments.map(joint.shared_prompts)
+
+
+def decoupled(log_sft: Any, log_rl: Any, log_d: Any, reward: Any) -> Any:
+    """Whether tabular RL from ref = d leaves the SFT loss alone: r constant on supp d, shared prompts.
+
+    Exact: rewards are compared as they are, with no tolerance. Returns booleans.
+
+    Shapes: log_sft, log_rl ``[..., prompts]``, log_d, reward ``[..., prompts, n]`` -> ``[...]``.
+    Source: D1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.1, 0.9]]), np.array([[2.0, 2.0], [0.0, 1.0]])
+    >>> sft, rl = np.log([0.5, 0.5]), np.array([0.0, -np.inf])
+    >>> bool(decoupled(sft, rl, d, r)), bool(decoupled(sft, sft, d, r))
+    (True, False)
+    """
+    arguments = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    spread = arguments.map(laws.reward_range)
+    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"spread": spread})
+
+    def none_varies(xp: Any, log_sft: Any, log_rl: Any, spread: Any) -> Any:
+        varies = xp.support(log_sft) & xp.support(log_rl) & (spread > 0)
+        return ~xp.module.any(varies, axis=-1, keepdims=True)
+
+    return arguments.map(none_varies)
+
+
+def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+    """Log-probabilities of the maximiser of J_b(p) - weight * CE(d, p): RL and SFT trained jointly.
+
+    Assumes d << ref; beta, weight > 0. weight -> 0 is the tilt, weight -> inf is d.
+
+    Shapes: log_d, log_ref, reward ``[..., n]``, beta, weight scalar or ``[...]`` -> ``[..., n]``.
+    Source: J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> np.exp(joint_optimum(d, d, r, 1.0, 1.0)).round(3).tolist()
+    [0.38, 0.62]
+    """
+    return _joint(log_d, log_ref, reward, beta, weight).map(
+        joint.joint_optimum, keeps_responses=True
+    )
+
+
+def joint_saving_bounds(
+    log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+) -> tuple[Any, Any]:
+    """Bounds on the SFT loss that joint training saves: CE(d, tilt) - CE(d, p_joint), weight = lambda.
+
+    (lambda chi2(d||p_joint)/(beta + lambda max d/p_joint), (lambda/beta) chi2(d||tilt)), nats per response;
+    the upper one is the first order in lambda. Times lambda/2 they bound the cost J_b(tilt) - J_b(p_joint).
+
+    Shapes: as ``joint_optimum`` -> two of ``[...]``. Source: J3.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, np.log(3.0)])
+    >>> lower, upper = joint_saving_bounds(d, d, r, 1.0, 0.003)
+    >>> round(float(upper), 6), bool(lower < upper)  # chi2 = 1/3
+    (0.001, True)
+    """
+
+    def both(
+        xp: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+    ) -> tuple[Any, Any]:
+        log_tilt = tilt.gibbs_tilt(xp, log_ref, reward, beta)
+        optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
+        return joint.joint_saving_bounds(xp, optimum, log_tilt, log_d, beta, weight)
+
+    return _joint(log_d, log_ref, reward, beta, weight).map(both)
+
+
+def joint_gap(log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+    """F(p_joint) - F(p) for F(p) = J_b(p) - lambda CE(d, p), weight = lambda: what p leaves on the table.
+
+    Equals beta KL(p||p_joint) + lambda E_d[z - 1 - log z] >= 0, z = p/p_joint: no policy, hence no schedule of SFT
+    and RL with this ref, gets above J_b(p_joint) - lambda CE(d, p_joint).
+
+    Shapes: log_p, log_d, log_ref, reward ``[..., n]``, beta and weight scalar or ``[...]`` -> ``[...]``. Units:
+    reward. Source: J2.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> round(float(joint_gap(gibbs_tilt(d, r, 1.0), d, d, r, 1.0, 1.0)), 4)
+    0.0613
+    """
+
+    def gap(
+        xp: Any, log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+    ) -> Any:
+        optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
+        return joint.joint_gap(xp, log_p, optimum, log_d, beta, weight)
+
+    return _joint(log_d, log_ref, reward, beta, weight, log_p=log_p).map(gap)
+
+
+def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any, **laws: Any) -> Arguments:
+    return Arguments(
+        laws={"log_d": log_d, "log_ref": log_ref, **laws},
+        reals={"reward": reward},
+        scalars={"beta": beta, "weight": weight},
+        positive=("beta", "weight"),
+        inside={"log_d": "log_ref"},
+    )
+
+
+def joint_path(log_d: Any, log_ref: Any, reward: Any, beta: Any, *, points: int = 65) -> Any:
+    """The joint optima from the tilt (lambda = 0) to the data law (lambda = inf), as log-probabilities.
+
+    Shapes: log_d, log_ref, reward ``[..., n]``, beta scalar -> ``[points, ..., n]``. Errors: fewer than three
+    points. Source: J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> np.exp(joint_path(d, d, r, 1.0, points=3)).round(3).tolist()
+    [[0.269, 0.731], [0.38, 0.62], [0.5, 0.5]]
+    """
+    if points < 3:
+        raise ValueError(f"points={points}: at least 3")
+    first = Arguments(
+        laws={"log_d": log_d, "log_ref": log_ref},
+        reals={"reward": reward},
+        inside={"log_d": "log_ref"},
+    )
+    module, batch = first.module, first.batch
+    data, start, values = (
+        first.arrays[name].reshape(*batch, -1) for name in ("log_d", "log_ref", "reward")
+    )
+    # lambda/beta = t/(1 - t); the ends are the tilt and d.
+    inner = module.linspace(0.0, 1.0, points, dtype=first.dtype, device=first.device)[1:-1]
+    weights = (inner / (1 - inner) * beta).reshape(-1, *(1 for _ in batch))
+    middle = joint_optimum(data, start, values, beta, weights)
+    return module.concat([gibbs_tilt(start, values, beta)[None], middle, data[None]])
+
+
+def pareto_frontier(
+    log_d: Any, reward: Any, *, log_ref: Any = None, beta: Any = None, points: int = 65
+) -> tuple[Any, Any]:
+    """Points (SFT loss, reward) on the best trade-off, averaged over prompts, for plots.
+
+    Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
+    reaches it (S5). With ``log_ref`` and ``beta``: CE(d, p) and J_b(p) at the joint optima, from the
+    tilt to d (J1, for d << ref). In both, every policy lies on or below; loss in nats. Prompts equally likely.
+
+    Shapes: log_d, reward, log_ref ``[n]`` or ``[prompts, n]``, beta scalar -> two of ``[points]``.
+    Source: S5, J1.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> loss, best = pareto_frontier(d, r, points=5)
+    >>> best.round(3).tolist(), float(loss[0])
+    ([0.5, 0.625, 0.75, 0.875, 1.0], 0.693...)
+    >>> loss, best = pareto_frontier(d, r, log_ref=d, beta=1.0, points=3)
+    >>> loss.round(3).tolist()  # from the tilt to d
+    [0.813, 0.723, 0.693]
+    """
+    if points < 3:
+        raise ValueError(f"points={points}: at least 3")
+    if (log_ref is None) != (beta is None):
+        raise ValueError("log_ref and beta belong together: give both (J1) or neither (S5)")
+    first = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    if len(first.batch) > 1:
+        raise ValueError(
+            f"log_d {tuple(first.batch)} without its last axis: one axis of prompts at most"
+        )
+    module, device, dtype = first.module, first.device, first.dtype
+    log_d, reward = first.arrays["log_d"], first.arrays["reward"]
+    steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
+    if beta is None:
+        mean = module.mean(expected_reward(log_d, reward))
+        top = module.mean(floats_of(reward).max(reward))
+        # max r itself costs an infinite loss: the last point stays a little below it.
+        share = 1 - float(module.finfo(dtype).eps) ** 0.5
+        targets = mean + (top - mean) * steps * share
+        return module.mean(entropy(log_d)) + price_of_average_reward(
+            log_d, reward, targets
+        ), targets
+    laws = joint_path(log_d, log_ref, reward, beta, points=points)
+    loss, best = cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)
+    return module.mean(loss, axis=-1), module.mean(best, axis=-1)

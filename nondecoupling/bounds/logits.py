@@ -1,0 +1,182 @@
+"""Softmax logits and kernels of features: gradients (F5) and the landscape (P1-P4, P6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+
+from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
+from nondecoupling.formulas import logits
+
+
+def sft_loss_gradient(log_p: Any, log_d: Any) -> Any:
+    """The gradient p - d of the SFT loss CE(d, softmax(theta)) in the logits, nats per unit of logit.
+
+    Shapes: log_p, log_d ``[..., n]`` -> ``[..., n]``. Source: F5.
+
+    >>> import numpy as np
+    >>> sft_loss_gradient(np.log([0.25, 0.75]), np.log([0.5, 0.5])).round(12).tolist()
+    [-0.25, 0.25]
+    """
+    return laws_only(log_p=log_p, log_d=log_d).map(logits.sft_loss_gradient, keeps_responses=True)
+
+
+def reward_gradient(log_p: Any, reward: Any) -> Any:
+    """The gradient p (r - E_p r) of J(softmax(theta)) in the logits, reward units per unit of logit.
+
+    Shapes: log_p, reward ``[..., n]`` -> ``[..., n]``. Source: F5, Mei et al. 2020.
+
+    >>> import numpy as np
+    >>> reward_gradient(np.log([0.25, 0.75]), np.array([0.0, 1.0])).round(12).tolist()
+    [-0.1875, 0.1875]
+    """
+    arguments = Arguments(laws={"log_p": log_p}, reals={"reward": reward})
+    return arguments.map(logits.reward_gradient, keeps_responses=True)
+
+
+def pl_sft_bound(log_d: Any, log_p: Any) -> Any:
+    """log(1 + ||p - d||^2/min p) >= KL(d||p): the excess SFT loss, from its gradient in the logits.
+
+    In nats. Assumes p = softmax(theta), so full support. Sharper than the PL form ||p - d||^2/min p.
+    Vacuous for a language model, where min p is tiny.
+
+    Shapes: log_d, log_p ``[..., n]`` -> ``[...]``. Source: P1.
+
+    >>> import numpy as np
+    >>> float(pl_sft_bound(np.log([0.5, 0.5]), np.log([0.4, 0.6])))
+    0.0487...
+    """
+    return laws_only(log_d=log_d, log_p=log_p).map(logits.pl_sft_bound)
+
+
+def logit_sandwich(theta: Any, theta_prime: Any) -> tuple[Any, Any]:
+    """Lower and upper bound (m/2) D and D/4 on KL(softmax theta||softmax theta'), in nats.
+
+    D = ||(theta - theta')_c||^2, centred over the responses; m the least probability of either law.
+
+    Shapes: theta, theta_prime ``[..., n]`` -> two of ``[...]``. Source: P2.
+
+    >>> import numpy as np
+    >>> lower, upper = logit_sandwich(np.array([0.0, 0.0]), np.array([0.5, -0.5]))
+    >>> round(float(lower), 4), float(upper)
+    (0.0672, 0.125)
+    """
+    arguments = Arguments(laws={}, reals={"theta": theta, "theta_prime": theta_prime})
+    return arguments.map(logits.logit_sandwich)
+
+
+def pl_reward_bound(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+    """||grad J_b||^2/(4 beta (min p)^2) >= J_b(tilt) - J_b(p), the gradient taken in the logits.
+
+    In reward units. Assumes that p and ref have full support.
+
+    Shapes: log_p, log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: P3.
+
+    >>> import numpy as np
+    >>> p, ref = np.log([0.4, 0.6]), np.log([0.5, 0.5])
+    >>> float(pl_reward_bound(p, ref, np.array([0.0, 1.0]), 1.0))
+    0.0636...
+    """
+    laws = {"log_p": log_p, "log_ref": log_ref}
+    arguments = tilted(laws, reward, beta, full_support=("log_p", "log_ref"))
+    return arguments.map(logits.pl_reward_bound)
+
+
+def rl_improves_sft_threshold(
+    log_d: Any, log_p: Any, direction: Any, step: Any
+) -> tuple[Any, Any, Any]:
+    """Whether a step of size ``step`` along ``direction`` in logit space lowers the SFT loss.
+
+    Returns (change, raises_below, lowers_above) in nats: the exact change of CE(d, p); the excess
+    loss KL(d||p) below which the step raises it for certain, and the one above which it lowers it for
+    certain (inf if the step does not point to the data). With direction = reward and step = 1/beta
+    the step is RL to the tilt of p. Assumes full support of p, step > 0; where d misses a response
+    raises_below is 0 and says nothing.
+
+    Shapes: log_d, log_p, direction ``[..., n]``, step scalar or ``[...]`` -> three of ``[...]``.
+    Source: P4.
+
+    >>> import numpy as np
+    >>> d, p, r = np.log([0.1, 0.9]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> change, raises_below, lowers_above = rl_improves_sft_threshold(d, p, r, 0.5)
+    >>> round(float(change), 3), float(kl_divergence(d, p)) > float(lowers_above)
+    (-0.169, True)
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d, "log_p": log_p},
+        reals={"direction": direction},
+        scalars={"step": step},
+        positive=("step",),
+        full_support=("log_p",),
+    )
+    return arguments.map(logits.rl_improves_sft_threshold)
+
+
+def kernel_cosine(kernel: Any, u: Any, v: Any) -> Any:
+    """cos_K(u, v) = u^T K v/sqrt(u^T K u v^T K v); 0 where a norm vanishes.
+
+    For K = Phi Phi^T it is the cosine of the parameter gradients Phi^T u and Phi^T v. ``ValueError``
+    if K is not symmetric positive semidefinite.
+
+    Shapes: kernel ``[..., n, n]``, u, v ``[..., n]`` -> ``[...]``. Source: P6.
+
+    >>> import numpy as np
+    >>> float(kernel_cosine(np.diag([1.0, 0.0]), np.array([1.0, 5.0]), np.array([-2.0, 0.0])))
+    -1.0
+    """
+
+    def cosine(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+        return logits.spectral_cosine(xp, spectrum, u, v)
+
+    return _in_eigenbasis(kernel, u, v).map(cosine)
+
+
+def spectral_misalignment_bound(kernel: Any, u: Any, v: Any, k: int) -> Any:
+    """Upper bound on |cos_K(u, v)| from the top k eigenvectors of K and what lies outside them.
+
+    sqrt((1 - tau_u)(1 - tau_v)) |cos_K in the top k| + sqrt(tau_u tau_v), tau_u the share of u^T K u
+    outside. ``ValueError`` if K is not symmetric positive semidefinite, or k is not in 0..n.
+
+    Shapes: kernel ``[..., n, n]``, u, v ``[..., n]`` -> ``[...]``. Source: P6.
+
+    >>> import numpy as np
+    >>> kernel, u, v = np.diag([1.0, 0.01]), np.array([0.1, 1.0]), np.array([1.0, -2.0])
+    >>> round(float(spectral_misalignment_bound(kernel, u, v, 1)), 3)
+    0.832
+    """
+    arguments = _in_eigenbasis(kernel, u, v)
+    n = arguments.arrays["u"].shape[-1]
+    if not 0 <= k <= n:
+        raise ValueError(f"k={k}: must be between 0 and the number of responses, {n}")
+
+    def bound(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+        # Eigenvalues come in ascending order.
+        inside = xp.module.arange(n, device=array_api_compat.device(u)) >= n - k
+        return logits.spectral_cosine_bound(xp, spectrum, u, v, inside)
+
+    return arguments.map(bound)
+
+
+def _in_eigenbasis(kernel: Any, u: Any, v: Any) -> Arguments:
+    """The spectrum of the kernel and the two vectors in its eigenbasis."""
+    vectors = Arguments(laws={}, reals={"u": u, "v": v})
+    module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
+    kernel = module.asarray(kernel, dtype=dtype, device=vectors.device)
+    if kernel.ndim < 2 or tuple(kernel.shape[-2:]) != (n, n):
+        raise ValueError(f"kernel {tuple(kernel.shape)}: the last two axes must be ({n}, {n})")
+    if not bool(module.all(module.isfinite(kernel))):
+        raise ValueError("kernel: must consist of finite numbers")
+    scale = float(module.max(module.abs(kernel)))
+    tolerance = n * float(module.finfo(dtype).eps) ** 0.5 * scale
+    if float(module.max(module.abs(kernel - module.matrix_transpose(kernel)))) > tolerance:
+        raise ValueError("kernel: not symmetric; give Phi Phi^T")
+    spectrum, basis = module.linalg.eigh(kernel)
+    if float(module.min(spectrum)) < -tolerance:
+        raise ValueError(f"kernel: eigenvalue {float(module.min(spectrum)):.3g} is negative")
+    spectrum = module.where(spectrum > 0, spectrum, module.zeros_like(spectrum))
+    turned = [
+        module.matmul(x.reshape((*vectors.batch, 1, n)), basis)[..., 0, :]
+        for x in (vectors.arrays["u"], vectors.arrays["v"])
+    ]
+    return Arguments(laws={}, reals={"spectrum": spectrum, "u": turned[0], "v": turned[1]})

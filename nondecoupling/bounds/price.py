@@ -1,0 +1,193 @@
+"""The price of reward: the least SFT loss increase that buys it, by any algorithm (S5, S7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.bounds.laws import expected_reward
+from nondecoupling.formulas import laws, price
+
+
+def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
+    """K_inf(d, c) = min{KL(d||p): E_p r >= c}: the least SFT loss increase that buys reward c.
+
+    In nats per response. 0 for c <= J(d), inf for c >= max r. Holds for every policy, reached by
+    any algorithm; the maximum of ``reward`` is over all responses, also those with d = 0.
+
+    Shapes: log_d, reward ``[..., n]``, target scalar or ``[...]`` -> ``[...]``. Source: S5,
+    Honda and Takemura 2010.
+
+    >>> import numpy as np
+    >>> float(price_of_reward(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 0.75))
+    0.1438...
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d}, reals={"reward": reward}, scalars={"target": target}
+    )
+    return arguments.map(price.price_of_reward)
+
+
+def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
+    """K_inf(d, J(p)) <= KL(d||p): the least SFT loss increase that buys the reward of policy p.
+
+    In nats per response. Near max r the price has no bounded slope, and J(p) rounded up could cost more than p
+    paid: the reward is lowered by its own rounding first, so that the bound holds in floats too.
+
+    Shapes: log_d, log_p, reward ``[..., n]`` -> ``[...]``. Source: S5.
+
+    >>> import numpy as np
+    >>> from nondecoupling.bounds import gibbs_tilt, kl_divergence
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> p = gibbs_tilt(d, r, beta=1e-3)  # J(p) rounds to max r
+    >>> float(price_of_reward(d, r, expected_reward(p, r))), bool(price_of_policy(d, p, r) < kl_divergence(d, p))
+    (inf, True)
+    """
+    arguments = Arguments(laws={"log_d": log_d, "log_p": log_p}, reals={"reward": reward})
+    eps = float(arguments.module.finfo(arguments.dtype).eps)
+
+    def at_own_reward(xp: Any, log_d: Any, log_p: Any, reward: Any) -> Any:
+        # J sums p (r - r(mode)), |r - r(mode)| <= 2 max |r|: per unit of mass at most 3 eps of exp, one of
+        # difference and product, n of the sum.
+        rounding = 2 * eps * (reward.shape[-1] + 4) * xp.max(xp.abs(reward))
+        reached = laws.expected_reward(xp, log_p, reward) - rounding
+        return price.price_of_reward(xp, log_d, reward, reached)
+
+    return arguments.map(at_own_reward)
+
+
+def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any, Any]:
+    """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
+
+    Returns log argmin_p [KL(d||p) - rate E_p r], the minimum h, and the offset t of p = d/(t + rate (M - r)).
+    For *every* policy
+
+        KL(d||p) >= rate E_p r + h,
+
+    a supporting line of the frontier. Being linear in the reward, it may be averaged over prompts
+    with one rate, and holds for estimated rewards without bias. h is a dual value: a lower bound
+    even where the root behind it is rounded.
+
+    Shapes: log_d, reward ``[..., n]``, rate > 0 scalar or ``[...]`` -> ``[..., n]``, ``[...]`` and ``[...]``.
+    Units: rate in nats per unit of reward, h in nats. Source: S5.
+
+    >>> import numpy as np
+    >>> log_p, line, offset = frontier_policy(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 4 / 3)
+    >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4), round(float(offset), 4)
+    ([0.25, 0.75], 0.1438, 0.6667)
+    """
+    return Arguments(
+        laws={"log_d": log_d}, reals={"reward": reward}, scalars={"rate": rate}, positive=("rate",)
+    ).map(price.frontier_policy, keeps_responses=(True, False, False))
+
+
+def supporting_line(log_d: Any, reward: Any, rate: Any, offset: Any) -> Any:
+    """The h of KL(d||p) >= rate E_p r + h that belongs to an offset t > 0 of one's own choice.
+
+    h = 1 + E_d log(t + rate (M - r)) - t - rate M, M = max r: largest at the t of ``frontier_policy``, valid for
+    every t. It is an expectation under d, so samples from d estimate it without bias once t is fixed.
+
+    Shapes: log_d, reward ``[..., n]``, rate and offset > 0 scalar or ``[...]`` -> ``[...]``. Units: nats.
+    Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> float(supporting_line(d, r, 4 / 3, 2 / 3)) == float(frontier_policy(d, r, 4 / 3)[1])
+    True
+    """
+    return Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"rate": rate, "offset": offset},
+        positive=("rate", "offset"),
+    ).map(price.supporting_line)
+
+
+def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
+    """min{E_q KL(d||p): E_q E_p r >= c}: the least SFT loss increase that buys an *average* reward.
+
+    One rate for all prompts, so reward is bought where it is cheapest: at most the mean of
+    ``price_of_reward`` at the prompts' own rewards. In nats per response, a dual value (a lower bound
+    on what any policy pays). 0 for c <= E_q J(d), inf for c >= E_q max r. Prompts equally likely.
+
+    Shapes: log_d, reward ``[prompts, n]``, target scalar or ``[k]`` -> scalar or ``[k]``. Errors: other
+    shapes. Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> float(price_of_average_reward(d, r, 0.5))
+    0.1017...
+    """
+    return _of_all_prompts(log_d, reward, target, price.price_of_average_reward)
+
+
+def frontier_rate(log_d: Any, reward: Any, target: Any) -> Any:
+    """The one rate at which the frontier policies of all prompts reach E_q E_p r = target.
+
+    The slope of ``price_of_average_reward`` at the target: what a little more average reward costs, in nats per
+    unit of reward. Prompts equally likely.
+
+    Shapes: as ``price_of_average_reward``. Errors: a target outside (E_q J(d), E_q max r). Source: S5.
+
+    >>> import numpy as np
+    >>> d, r = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    >>> rate = frontier_rate(d, r, 0.5)
+    >>> policies, *_ = frontier_policy(d, r, rate)
+    >>> round(float(expected_reward(policies, r).mean()), 9)
+    0.5
+    """
+    free = float(expected_reward(log_d, reward).mean())
+
+    def rates(xp: Any, log_d: Any, reward: Any, targets: Any) -> Any:
+        top = float(xp.module.mean(xp.max(reward)))
+        if not bool(xp.module.all((targets > free) & (targets < top))):
+            raise ValueError(
+                f"target={target}: choose above the data's reward {free:.6g} and below the best, {top:.6g}"
+            )
+        return price.frontier_rates(xp, log_d, reward, targets)
+
+    return _of_all_prompts(log_d, reward, target, rates)
+
+
+def _of_all_prompts(log_d: Any, reward: Any, target: Any, function: Any) -> Any:
+    """``function(xp, log_d, reward, targets)`` on the rows of all prompts and targets [k, 1]."""
+    prompts = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    if len(prompts.batch) != 1:
+        raise ValueError(
+            f"log_d {tuple(prompts.batch)} without its last axis: give [prompts, n], one axis of prompts"
+        )
+    targets = prompts.like(target)
+    if not bool(prompts.module.all(prompts.module.isfinite(targets))):
+        raise ValueError(f"target={target}: must be finite")
+
+    def at_targets(xp: Any, **law_and_reward: Any) -> Any:
+        return function(xp, **law_and_reward, targets=targets.reshape(-1, 1))
+
+    return prompts.all_rows(at_targets).reshape(targets.shape)[()]
+
+
+def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) -> Any:
+    """K_inf(d, c) - eps: the least SFT loss change of a policy with E_p r >= c, if KL(d||ref) <= eps.
+
+    In nats per response; negative where RL may reach the reward c while the SFT loss falls. Holds
+    for every policy, reached from ``ref`` by any algorithm.
+
+    Shapes: log_d, reward ``[..., n]``, target and eps scalar or ``[...]`` -> ``[...]``. Errors: eps < 0.
+    Source: S7.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> float(approximate_price_of_reward(d, r, 0.75, eps=0.05))
+    0.0938...
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"target": target, "eps": eps},
+        nonnegative=("eps",),
+    )
+
+    def less_eps(xp: Any, eps: Any, **rest: Any) -> Any:
+        return price.price_of_reward(xp, **rest) - eps
+
+    return arguments.map(less_eps)

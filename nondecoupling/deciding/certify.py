@@ -1,0 +1,102 @@
+"""Interval certificates: what Arb balls decide on exact rational worlds.
+
+Both sides of a claim are enclosed, so a verdict is a theorem about that world: the precision is
+doubled until the enclosures decide, or the budget is spent and the verdict is ``UNDECIDED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.numbers.arb import arb
+from nondecoupling.theory.statement import Arguments, Claim, StatementType
+from nondecoupling.theory.worlds import World
+
+PRECISIONS = (128, 256, 512, 1024)
+# An identity is confirmed when the two enclosures overlap and are this narrow relative to 1 + |side|
+IDENTITY_WIDTH = 2.0**-80
+
+
+def certify(
+    statement: StatementType, world: World, precisions: tuple[int, ...] = PRECISIONS
+) -> list[Verdict]:
+    """Verdicts of all claims of a statement on one rational world, decided in ball arithmetic."""
+    import flint
+
+    verdicts: list[Verdict] = []
+    saved = flint.ctx.prec
+    try:
+        for precision in precisions:
+            flint.ctx.prec = precision
+            verdicts = list(_at_current_precision(statement, world))
+            if all(v.status is not Status.UNDECIDED for v in verdicts):
+                break
+    finally:
+        flint.ctx.prec = saved
+    return verdicts
+
+
+def _at_current_precision(statement: StatementType, world: World) -> Iterator[Verdict]:
+    xp = arb()
+    w = Arguments(world.arguments(statement.world, xp))
+    for condition in statement.conditions(xp, w):
+        verdict = decide(statement.id, condition)
+        if verdict.status in (Status.REFUTED, Status.UNDECIDED):
+            # On the boundary of a condition nothing is claimed either.
+            outside = verdict.status is Status.REFUTED or is_equality_case(verdict)
+            status = Status.OUT_OF_SCOPE if outside else Status.UNDECIDED
+            for claim in statement.claims(xp, w):
+                reason = f"condition {condition.name!r} {'fails' if outside else 'undecided'}"
+                yield Verdict(statement.id, claim.name, status, verdict.margin, 0.0, reason=reason)
+            return
+    for claim in statement.claims(xp, w):
+        verdict = decide(statement.id, claim)
+        if verdict.status is Status.REFUTED:
+            yield Verdict(**{**vars(verdict), "witness": dict(world.values)})
+        else:
+            yield verdict
+
+
+def decide(statement_id: str, claim: Claim) -> Verdict:
+    """Verdict on one claim whose sides are balls."""
+    lhs, rhs = claim.lhs.flat[0], claim.rhs.flat[0]
+    both_infinite = _is_infinite(lhs) and _is_infinite(rhs)
+    margin = claim.margin().flat[0]
+    if both_infinite:
+        status, middle, radius = Status.HOLDS, 0.0, 0.0
+    else:
+        status = _status(claim, margin, lhs, rhs)
+        middle, radius = float(margin.mid()), float(margin.rad())
+    reason = "" if status is not Status.UNDECIDED else f"margin within {radius:.1g} of {middle:.1g}"
+    return Verdict(statement_id, claim.name, status, middle, radius, float(lhs), float(rhs), reason)
+
+
+def _is_infinite(ball: Any) -> bool:
+    import flint
+
+    return bool(ball == flint.arb("inf"))
+
+
+def _status(claim: Claim, margin: Any, lhs: Any, rhs: Any) -> Status:
+    if margin.is_nan():
+        return Status.UNDECIDED
+    if claim.relation == "==":
+        if margin != 0:  # certainly different: the balls are disjoint
+            return Status.REFUTED
+        narrow = margin.rad() <= IDENTITY_WIDTH * (1 + abs(lhs) + abs(rhs)).mid()
+        return Status.HOLDS if narrow else Status.UNDECIDED
+    if margin > 0 or (margin >= 0 and claim.relation != ">"):
+        return Status.HOLDS
+    certainly_not = margin < 0 or (margin <= 0 and claim.relation == ">")
+    return Status.REFUTED if certainly_not else Status.UNDECIDED
+
+
+def is_equality_case(verdict: Verdict) -> bool:
+    """Whether an inequality stayed undecided because its sides agree to over 25 digits."""
+    size = 1 + abs(verdict.lhs) + abs(verdict.rhs)
+    return (
+        verdict.status is Status.UNDECIDED
+        and abs(verdict.margin) + verdict.tolerance < 1e-25 * size
+    )

@@ -1,0 +1,151 @@
+"""P5 in ball arithmetic: a certificate that a duration of RL is the globally best one.
+
+The utility U can have several local maxima, so a root of U' found in floats proves nothing. Here
+one rational world is treated rigorously: every stationary point lies in a compact interval, one
+small core around the root contains exactly one maximiser, and branch and bound excludes the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from nondecoupling.formulas import duration
+from nondecoupling.formulas.duration import (
+    duration_slope,
+    duration_utility,
+    earliest_duration,
+    highest_stationary_reward,
+    reward_gain,
+)
+from nondecoupling.formulas.laws import centred, expectation
+from nondecoupling.formulas.tilt import tilt_at
+from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.floats import floats_of
+from nondecoupling.theory.fields import Law
+from nondecoupling.theory.worlds import World
+
+FIELDS = {"log_d": Law(full_support=True)}
+
+
+@dataclass(frozen=True)
+class DurationCertificate:
+    """The global maximiser of U lies in ``core``; ``interval`` contains every stationary point.
+
+    ``utility`` encloses max U, ``boxes`` counts the pieces that branch and bound looked at, and
+    ``certified`` is False where the budget ran out (near ties between two local maxima).
+    """
+
+    core: tuple[float, float]
+    interval: tuple[float, float]
+    utility: tuple[float, float]
+    boxes: int
+    certified: bool
+
+
+def certify_duration(
+    data: tuple[Fraction, ...],
+    reward: tuple[Fraction, ...],
+    weight: Fraction,
+    *,
+    core_radius: float = 1e-6,
+    max_boxes: int = 4000,
+    precision: int = 128,
+) -> DurationCertificate:
+    """Certify the maximiser of U(s) = J(tilt_s) - lambda DeltaL(tilt_s) on one rational world.
+
+    ``data`` has full support and ``reward`` is not constant. The core has relative half-width
+    ``core_radius``. Raises ``ValueError`` where the float solver's root fails the sign test.
+    """
+    import flint
+
+    saved = flint.ctx.prec
+    flint.ctx.prec = precision
+    try:
+        return _certify(data, reward, weight, core_radius, max_boxes)
+    finally:
+        flint.ctx.prec = saved
+
+
+def _certify(
+    data: tuple[Fraction, ...],
+    reward: tuple[Fraction, ...],
+    weight: Fraction,
+    core_radius: float,
+    max_boxes: int,
+) -> DurationCertificate:
+    import flint
+
+    world = World({"log_d": data})
+    xp = arb()
+    log_d = world.arguments(FIELDS, xp)["log_d"]
+    r, multiplier = xp.array(list(reward)), xp.array([weight])
+
+    def at(function: Any, low: Any, high: Any) -> Any:
+        s = xp.array([flint.arb(low).union(flint.arb(high))])
+        return function(xp, log_d, r, multiplier, s).flat[0]
+
+    floats = floats_of(np.zeros(1))
+    rows = [np.array([[float(x) for x in v]]) for v in (reward, (weight,))]
+    found = duration.optimal_rl_duration(floats, world.floats(FIELDS)["log_d"], *rows)
+    best, _, late = (float(x[0, 0]) for x in found)
+    first = _below(earliest_duration(xp, log_d, r, multiplier).flat[0])
+    last = _certainly_late(xp, log_d, r, multiplier, late)
+    left, right = best * (1 - core_radius), best * (1 + core_radius)
+    if not (at(duration_slope, left, left) > 0 and at(duration_slope, right, right) < 0):
+        raise ValueError(f"duration={best}: U' does not change sign within {core_radius:g} of it")
+    unique = at(_curvature, left, right) < 0
+    reached = at(duration_utility, best, best)
+    pieces = [(first, left), (right, last)]
+    boxes = 0
+    while pieces and boxes < max_boxes:
+        low, high = pieces.pop()
+        if low >= high:
+            continue
+        boxes += 1
+        slope = at(duration_slope, low, high)
+        if slope > 0 or slope < 0:
+            continue  # monotone: no stationary point inside
+        middle = (low + high) / 2
+        # Mean value form: U(s) lies in U(middle) + U'(box) (box - middle)
+        change = slope * (flint.arb(low).union(flint.arb(high)) - middle)
+        if at(duration_utility, middle, middle) + change < reached:
+            continue
+        pieces += [(low, middle), (middle, high)]
+    certified = bool(unique) and not pieces
+    utility = (_below(reached), -_below(-at(duration_utility, left, right)))
+    return DurationCertificate((left, right), (first, last), utility, boxes, certified)
+
+
+def _below(ball: Any) -> float:
+    """A float certainly at or below every number in the ball."""
+    return math.nextafter(float(ball.lower()), -math.inf)
+
+
+def _certainly_late(xp: Any, log_d: Any, r: Any, multiplier: Any, late: float) -> float:
+    """A time from which J(tilt_s) > J+ for certain: nothing stationary comes after it."""
+    climb = highest_stationary_reward(xp, log_d, r, multiplier).flat[0]
+    spread = (xp.max(r) - xp.min(r)).flat[0]
+    if multiplier.flat[0] > spread:
+        # s >= -log(1 - R/lambda)/R is late as well ("not too late")
+        return -_below((1 - spread / multiplier.flat[0]).log() / spread)
+    for _ in range(60):
+        late *= 1 + 1e-6
+        tilt = tilt_at(xp, log_d, r, xp.array([late]))
+        if reward_gain(xp, log_d, tilt, r).flat[0] > climb:
+            return late
+        late *= 1.1
+    raise ValueError(f"late={late}: no time certainly above J+; raise the precision")
+
+
+def _curvature(xp: Any, log_d: Any, r: Any, multiplier: Any, s: Any) -> Any:
+    """U''(s) = third central moment - lambda Var, under tilt_s."""
+    tilt = tilt_at(xp, log_d, r, s)
+    deviation = centred(xp, tilt, r)
+    square = xp.square(deviation)
+    third = expectation(xp, tilt, square * deviation)
+    return third - multiplier * expectation(xp, tilt, square)

@@ -1,0 +1,124 @@
+"""Laws on responses: expectations, entropies, divergences.
+
+Shapes, here and in every file of ``formulas``: laws and rewards ``[..., n]``; ``beta`` and every
+per-world scalar, argument or result, ``[..., 1]``. Laws are given as log-probabilities, losses and
+divergences are in nats per response.
+"""
+
+from __future__ import annotations
+
+from nondecoupling.numbers.number_system import Array, NumberSystem
+
+INF = float("inf")
+
+
+def expectation(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    """E_p f, with 0 * anything = 0 outside the support."""
+    return xp.sum(xp.where(xp.support(log_p), xp.exp(log_p) * values, 0.0))
+
+
+def centred(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    """f - E_p f. Subtracting the value at the mode first keeps ties and offsets exact."""
+    at_mode = values - xp.gather(values, xp.mode(log_p))
+    return at_mode - expectation(xp, log_p, at_mode)
+
+
+def variance(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    """Var_p f."""
+    return expectation(xp, log_p, xp.square(centred(xp, log_p, values)))
+
+
+def max_on_support(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    return xp.max(xp.where(xp.support(log_p), values, -INF))
+
+
+def min_on_support(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    return xp.min(xp.where(xp.support(log_p), values, INF))
+
+
+def log_sum_exp(xp: NumberSystem, x: Array) -> Array:
+    top = xp.pivot(x)
+    return top + xp.log(xp.sum(xp.exp(x - top)))
+
+
+def log_softmax(xp: NumberSystem, logits: Array) -> Array:
+    """log p of p = softmax(theta)."""
+    return logits - log_sum_exp(xp, logits)
+
+
+def mixture(xp: NumberSystem, log_p: Array, log_q: Array, share: Array) -> Array:
+    """log of (1 - t) p + t q."""
+    return xp.log((1 - share) * xp.exp(log_p) + share * xp.exp(log_q))
+
+
+def entropy(xp: NumberSystem, log_p: Array) -> Array:
+    """H(p) = -E_p log p."""
+    return cross_entropy(xp, log_p, log_p)
+
+
+def cross_entropy(xp: NumberSystem, log_d: Array, log_p: Array) -> Array:
+    """CE(d, p) = -E_d log p; infinite where p misses mass of d."""
+    surprise = xp.where(xp.support(log_d), -log_p, 0.0)
+    return expectation(xp, log_d, surprise)
+
+
+def kl_divergence(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
+    """KL(p||q) = sum_p p (e^u - 1 - u) + q(outside supp p), u = log q - log p.
+
+    Equal to E_p log(p/q) when both sum to one, and nonnegative term by term, so nothing cancels
+    when p is close to q.
+    """
+    on = xp.support(log_p)
+    u = xp.where(on, log_q, 0.0) - xp.where(on, log_p, 0.0)
+    # Outside supp p the weight is set to one, with u = 0, so that no branch meets 0 * inf.
+    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_p, 0.0), u), xp.exp(log_q)))
+
+
+def kl_by_definition(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
+    """E_p log(p/q): the definition side of statements about KL; it cancels when p is near q."""
+    on = xp.support(log_p)
+    return expectation(xp, log_p, xp.where(on, log_p, 0.0) - xp.where(on, log_q, 0.0))
+
+
+def jeffreys_divergence(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
+    """KL(p||q) + KL(q||p)."""
+    return kl_divergence(xp, log_p, log_q) + kl_divergence(xp, log_q, log_p)
+
+
+def total_variation(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
+    """TV(p, q) = 1/2 sum |p - q|."""
+    return xp.sum(xp.abs(xp.exp(log_p) - xp.exp(log_q))) / 2
+
+
+def expected_reward(xp: NumberSystem, log_p: Array, reward: Array) -> Array:
+    """J(p) = E_p r, taken from the mode: exact for a constant reward, and not above max r."""
+    at_mode = xp.gather(reward, xp.mode(log_p))
+    return at_mode + expectation(xp, log_p, reward - at_mode)
+
+
+def overflow_shift(xp: NumberSystem, exponents: Array) -> Array:
+    """The largest exponent where it exceeds one, else 0: a smaller shift would only cancel."""
+    top = xp.pivot(exponents)
+    return xp.where(top > 1, top, 0.0)
+
+
+def log_one_plus_excess(xp: NumberSystem, log_w: Array, x: Array) -> Array:
+    """log(1 + sum w (e^x - 1 - x)), stable for tiny and for huge x."""
+    on = xp.support(log_w)
+    x = xp.where(on, x, 0.0)
+    weight = xp.where(on, log_w, 0.0)
+    shift = overflow_shift(xp, xp.where(on, weight + x, -INF))
+    terms = xp.where(on, xp.excess(weight - shift, x), 0.0)
+    return shift + xp.log1p(xp.expm1(-shift) + xp.sum(terms))
+
+
+def chi_squared(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
+    """chi2(p||q) = sum p^2/q - 1 = sum q (p/q - 1)^2, q with full support."""
+    on = xp.support(log_p)
+    u = xp.where(on, log_p, 0.0) - xp.where(on, log_q, 0.0)
+    return xp.sum(xp.where(on, xp.square(xp.exp(log_q / 2) * xp.expm1(u)), xp.exp(log_q)))
+
+
+def reward_range(xp: NumberSystem, log_d: Array, reward: Array) -> Array:
+    """The range of r on supp d: zero iff RL and SFT do not meet on this prompt."""
+    return max_on_support(xp, log_d, reward) - min_on_support(xp, log_d, reward)

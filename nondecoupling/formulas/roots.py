@@ -1,0 +1,58 @@
+"""Roots that have no closed form, found for a whole batch at once; what carries their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+MAX_ITERATIONS = 100
+
+
+def newton_bisection(
+    xp: Floats, value_and_slope: Callable[[Array], tuple[Array, Array]], low: Array, high: Array
+) -> Array:
+    """Roots of increasing functions, one a row, bracketed by [low, high].
+
+    A Newton step is taken where it stays inside the bracket and is at most half the step before;
+    elsewhere the bracket is bisected, so every row converges.
+    """
+    module = xp.module
+    eps = float(module.finfo(low.dtype).eps)
+    t, last = high, high - low
+    for _ in range(MAX_ITERATIONS):
+        value, slope = value_and_slope(t)
+        low = xp.where(value < 0, t, low)
+        high = xp.where(value > 0, t, high)
+        step = -value / xp.where(slope > 0, slope, 1.0)
+        moved = t + step
+        newton = (slope > 0) & (moved >= low) & (moved <= high) & (2 * xp.abs(step) <= xp.abs(last))
+        moved = xp.where(newton, moved, 0.5 * (low + high))
+        moved = xp.where(value == 0, t, moved)
+        last, t = moved - t, moved
+        if bool(module.all(xp.abs(last) <= eps * xp.abs(t))):
+            break
+    return t
+
+
+def bracketed_above(
+    xp: Floats, value_and_slope: Callable[[Array], tuple[Array, Array]], start: Array
+) -> Array:
+    """``start`` doubled, row by row, until the increasing function is no longer negative."""
+    high = start
+    for _ in range(64):
+        short = value_and_slope(high)[0] < 0
+        if not bool(xp.module.any(short)):
+            break
+        high = xp.where(short, 2 * high, high)
+    return high
+
+
+def detached(x: Array) -> Array:
+    return x.detach() if hasattr(x, "detach") else x
+
+
+def with_envelope_gradient(value: Array, dual: Array) -> Array:
+    """``value``, with the gradient of ``dual``: at an optimum the optimiser itself does not move."""
+    return detached(value) + (dual - detached(dual))

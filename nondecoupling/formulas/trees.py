@@ -1,0 +1,126 @@
+"""Finite sets of token sequences, and divergences token by token (F4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nondecoupling.formulas.laws import INF
+from nondecoupling.numbers.number_system import Array, NumberSystem
+
+
+def column(xp: NumberSystem, x: Array, index: int) -> Array:
+    """The entry of each row at one index, with a last axis of one."""
+    return xp.gather(x, 0 * xp.mode(x) + index)
+
+
+def log_mass(xp: NumberSystem, log_p: Array, leaves: Sequence[int]) -> Array:
+    """log of the probability of a set of sequences: of a prefix, if they are its continuations."""
+    tops = [column(xp, log_p, leaf) for leaf in leaves]
+    top = tops[0]
+    for other in tops[1:]:
+        top = xp.maximum(top, other)
+    top = xp.pivot(top)
+    total = sum(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves)
+    some = xp.positive(total)
+    return xp.where(some, top + xp.log(xp.where(some, total, 1.0)), -INF)
+
+
+def token_kl_divergence(
+    xp: NumberSystem, log_p: Array, log_q: Array, nodes: Sequence[Sequence[Sequence[int]]]
+) -> Array:
+    """F4: sum over prefixes of p(prefix) KL(p(. | prefix) || q(. | prefix)).
+
+    A node lists, for each of its next tokens, the indices of the sequences that continue with it.
+    """
+    return sum(token_kl_at(xp, log_p, log_q, node) for node in nodes)
+
+
+def token_kl_at(
+    xp: NumberSystem, log_p: Array, log_q: Array, node: Sequence[Sequence[int]]
+) -> Array:
+    """p(prefix) KL(p(. | prefix) || q(. | prefix)), from the conditional laws of the next token."""
+    everything = [leaf for leaves in node for leaf in leaves]
+    at_p, at_q = log_mass(xp, log_p, everything), log_mass(xp, log_q, everything)
+    reached, known = xp.support(at_p), xp.support(at_q)
+    total = 0.0
+    for leaves in node:
+        next_p, next_q = log_mass(xp, log_p, leaves), log_mass(xp, log_q, leaves)
+        # Where q misses the prefix its token law is arbitrary: an earlier token paid for that.
+        token_q = xp.where(known, next_q, 0.0) - xp.where(known, at_q, 0.0)
+        on = xp.support(next_p)
+        token_p = xp.where(on, next_p, 0.0) - xp.where(on, at_p, 0.0)
+        u = xp.where(on, token_q, 0.0) - token_p
+        missed = xp.where(reached, xp.exp(at_p + token_q), 0.0)
+        total = total + xp.where(on, xp.excess(xp.where(on, next_p, 0.0), u), missed)
+    return total
+
+
+Tokens = tuple[int, ...]
+
+
+Node = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """A finite set of token sequences of which none continues another: the leaves of a tree.
+
+    Errors: ``ValueError`` for no sequences, a repeated one, or one that is a prefix of another (let
+    each end in an end-of-sequence token).
+
+    >>> TokenTree(((0,), (1, 0), (1, 1))).nodes
+    (((0,), (1, 2)), ((1,), (2,)))
+    """
+
+    sequences: tuple[Tokens, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("sequences=(): a token tree has at least one sequence")
+        seen: set[Tokens] = set()
+        for sequence in sorted(self.sequences, key=len):
+            shorter = [sequence[:k] for k in range(len(sequence) + 1) if sequence[:k] in seen]
+            if shorter:
+                raise ValueError(
+                    f"sequences: {sequence} continues or repeats {shorter[0]}; end every sequence "
+                    "with an end-of-sequence token"
+                )
+            seen.add(sequence)
+
+    @cached_property
+    def prefixes(self) -> tuple[Tokens, ...]:
+        """Every proper prefix, in the order in which a walk through the sequences meets them."""
+        found = {s[:k]: None for s in self.sequences for k in range(len(s))}
+        return tuple(found)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """For each prefix and each next token, the indices of the sequences that go on with it."""
+        return tuple(tuple(self.continuations(prefix).values()) for prefix in self.prefixes)
+
+    def continuations(self, prefix: Tokens) -> dict[int, tuple[int, ...]]:
+        """Next token -> indices of the sequences that continue ``prefix`` with it."""
+        k = len(prefix)
+        out: dict[int, tuple[int, ...]] = {}
+        for index, sequence in enumerate(self.sequences):
+            if len(sequence) > k and sequence[:k] == prefix:
+                out[sequence[k]] = (*out.get(sequence[k], ()), index)
+        return out
+
+    @staticmethod
+    def balanced(leaves: int) -> TokenTree:
+        """Binary tokens, sequences as equal in length as their number allows.
+
+        >>> TokenTree.balanced(4).sequences
+        ((0, 0), (0, 1), (1, 0), (1, 1))
+        """
+
+        def split(count: int, prefix: Tokens) -> tuple[Tokens, ...]:
+            if count == 1:
+                return (prefix,)
+            left = count // 2
+            return split(left, (*prefix, 0)) + split(count - left, (*prefix, 1))
+
+        return TokenTree(split(leaves, ()))

@@ -1,0 +1,1 @@
+"""The number systems in which every formula can be evaluated, and what each of them is made of."""

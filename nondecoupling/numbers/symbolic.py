@@ -1,0 +1,38 @@
+"""sympy expressions as a number system: what formulas are derived in."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from nondecoupling.numbers.exact import Exact
+
+
+@lru_cache(maxsize=1)
+def sympy_numbers() -> Exact:
+    """sympy expressions, in general position.
+
+    Laws with symbolic entries have full support, and an expression of unknown sign counts as
+    positive where a formula asks only to catch degenerate worlds.
+    """
+    import sympy
+
+    return Exact(
+        "sympy",
+        dict(
+            number=sympy.sympify,
+            truth=bool,
+            exp=sympy.exp,
+            log=sympy.log,
+            log1p=lambda x: sympy.log(1 + x),
+            expm1=lambda x: sympy.exp(x) - 1,
+            sqrt=sympy.sqrt,
+            abs=sympy.Abs,
+            square=lambda x: x**2,
+            maximum=sympy.Max,
+            minimum=sympy.Min,
+            positive_mass=lambda x: x != -sympy.oo,
+            positive=lambda x: x.is_nonpositive is not True,
+            excess=lambda log_w, u: sympy.exp(log_w) * (sympy.exp(u) - 1 - u),
+            wright_omega=lambda z: sympy.LambertW(sympy.exp(z)),
+        ),
+    )

@@ -1,0 +1,135 @@
+"""The shape of a statement: hypotheses, claims, and the variants that tests derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from nondecoupling.numbers.number_system import Array, NumberSystem
+from nondecoupling.theory.fields import Field, Law, Same
+
+Relation = Literal["==", ">=", "<=", ">"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``lhs relation rhs``, two sides of shape ``[..., 1]`` computed by different routes.
+
+    ``">"`` serves conditions, which are strict so that a degenerate world falls outside.
+
+    ``refuted`` marks a claim that the theory says is false as it stands (R5, R7): the library finds
+    its counterexamples by search.
+    """
+
+    name: str
+    lhs: Array
+    relation: Relation
+    rhs: Array
+    refuted: bool = False
+
+    def margin(self) -> Array:
+        """How much room an inequality has; the difference of the sides of an identity."""
+        return self.rhs - self.lhs if self.relation == "<=" else self.lhs - self.rhs
+
+
+class Arguments(dict[str, Any]):
+    """The arguments of a world, readable as attributes: ``w.log_d``, ``w.reward``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"this world has no {name!r}; it has {', '.join(self)}") from None
+
+
+class Statement:
+    """A statement of the theory. Subclasses live one per file in ``theorems/``.
+
+    ``world`` declares what is quantified over, ``conditions`` the inequalities that must hold for
+    the claims to apply, ``claims`` what is asserted.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    depends: ClassVar[tuple[str, ...]] = ()
+    world: ClassVar[Mapping[str, Field]]
+
+    @staticmethod
+    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+        raise TypeError("a statement defines its claims")
+
+    @staticmethod
+    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+        return iter(())
+
+
+StatementType = type[Statement]
+
+
+def assumptions(statement: StatementType) -> list[str]:
+    """The assumptions that are fields of the world, by the names that ``dropping`` takes."""
+    names = []
+    for name, field in statement.world.items():
+        if isinstance(field, Same):
+            names.append(field.named(name))
+        elif isinstance(field, Law) and field.full_support:
+            names.append(f"{name} has full support")
+    return names
+
+
+def dropping(statement: StatementType, assumption: str) -> StatementType:
+    """The statement without one of its assumptions: usually false, which a test must find out.
+
+    ``assumption`` is a name from ``assumptions`` or ``"conditions"`` for all side conditions.
+    """
+    if assumption == "conditions":
+        return _variant(statement, f"without {assumption}", conditions=Statement.conditions)
+    world = dict(statement.world)
+    for name, field in statement.world.items():
+        if isinstance(field, Same) and field.named(name) == assumption:
+            world[name] = Law(full_support=True)
+            return _variant(statement, f"without {assumption}", world=world)
+        if isinstance(field, Law) and assumption == f"{name} has full support":
+            world[name] = Law()
+            return _variant(statement, f"without {assumption}", world=world)
+    raise ValueError(
+        f"assumption={assumption!r}: {statement.id} has {assumptions(statement) or 'none'}"
+    )
+
+
+def tightened(statement: StatementType, claim: str, factor: float) -> StatementType:
+    """The statement with one inequality's constant moved against it by ``factor`` > 1.
+
+    ``lhs >= rhs`` becomes ``lhs >= factor * rhs`` and ``lhs <= rhs`` becomes
+    ``lhs <= rhs / factor``, for sides that are nonnegative. Only that claim is kept.
+    """
+
+    def move(c: Claim) -> Claim:
+        return replace(c, rhs=c.rhs / factor if c.relation == "<=" else c.rhs * factor)
+
+    return _only(statement, claim, move, f"{claim}, tightened by {factor}")
+
+
+def only(statement: StatementType, claim: str) -> StatementType:
+    """The statement reduced to one of its claims."""
+    return _only(statement, claim, lambda c: c, claim)
+
+
+def _only(
+    statement: StatementType, claim: str, change: Callable[[Claim], Claim], what: str
+) -> StatementType:
+    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+        found = [c for c in statement.claims(xp, w) if c.name == claim]
+        if not found:
+            names = [c.name for c in statement.claims(xp, w)]
+            raise ValueError(f"claim={claim!r}: {statement.id} has {names}")
+        yield from map(change, found)
+
+    return _variant(statement, what, claims=claims)
+
+
+def _variant(statement: StatementType, what: str, **changes: Any) -> StatementType:
+    changed = {k: staticmethod(v) if callable(v) else v for k, v in changes.items()}
+    body = dict(title=f"{statement.title} ({what})", __doc__=statement.__doc__, **changed)
+    return type(f"{statement.__name__}Variant", (statement,), body)
