@@ -37,7 +37,7 @@ KINDS = {"beta": positive, "lambda": positive, "seed": int}
 DEFAULT_FOLDER = Path("runs/sweep")
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.NumberSystem:
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0],
         epilog="Options after -- go to every run of qwen_validate.py.",
@@ -118,7 +118,7 @@ def _plan(
     return asked, planned
 
 
-def _run(options: argparse.NumberSystem, planned: list[Trial], console: Console) -> int:
+def _run(options: argparse.Namespace, planned: list[Trial], console: Console) -> int:
     """Run what has no report; how many have none afterwards."""
     from sweeps.running import OK, Runner, report_of
 

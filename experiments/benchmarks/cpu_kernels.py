@@ -187,7 +187,7 @@ def build(route: str, tokens: int, vocabulary: int, width: int) -> tuple[Callabl
     return both, sum(leaf.numel() * leaf.element_size() for leaf in leaves)
 
 
-def measure(route: str, arguments: argparse.NumberSystem) -> dict[str, Any]:
+def measure(route: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One route, in this process."""
     import torch
 
@@ -219,7 +219,7 @@ def measure(route: str, arguments: argparse.NumberSystem) -> dict[str, Any]:
     }
 
 
-def environment(arguments: argparse.NumberSystem) -> dict[str, Any]:
+def environment(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the figures depend on."""
     import importlib.metadata
 

@@ -189,7 +189,7 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def measure(
-    name: str, route: Route, p: Problem, arguments: argparse.NumberSystem
+    name: str, route: Route, p: Problem, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Forward, and forward with backward, of one route."""
     leaves = [p.hidden, p.weight]
