@@ -20,9 +20,11 @@ from typing import Any
 
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.formulas import laws
-from nondecoupling.formulas.trees import Tokens, TokenTree
+from nondecoupling.formulas.trees import Tokens, TokenTree, added
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.number_system import Array
+
+__all__ = ["AutoregressivePolicy", "TokenTree", "softmax_policy"]
 
 
 def softmax_policy(logits: Any) -> Any:
@@ -100,10 +102,10 @@ class AutoregressivePolicy:
                 f"{self.tree.sequences}"
             )
         xp = floats_of(self.token_log_p[()])
-        total = 0.0
+        terms = []
         for prefix, law in self.token_log_p.items():
             reached = xp.exp(self.log_prob(prefix))
             divergence = laws.kl_divergence(xp, law, other.token_log_p[prefix])[..., 0]
             # A prefix that p never reaches costs nothing, even where the token laws are disjoint.
-            total = total + xp.where(reached > 0, reached * divergence, 0.0)
-        return total
+            terms.append(xp.where(reached > 0, reached * divergence, 0.0))
+        return added(terms)

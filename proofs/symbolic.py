@@ -13,36 +13,20 @@ from typing import Any
 import sympy as sp
 
 from nondecoupling.numbers.symbolic import sympy_numbers
-from nondecoupling.theory.fields import Law, Logits, Positive, Reward, Same, Unit
-from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
+from nondecoupling.theory.fields import free_fields
+from nondecoupling.theory.statement import Claim, StatementType, only
+from nondecoupling.theory.worlds import WorldValues, world_values
 
 
-def symbolic_world(statement: StatementType, responses: int) -> Arguments:
+def symbolic_world(statement: StatementType, responses: int) -> WorldValues[Any]:
     """The arguments of a statement as free symbols."""
     xp = sympy_numbers()
-    w = Arguments()
-    beta = sp.Symbol("beta", positive=True)
-    for name, field in statement.world.items():
-        if isinstance(field, Same):
-            w[name] = w[field.other]
-        elif isinstance(field, Law):
-            letter = name.removeprefix("log_")
-            free = list(sp.symbols(f"{letter}1:{responses}", positive=True))
-            w[name] = xp.log(xp.array([*free, 1 - sum(free)]))
-        elif isinstance(field, Logits):
-            e = sp.symbols(f"exp_{name}1:{responses + 1}", positive=True)
-            w[name] = xp.array([sp.log(x) for x in e])
-        elif isinstance(field, Reward):
-            e = sp.symbols(f"e1:{responses + 1}", positive=True)
-            scale = beta if "beta" in statement.world else sp.Integer(1)
-            w[name] = xp.array([scale * sp.log(x) for x in e])
-        elif isinstance(field, Positive):
-            w[name] = xp.array([beta if name == "beta" else sp.Symbol(name, positive=True)])
-        elif isinstance(field, Unit):
-            w[name] = xp.array([sp.Symbol(name, positive=True)])
-        else:
-            raise TypeError(f"{name}: no symbol for a field of type {type(field).__name__}")
-    return w
+    scale = sp.Symbol("beta", positive=True) if "beta" in statement.world else sp.Integer(1)
+    free = {
+        name: field.argument(xp, xp.array(field.symbols(name, responses, scale)))
+        for name, field in free_fields(statement.world).items()
+    }
+    return world_values(statement.world, free)
 
 
 def claim(statement: StatementType, name: str, responses: int) -> Claim:
@@ -148,7 +132,7 @@ def assert_margin(
     statement: StatementType,
     name: str,
     responses: int,
-    room: Callable[[Any, Arguments], Any],
+    room: Callable[[Any, WorldValues[Any]], Any],
     what: str,
 ) -> str:
     """Derive how much room an inequality has: ``room(xp, w)``, a quantity known to be nonnegative."""

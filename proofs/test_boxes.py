@@ -17,8 +17,9 @@ from nondecoupling.deciding.boxes import Box, certify_box, certify_convex
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.theory import catalog
-from nondecoupling.theory.fields import Law, Same
-from nondecoupling.theory.statement import Arguments, only, tightened
+from nondecoupling.theory.fields import free_fields
+from nondecoupling.theory.statement import only, tightened
+from nondecoupling.theory.worlds import world_values
 
 HALF, QUARTER = F(1, 2), F(1, 4)
 
@@ -325,14 +326,12 @@ def test_a_tighter_constant_is_not_certified(case):
 
 
 def symbolic_margin(id_: str, claim: str, world: dict[str, Any]) -> sp.Expr:
-    statement, xp, w = only(catalog.statement(id_), claim), sympy_numbers(), Arguments()
-    for name, kind in statement.world.items():
-        if isinstance(kind, Same):
-            w[name] = w[kind.other]
-        else:
-            array = xp.array(world[name])
-            w[name] = xp.log(array) if isinstance(kind, Law) else array
-    (found,) = statement.claims(xp, w)
+    statement, xp = only(catalog.statement(id_), claim), sympy_numbers()
+    free = {
+        name: field.argument(xp, xp.array(world[name]))
+        for name, field in free_fields(statement.world).items()
+    }
+    (found,) = statement.claims(xp, world_values(statement.world, free))
     return found.margin().flat[0]
 
 

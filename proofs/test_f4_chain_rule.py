@@ -16,7 +16,8 @@ from nondecoupling.formulas.laws import kl_by_definition, kl_divergence
 from nondecoupling.formulas.trees import TokenTree, token_kl_at, token_kl_divergence
 from nondecoupling.numbers.arb import arb
 from nondecoupling.policies import AutoregressivePolicy
-from nondecoupling.testing import assert_holds, probabilities, worlds
+from nondecoupling.testing import assert_holds, values, worlds
+from nondecoupling.theory.fields import Law
 from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.f4_chain_rule import ChainRule
 from proofs.checks import (
@@ -58,7 +59,7 @@ def pairs_of_token_laws(draw):
 
     def grow(prefix, depth):
         tokens = draw(st.integers(1, 3))
-        laws[prefix] = draw(probabilities(tokens)), draw(probabilities(tokens))
+        laws[prefix] = draw(values(Law(), tokens)), draw(values(Law(), tokens))
         for token in range(tokens):
             if depth > 1 and draw(st.booleans()):
                 grow((*prefix, token), depth - 1)

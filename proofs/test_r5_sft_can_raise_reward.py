@@ -14,7 +14,7 @@ from nondecoupling.formulas.laws import expected_reward
 from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theory.statement import Arguments, Claim, Statement, StatementType
+from nondecoupling.theory.statement import Claim, Statement, StatementType
 from nondecoupling.theory.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
 from nondecoupling.theory.worlds import World, rational_worlds
 from proofs.checks import assert_survives, exact_world
@@ -96,7 +96,7 @@ def moves_within_a_level(world: World) -> bool:
 def moved_within_levels(world: World) -> list[sp.Expr]:
     """The tilt's level masses shared out as p; sympy proves the reward kept, the policy moved."""
     xp = sympy_numbers()
-    w = Arguments(world.arguments(SftCanRaiseReward.world, xp))
+    w = world.exact(SftCanRaiseReward.world, xp)
     tilt = [sp.exp(t) for t in gibbs_tilt(xp, w.log_ref, w.reward, w.beta)]
     reward, shares = list(w.reward), [sp.Rational(s) for s in world.values["log_p"]]
 

@@ -58,11 +58,10 @@ def test_the_identity_check_can_fail():
 
     from nondecoupling.deciding.certify import decide
     from nondecoupling.numbers.arb import arb
-    from nondecoupling.theory.statement import Arguments
 
     world = exact_world(
         log_rl="2/5 3/5", log_sft="1/10 9/10", log_ref="1/2 1/2", reward="0 1", beta="1"
     )
-    w = Arguments(world.arguments(ApproximateRlOptimum.world, arb()))
+    w = world.exact(ApproximateRlOptimum.world, arb())
     identity = next(ApproximateRlOptimum.claims(arb(), w))
     assert decide("R8", replace(identity, rhs=-identity.rhs)).status is Status.REFUTED

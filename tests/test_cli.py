@@ -127,7 +127,7 @@ def test_attack_prints_the_smallest_witness_of_a_refuted_claim():
 
 
 def test_attack_without_a_small_witness_shows_the_world_it_found(monkeypatch):
-    monkeypatch.setattr("nondecoupling.attack.smallest_witness", lambda *_: None)
+    monkeypatch.setattr("nondecoupling.deciding.attack.smallest_witness", lambda *_: None)
     found = claims(answer("attack", "R5", *SMALL_ATTACK, status=3))
     rises = found["SFT never raises the raw reward"]
     assert rises["status"] == AS_THE_THEORY_SAYS
@@ -285,7 +285,10 @@ def test_ledger_missing(monkeypatch):
         (["certify", "S2", *S2_WORLD[:5], "0"], ["--beta 0", "positive"]),
         (["certify", "S2", *S2_WORLD[:5], "1,2"], ["--beta 1,2", "one number, not 2"]),
         (["certify", "S2", "--data", "1/4,1/4", *S2_WORLD[2:]], ["--data", "1/2", "fractions"]),
-        (["certify", "S2", "--data", "-1,2", *S2_WORLD[2:]], ["--data -1,2", "nonnegative"]),
+        (
+            ["certify", "S2", "--data", "-1,2", *S2_WORLD[2:]],
+            ["--data -1,2", "-1 is negative", "at least 0"],
+        ),
         (["certify", "S2", "--data", "1/4,x", *S2_WORLD[2:]], ["--data", "'x'", "fractions"]),
         (["certify", "S2", "--data", "1/0,1", *S2_WORLD[2:]], ["--data", "'1/0'"]),
         (["certify", "S2", "--data", "1", *S2_WORLD[2:]], ["--data has 1", "--reward has 2"]),

@@ -16,8 +16,8 @@ from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import worlds
-from nondecoupling.theory.statement import Arguments
 from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
+from nondecoupling.theory.worlds import WorldValues
 
 POINTS = np.concatenate(
     [s * 10.0 ** np.arange(-300, 3, 0.25) for s in (1.0, -1.0)]
@@ -89,12 +89,12 @@ def test_roundoff_bounds_enclose_the_exact_value(world):
     """Running error bounds are bounds: the float result is never farther from the true value."""
     statement = CouplingAtSftOptimality
     xp = arb()
-    exact = list(statement.claims(xp, Arguments(world.arguments(statement.world, xp))))
+    exact = list(statement.claims(xp, world.exact(statement.world, xp)))
     floats = {}
     for name, value in world.floats(statement.world).items():
         rounded = 2.0**-53 * np.abs(value)
         floats[name] = law(value) if name.startswith("log_") else Bounded(value, rounded)
-    tracked = list(statement.claims(ROUNDOFF, Arguments(floats)))
+    tracked = list(statement.claims(ROUNDOFF, WorldValues(floats)))
     for truth, got in zip(exact, tracked, strict=True):
         for side in ("lhs", "rhs"):
             value, found = getattr(truth, side).flat[0], getattr(got, side)

@@ -9,8 +9,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from nondecoupling.bounds.arrays import TensorLike
 from nondecoupling.numbers.floats import Floats, floats_of
-from nondecoupling.numbers.number_system import Array
 
 # Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
 BLOCK_NUMBERS = 32_768
@@ -28,7 +28,7 @@ def _first(bad: Any) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(np.asarray(bad))[0])
 
 
-def _as_numpy(x: Array) -> np.ndarray:
+def _as_numpy(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if _is_torch(x) else np.asarray(x)
 
 
@@ -42,9 +42,9 @@ class Arguments:
     def __init__(
         self,
         *,
-        laws: Mapping[str, Any],
-        reals: Mapping[str, Any] | None = None,
-        scalars: Mapping[str, Any] | None = None,
+        laws: Mapping[str, TensorLike],
+        reals: Mapping[str, TensorLike] | None = None,
+        scalars: Mapping[str, TensorLike] | None = None,
         positive: tuple[str, ...] = (),
         nonnegative: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
@@ -82,7 +82,7 @@ class Arguments:
                 outer, fine, f"{name} has mass there, but {name} << {outer} is assumed"
             )
 
-    def _common_dtype(self, lead_name: str, lead: Array, values: Mapping[str, Any]) -> Any:
+    def _common_dtype(self, lead_name: str, lead: Any, values: Mapping[str, Any]) -> Any:
         floating = {
             name: value.dtype
             for name, value in values.items()
@@ -97,7 +97,7 @@ class Arguments:
             raise ValueError(f"dtypes differ ({shown}): convert all arguments to one of them")
         return getattr(self.module, kinds.pop() if kinds else "float64")
 
-    def _array(self, name: str, value: Any) -> Array:
+    def _array(self, name: str, value: Any) -> Any:
         if _is_torch(value) and array_api_compat.device(value) != self.device:
             raise ValueError(f"{name} is on {value.device}, others on {self.device}: use .to()")
         if _is_torch(value) and value.dtype == self.dtype:
@@ -107,7 +107,7 @@ class Arguments:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{name}={value!r}: not a real array ({error})") from None
 
-    def like(self, value: Any) -> Array:
+    def like(self, value: Any) -> Any:
         """``value`` as an array of the common module, dtype and device; gradients are kept."""
         return self._array("value", value)
 
@@ -156,17 +156,17 @@ class Arguments:
         index = self._index(row) if name in self.scalars else (*self._index(row), column)
         raise ValueError(f"{_at(index, name)}={value}: must be a finite number")
 
-    def _check_sign(self, name: str, wrong: Array, sign: str) -> None:
+    def _check_sign(self, name: str, wrong: Any, sign: str) -> None:
         bad = _as_numpy(wrong)
         if bad.any():
             row, _ = _first(bad)
             value = float(_as_numpy(self.arrays[name])[row, 0])
             raise ValueError(f"{_at(self._index(row), name)}={value}: must be {sign}")
 
-    def _misses(self, name: str) -> Array:
+    def _misses(self, name: str) -> Any:
         return self.arrays[name] == -math.inf
 
-    def _check_support(self, name: str, fine: Array, why: str) -> None:
+    def _check_support(self, name: str, fine: Any, why: str) -> None:
         if bool(self.module.all(fine)):
             return
         row, column = _first(_as_numpy(~fine))
@@ -175,7 +175,7 @@ class Arguments:
             f"{name} some mass on them"
         )
 
-    def check_law(self, xp: Floats, name: str, block: Array, first_row: int) -> None:
+    def check_law(self, xp: Floats, name: str, block: Any, first_row: int) -> None:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""
         total = xp.sum(xp.exp(block))
         tolerance = float(self.module.finfo(self.dtype).eps) ** 0.5
@@ -233,11 +233,15 @@ class Arguments:
         return shaped[0] if len(shaped) == 1 else shaped
 
 
-def laws_only(**laws: Any) -> Arguments:
+def laws_only(**laws: TensorLike) -> Arguments:
+    """Laws and nothing else."""
     return Arguments(laws=laws)
 
 
-def tilted(laws: dict[str, Any], reward: Any, beta: Any, **checks: Any) -> Arguments:
+def tilted(
+    laws: dict[str, TensorLike], reward: TensorLike, beta: TensorLike, **checks: Any
+) -> Arguments:
+    """Laws and a reward with the beta of RL."""
     return Arguments(
         laws=laws, reals={"reward": reward}, scalars={"beta": beta}, positive=("beta",), **checks
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.bounds.arguments import Arguments, tilted
+from nondecoupling.bounds.arrays import ArrayLike, BoolArray, FloatArray, Result, TensorLike
 from nondecoupling.bounds.laws import (
     cross_entropy,
     entropy,
@@ -13,14 +14,25 @@ from nondecoupling.bounds.laws import (
     regularized_reward,
 )
 from nondecoupling.bounds.price import price_of_average_reward
-from nondecoupling.bounds.sft_then_rl import coupling_gap
-from nondecoupling.formulas import joint, laws, tilt
-from nondecoupling.numbers.floats import floats_of
+from nondecoupling.formulas import joint, laws, sft_then_rl, tilt
+from nondecoupling.numbers.floats import Floats, floats_of
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
+@overload
 def shared_prompt_loss_increase(
-    log_sft: Any, log_rl: Any, log_d: Any, reward: Any, beta: Any
-) -> Any:
+    log_sft: ArrayLike, log_rl: ArrayLike, log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def shared_prompt_loss_increase(
+    log_sft: Tensor, log_rl: TensorLike, log_d: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def shared_prompt_loss_increase(
+    log_sft: TensorLike, log_rl: TensorLike, log_d: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """sum q_SFT(x) coupling_gap(x) over prompts in both supports: what tabular RL does to SFT, ref = d.
 
     In nats per response, averaged over SFT prompts; 0 for disjoint prompts.
@@ -34,12 +46,22 @@ def shared_prompt_loss_increase(
     >>> float(shared_prompt_loss_increase(sft, rl, d, r, 1.0))  # half of the first prompt's gap
     0.0600...
     """
-    gap = coupling_gap(log_d, reward, beta)
+    gap = tilted({"log_d": log_d}, reward, beta).map(sft_then_rl.coupling_gap)
     arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"values": gap})
     return arguments.map(joint.shared_prompts)
 
 
-def decoupled(log_sft: Any, log_rl: Any, log_d: Any, reward: Any) -> Any:
+@overload
+def decoupled(
+    log_sft: ArrayLike, log_rl: ArrayLike, log_d: ArrayLike, reward: ArrayLike
+) -> BoolArray: ...
+@overload
+def decoupled(
+    log_sft: Tensor, log_rl: TensorLike, log_d: TensorLike, reward: TensorLike
+) -> Tensor: ...
+def decoupled(
+    log_sft: TensorLike, log_rl: TensorLike, log_d: TensorLike, reward: TensorLike
+) -> BoolArray | Tensor:
     """Whether tabular RL from ref = d leaves the SFT loss alone: r constant on supp d, shared prompts.
 
     Exact: rewards are compared as they are, with no tolerance. Returns booleans.
@@ -57,14 +79,24 @@ def decoupled(log_sft: Any, log_rl: Any, log_d: Any, reward: Any) -> Any:
     spread = arguments.map(laws.reward_range)
     arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"spread": spread})
 
-    def none_varies(xp: Any, log_sft: Any, log_rl: Any, spread: Any) -> Any:
+    def none_varies(xp: Floats, log_sft: Array, log_rl: Array, spread: Array) -> Array:
         varies = xp.support(log_sft) & xp.support(log_rl) & (spread > 0)
         return ~xp.module.any(varies, axis=-1, keepdims=True)
 
     return arguments.map(none_varies)
 
 
-def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+@overload
+def joint_optimum(
+    log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike, weight: ArrayLike
+) -> FloatArray: ...
+@overload
+def joint_optimum(
+    log_d: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
+) -> Tensor: ...
+def joint_optimum(
+    log_d: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
+) -> Result:
     """Log-probabilities of the maximiser of J_b(p) - weight * CE(d, p): RL and SFT trained jointly.
 
     Assumes d << ref; beta, weight > 0. weight -> 0 is the tilt, weight -> inf is d.
@@ -82,9 +114,17 @@ def joint_optimum(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any)
     )
 
 
+@overload
 def joint_saving_bounds(
-    log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
-) -> tuple[Any, Any]:
+    log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike, weight: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def joint_saving_bounds(
+    log_d: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def joint_saving_bounds(
+    log_d: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
+) -> tuple[Result, Result]:
     """Bounds on the SFT loss that joint training saves: CE(d, tilt) - CE(d, p_joint), weight = lambda.
 
     (lambda chi2(d||p_joint)/(beta + lambda max d/p_joint), (lambda/beta) chi2(d||tilt)), nats per response;
@@ -100,7 +140,7 @@ def joint_saving_bounds(
     """
 
     def both(
-        xp: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
+        xp: Floats, log_d: Array, log_ref: Array, reward: Array, beta: Array, weight: Array
     ) -> tuple[Any, Any]:
         log_tilt = tilt.gibbs_tilt(xp, log_ref, reward, beta)
         optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
@@ -109,7 +149,32 @@ def joint_saving_bounds(
     return _joint(log_d, log_ref, reward, beta, weight).map(both)
 
 
-def joint_gap(log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any) -> Any:
+@overload
+def joint_gap(
+    log_p: ArrayLike,
+    log_d: ArrayLike,
+    log_ref: ArrayLike,
+    reward: ArrayLike,
+    beta: ArrayLike,
+    weight: ArrayLike,
+) -> FloatArray: ...
+@overload
+def joint_gap(
+    log_p: Tensor,
+    log_d: TensorLike,
+    log_ref: TensorLike,
+    reward: TensorLike,
+    beta: TensorLike,
+    weight: TensorLike,
+) -> Tensor: ...
+def joint_gap(
+    log_p: TensorLike,
+    log_d: TensorLike,
+    log_ref: TensorLike,
+    reward: TensorLike,
+    beta: TensorLike,
+    weight: TensorLike,
+) -> Result:
     """F(p_joint) - F(p) for F(p) = J_b(p) - lambda CE(d, p), weight = lambda: what p leaves on the table.
 
     Equals beta KL(p||p_joint) + lambda E_d[z - 1 - log z] >= 0, z = p/p_joint: no policy, hence no schedule of SFT
@@ -125,15 +190,28 @@ def joint_gap(log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weig
     """
 
     def gap(
-        xp: Any, log_p: Any, log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any
-    ) -> Any:
+        xp: Floats,
+        log_p: Array,
+        log_d: Array,
+        log_ref: Array,
+        reward: Array,
+        beta: Array,
+        weight: Array,
+    ) -> Array:
         optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
         return joint.joint_gap(xp, log_p, optimum, log_d, beta, weight)
 
     return _joint(log_d, log_ref, reward, beta, weight, log_p=log_p).map(gap)
 
 
-def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any, **laws: Any) -> Arguments:
+def _joint(
+    log_d: TensorLike,
+    log_ref: TensorLike,
+    reward: TensorLike,
+    beta: TensorLike,
+    weight: TensorLike,
+    **laws: TensorLike,
+) -> Arguments:
     return Arguments(
         laws={"log_d": log_d, "log_ref": log_ref, **laws},
         reals={"reward": reward},
@@ -143,7 +221,22 @@ def _joint(log_d: Any, log_ref: Any, reward: Any, beta: Any, weight: Any, **laws
     )
 
 
-def joint_path(log_d: Any, log_ref: Any, reward: Any, beta: Any, *, points: int = 65) -> Any:
+@overload
+def joint_path(
+    log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike, *, points: int = ...
+) -> FloatArray: ...
+@overload
+def joint_path(
+    log_d: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, *, points: int = ...
+) -> Tensor: ...
+def joint_path(
+    log_d: TensorLike,
+    log_ref: TensorLike,
+    reward: TensorLike,
+    beta: TensorLike,
+    *,
+    points: int = 65,
+) -> Result:
     """The joint optima from the tilt (lambda = 0) to the data law (lambda = inf), as log-probabilities.
 
     Shapes: log_d, log_ref, reward ``[..., n]``, beta scalar -> ``[points, ..., n]``. Errors: fewer than three
@@ -172,9 +265,32 @@ def joint_path(log_d: Any, log_ref: Any, reward: Any, beta: Any, *, points: int 
     return module.concat([gibbs_tilt(start, values, beta)[None], middle, data[None]])
 
 
+@overload
 def pareto_frontier(
-    log_d: Any, reward: Any, *, log_ref: Any = None, beta: Any = None, points: int = 65
-) -> tuple[Any, Any]:
+    log_d: ArrayLike,
+    reward: ArrayLike,
+    *,
+    log_ref: ArrayLike | None = ...,
+    beta: ArrayLike | None = ...,
+    points: int = ...,
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def pareto_frontier(
+    log_d: Tensor,
+    reward: TensorLike,
+    *,
+    log_ref: TensorLike | None = ...,
+    beta: TensorLike | None = ...,
+    points: int = ...,
+) -> tuple[Tensor, Tensor]: ...
+def pareto_frontier(
+    log_d: TensorLike,
+    reward: TensorLike,
+    *,
+    log_ref: TensorLike | None = None,
+    beta: TensorLike | None = None,
+    points: int = 65,
+) -> tuple[Result, Result]:
     """Points (SFT loss, reward) on the best trade-off, averaged over prompts, for plots.
 
     Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
@@ -203,17 +319,17 @@ def pareto_frontier(
             f"log_d {tuple(first.batch)} without its last axis: one axis of prompts at most"
         )
     module, device, dtype = first.module, first.device, first.dtype
-    log_d, reward = first.arrays["log_d"], first.arrays["reward"]
+    data, values = first.arrays["log_d"], first.arrays["reward"]
     steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
     if beta is None:
-        mean = module.mean(expected_reward(log_d, reward))
-        top = module.mean(floats_of(reward).max(reward))
+        mean = module.mean(expected_reward(data, values))
+        top = module.mean(floats_of(values).max(values))
         # max r itself costs an infinite loss: the last point stays a little below it.
         share = 1 - float(module.finfo(dtype).eps) ** 0.5
         targets = mean + (top - mean) * steps * share
-        return module.mean(entropy(log_d)) + price_of_average_reward(
-            log_d, reward, targets
-        ), targets
-    laws = joint_path(log_d, log_ref, reward, beta, points=points)
-    loss, best = cross_entropy(log_d, laws), regularized_reward(laws, log_ref, reward, beta)
+        price = price_of_average_reward(data, values, targets)
+        return module.mean(entropy(data)) + price, targets
+    ref = first.like(log_ref)
+    path = joint_path(data, ref, values, beta, points=points)
+    loss, best = cross_entropy(data, path), regularized_reward(path, ref, values, beta)
     return module.mean(loss, axis=-1), module.mean(best, axis=-1)

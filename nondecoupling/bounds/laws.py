@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import laws, tilt, trees
 from nondecoupling.formulas.trees import TokenTree
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def kl_divergence(log_p: Any, log_q: Any) -> Any:
+
+@overload
+def kl_divergence(log_p: ArrayLike, log_q: ArrayLike) -> FloatArray: ...
+@overload
+def kl_divergence(log_p: Tensor, log_q: TensorLike) -> Tensor: ...
+def kl_divergence(log_p: TensorLike, log_q: TensorLike) -> Result:
     """KL(p||q) = E_p log(p/q) in nats, in [0, inf]; inf where q misses mass of p.
 
     Evaluated as sum p (e^u - 1 - u), u = log(q/p): relative accuracy even for p close to q.
@@ -26,7 +34,11 @@ def kl_divergence(log_p: Any, log_q: Any) -> Any:
     return laws_only(log_p=log_p, log_q=log_q).map(laws.kl_divergence)
 
 
-def cross_entropy(log_d: Any, log_p: Any) -> Any:
+@overload
+def cross_entropy(log_d: ArrayLike, log_p: ArrayLike) -> FloatArray: ...
+@overload
+def cross_entropy(log_d: Tensor, log_p: TensorLike) -> Tensor: ...
+def cross_entropy(log_d: TensorLike, log_p: TensorLike) -> Result:
     """CE(d, p) = -E_d log p in nats per response: the SFT loss of policy p on the data law d.
 
     Shapes: log_d, log_p ``[..., n]`` -> ``[...]``. Source: F2.
@@ -38,7 +50,11 @@ def cross_entropy(log_d: Any, log_p: Any) -> Any:
     return laws_only(log_d=log_d, log_p=log_p).map(laws.cross_entropy)
 
 
-def entropy(log_p: Any) -> Any:
+@overload
+def entropy(log_p: ArrayLike) -> FloatArray: ...
+@overload
+def entropy(log_p: Tensor) -> Tensor: ...
+def entropy(log_p: TensorLike) -> Result:
     """H(p) = -E_p log p in nats: the smallest SFT loss that data following p allow.
 
     Shapes: log_p ``[..., n]`` -> ``[...]``. Source: F2.
@@ -50,7 +66,11 @@ def entropy(log_p: Any) -> Any:
     return laws_only(log_p=log_p).map(laws.entropy)
 
 
-def token_kl_divergence(log_p: Any, log_q: Any, tree: TokenTree) -> Any:
+@overload
+def token_kl_divergence(log_p: ArrayLike, log_q: ArrayLike, tree: TokenTree) -> FloatArray: ...
+@overload
+def token_kl_divergence(log_p: Tensor, log_q: TensorLike, tree: TokenTree) -> Tensor: ...
+def token_kl_divergence(log_p: TensorLike, log_q: TensorLike, tree: TokenTree) -> Result:
     """KL(p||q) of two sequence laws, token by token: E_p sum_t KL(p(.|y_<t)||q(.|y_<t)).
 
     In nats per response; equals ``kl_divergence``. Policies given by their token laws have this as
@@ -73,7 +93,11 @@ def token_kl_divergence(log_p: Any, log_q: Any, tree: TokenTree) -> Any:
     return arguments.map(partial(trees.token_kl_divergence, nodes=tree.nodes))
 
 
-def implicit_reward(log_p: Any, log_ref: Any, beta: Any) -> Any:
+@overload
+def implicit_reward(log_p: ArrayLike, log_ref: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def implicit_reward(log_p: Tensor, log_ref: TensorLike, beta: TensorLike) -> Tensor: ...
+def implicit_reward(log_p: TensorLike, log_ref: TensorLike, beta: TensorLike) -> Result:
     """r' = beta log(p/ref), the reward whose exact RL optimum is p; up to a constant per prompt.
 
     In reward units. Statements about the tilt hold for any trained policy p with r' as reward.
@@ -95,7 +119,11 @@ def implicit_reward(log_p: Any, log_ref: Any, beta: Any) -> Any:
     return arguments.map(tilt.implicit_reward, keeps_responses=True)
 
 
-def log_partition(log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def log_partition(log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def log_partition(log_ref: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def log_partition(log_ref: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
     """log Z = log E_ref e^{r/beta}; beta log Z is the soft value, the largest J_b.
 
     Shapes: log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: F3.
@@ -107,7 +135,11 @@ def log_partition(log_ref: Any, reward: Any, beta: Any) -> Any:
     return tilted({"log_ref": log_ref}, reward, beta).map(tilt.log_partition)
 
 
-def gibbs_tilt(log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def gibbs_tilt(log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def gibbs_tilt(log_ref: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def gibbs_tilt(log_ref: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
     """Log-probabilities of tilt = ref e^{r/beta} / Z, the exact optimum of KL-regularised RL.
 
     Shapes: log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[..., n]``. Source: F3.
@@ -120,7 +152,11 @@ def gibbs_tilt(log_ref: Any, reward: Any, beta: Any) -> Any:
     return arguments.map(tilt.gibbs_tilt, keeps_responses=True)
 
 
-def expected_reward(log_p: Any, reward: Any) -> Any:
+@overload
+def expected_reward(log_p: ArrayLike, reward: ArrayLike) -> FloatArray: ...
+@overload
+def expected_reward(log_p: Tensor, reward: TensorLike) -> Tensor: ...
+def expected_reward(log_p: TensorLike, reward: TensorLike) -> Result:
     """J(p) = E_p r, the raw reward, in the units of ``reward``.
 
     Shapes: log_p, reward ``[..., n]`` -> ``[...]``.
@@ -133,7 +169,17 @@ def expected_reward(log_p: Any, reward: Any) -> Any:
     return arguments.map(laws.expected_reward)
 
 
-def regularized_reward(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def regularized_reward(
+    log_p: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def regularized_reward(
+    log_p: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def regularized_reward(
+    log_p: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """J_b(p) = E_p r - beta KL(p||ref), what RL under a KL leash maximises, in reward units.
 
     Shapes: log_p, log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: F3.

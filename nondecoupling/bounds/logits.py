@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import array_api_compat
 
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import logits
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def sft_loss_gradient(log_p: Any, log_d: Any) -> Any:
+@overload
+def sft_loss_gradient(log_p: ArrayLike, log_d: ArrayLike) -> FloatArray: ...
+@overload
+def sft_loss_gradient(log_p: Tensor, log_d: TensorLike) -> Tensor: ...
+def sft_loss_gradient(log_p: TensorLike, log_d: TensorLike) -> Result:
     """The gradient p - d of the SFT loss CE(d, softmax(theta)) in the logits, nats per unit of logit.
 
     Shapes: log_p, log_d ``[..., n]`` -> ``[..., n]``. Source: F5.
@@ -22,7 +32,11 @@ def sft_loss_gradient(log_p: Any, log_d: Any) -> Any:
     return laws_only(log_p=log_p, log_d=log_d).map(logits.sft_loss_gradient, keeps_responses=True)
 
 
-def reward_gradient(log_p: Any, reward: Any) -> Any:
+@overload
+def reward_gradient(log_p: ArrayLike, reward: ArrayLike) -> FloatArray: ...
+@overload
+def reward_gradient(log_p: Tensor, reward: TensorLike) -> Tensor: ...
+def reward_gradient(log_p: TensorLike, reward: TensorLike) -> Result:
     """The gradient p (r - E_p r) of J(softmax(theta)) in the logits, reward units per unit of logit.
 
     Shapes: log_p, reward ``[..., n]`` -> ``[..., n]``. Source: F5, Mei et al. 2020.
@@ -35,7 +49,11 @@ def reward_gradient(log_p: Any, reward: Any) -> Any:
     return arguments.map(logits.reward_gradient, keeps_responses=True)
 
 
-def pl_sft_bound(log_d: Any, log_p: Any) -> Any:
+@overload
+def pl_sft_bound(log_d: ArrayLike, log_p: ArrayLike) -> FloatArray: ...
+@overload
+def pl_sft_bound(log_d: Tensor, log_p: TensorLike) -> Tensor: ...
+def pl_sft_bound(log_d: TensorLike, log_p: TensorLike) -> Result:
     """log(1 + ||p - d||^2/min p) >= KL(d||p): the excess SFT loss, from its gradient in the logits.
 
     In nats. Assumes p = softmax(theta), so full support. Sharper than the PL form ||p - d||^2/min p.
@@ -50,7 +68,11 @@ def pl_sft_bound(log_d: Any, log_p: Any) -> Any:
     return laws_only(log_d=log_d, log_p=log_p).map(logits.pl_sft_bound)
 
 
-def logit_sandwich(theta: Any, theta_prime: Any) -> tuple[Any, Any]:
+@overload
+def logit_sandwich(theta: ArrayLike, theta_prime: ArrayLike) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def logit_sandwich(theta: Tensor, theta_prime: TensorLike) -> tuple[Tensor, Tensor]: ...
+def logit_sandwich(theta: TensorLike, theta_prime: TensorLike) -> tuple[Result, Result]:
     """Lower and upper bound (m/2) D and D/4 on KL(softmax theta||softmax theta'), in nats.
 
     D = ||(theta - theta')_c||^2, centred over the responses; m the least probability of either law.
@@ -66,7 +88,17 @@ def logit_sandwich(theta: Any, theta_prime: Any) -> tuple[Any, Any]:
     return arguments.map(logits.logit_sandwich)
 
 
-def pl_reward_bound(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def pl_reward_bound(
+    log_p: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def pl_reward_bound(
+    log_p: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def pl_reward_bound(
+    log_p: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """||grad J_b||^2/(4 beta (min p)^2) >= J_b(tilt) - J_b(p), the gradient taken in the logits.
 
     In reward units. Assumes that p and ref have full support.
@@ -83,9 +115,17 @@ def pl_reward_bound(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     return arguments.map(logits.pl_reward_bound)
 
 
+@overload
 def rl_improves_sft_threshold(
-    log_d: Any, log_p: Any, direction: Any, step: Any
-) -> tuple[Any, Any, Any]:
+    log_d: ArrayLike, log_p: ArrayLike, direction: ArrayLike, step: ArrayLike
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+@overload
+def rl_improves_sft_threshold(
+    log_d: Tensor, log_p: TensorLike, direction: TensorLike, step: TensorLike
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def rl_improves_sft_threshold(
+    log_d: TensorLike, log_p: TensorLike, direction: TensorLike, step: TensorLike
+) -> tuple[Result, Result, Result]:
     """Whether a step of size ``step`` along ``direction`` in logit space lowers the SFT loss.
 
     Returns (change, raises_below, lowers_above) in nats: the exact change of CE(d, p); the excess
@@ -98,6 +138,7 @@ def rl_improves_sft_threshold(
     Source: P4.
 
     >>> import numpy as np
+    >>> from nondecoupling.bounds import kl_divergence
     >>> d, p, r = np.log([0.1, 0.9]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
     >>> change, raises_below, lowers_above = rl_improves_sft_threshold(d, p, r, 0.5)
     >>> round(float(change), 3), float(kl_divergence(d, p)) > float(lowers_above)
@@ -113,7 +154,11 @@ def rl_improves_sft_threshold(
     return arguments.map(logits.rl_improves_sft_threshold)
 
 
-def kernel_cosine(kernel: Any, u: Any, v: Any) -> Any:
+@overload
+def kernel_cosine(kernel: ArrayLike, u: ArrayLike, v: ArrayLike) -> FloatArray: ...
+@overload
+def kernel_cosine(kernel: Tensor, u: TensorLike, v: TensorLike) -> Tensor: ...
+def kernel_cosine(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Result:
     """cos_K(u, v) = u^T K v/sqrt(u^T K u v^T K v); 0 where a norm vanishes.
 
     For K = Phi Phi^T it is the cosine of the parameter gradients Phi^T u and Phi^T v. ``ValueError``
@@ -126,13 +171,19 @@ def kernel_cosine(kernel: Any, u: Any, v: Any) -> Any:
     -1.0
     """
 
-    def cosine(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+    def cosine(xp: Floats, spectrum: Array, u: Array, v: Array) -> Array:
         return logits.spectral_cosine(xp, spectrum, u, v)
 
     return _in_eigenbasis(kernel, u, v).map(cosine)
 
 
-def spectral_misalignment_bound(kernel: Any, u: Any, v: Any, k: int) -> Any:
+@overload
+def spectral_misalignment_bound(
+    kernel: ArrayLike, u: ArrayLike, v: ArrayLike, k: int
+) -> FloatArray: ...
+@overload
+def spectral_misalignment_bound(kernel: Tensor, u: TensorLike, v: TensorLike, k: int) -> Tensor: ...
+def spectral_misalignment_bound(kernel: TensorLike, u: TensorLike, v: TensorLike, k: int) -> Result:
     """Upper bound on |cos_K(u, v)| from the top k eigenvectors of K and what lies outside them.
 
     sqrt((1 - tau_u)(1 - tau_v)) |cos_K in the top k| + sqrt(tau_u tau_v), tau_u the share of u^T K u
@@ -150,7 +201,7 @@ def spectral_misalignment_bound(kernel: Any, u: Any, v: Any, k: int) -> Any:
     if not 0 <= k <= n:
         raise ValueError(f"k={k}: must be between 0 and the number of responses, {n}")
 
-    def bound(xp: Any, spectrum: Any, u: Any, v: Any) -> Any:
+    def bound(xp: Floats, spectrum: Array, u: Array, v: Array) -> Array:
         # Eigenvalues come in ascending order.
         inside = xp.module.arange(n, device=array_api_compat.device(u)) >= n - k
         return logits.spectral_cosine_bound(xp, spectrum, u, v, inside)
@@ -158,20 +209,20 @@ def spectral_misalignment_bound(kernel: Any, u: Any, v: Any, k: int) -> Any:
     return arguments.map(bound)
 
 
-def _in_eigenbasis(kernel: Any, u: Any, v: Any) -> Arguments:
+def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Arguments:
     """The spectrum of the kernel and the two vectors in its eigenbasis."""
     vectors = Arguments(laws={}, reals={"u": u, "v": v})
     module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
-    kernel = module.asarray(kernel, dtype=dtype, device=vectors.device)
-    if kernel.ndim < 2 or tuple(kernel.shape[-2:]) != (n, n):
-        raise ValueError(f"kernel {tuple(kernel.shape)}: the last two axes must be ({n}, {n})")
-    if not bool(module.all(module.isfinite(kernel))):
+    matrix = module.asarray(kernel, dtype=dtype, device=vectors.device)
+    if matrix.ndim < 2 or tuple(matrix.shape[-2:]) != (n, n):
+        raise ValueError(f"kernel {tuple(matrix.shape)}: the last two axes must be ({n}, {n})")
+    if not bool(module.all(module.isfinite(matrix))):
         raise ValueError("kernel: must consist of finite numbers")
-    scale = float(module.max(module.abs(kernel)))
+    scale = float(module.max(module.abs(matrix)))
     tolerance = n * float(module.finfo(dtype).eps) ** 0.5 * scale
-    if float(module.max(module.abs(kernel - module.matrix_transpose(kernel)))) > tolerance:
+    if float(module.max(module.abs(matrix - module.matrix_transpose(matrix)))) > tolerance:
         raise ValueError("kernel: not symmetric; give Phi Phi^T")
-    spectrum, basis = module.linalg.eigh(kernel)
+    spectrum, basis = module.linalg.eigh(matrix)
     if float(module.min(spectrum)) < -tolerance:
         raise ValueError(f"kernel: eigenvalue {float(module.min(spectrum)):.3g} is negative")
     spectrum = module.where(spectrum > 0, spectrum, module.zeros_like(spectrum))

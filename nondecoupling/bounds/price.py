@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments
-from nondecoupling.bounds.laws import expected_reward
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import laws, price
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
+@overload
+def price_of_reward(log_d: ArrayLike, reward: ArrayLike, target: ArrayLike) -> FloatArray: ...
+@overload
+def price_of_reward(log_d: Tensor, reward: TensorLike, target: TensorLike) -> Tensor: ...
+def price_of_reward(log_d: TensorLike, reward: TensorLike, target: TensorLike) -> Result:
     """K_inf(d, c) = min{KL(d||p): E_p r >= c}: the least SFT loss increase that buys reward c.
 
     In nats per response. 0 for c <= J(d), inf for c >= max r. Holds for every policy, reached by
@@ -28,7 +38,11 @@ def price_of_reward(log_d: Any, reward: Any, target: Any) -> Any:
     return arguments.map(price.price_of_reward)
 
 
-def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
+@overload
+def price_of_policy(log_d: ArrayLike, log_p: ArrayLike, reward: ArrayLike) -> FloatArray: ...
+@overload
+def price_of_policy(log_d: Tensor, log_p: TensorLike, reward: TensorLike) -> Tensor: ...
+def price_of_policy(log_d: TensorLike, log_p: TensorLike, reward: TensorLike) -> Result:
     """K_inf(d, J(p)) <= KL(d||p): the least SFT loss increase that buys the reward of policy p.
 
     In nats per response. Near max r the price has no bounded slope, and J(p) rounded up could cost more than p
@@ -37,7 +51,7 @@ def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
     Shapes: log_d, log_p, reward ``[..., n]`` -> ``[...]``. Source: S5.
 
     >>> import numpy as np
-    >>> from nondecoupling.bounds import gibbs_tilt, kl_divergence
+    >>> from nondecoupling.bounds import expected_reward, gibbs_tilt, kl_divergence
     >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
     >>> p = gibbs_tilt(d, r, beta=1e-3)  # J(p) rounds to max r
     >>> float(price_of_reward(d, r, expected_reward(p, r))), bool(price_of_policy(d, p, r) < kl_divergence(d, p))
@@ -46,7 +60,7 @@ def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
     arguments = Arguments(laws={"log_d": log_d, "log_p": log_p}, reals={"reward": reward})
     eps = float(arguments.module.finfo(arguments.dtype).eps)
 
-    def at_own_reward(xp: Any, log_d: Any, log_p: Any, reward: Any) -> Any:
+    def at_own_reward(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
         # J sums p (r - r(mode)), |r - r(mode)| <= 2 max |r|: per unit of mass at most 3 eps of exp, one of
         # difference and product, n of the sum.
         rounding = 2 * eps * (reward.shape[-1] + 4) * xp.max(xp.abs(reward))
@@ -56,7 +70,17 @@ def price_of_policy(log_d: Any, log_p: Any, reward: Any) -> Any:
     return arguments.map(at_own_reward)
 
 
-def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any, Any]:
+@overload
+def frontier_policy(
+    log_d: ArrayLike, reward: ArrayLike, rate: ArrayLike
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+@overload
+def frontier_policy(
+    log_d: Tensor, reward: TensorLike, rate: TensorLike
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def frontier_policy(
+    log_d: TensorLike, reward: TensorLike, rate: TensorLike
+) -> tuple[Result, Result, Result]:
     """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
 
     Returns log argmin_p [KL(d||p) - rate E_p r], the minimum h, and the offset t of p = d/(t + rate (M - r)).
@@ -81,7 +105,17 @@ def frontier_policy(log_d: Any, reward: Any, rate: Any) -> tuple[Any, Any, Any]:
     ).map(price.frontier_policy, keeps_responses=(True, False, False))
 
 
-def supporting_line(log_d: Any, reward: Any, rate: Any, offset: Any) -> Any:
+@overload
+def supporting_line(
+    log_d: ArrayLike, reward: ArrayLike, rate: ArrayLike, offset: ArrayLike
+) -> FloatArray: ...
+@overload
+def supporting_line(
+    log_d: Tensor, reward: TensorLike, rate: TensorLike, offset: TensorLike
+) -> Tensor: ...
+def supporting_line(
+    log_d: TensorLike, reward: TensorLike, rate: TensorLike, offset: TensorLike
+) -> Result:
     """The h of KL(d||p) >= rate E_p r + h that belongs to an offset t > 0 of one's own choice.
 
     h = 1 + E_d log(t + rate (M - r)) - t - rate M, M = max r: largest at the t of ``frontier_policy``, valid for
@@ -103,7 +137,13 @@ def supporting_line(log_d: Any, reward: Any, rate: Any, offset: Any) -> Any:
     ).map(price.supporting_line)
 
 
-def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
+@overload
+def price_of_average_reward(
+    log_d: ArrayLike, reward: ArrayLike, target: ArrayLike
+) -> FloatArray: ...
+@overload
+def price_of_average_reward(log_d: Tensor, reward: TensorLike, target: TensorLike) -> Tensor: ...
+def price_of_average_reward(log_d: TensorLike, reward: TensorLike, target: TensorLike) -> Result:
     """min{E_q KL(d||p): E_q E_p r >= c}: the least SFT loss increase that buys an *average* reward.
 
     One rate for all prompts, so reward is bought where it is cheapest: at most the mean of
@@ -121,7 +161,11 @@ def price_of_average_reward(log_d: Any, reward: Any, target: Any) -> Any:
     return _of_all_prompts(log_d, reward, target, price.price_of_average_reward)
 
 
-def frontier_rate(log_d: Any, reward: Any, target: Any) -> Any:
+@overload
+def frontier_rate(log_d: ArrayLike, reward: ArrayLike, target: ArrayLike) -> FloatArray: ...
+@overload
+def frontier_rate(log_d: Tensor, reward: TensorLike, target: TensorLike) -> Tensor: ...
+def frontier_rate(log_d: TensorLike, reward: TensorLike, target: TensorLike) -> Result:
     """The one rate at which the frontier policies of all prompts reach E_q E_p r = target.
 
     The slope of ``price_of_average_reward`` at the target: what a little more average reward costs, in nats per
@@ -130,15 +174,16 @@ def frontier_rate(log_d: Any, reward: Any, target: Any) -> Any:
     Shapes: as ``price_of_average_reward``. Errors: a target outside (E_q J(d), E_q max r). Source: S5.
 
     >>> import numpy as np
+    >>> from nondecoupling.bounds import expected_reward
     >>> d, r = np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0, 1.0], [0.0, 1.0]])
     >>> rate = frontier_rate(d, r, 0.5)
     >>> policies, *_ = frontier_policy(d, r, rate)
     >>> round(float(expected_reward(policies, r).mean()), 9)
     0.5
     """
-    free = float(expected_reward(log_d, reward).mean())
 
-    def rates(xp: Any, log_d: Any, reward: Any, targets: Any) -> Any:
+    def rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
+        free = float(xp.module.mean(laws.expected_reward(xp, log_d, reward)))
         top = float(xp.module.mean(xp.max(reward)))
         if not bool(xp.module.all((targets > free) & (targets < top))):
             raise ValueError(
@@ -149,7 +194,9 @@ def frontier_rate(log_d: Any, reward: Any, target: Any) -> Any:
     return _of_all_prompts(log_d, reward, target, rates)
 
 
-def _of_all_prompts(log_d: Any, reward: Any, target: Any, function: Any) -> Any:
+def _of_all_prompts(
+    log_d: TensorLike, reward: TensorLike, target: TensorLike, function: Callable[..., Array]
+) -> Result:
     """``function(xp, log_d, reward, targets)`` on the rows of all prompts and targets [k, 1]."""
     prompts = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
     if len(prompts.batch) != 1:
@@ -160,13 +207,23 @@ def _of_all_prompts(log_d: Any, reward: Any, target: Any, function: Any) -> Any:
     if not bool(prompts.module.all(prompts.module.isfinite(targets))):
         raise ValueError(f"target={target}: must be finite")
 
-    def at_targets(xp: Any, **law_and_reward: Any) -> Any:
+    def at_targets(xp: Floats, **law_and_reward: Array) -> Array:
         return function(xp, **law_and_reward, targets=targets.reshape(-1, 1))
 
     return prompts.all_rows(at_targets).reshape(targets.shape)[()]
 
 
-def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) -> Any:
+@overload
+def approximate_price_of_reward(
+    log_d: ArrayLike, reward: ArrayLike, target: ArrayLike, eps: ArrayLike
+) -> FloatArray: ...
+@overload
+def approximate_price_of_reward(
+    log_d: Tensor, reward: TensorLike, target: TensorLike, eps: TensorLike
+) -> Tensor: ...
+def approximate_price_of_reward(
+    log_d: TensorLike, reward: TensorLike, target: TensorLike, eps: TensorLike
+) -> Result:
     """K_inf(d, c) - eps: the least SFT loss change of a policy with E_p r >= c, if KL(d||ref) <= eps.
 
     In nats per response; negative where RL may reach the reward c while the SFT loss falls. Holds
@@ -187,7 +244,7 @@ def approximate_price_of_reward(log_d: Any, reward: Any, target: Any, eps: Any) 
         nonnegative=("eps",),
     )
 
-    def less_eps(xp: Any, eps: Any, **rest: Any) -> Any:
+    def less_eps(xp: Floats, eps: Array, **rest: Array) -> Array:
         return price.price_of_reward(xp, **rest) - eps
 
     return arguments.map(less_eps)

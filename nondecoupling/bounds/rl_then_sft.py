@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import laws, rl_then_sft
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def regularized_reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def regularized_reward_drop(
+    log_p: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def regularized_reward_drop(
+    log_p: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def regularized_reward_drop(
+    log_p: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """J_b(tilt) - J_b(p) = beta KL(p||tilt) >= 0, in reward units: what an SFT result p loses.
 
     Measured from the exact RL optimum; for a trained RL result subtract its own drop (R8).
@@ -24,7 +40,17 @@ def regularized_reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) ->
     return tilted(laws, reward, beta).map(rl_then_sft.regularized_reward_drop)
 
 
-def reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def reward_drop(
+    log_p: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def reward_drop(
+    log_p: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def reward_drop(
+    log_p: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """J(tilt) - J(p) = beta [KL(p||tilt) + KL(tilt||ref) - KL(p||ref)], in reward units; may be < 0.
 
     Negative exactly where SFT *raised* the raw reward (R5). Assumes p << ref.
@@ -40,7 +66,17 @@ def reward_drop(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     return tilted(laws, reward, beta, inside={"log_p": "log_ref"}).map(rl_then_sft.reward_drop)
 
 
-def reward_drop_in_kl_ball(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def reward_drop_in_kl_ball(
+    log_p: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def reward_drop_in_kl_ball(
+    log_p: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def reward_drop_in_kl_ball(
+    log_p: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """Lower bound beta KL(p||tilt) on the raw reward drop if KL(p||ref) <= KL(tilt||ref); else -inf.
 
     In reward units. Outside the ball nothing is guaranteed, which the value -inf says.
@@ -56,7 +92,11 @@ def reward_drop_in_kl_ball(log_p: Any, log_ref: Any, reward: Any, beta: Any) -> 
     return tilted(laws, reward, beta).map(rl_then_sft.reward_drop_in_kl_ball)
 
 
-def cycle_loss(log_d: Any, reward: Any, beta: Any) -> Any:
+@overload
+def cycle_loss(log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def cycle_loss(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def cycle_loss(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
     """J(tilt) - J(d) = beta [KL(d||tilt) + KL(tilt||d)] if ref = d, in reward units.
 
     What RL gained and SFT back to d takes away.
@@ -70,7 +110,17 @@ def cycle_loss(log_d: Any, reward: Any, beta: Any) -> Any:
     return tilted({"log_d": log_d}, reward, beta).map(rl_then_sft.cycle_loss)
 
 
-def reward_change_bounds(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+@overload
+def reward_change_bounds(
+    log_tilt: ArrayLike, reward: ArrayLike, kl: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def reward_change_bounds(
+    log_tilt: Tensor, reward: TensorLike, kl: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def reward_change_bounds(
+    log_tilt: TensorLike, reward: TensorLike, kl: TensorLike
+) -> tuple[Result, Result]:
     """(lower, upper) on J(p) - J(tilt) from KL(p||tilt) <= kl, in closed form, in reward units.
 
     The best of Pinsker R sqrt(kl/2), Bretagnolle-Huber R sqrt(1 - e^{-kl}), Bernstein
@@ -86,7 +136,7 @@ def reward_change_bounds(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]
     (-0.0427..., 0.0454...)
     """
 
-    def best(xp: Any, log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+    def best(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> tuple[Array, Array]:
         *both, drops, rises = rl_then_sft.reward_change_bounds(xp, log_tilt, reward, kl)
         x = laws.centred(xp, log_tilt, reward)
         either = xp.minimum(*both)
@@ -100,7 +150,17 @@ def reward_change_bounds(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]
     return _with_kl(log_tilt, reward, kl).map(best)
 
 
-def reward_change_extremes(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+@overload
+def reward_change_extremes(
+    log_tilt: ArrayLike, reward: ArrayLike, kl: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def reward_change_extremes(
+    log_tilt: Tensor, reward: TensorLike, kl: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def reward_change_extremes(
+    log_tilt: TensorLike, reward: TensorLike, kl: TensorLike
+) -> tuple[Result, Result]:
     """The exact (smallest, largest) J(p) - J(tilt) over all p with KL(p||tilt) <= kl.
 
     Attained by tilt e^{t r}/Z with t < 0 and t > 0; in reward units.
@@ -114,14 +174,14 @@ def reward_change_extremes(log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, An
     (-0.0395..., 0.0449...)
     """
 
-    def both(xp: Any, log_tilt: Any, reward: Any, kl: Any) -> tuple[Any, Any]:
+    def both(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> tuple[Array, Array]:
         drop = rl_then_sft.largest_rise(xp, log_tilt, -reward, kl)
         return -drop, rl_then_sft.largest_rise(xp, log_tilt, reward, kl)
 
     return _with_kl(log_tilt, reward, kl).map(both)
 
 
-def _with_kl(log_tilt: Any, reward: Any, kl: Any) -> Arguments:
+def _with_kl(log_tilt: TensorLike, reward: TensorLike, kl: TensorLike) -> Arguments:
     return Arguments(
         laws={"log_tilt": log_tilt},
         reals={"reward": reward},
@@ -130,7 +190,11 @@ def _with_kl(log_tilt: Any, reward: Any, kl: Any) -> Arguments:
     )
 
 
-def sft_step_reward_slope(log_p: Any, log_d: Any, reward: Any) -> Any:
+@overload
+def sft_step_reward_slope(log_p: ArrayLike, log_d: ArrayLike, reward: ArrayLike) -> FloatArray: ...
+@overload
+def sft_step_reward_slope(log_p: Tensor, log_d: TensorLike, reward: TensorLike) -> Tensor: ...
+def sft_step_reward_slope(log_p: TensorLike, log_d: TensorLike, reward: TensorLike) -> Result:
     """-<p - d, p (r - E_p r)>: the rate at which a first softmax SFT step from p changes J(p).
 
     In reward units per unit of step size; its sign is indefinite even if p is the tilt of d (R7).

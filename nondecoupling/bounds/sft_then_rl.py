@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import duration, sft_then_rl
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def sft_loss_increase(log_d: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
+@overload
+def sft_loss_increase(
+    log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> FloatArray: ...
+@overload
+def sft_loss_increase(
+    log_d: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Tensor: ...
+def sft_loss_increase(
+    log_d: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> Result:
     """DeltaL(tilt) = CE(d, tilt) - CE(d, ref) = log Z - E_d r/beta, in nats per response; may be < 0.
 
     What RL from ``ref`` to its exact optimum does to the SFT loss. Assumes d << ref.
@@ -25,7 +41,11 @@ def sft_loss_increase(log_d: Any, log_ref: Any, reward: Any, beta: Any) -> Any:
     return arguments.map(sft_then_rl.sft_loss_increase)
 
 
-def sft_loss_change(log_d: Any, log_ref: Any, log_p: Any) -> Any:
+@overload
+def sft_loss_change(log_d: ArrayLike, log_ref: ArrayLike, log_p: ArrayLike) -> FloatArray: ...
+@overload
+def sft_loss_change(log_d: Tensor, log_ref: TensorLike, log_p: TensorLike) -> Tensor: ...
+def sft_loss_change(log_d: TensorLike, log_ref: TensorLike, log_p: TensorLike) -> Result:
     """DeltaL(p) = CE(d, p) - CE(d, ref) = KL(ref||p) - (E_d - E_ref) log(p/ref), for any policy p.
 
     In nats per response; inf where p misses mass of d. Assumes d << ref.
@@ -43,7 +63,11 @@ def sft_loss_change(log_d: Any, log_ref: Any, log_p: Any) -> Any:
     return arguments.map(sft_then_rl.sft_loss_change)
 
 
-def coupling_gap(log_d: Any, reward: Any, beta: Any) -> Any:
+@overload
+def coupling_gap(log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def coupling_gap(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def coupling_gap(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
     """log E_d e^{r/beta} - E_d r/beta >= 0: by how much RL raises the SFT loss if ref = d.
 
     In nats per response; zero iff r is constant on supp d. Evaluated as
@@ -58,7 +82,17 @@ def coupling_gap(log_d: Any, reward: Any, beta: Any) -> Any:
     return tilted({"log_d": log_d}, reward, beta).map(sft_then_rl.coupling_gap)
 
 
-def coupling_gap_bounds(log_d: Any, reward: Any, beta: Any) -> tuple[Any, Any]:
+@overload
+def coupling_gap_bounds(
+    log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def coupling_gap_bounds(
+    log_d: Tensor, reward: TensorLike, beta: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def coupling_gap_bounds(
+    log_d: TensorLike, reward: TensorLike, beta: TensorLike
+) -> tuple[Result, Result]:
     """Lower and upper bound on ``coupling_gap`` from the mean, variance and range of r under d.
 
     The lower one is Bennett's, the upper one the smaller of Bennett's and Hoeffding's R^2/(8 beta^2).
@@ -72,14 +106,24 @@ def coupling_gap_bounds(log_d: Any, reward: Any, beta: Any) -> tuple[Any, Any]:
     True
     """
 
-    def both(xp: Any, **arguments: Any) -> tuple[Any, Any]:
+    def both(xp: Floats, **arguments: Array) -> tuple[Array, Array]:
         lower, bennett, hoeffding = sft_then_rl.coupling_gap_bounds(xp, **arguments)
         return lower, xp.minimum(bennett, hoeffding)
 
     return tilted({"log_d": log_d}, reward, beta).map(both)
 
 
-def decoupling_threshold(log_ref: Any, reward: Any, beta: Any) -> tuple[Any, Any]:
+@overload
+def decoupling_threshold(
+    log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def decoupling_threshold(
+    log_ref: Tensor, reward: TensorLike, beta: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def decoupling_threshold(
+    log_ref: TensorLike, reward: TensorLike, beta: TensorLike
+) -> tuple[Result, Result]:
     """(Pinsker, exact): KL(d||ref) below either means that RL to the tilt raises the SFT loss on d.
 
     In nats per response. Pinsker 2 (beta KL(ref||tilt)/R)^2; exact KL(tilt_t||ref) with J(tilt_t) =
@@ -96,7 +140,17 @@ def decoupling_threshold(log_ref: Any, reward: Any, beta: Any) -> tuple[Any, Any
     return tilted({"log_ref": log_ref}, reward, beta).map(sft_then_rl.decoupling_threshold)
 
 
-def best_early_stop(log_d: Any, log_ref: Any, reward: Any) -> tuple[Any, Any]:
+@overload
+def best_early_stop(
+    log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike
+) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def best_early_stop(
+    log_d: Tensor, log_ref: TensorLike, reward: TensorLike
+) -> tuple[Tensor, Tensor]: ...
+def best_early_stop(
+    log_d: TensorLike, log_ref: TensorLike, reward: TensorLike
+) -> tuple[Result, Result]:
     """(s, change): the time s = 1/beta at which the tilt of ref has the smallest SFT loss on d.
 
     There J(tilt_s) = J(d), and the loss has changed by -KL(tilt_s||ref) nats per response. s = 0 and
@@ -116,12 +170,22 @@ def best_early_stop(log_d: Any, log_ref: Any, reward: Any) -> tuple[Any, Any]:
     return arguments.map(sft_then_rl.best_early_stop)
 
 
-def optimal_rl_duration(log_d: Any, reward: Any, weight: Any) -> tuple[Any, Any, Any]:
+@overload
+def optimal_rl_duration(
+    log_d: ArrayLike, reward: ArrayLike, weight: ArrayLike
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+@overload
+def optimal_rl_duration(
+    log_d: Tensor, reward: TensorLike, weight: TensorLike
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def optimal_rl_duration(
+    log_d: TensorLike, reward: TensorLike, weight: TensorLike
+) -> tuple[Result, Result, Result]:
     """The duration s = 1/beta that maximises J(tilt_s) - weight * DeltaL(tilt_s), ref = d.
 
     Returns (duration, low, high): the global maximiser, and an interval that contains every
     stationary point, in nats per reward unit. Local maxima closer together than the resolution of a
-    grid of 258 points are not told apart; ``nondecoupling.duration.certify_duration`` decides one
+    grid of 258 points are not told apart; ``nondecoupling.deciding.duration.certify_duration`` decides one
     world rigorously. Zeros where r is constant on supp d. Assumes weight > 0.
 
     Shapes: log_d, reward ``[..., n]``, weight scalar or ``[...]`` -> three of ``[...]``. Source: P5.
@@ -140,7 +204,17 @@ def optimal_rl_duration(log_d: Any, reward: Any, weight: Any) -> tuple[Any, Any,
     return arguments.map(duration.optimal_rl_duration)
 
 
-def samples_to_detect(log_d: Any, reward: Any, beta: Any, z: Any) -> Any:
+@overload
+def samples_to_detect(
+    log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike, z: ArrayLike
+) -> FloatArray: ...
+@overload
+def samples_to_detect(
+    log_d: Tensor, reward: TensorLike, beta: TensorLike, z: TensorLike
+) -> Tensor: ...
+def samples_to_detect(
+    log_d: TensorLike, reward: TensorLike, beta: TensorLike, z: TensorLike
+) -> Result:
     """n = z^2 Var_d(r)/(beta DeltaL)^2: samples after which the coupling is z standard errors large.
 
     For the paired change of SFT loss between ref = d and the tilt, on independent samples from d;

@@ -11,7 +11,7 @@ import typer
 from nondecoupling.cli.exits import fail
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.theory import catalog
-from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
+from nondecoupling.theory.statement import Claim, StatementType, only
 from nondecoupling.theory.worlds import sample_worlds
 
 
@@ -45,7 +45,7 @@ def claims_of(statement: StatementType) -> list[Claim]:
     world = sample_worlds(statement.world, np.random.default_rng(0), 1, 3)
     xp = floats_of(*world.values())
     with np.errstate(all="ignore"):
-        return list(statement.claims(xp, Arguments(world)))
+        return list(statement.claims(xp, world))
 
 
 def narrowed(statement: StatementType, claim: str | None) -> StatementType:

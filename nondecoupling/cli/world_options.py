@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from nondecoupling.cli.exits import fail
-from nondecoupling.theory.fields import Field, Fractions, Law, Positive, Same, Unit
+from nondecoupling.theory.fields import Field, Fractions, free_fields
 from nondecoupling.theory.statement import StatementType
 from nondecoupling.theory.worlds import World
 
@@ -28,17 +28,8 @@ def option_of(name: str) -> str:
 
 def describe(name: str, field: Field) -> str:
     """What a field is and how it is given, for a reader."""
-    if isinstance(field, Same):
-        return f"the same as {field.other}"
-    if isinstance(field, Law):
-        what = "law with full support" if field.full_support else "law, zeros allowed"
-    elif isinstance(field, Unit):
-        what = "number between 0 and 1"
-    elif isinstance(field, Positive):
-        what = "positive number"
-    else:
-        what = type(field).__name__.lower()
-    return f"{what} ({option_of(name)})"
+    given = field.source(name) != name
+    return field.description if given else f"{field.description} ({option_of(name)})"
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, str]:
@@ -57,13 +48,13 @@ def assigned(assignments: Iterable[str]) -> dict[str, str]:
 def world_of(statement: StatementType, texts: Mapping[str, str]) -> World:
     """A world of the statement, from the texts of its free fields."""
     for name, field in statement.world.items():
-        if isinstance(field, Same) and name in texts:
+        source = field.source(name)
+        if source != name and name in texts:
             fail(
-                f"{option_of(name)}: {statement.id} assumes {field.named(name)}, "
-                f"so give {option_of(field.other)} only"
+                f"{option_of(name)}: {statement.id} assumes {field.assumption(name)}, "
+                f"so give {option_of(source)} only"
             )
-    free = {name: f for name, f in statement.world.items() if not isinstance(f, Same)}
-    return world_of_fields(statement.id, free, texts)
+    return world_of_fields(statement.id, free_fields(statement.world), texts)
 
 
 def world_of_fields(who: str, fields: Mapping[str, Field], texts: Mapping[str, str]) -> World:
@@ -102,16 +93,4 @@ def _problem(field: Field, values: Fractions) -> str:
     """Why the values are none that the field takes, or nothing."""
     if not field.per_response and len(values) != 1:
         return f"takes one number, not {len(values)}"
-    if isinstance(field, Positive) and values[0] <= 0:
-        return "must be positive"
-    if isinstance(field, Unit) and not 0 < values[0] < 1:
-        return "must lie strictly between 0 and 1"
-    if isinstance(field, Law):
-        if min(values) < 0 or sum(values) != 1:
-            return (
-                f"probabilities are nonnegative and sum to one exactly, these sum to {sum(values)}; "
-                "write them as fractions, for example 1/3,2/3"
-            )
-        if field.full_support and min(values) == 0:
-            return "this law needs a positive probability for every response"
-    return ""
+    return field.problem(values)

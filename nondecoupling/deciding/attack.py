@@ -11,9 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+
+from nondecoupling.numbers.exact import the_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from nondecoupling.deciding.certify import certify
 from nondecoupling.deciding.sampling import check_arguments
@@ -21,9 +26,9 @@ from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
-from nondecoupling.theory.fields import Field, Fractions, Same
-from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
-from nondecoupling.theory.worlds import World, sample_worlds
+from nondecoupling.theory.fields import Fractions, free_fields
+from nondecoupling.theory.statement import Claim, StatementType, only
+from nondecoupling.theory.worlds import World, WorldValues, sample_worlds, world_values
 
 # For each free field the values that it takes, smallest first, each with its common denominator.
 Tables = dict[str, list[tuple[int, Fractions]]]
@@ -53,10 +58,18 @@ SUSPECT_BATCH = 16_384
 WORLDS_TO_SEE_USE = 256
 
 
-def _ratio(claim: Claim) -> Any:
-    """The side that should be smaller over the other one; above 1 the claim is violated."""
-    small, large = (claim.lhs, claim.rhs) if claim.relation == "<=" else (claim.rhs, claim.lhs)
+def _violation(claim: Claim) -> Tensor:
+    """By how much the side that should be smaller exceeds the other, in parts of the sum of their sizes.
+
+    Between -1 and 1, positive where the claim is violated, and what the attack ascends.
+    """
+    small, large = _sides(claim) if claim.relation == "<=" else reversed(_sides(claim))
     return (small - large) / (small.abs() + large.abs() + SMALLEST_SIDE)
+
+
+def _sides(claim: Claim) -> tuple[Tensor, Tensor]:
+    """The sides of a claim that was evaluated in torch."""
+    return cast("Tensor", claim.lhs), cast("Tensor", claim.rhs)
 
 
 def attack(
@@ -85,7 +98,7 @@ def _attack(
     import torch
 
     target = only(statement, claim)
-    free = _free_fields(statement)
+    free = free_fields(statement.world)
     generator = torch.Generator().manual_seed(seed)
     raw = {
         name: torch.randn(
@@ -96,10 +109,9 @@ def _attack(
     }  # fmt: skip
     xp = floats_of(next(iter(raw.values())))
 
-    def arguments() -> Arguments:
-        return _arguments(
-            statement, {name: field.from_raw(xp, raw[name]) for name, field in free.items()}
-        )
+    def arguments() -> WorldValues:
+        values = {name: field.from_raw(xp, raw[name]) for name, field in free.items()}
+        return world_values(statement.world, values)
 
     optimiser = torch.optim.Adam(list(raw.values()), lr=0.1)
     best = torch.full((restarts,), -torch.inf, dtype=torch.float64)
@@ -108,17 +120,17 @@ def _attack(
         w = arguments()
         outside = torch.zeros(restarts, 1, dtype=torch.float64)
         for condition in target.conditions(xp, w):
-            outside = outside + torch.relu(_ratio(condition) + 1e-6)
+            outside = outside + torch.relu(_violation(condition) + 1e-6)
         (worst,) = target.claims(xp, w)
-        ratio = _ratio(worst)
-        score = torch.where(outside > 0, -torch.inf, ratio.detach())[:, 0]
+        violation = _violation(worst)
+        score = torch.where(outside > 0, -torch.inf, violation.detach())[:, 0]
         improved = score > best
         best = torch.where(improved, score, best)
         for name, value in raw.items():
             kept[name] = torch.where(improved[:, None], value.detach(), kept[name])
         if step == steps:
             break
-        loss = torch.nan_to_num(10 * outside - ratio, nan=0.0, posinf=0.0, neginf=0.0).sum()
+        loss = torch.nan_to_num(10 * outside - violation, nan=0.0, posinf=0.0, neginf=0.0).sum()
         optimiser.zero_grad()
         loss.backward()
         for value in raw.values():
@@ -132,11 +144,12 @@ def _attack(
         for name, value in raw.items():
             value.copy_(kept[name])
         w = arguments()
-        found = {k: v.numpy() for k, v in w.items()}
+        found = {name: np.asarray(value) for name, value in w.items()}
     (result,) = check_arguments(target, found)
     with torch.no_grad():
         (final,) = target.claims(xp, w)
-    size = torch.maximum(final.lhs.abs(), final.rhs.abs())[:, 0].numpy()
+    lhs, rhs = _sides(final)
+    size = torch.maximum(lhs.abs(), rhs.abs())[:, 0].numpy()
     with np.errstate(all="ignore"):
         # Rounding is held against the attack: only a tightness beyond the error bound counts.
         proven = 1 - (result.margin + result.error) / size
@@ -150,18 +163,6 @@ def _attack(
         float(proven[index]),
         bool(result.violated.any()),
         {name: value[index].tolist() for name, value in found.items()},
-    )
-
-
-def _free_fields(statement: StatementType) -> dict[str, Field]:
-    return {name: f for name, f in statement.world.items() if not isinstance(f, Same)}
-
-
-def _arguments(statement: StatementType, free: Mapping[str, Any]) -> Arguments:
-    """The arguments of a world, from the values of its free fields."""
-    return Arguments(
-        (name, free[field.other if isinstance(field, Same) else name])
-        for name, field in statement.world.items()
     )
 
 
@@ -199,12 +200,12 @@ def sides_are_equal(target: StatementType, world: World) -> bool:
     import sympy
 
     xp = arb()
-    (found,) = target.claims(xp, Arguments(world.arguments(target.world, xp)))
+    (found,) = target.claims(xp, world.exact(target.world, xp))
     if found.relation != ">":
         return False
     xp = sympy_numbers()
-    (found,) = target.claims(xp, Arguments(world.arguments(target.world, xp)))
-    return bool(sympy.simplify(found.lhs.flat[0] - found.rhs.flat[0]) == 0)
+    (found,) = target.claims(xp, world.exact(target.world, xp))
+    return bool(sympy.simplify(the_number(found.lhs) - the_number(found.rhs)) == 0)
 
 
 def _fields_in_use(target: StatementType) -> set[str]:
@@ -216,17 +217,19 @@ def _fields_in_use(target: StatementType) -> set[str]:
     rng = np.random.default_rng(0)
     drawn, redrawn = (sample_worlds(target.world, rng, WORLDS_TO_SEE_USE, 3) for _ in range(2))
 
-    def margins(free: dict[str, np.ndarray]) -> np.ndarray:
-        w = _arguments(target, free)
+    def margins(free: Mapping[str, np.ndarray]) -> np.ndarray:
+        w = world_values(target.world, free)
         xp = floats_of(*w.values())
         with np.errstate(all="ignore"):
-            found = [c.margin() for c in (*target.conditions(xp, w), *target.claims(xp, w))]
+            found = [
+                np.asarray(c.margin()) for c in (*target.conditions(xp, w), *target.claims(xp, w))
+            ]
             return np.concatenate(np.broadcast_arrays(*found))
 
     before = margins(drawn)
     return {
         name
-        for name in _free_fields(target)
+        for name in free_fields(target.world)
         if not np.array_equal(margins({**drawn, name: redrawn[name]}), before, equal_nan=True)
     }
 
@@ -235,7 +238,7 @@ def _tables(target: StatementType, used: set[str], responses: int, denominator: 
     """The values of each free field with denominators up to this one; if not in use, the first."""
     tables = {
         name: [(size, v) for size in range(1, denominator + 1) for v in field.grid(responses, size)]
-        for name, field in _free_fields(target).items()
+        for name, field in free_fields(target.world).items()
     }
     return {name: table if name in used else table[:1] for name, table in tables.items()}
 
@@ -257,7 +260,7 @@ def _suspects(target: StatementType, tables: Tables, denominator: int) -> Iterat
         if not rows.size:
             continue
         free = {name: floats[name][row] for name, row in zip(tables, rows, strict=True)}
-        (result,) = check_arguments(target, _arguments(target, free))
+        (result,) = check_arguments(target, world_values(target.world, free))
         doubtful = result.applies & (result.margin <= result.error)
         for k in np.flatnonzero(result.violated if result.is_identity else doubtful):
             chosen = zip(tables.items(), rows[:, k], strict=True)

@@ -21,9 +21,11 @@ import sympy
 
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.exact import the_number
 from nondecoupling.numbers.jets import Jet, Program, Recorder, add, multiply, square_ball
-from nondecoupling.theory.fields import Law, Positive, Same, Unit
-from nondecoupling.theory.statement import Arguments, StatementType, only
+from nondecoupling.theory.fields import free_fields
+from nondecoupling.theory.statement import StatementType, only
+from nondecoupling.theory.worlds import world_values
 
 Interval = tuple[Fraction, Fraction]
 Cell = tuple[Interval, ...]
@@ -201,32 +203,27 @@ def _record(target: StatementType, box: Box) -> Program:
     _require_laws(target, box)
     recorder = Recorder()
     parameters = [recorder.parameter(_ball(interval)) for interval in box.parameters.values()]
-    xp, w = recorder.numbers(), Arguments()
-    fields = box.world(**dict(zip(box.parameters, parameters, strict=True)))
-    for name, field in target.world.items():
-        if isinstance(field, Same):
-            w[name] = w[field.other]
-            continue
-        array = xp.array(list(fields[name]))
-        positive = {Law: [*array], Positive: [*array], Unit: [*array, *(1 - array)]}
-        for kind, numbers in positive.items():
-            if isinstance(field, kind):
-                _require_positive(
-                    name, Program(parameters, numbers), tuple(box.parameters.values())
-                )
-        w[name] = xp.log(array) if isinstance(field, Law) else array
+    xp = recorder.numbers()
+    values = box.world(**dict(zip(box.parameters, parameters, strict=True)))
+    free = {}
+    for name, field in free_fields(target.world).items():
+        numbers = [recorder.node(x) for x in values[name]]
+        if parts := field.positive_parts(numbers):
+            _require_positive(name, Program(parameters, parts), tuple(box.parameters.values()))
+        free[name] = field.argument(xp, xp.array(numbers))
+    w = world_values(target.world, free)
     (claim,) = target.claims(xp, w)
     if claim.relation not in ("<=", ">="):
         raise ValueError(f"claim={claim.name!r}: {claim.relation} is no inequality")
-    outputs = [c.margin().flat[0] for c in (claim, *target.conditions(xp, w))]
+    outputs = [the_number(c.margin()) for c in (claim, *target.conditions(xp, w))]
     return Program(parameters, [recorder.node(x) for x in outputs])
 
 
 def _require_laws(target: StatementType, box: Box) -> None:
     """Laws sum to one identically in the parameters."""
     fields = box.world(**{name: sympy.Symbol(name) for name in box.parameters})
-    for name, field in target.world.items():
-        if isinstance(field, Law) and sympy.simplify(sum(fields[name]) - 1) != 0:
+    for name, field in free_fields(target.world).items():
+        if field.sums_to_one and sympy.simplify(sum(fields[name]) - 1) != 0:
             raise ValueError(f"{name}={list(fields[name])}: does not sum to one on the box")
 
 

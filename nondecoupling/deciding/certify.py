@@ -7,11 +7,13 @@ doubled until the enclosures decide, or the budget is spent and the verdict is `
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.arb import arb
-from nondecoupling.theory.statement import Arguments, Claim, StatementType
+from nondecoupling.numbers.exact import the_number
+from nondecoupling.theory.statement import Claim, StatementType
 from nondecoupling.theory.worlds import World
 
 PRECISIONS = (128, 256, 512, 1024)
@@ -40,7 +42,7 @@ def certify(
 
 def _at_current_precision(statement: StatementType, world: World) -> Iterator[Verdict]:
     xp = arb()
-    w = Arguments(world.arguments(statement.world, xp))
+    w = world.exact(statement.world, xp)
     for condition in statement.conditions(xp, w):
         verdict = decide(statement.id, condition)
         if verdict.status in (Status.REFUTED, Status.UNDECIDED):
@@ -49,28 +51,44 @@ def _at_current_precision(statement: StatementType, world: World) -> Iterator[Ve
             status = Status.OUT_OF_SCOPE if outside else Status.UNDECIDED
             for claim in statement.claims(xp, w):
                 reason = f"condition {condition.name!r} {'fails' if outside else 'undecided'}"
-                yield Verdict(statement.id, claim.name, status, verdict.margin, 0.0, reason=reason)
+                yield Verdict(
+                    statement.id,
+                    claim.name,
+                    status,
+                    verdict.margin,
+                    0.0,
+                    reason=reason,
+                    refuted=claim.refuted,
+                )
             return
     for claim in statement.claims(xp, w):
         verdict = decide(statement.id, claim)
         if verdict.status is Status.REFUTED:
-            yield Verdict(**{**vars(verdict), "witness": dict(world.values)})
-        else:
-            yield verdict
+            verdict = replace(verdict, witness=dict(world.values))
+        yield verdict
 
 
 def decide(statement_id: str, claim: Claim) -> Verdict:
     """Verdict on one claim whose sides are balls."""
-    lhs, rhs = claim.lhs.flat[0], claim.rhs.flat[0]
+    lhs, rhs, margin = map(the_number, (claim.lhs, claim.rhs, claim.margin()))
     both_infinite = _is_infinite(lhs) and _is_infinite(rhs)
-    margin = claim.margin().flat[0]
     if both_infinite:
         status, middle, radius = Status.HOLDS, 0.0, 0.0
     else:
         status = _status(claim, margin, lhs, rhs)
         middle, radius = float(margin.mid()), float(margin.rad())
     reason = "" if status is not Status.UNDECIDED else f"margin within {radius:.1g} of {middle:.1g}"
-    return Verdict(statement_id, claim.name, status, middle, radius, float(lhs), float(rhs), reason)
+    return Verdict(
+        statement_id,
+        claim.name,
+        status,
+        middle,
+        radius,
+        float(lhs),
+        float(rhs),
+        reason,
+        refuted=claim.refuted,
+    )
 
 
 def _is_infinite(ball: Any) -> bool:

@@ -16,16 +16,18 @@ import numpy as np
 
 from nondecoupling.formulas import duration
 from nondecoupling.formulas.duration import (
+    duration_curvature,
     duration_slope,
     duration_utility,
     earliest_duration,
     highest_stationary_reward,
     reward_gain,
 )
-from nondecoupling.formulas.laws import centred, expectation
 from nondecoupling.formulas.tilt import tilt_at
 from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.exact import Exact, the_number
 from nondecoupling.numbers.floats import floats_of
+from nondecoupling.numbers.number_system import Array
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.worlds import World
 
@@ -82,23 +84,23 @@ def _certify(
 
     world = World({"log_d": data})
     xp = arb()
-    log_d = world.arguments(FIELDS, xp)["log_d"]
+    log_d = world.exact(FIELDS, xp).log_d
     r, multiplier = xp.array(list(reward)), xp.array([weight])
 
     def at(function: Any, low: Any, high: Any) -> Any:
         s = xp.array([flint.arb(low).union(flint.arb(high))])
-        return function(xp, log_d, r, multiplier, s).flat[0]
+        return the_number(function(xp, log_d, r, multiplier, s))
 
     floats = floats_of(np.zeros(1))
     rows = [np.array([[float(x) for x in v]]) for v in (reward, (weight,))]
-    found = duration.optimal_rl_duration(floats, world.floats(FIELDS)["log_d"], *rows)
-    best, _, late = (float(x[0, 0]) for x in found)
-    first = _below(earliest_duration(xp, log_d, r, multiplier).flat[0])
+    found = duration.optimal_rl_duration(floats, world.floats(FIELDS).log_d, *rows)
+    best, _, late = map(float, map(the_number, found))
+    first = _below(the_number(earliest_duration(xp, log_d, r, multiplier)))
     last = _certainly_late(xp, log_d, r, multiplier, late)
     left, right = best * (1 - core_radius), best * (1 + core_radius)
     if not (at(duration_slope, left, left) > 0 and at(duration_slope, right, right) < 0):
         raise ValueError(f"duration={best}: U' does not change sign within {core_radius:g} of it")
-    unique = at(_curvature, left, right) < 0
+    unique = at(duration_curvature, left, right) < 0
     reached = at(duration_utility, best, best)
     pieces = [(first, left), (right, last)]
     boxes = 0
@@ -126,26 +128,18 @@ def _below(ball: Any) -> float:
     return math.nextafter(float(ball.lower()), -math.inf)
 
 
-def _certainly_late(xp: Any, log_d: Any, r: Any, multiplier: Any, late: float) -> float:
+def _certainly_late(xp: Exact, log_d: Array, r: Array, multiplier: Array, late: float) -> float:
     """A time from which J(tilt_s) > J+ for certain: nothing stationary comes after it."""
-    climb = highest_stationary_reward(xp, log_d, r, multiplier).flat[0]
-    spread = (xp.max(r) - xp.min(r)).flat[0]
-    if multiplier.flat[0] > spread:
+    climb = the_number(highest_stationary_reward(xp, log_d, r, multiplier))
+    spread = the_number(xp.max(r) - xp.min(r))
+    lagrange = the_number(multiplier)
+    if lagrange > spread:
         # s >= -log(1 - R/lambda)/R is late as well ("not too late")
-        return -_below((1 - spread / multiplier.flat[0]).log() / spread)
+        return -_below((1 - spread / lagrange).log() / spread)
     for _ in range(60):
         late *= 1 + 1e-6
         tilt = tilt_at(xp, log_d, r, xp.array([late]))
-        if reward_gain(xp, log_d, tilt, r).flat[0] > climb:
+        if the_number(reward_gain(xp, log_d, tilt, r)) > climb:
             return late
         late *= 1.1
     raise ValueError(f"late={late}: no time certainly above J+; raise the precision")
-
-
-def _curvature(xp: Any, log_d: Any, r: Any, multiplier: Any, s: Any) -> Any:
-    """U''(s) = third central moment - lambda Var, under tilt_s."""
-    tilt = tilt_at(xp, log_d, r, s)
-    deviation = centred(xp, tilt, r)
-    square = xp.square(deviation)
-    third = expectation(xp, tilt, square * deviation)
-    return third - multiplier * expectation(xp, tilt, square)

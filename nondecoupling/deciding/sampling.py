@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law, lift
-from nondecoupling.theory.statement import Arguments, Claim, StatementType
-from nondecoupling.theory.worlds import sample_worlds
+from nondecoupling.theory.statement import Claim, StatementType
+from nondecoupling.theory.worlds import WorldValues, sample_worlds
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,31 @@ class BatchResult:
         return self.applies & (np.isnan(self.margin) | ~np.isfinite(self.error))
 
     def verdict(self, statement: StatementType) -> Verdict:
+        """REFUTED by one violated world; HOLDS only if every world in scope is decided."""
         relevant = self.applies & ~self.undecided
         room = -np.abs(self.margin) if self.is_identity else self.margin
         with np.errstate(invalid="ignore"):
             worst = int(np.argmin(np.where(relevant, room + self.error, np.inf)))
-        margin, error = float(self.margin[worst]), float(self.error[worst])
-        if not self.applies.any():
-            reason = "the conditions hold in none of the worlds"
-            return Verdict(
-                statement.id, self.claim, Status.OUT_OF_SCOPE, margin, error, reason=reason
-            )
-        status = Status.REFUTED if self.violated.any() else Status.HOLDS
-        if not relevant.any():
-            status = Status.UNDECIDED
-        count = int(self.violated.sum())
-        reason = f"{count} of {int(self.applies.sum())} worlds violate it" if count else ""
-        return Verdict(statement.id, self.claim, status, margin, error, reason=reason)
+        worlds, violated, undecided = (
+            int(x.sum()) for x in (self.applies, self.violated, self.undecided)
+        )
+        if not worlds:
+            status, reason = Status.OUT_OF_SCOPE, "the conditions hold in none of the worlds"
+        elif violated:
+            status, reason = Status.REFUTED, f"{violated} of {worlds} worlds violate it"
+        elif undecided:
+            status, reason = Status.UNDECIDED, f"{undecided} of {worlds} worlds stayed undecided"
+        else:
+            status, reason = Status.HOLDS, ""
+        return Verdict(
+            statement.id,
+            self.claim,
+            status,
+            float(self.margin[worst]),
+            float(self.error[worst]),
+            reason=reason,
+            refuted=self.refuted_by_theory,
+        )
 
 
 def _evaluate(claim: Claim, applies: np.ndarray) -> BatchResult:
@@ -78,9 +88,9 @@ def _with_error(name: str, value: Any) -> Bounded:
     return law(value) if name.startswith("log_") else Bounded(value)
 
 
-def check_arguments(statement: StatementType, arguments: dict[str, Any]) -> list[BatchResult]:
+def check_arguments(statement: StatementType, arguments: Mapping[str, Any]) -> list[BatchResult]:
     """Evaluate all claims on float64 arguments (plain arrays, or ``Bounded`` with input errors)."""
-    w = Arguments({name: _with_error(name, value) for name, value in arguments.items()})
+    w = WorldValues({name: _with_error(name, value) for name, value in arguments.items()})
     applies = np.ones((1, 1), dtype=bool)
     for condition in statement.conditions(ROUNDOFF, w):
         margin = lift(condition.margin())

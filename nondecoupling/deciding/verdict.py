@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+
+from nondecoupling.theory.fields import Fractions
 
 
 class Status(Enum):
@@ -18,11 +20,12 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim of one statement, checked on one world (or on a box of worlds).
+    """One claim of one statement, checked on one world (or on a batch or a box of worlds).
 
     ``margin`` is how much room the claim has (negative: violated), ``tolerance`` the bound on the
     error of the computation that produced it. ``witness`` is the world of a refutation, ``reason``
-    names the assumption that fails or why the check stayed undecided.
+    names the assumption that fails or why the check stayed undecided. ``refuted`` marks a claim that
+    the theory itself says is false: a counterexample to it is what is looked for.
     """
 
     statement: str
@@ -33,7 +36,8 @@ class Verdict:
     lhs: float = float("nan")
     rhs: float = float("nan")
     reason: str = ""
-    witness: dict[str, Any] | None = field(default=None, compare=False)
+    witness: Mapping[str, Fractions] | None = field(default=None, compare=False)
+    refuted: bool = False
 
     def __str__(self) -> str:
         text = f"{self.statement} {self.claim}: {self.status.value}"

@@ -8,16 +8,18 @@ import array_api_compat
 
 from nondecoupling.formulas.laws import (
     INF,
+    centred,
     expectation,
     expected_reward,
+    from_mode,
     kl_divergence,
     max_on_support,
     min_on_support,
     variance,
 )
-from nondecoupling.formulas.roots import detached, newton_bisection
+from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.formulas.tilt import tilt_at
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, detached, dtype_of
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -37,9 +39,20 @@ def duration_slope(
     return variance(xp, tilt, reward) - weight * reward_gain(xp, log_d, tilt, reward)
 
 
+def duration_curvature(
+    xp: NumberSystem, log_d: Array, reward: Array, weight: Array, duration: Array
+) -> Array:
+    """P5: U''(s) = third central moment - lambda Var, under tilt_s."""
+    tilt = tilt_at(xp, log_d, reward, duration)
+    deviation = centred(xp, tilt, reward)
+    square = xp.square(deviation)
+    third = expectation(xp, tilt, square * deviation)
+    return third - weight * expectation(xp, tilt, square)
+
+
 def reward_gain(xp: NumberSystem, log_d: Array, log_p: Array, reward: Array) -> Array:
     """J(p) - J(d), offsets of the reward taken out first."""
-    shifted = reward - xp.gather(reward, xp.mode(log_d))
+    shifted = from_mode(xp, log_d, reward)
     return expectation(xp, log_p, shifted) - expectation(xp, log_d, shifted)
 
 
@@ -62,7 +75,7 @@ def highest_stationary_reward(
 
     With x = J+ - J(d), A = max r - J(d), B = J(d) - min r: x^2 + (lambda + B - A) x - A B = 0.
     """
-    shifted = reward - xp.gather(reward, xp.mode(log_d))
+    shifted = from_mode(xp, log_d, reward)
     mean = expectation(xp, log_d, shifted)
     above = max_on_support(xp, log_d, shifted) - mean
     below = mean - min_on_support(xp, log_d, shifted)
@@ -86,8 +99,6 @@ def surrogate_duration(xp: NumberSystem, log_gain: Array, rate: Array, cost: Arr
 
 
 DURATION_GRID = 129
-
-
 DURATION_CANDIDATES = 3
 
 
@@ -103,7 +114,8 @@ def optimal_rl_duration(
     varies = top > least
     n = reward.shape[-1]
     if n == 1:
-        return (xp.full_like(top, 0.0),) * 3
+        nothing = xp.full_like(top, 0.0)
+        return nothing, nothing, nothing
     # Even laws with two levels stand in for the rows that have nothing to solve.
     first = xp.module.arange(n, device=array_api_compat.device(reward)) == 0
     stand_in = xp.where(first, xp.full_like(reward, 1.0), 0.0)
@@ -121,12 +133,8 @@ def optimal_rl_duration(
     best, best_value = low, xp.full_like(low, -INF)
 
     def falling(s: Array) -> tuple[Array, Array]:
-        tilt = tilt_at(xp, law, value, s)
-        deviation = value - expectation(xp, tilt, value)
-        square = xp.square(deviation)
-        slope = expectation(xp, tilt, square) - multiplier * reward_gain(xp, law, tilt, value)
-        third = expectation(xp, tilt, square * deviation)
-        return -slope, multiplier * expectation(xp, tilt, square) - third
+        world = law, value, multiplier, s
+        return -duration_slope(xp, *world), -duration_curvature(xp, *world)
 
     for _ in range(DURATION_CANDIDATES):
         cell = xp.module.argmax(score, axis=-1, keepdims=True)
@@ -139,12 +147,10 @@ def optimal_rl_duration(
         best, best_value = xp.where(better, root, best), xp.where(better, reached, best_value)
         taken = xp.module.arange(score.shape[-1], device=array_api_compat.device(score)) == cell
         score = xp.where(taken, -INF, score)
-    # As in joint_optimum: a last Newton step carries the gradient.
     _, curvature = falling(best)
     slope = duration_slope(xp, log_d, reward, weight, best)
-    safe = xp.where(curvature > 0, curvature, 1.0)
-    best = best + xp.where(curvature > 0, (slope - detached(slope)) / safe, 0.0)
-    return tuple(xp.where(varies, x, 0.0) for x in (best, low, high))
+    best = with_root_gradient(xp, best, -slope, curvature)
+    return xp.where(varies, best, 0.0), xp.where(varies, low, 0.0), xp.where(varies, high, 0.0)
 
 
 def duration_interval(
@@ -176,7 +182,7 @@ def duration_interval(
 def _duration_grid(xp: Floats, low: Array, high: Array) -> Array:
     """Points of [low, high], half of them even in s and half in log s, in order."""
     steps = xp.module.linspace(
-        0.0, 1.0, DURATION_GRID, dtype=low.dtype, device=array_api_compat.device(low)
+        0.0, 1.0, DURATION_GRID, dtype=dtype_of(low), device=array_api_compat.device(low)
     )
     even = low + (high - low) * steps
     geometric = low * xp.exp(xp.log(high / low) * steps)

@@ -13,9 +13,9 @@ from nondecoupling.formulas.laws import (
     kl_divergence,
     log_sum_exp,
 )
-from nondecoupling.formulas.roots import detached, newton_bisection
+from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -112,9 +112,9 @@ def joint_optimum(
 
     low = xp.full_like(fixed, 0.0)
     offset = newton_bisection(xp, excess_mass, low, fixed)
-    # One more Newton step, whose derivative is the root's (implicit function theorem).
     log_p, u = joint_closed_form(xp, log_d, log_tilt, ratio, offset)
     log_mass = log_sum_exp(xp, log_p)
-    slope = detached(xp.sum(xp.exp(log_p - log_mass) / (1 + u)))
-    log_p, _ = joint_closed_form(xp, log_d, log_tilt, ratio, offset + log_mass / slope)
+    slope = xp.sum(xp.exp(log_p - log_mass) / (1 + u))
+    offset = with_root_gradient(xp, offset, -log_mass, slope)
+    log_p, _ = joint_closed_form(xp, log_d, log_tilt, ratio, offset)
     return log_p - log_sum_exp(xp, log_p)

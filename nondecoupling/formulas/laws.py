@@ -17,10 +17,20 @@ def expectation(xp: NumberSystem, log_p: Array, values: Array) -> Array:
     return xp.sum(xp.where(xp.support(log_p), xp.exp(log_p) * values, 0.0))
 
 
+def at_mode(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    """f at the most probable response: what to subtract so that ties and offsets stay exact."""
+    return xp.gather(values, xp.mode(log_p))
+
+
+def from_mode(xp: NumberSystem, log_p: Array, values: Array) -> Array:
+    """f minus its value at the most probable response."""
+    return values - at_mode(xp, log_p, values)
+
+
 def centred(xp: NumberSystem, log_p: Array, values: Array) -> Array:
-    """f - E_p f. Subtracting the value at the mode first keeps ties and offsets exact."""
-    at_mode = values - xp.gather(values, xp.mode(log_p))
-    return at_mode - expectation(xp, log_p, at_mode)
+    """f - E_p f."""
+    shifted = from_mode(xp, log_p, values)
+    return shifted - expectation(xp, log_p, shifted)
 
 
 def variance(xp: NumberSystem, log_p: Array, values: Array) -> Array:
@@ -92,8 +102,8 @@ def total_variation(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
 
 def expected_reward(xp: NumberSystem, log_p: Array, reward: Array) -> Array:
     """J(p) = E_p r, taken from the mode: exact for a constant reward, and not above max r."""
-    at_mode = xp.gather(reward, xp.mode(log_p))
-    return at_mode + expectation(xp, log_p, reward - at_mode)
+    base = at_mode(xp, log_p, reward)
+    return base + expectation(xp, log_p, reward - base)
 
 
 def overflow_shift(xp: NumberSystem, exponents: Array) -> Array:

@@ -12,12 +12,13 @@ from nondecoupling.formulas.laws import (
     centred,
     cross_entropy,
     expectation,
+    from_mode,
     kl_divergence,
     log_softmax,
     log_sum_exp,
 )
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import Array, NumberSystem
+from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
 
 def sft_loss_gradient(xp: NumberSystem, log_p: Array, log_d: Array) -> Array:
@@ -38,7 +39,7 @@ def bregman_of_log_sum_exp(xp: NumberSystem, at: Array, logits: Array) -> Array:
 
 def centred_norm_squared(xp: NumberSystem, values: Array) -> Array:
     """||v_c||^2 = sum (v - mean v)^2, all responses weighing the same."""
-    shifted = values - xp.gather(values, xp.mode(values))
+    shifted = from_mode(xp, values, values)
     return xp.sum(xp.square(shifted - xp.sum(shifted) / values.shape[-1]))
 
 
@@ -136,7 +137,7 @@ def rl_improves_sft_threshold(
 
 
 def spectral_cosine_bound(
-    xp: NumberSystem, spectrum: Array, u: Array, v: Array, inside: Array
+    xp: NumberSystem, spectrum: Array, u: Array, v: Array, inside: Mask
 ) -> Array:
     """P6, in the eigenbasis: (|<u, v>_in| + sqrt(<u, u>_out <v, v>_out))/sqrt(<u, u> <v, v>).
 

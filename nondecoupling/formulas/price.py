@@ -9,8 +9,8 @@ import math
 from functools import partial
 
 from nondecoupling.formulas.laws import INF, expectation, expected_reward, log_sum_exp
-from nondecoupling.formulas.roots import detached, newton_bisection
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -100,7 +100,7 @@ def _log_slack(xp: Floats, log_d: Array, a: Array, b: Array) -> Array:
         return -xp.sum(weight * ratio), w * xp.sum(weight * ratio * ratio)
 
     high = xp.full_like(at_one, 0.0)
-    low = xp.full_like(at_one, math.log(float(xp.module.finfo(at_one.dtype).tiny)))
+    low = xp.full_like(at_one, math.log(xp.tiny(at_one)))
     return xp.where(boundary, -INF, newton_bisection(xp, falling, low, high))
 
 
@@ -125,14 +125,12 @@ def frontier_policy(
         return 1 - xp.sum(share), xp.sum(xp.where(on, share / (offset + room), 0.0))
 
     # Where argmax r has mass its part of the sum alone, d/offset, is at most one.
-    low = xp.where(on_top > 0, on_top, float(xp.module.finfo(rate.dtype).tiny))
+    low = xp.where(on_top > 0, on_top, xp.tiny(rate))
     fixed = detached(weight), detached(room)
     root = newton_bisection(
         xp, partial(missing_mass, *fixed), detached(low), xp.full_like(detached(rate), 1.0)
     )
-    # One more Newton step, whose derivative is the root's (implicit function theorem).
-    slope = detached(missing_mass(weight, room, root)[1])
-    root = root - missing_mass(weight, room, root)[0] / slope
+    root = with_root_gradient(xp, root, *missing_mass(weight, room, root))
     offset = xp.where(left_over, 0.0, root)
     log_p = xp.where(on, log_d - xp.log(frontier_ratio(xp, reward, rate, offset)), -INF)
     spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
@@ -156,14 +154,14 @@ def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> A
         module.broadcast_to(x[None], (count, prompts, n)).reshape(-1, n) for x in (log_d, reward)
     )
     spread = float(module.max(xp.max(reward) - xp.min(reward)))
-    eps = float(module.finfo(reward.dtype).eps)
+    eps = xp.eps(reward)
     low = xp.full_like(targets, math.log(eps / spread))
     high = xp.full_like(targets, -2 * math.log(eps) - math.log(spread))
     for _ in range(RATE_BISECTIONS):
         middle = 0.5 * (low + high)
         rates = module.broadcast_to(xp.exp(middle), (count, prompts)).reshape(-1, 1)
         log_p, *_ = frontier_policy(xp, laws, rewards, rates)
-        reached = expectation(xp, log_p, rewards).reshape(count, prompts)
+        reached = module.reshape(expectation(xp, log_p, rewards), (count, prompts))
         short = xp.sum(reached) / prompts < targets
         low, high = xp.where(short, middle, low), xp.where(short, high, middle)
     return xp.exp(0.5 * (low + high))
@@ -180,7 +178,10 @@ def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Ar
     asked = xp.where(inner, targets, 0.5 * (free + top))
     rates = frontier_rates(xp, detached(log_d), detached(reward), detached(asked))
     one = xp.full_like(reward[:, :1], 1.0)
-    lines = [module.mean(frontier_policy(xp, log_d, reward, one * rate)[1]) for rate in rates]
+    lines = [
+        module.mean(frontier_policy(xp, log_d, reward, one * rates[k])[1])
+        for k in range(rates.shape[0])
+    ]
     price = rates * asked + module.stack(lines)[:, None]
     price = xp.where(price > 0, price, 0.0)  # a rounded dual value near J(d)
     return xp.where(inner, price, outside)

@@ -13,14 +13,9 @@ from nondecoupling.formulas.laws import (
     min_on_support,
 )
 from nondecoupling.formulas.logits import reward_gradient, sft_loss_gradient
-from nondecoupling.formulas.roots import (
-    bracketed_above,
-    detached,
-    newton_bisection,
-    with_envelope_gradient,
-)
+from nondecoupling.formulas.roots import bracketed_above, newton_bisection, with_envelope_gradient
 from nondecoupling.formulas.tilt import divergence_of_tilt, gibbs_tilt, mean_and_variance_of_tilt
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array
 
 MAX_ITERATIONS = 100
@@ -18,8 +18,7 @@ def newton_bisection(
     A Newton step is taken where it stays inside the bracket and is at most half the step before;
     elsewhere the bracket is bisected, so every row converges.
     """
-    module = xp.module
-    eps = float(module.finfo(low.dtype).eps)
+    eps = xp.eps(low)
     t, last = high, high - low
     for _ in range(MAX_ITERATIONS):
         value, slope = value_and_slope(t)
@@ -31,7 +30,7 @@ def newton_bisection(
         moved = xp.where(newton, moved, 0.5 * (low + high))
         moved = xp.where(value == 0, t, moved)
         last, t = moved - t, moved
-        if bool(module.all(xp.abs(last) <= eps * xp.abs(t))):
+        if bool(xp.module.all(xp.abs(last) <= eps * xp.abs(t))):
             break
     return t
 
@@ -49,8 +48,14 @@ def bracketed_above(
     return high
 
 
-def detached(x: Array) -> Array:
-    return x.detach() if hasattr(x, "detach") else x
+def with_root_gradient(xp: Floats, root: Array, value: Array, slope: Array) -> Array:
+    """``root``, with the gradient that the implicit function theorem gives to the root of ``value``.
+
+    ``slope`` is the derivative of ``value`` in the root; where it is not positive no gradient is kept.
+    """
+    slope = detached(slope)
+    moved = (value - detached(value)) / xp.where(slope > 0, slope, 1.0)
+    return detached(root) - xp.where(slope > 0, moved, 0.0)
 
 
 def with_envelope_gradient(value: Array, dual: Array) -> Array:

@@ -15,9 +15,9 @@ from nondecoupling.formulas.laws import (
 )
 from nondecoupling.formulas.roots import (
     bracketed_above,
-    detached,
     newton_bisection,
     with_envelope_gradient,
+    with_root_gradient,
 )
 from nondecoupling.formulas.tilt import (
     divergence_of_tilt,
@@ -25,7 +25,7 @@ from nondecoupling.formulas.tilt import (
     mean_and_variance_of_tilt,
     reward_in_units_of_beta,
 )
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -161,9 +161,7 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
     high = bracketed_above(xp, excess_mean, xp.full_like(aim, 1.0))
     t = newton_bisection(xp, excess_mean, xp.full_like(aim, 0.0), high)
     mean, slope = mean_and_variance_of_tilt(xp, log_ref, x, t)
-    offset = mean - level
-    moved = (offset - detached(offset)) / xp.where(inner, detached(slope), 1.0)
-    time = (t - moved) / unit
+    time = with_root_gradient(xp, t, mean - level, xp.where(inner, slope, 0.0)) / unit
     dual = log_one_plus_excess(xp, log_ref, t * x) - t * level
     change = with_envelope_gradient(-divergence_of_tilt(xp, law, fixed, t), dual)
     on_top = xp.where(raw >= top, xp.exp(log_ref), 0.0)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from nondecoupling.formulas.laws import (
+    at_mode,
     centred,
     expected_reward,
+    from_mode,
     kl_divergence,
     log_one_plus_excess,
     log_softmax,
@@ -19,13 +21,13 @@ from nondecoupling.numbers.number_system import Array, NumberSystem
 
 def reward_in_units_of_beta(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
     """(r - r(mode of ref)) / beta: the shift first, since r/beta would round large offsets away."""
-    return (reward - xp.gather(reward, xp.mode(log_ref))) / beta
+    return from_mode(xp, log_ref, reward) / beta
 
 
 def log_partition(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
     """log Z = log E_ref e^{r/beta}."""
     x = reward_in_units_of_beta(xp, log_ref, reward, beta)
-    return xp.gather(reward, xp.mode(log_ref)) / beta + log_sum_exp(xp, log_ref + x)
+    return at_mode(xp, log_ref, reward) / beta + log_sum_exp(xp, log_ref + x)
 
 
 def gibbs_tilt(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 from nondecoupling.formulas.laws import INF
 from nondecoupling.numbers.number_system import Array, NumberSystem
+
+
+def added(terms: Iterable[Array]) -> Array:
+    """The sum of some arrays, at least one."""
+    return reduce(add, terms)
 
 
 def column(xp: NumberSystem, x: Array, index: int) -> Array:
@@ -22,7 +28,7 @@ def log_mass(xp: NumberSystem, log_p: Array, leaves: Sequence[int]) -> Array:
     for other in tops[1:]:
         top = xp.maximum(top, other)
     top = xp.pivot(top)
-    total = sum(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves)
+    total = added(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves)
     some = xp.positive(total)
     return xp.where(some, top + xp.log(xp.where(some, total, 1.0)), -INF)
 
@@ -34,7 +40,7 @@ def token_kl_divergence(
 
     A node lists, for each of its next tokens, the indices of the sequences that continue with it.
     """
-    return sum(token_kl_at(xp, log_p, log_q, node) for node in nodes)
+    return added(token_kl_at(xp, log_p, log_q, node) for node in nodes)
 
 
 def token_kl_at(
@@ -44,7 +50,7 @@ def token_kl_at(
     everything = [leaf for leaves in node for leaf in leaves]
     at_p, at_q = log_mass(xp, log_p, everything), log_mass(xp, log_q, everything)
     reached, known = xp.support(at_p), xp.support(at_q)
-    total = 0.0
+    terms = []
     for leaves in node:
         next_p, next_q = log_mass(xp, log_p, leaves), log_mass(xp, log_q, leaves)
         # Where q misses the prefix its token law is arbitrary: an earlier token paid for that.
@@ -53,8 +59,8 @@ def token_kl_at(
         token_p = xp.where(on, next_p, 0.0) - xp.where(on, at_p, 0.0)
         u = xp.where(on, token_q, 0.0) - token_p
         missed = xp.where(reached, xp.exp(at_p + token_q), 0.0)
-        total = total + xp.where(on, xp.excess(xp.where(on, next_p, 0.0), u), missed)
-    return total
+        terms.append(xp.where(on, xp.excess(xp.where(on, next_p, 0.0), u), missed))
+    return added(terms)
 
 
 Tokens = tuple[int, ...]

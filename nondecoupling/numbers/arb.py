@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from nondecoupling.numbers.exact import Exact
+from nondecoupling.numbers.exact import Exact, Operations
 
 # Balls with a larger radius are enclosed by monotonicity instead of term by term.
 WIDE = 1e-9
@@ -33,7 +33,7 @@ def arb() -> Exact:
 
     def curve(u: Any) -> Any:
         # e^u - 1 - u; near 0 its series with remainder, where the difference would cancel
-        return square(u) * _phi_ball(u) if abs(u) < flint.arb(0.25) else u.expm1() - u
+        return square(u) * _curve_over_square(u) if abs(u) < flint.arb(0.25) else u.expm1() - u
 
     def excess(log_w: Any, u: Any) -> Any:
         if u.rad() > WIDE:  # the curve falls to 0 at u = 0 and rises after: its ends enclose it
@@ -42,8 +42,7 @@ def arb() -> Exact:
         return log_w.exp() * curve(u)
 
     return Exact(
-        "arb",
-        dict(
+        Operations(
             number=number,
             truth=bool,
             exp=lambda x: x.exp(),
@@ -55,15 +54,15 @@ def arb() -> Exact:
             square=square,
             maximum=lambda a, b: a.max(b),
             minimum=lambda a, b: a.min(b),
-            positive_mass=lambda x: not (x == flint.arb("-inf")),
+            has_mass=lambda x: not (x == flint.arb("-inf")),
             positive=lambda x: not (x <= 0),
             excess=excess,
             wright_omega=lambda z: z.exp().lambertw(),
-        ),
+        )
     )
 
 
-def _phi_ball(u: Any) -> Any:
+def _curve_over_square(u: Any) -> Any:
     """A ball around (e^u - 1 - u)/u^2 for |u| < 1/4, from its series with Lagrange remainder."""
     import flint
 

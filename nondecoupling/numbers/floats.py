@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from nondecoupling.numbers.number_system import Array
+from nondecoupling.numbers.number_system import Array, Index, Mask
 
 # 2/(k+2)!, k = 0..15: the Taylor coefficients of 2 (e^u - 1 - u)/u^2. The first term left out is
 # below 2e-19 on |u| < 1/2, under the rounding of float64.
 _EXCESS_SERIES = tuple(2.0 / math.factorial(k + 2) for k in range(16))
-
-
 _EXCESS_SERIES_RADIUS = 0.5
-
-
-# Quadratic convergence from within 0.6 of the root in log omega: 5 steps reach float64.
+# Quadratic convergence from within 0.6 of the root in log omega: six steps reach float64.
 _OMEGA_STEPS = 6
+
+
+def detached(x: Array) -> Array:
+    """The values without their gradients (torch); NumPy arrays as they are."""
+    return x.detach() if hasattr(x, "detach") else x
+
+
+def dtype_of(x: Array) -> Any:
+    """The dtype of a NumPy or torch array."""
+    array: Any = x
+    return array.dtype
 
 
 class Floats:
@@ -29,18 +36,35 @@ class Floats:
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
-        self.exp: Callable[[Array], Array] = module.exp
-        self.log1p: Callable[[Array], Array] = module.log1p
-        self.expm1: Callable[[Array], Array] = module.expm1
-        self.sqrt: Callable[[Array], Array] = module.sqrt
-        self.abs: Callable[[Array], Array] = module.abs
+
+    def exp(self, x: Array) -> Array:
+        return self.module.exp(x)
 
     def log(self, x: Array) -> Array:
-        """Natural logarithm, with log 0 = -inf and no warning."""
         if self.module.__name__.endswith("numpy"):
             with np.errstate(divide="ignore"):
-                return np.log(x)
+                return self.module.log(x)
         return self.module.log(x)
+
+    def log1p(self, x: Array) -> Array:
+        return self.module.log1p(x)
+
+    def expm1(self, x: Array) -> Array:
+        return self.module.expm1(x)
+
+    def sqrt(self, x: Array) -> Array:
+        return self.module.sqrt(x)
+
+    def abs(self, x: Array) -> Array:
+        return self.module.abs(x)
+
+    def eps(self, x: Array) -> float:
+        """The distance of one to the next number, in the precision of x."""
+        return float(self.module.finfo(dtype_of(x)).eps)
+
+    def tiny(self, x: Array) -> float:
+        """The smallest normal number in the precision of x."""
+        return float(self.module.finfo(dtype_of(x)).smallest_normal)
 
     def sum(self, x: Array) -> Array:
         return self.module.sum(x, axis=-1, keepdims=True)
@@ -51,53 +75,42 @@ class Floats:
     def min(self, x: Array) -> Array:
         return self.module.min(x, axis=-1, keepdims=True)
 
-    def where(self, condition: Array, x: Array, y: Array) -> Array:
+    def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         like = x if hasattr(x, "dtype") else y
         return self.module.where(condition, self._like(x, like), self._like(y, like))
 
-    def minimum(self, x: Array, y: Array) -> Array:
+    def minimum(self, x: Array, y: Array | float) -> Array:
         return self.module.minimum(x, self._like(y, x))
 
-    def maximum(self, x: Array, y: Array) -> Array:
+    def maximum(self, x: Array, y: Array | float) -> Array:
         return self.module.maximum(x, self._like(y, x))
 
     def square(self, x: Array) -> Array:
         return x * x
 
-    def positive(self, x: Array) -> Array:
-        """Where x > 0; in exact systems, where x is not certainly <= 0."""
+    def positive(self, x: Array) -> Mask:
         return x > 0
 
     def full_like(self, x: Array, value: float) -> Array:
         return self.module.full_like(x, value)
 
-    def gather(self, x: Array, index: Array) -> Array:
-        """The entry of each row of ``x`` at the row's ``index`` (kept as a last axis of one)."""
+    def gather(self, x: Array, index: Index) -> Array:
         if self.module.__name__.endswith("numpy"):
-            return np.take_along_axis(x, index, axis=-1)
+            return self.module.take_along_axis(x, index, axis=-1)
         index = self.module.asarray(index, device=array_api_compat.device(x))
         return self.module.take_along_dim(x, index, dim=-1)
 
-    def mode(self, log_p: Array) -> Array:
-        """Index of the most probable response of each row."""
+    def mode(self, log_p: Array) -> Index:
         return self.module.argmax(log_p, axis=-1, keepdims=True)
 
-    def support(self, log_p: Array) -> Array:
-        """Where the law has mass."""
+    def support(self, log_p: Array) -> Mask:
         return log_p > -math.inf
 
     def pivot(self, x: Array) -> Array:
-        """What to subtract before exponentiating: the row maximum (0 where it is infinite)."""
-        top = self.max(x)
-        if hasattr(top, "detach"):
-            top = top.detach()
+        top = detached(self.max(x))
         return self.where(self.module.isfinite(top), top, 0.0)
 
     def excess(self, log_w: Array, u: Array) -> Array:
-        """w (e^u - 1 - u) >= 0 for w = e^log_w, accurate for u near 0 and in both tails.
-
-        This one primitive carries KL, the coupling gap and the two-point bounds.
-        """
         near = self.abs(u) < _EXCESS_SERIES_RADIUS
         small = self.where(near, u, 0.0)
         large = self.where(near, 1.0, u)
@@ -112,14 +125,12 @@ class Floats:
         )
 
     def wright_omega(self, z: Array) -> Array:
-        """omega > 0 with omega + log omega = z, that is W(e^z); 0 at z = -inf.
-
-        Newton for l = log omega: e^l + l is increasing and convex, so from the right of the root
+        """Newton for l = log omega: e^l + l is increasing and convex, so from the right of the root
         the steps fall monotonically. For large z the value is read off as z - l.
         """
         there = z > -math.inf
         z = self.where(there, z, 0.0)
-        fixed = z.detach() if hasattr(z, "detach") else z
+        fixed = detached(z)
         large = fixed > 1
         log_omega = self.where(large, self.log(self.where(large, fixed, 1.0)), fixed)
         for _ in range(_OMEGA_STEPS):
@@ -130,7 +141,7 @@ class Floats:
         omega = omega + omega / (1 + omega) * (z - fixed)
         return self.where(there, omega, 0.0)
 
-    def _like(self, value: Array, like: Array) -> Array:
+    def _like(self, value: Array | float, like: Any) -> Any:
         if hasattr(value, "dtype"):
             return value
         return self.module.asarray(value, dtype=like.dtype, device=array_api_compat.device(like))

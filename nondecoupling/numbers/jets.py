@@ -1,6 +1,6 @@
 """Formulas recorded once, then replayed on balls that carry their first two derivatives.
 
-``Recorder().numbers()`` is a number system for ``quantities``: it turns a formula into a graph,
+``Recorder().numbers()`` is a number system for ``formulas``: it turns a formula into a graph,
 shared subexpressions kept once. ``replay`` evaluates that graph on ``Jet``s, Arb balls around the
 value, the gradient and the Hessian over a whole box of parameters. What the outputs do not need is
 never computed.
@@ -14,7 +14,7 @@ from typing import Any
 import flint
 
 from nondecoupling.numbers.arb import arb
-from nondecoupling.numbers.exact import Exact
+from nondecoupling.numbers.exact import Exact, Operations
 
 Ball = Any
 Operation = Callable[..., "Jet"]
@@ -262,18 +262,25 @@ class Recorder:
         def excess(log_w: Node, u: Node) -> Node:
             return self.apply(exp, log_w) * self.apply(curve, u)
 
-        plain: dict[str, Operation] = dict(
-            exp=exp, log=log, log1p=log1p, expm1=expm1, sqrt=sqrt, abs=absolute
+        return Exact(
+            Operations(
+                number=self.node,
+                truth=bool,
+                exp=recorded(exp),
+                log=recorded(log),
+                log1p=recorded(log1p),
+                expm1=recorded(expm1),
+                sqrt=recorded(sqrt),
+                abs=recorded(absolute),
+                square=recorded(square),
+                wright_omega=recorded(wright_omega),
+                maximum=recorded(maximum),
+                minimum=recorded(minimum),
+                excess=excess,
+                positive=lambda x: not (x.jet.value <= 0),
+                has_mass=lambda x: not (x.jet.value == flint.arb("-inf")),
+            )
         )
-        plain |= dict(square=square, maximum=maximum, minimum=minimum, wright_omega=wright_omega)
-        functions: dict[str, Callable[..., Any]] = dict(
-            number=self.node,
-            truth=bool,
-            positive_mass=lambda x: not (x.jet.value == flint.arb("-inf")),
-            positive=lambda x: not (x.jet.value <= 0),
-            excess=excess,
-        )
-        return Exact("recorded", functions | {k: recorded(f) for k, f in plain.items()})
 
 
 class Program:

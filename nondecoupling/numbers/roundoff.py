@@ -5,7 +5,7 @@ tolerance of a comparison is derived from the computation instead of chosen. Inp
 an error of their own, for example log-probabilities that a float32 network has rounded.
 
 The rules are the usual first-order running error analysis (Higham 2002, section 3.3), kept as upper
-bounds by charging two units of roundoff to each elementary function.
+bounds by charging four units of roundoff (two units in the last place) to each elementary function.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Bounded:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
+
+    def __getitem__(self, index: Any) -> Bounded:
+        return Bounded(self.value[index], self.error[index])
 
     def __neg__(self) -> Bounded:
         return Bounded(-self.value, self.error)

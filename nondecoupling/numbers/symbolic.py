@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nondecoupling.numbers.exact import Exact
+from nondecoupling.numbers.exact import Exact, Operations
 
 
 @lru_cache(maxsize=1)
@@ -17,8 +17,7 @@ def sympy_numbers() -> Exact:
     import sympy
 
     return Exact(
-        "sympy",
-        dict(
+        Operations(
             number=sympy.sympify,
             truth=bool,
             exp=sympy.exp,
@@ -30,9 +29,9 @@ def sympy_numbers() -> Exact:
             square=lambda x: x**2,
             maximum=sympy.Max,
             minimum=sympy.Min,
-            positive_mass=lambda x: x != -sympy.oo,
+            has_mass=lambda x: x != -sympy.oo,
             positive=lambda x: x.is_nonpositive is not True,
             excess=lambda log_w, u: sympy.exp(log_w) * (sympy.exp(u) - 1 - u),
             wright_omega=lambda z: sympy.LambertW(sympy.exp(z)),
-        ),
+        )
     )

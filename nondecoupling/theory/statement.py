@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from nondecoupling.numbers.number_system import Array, NumberSystem
-from nondecoupling.theory.fields import Field, Law, Same
+from nondecoupling.theory.fields import Field
+from nondecoupling.theory.worlds import WorldValues
 
 Relation = Literal["==", ">=", "<=", ">"]
 
@@ -33,16 +34,6 @@ class Claim:
         return self.rhs - self.lhs if self.relation == "<=" else self.lhs - self.rhs
 
 
-class Arguments(dict[str, Any]):
-    """The arguments of a world, readable as attributes: ``w.log_d``, ``w.reward``."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"this world has no {name!r}; it has {', '.join(self)}") from None
-
-
 class Statement:
     """A statement of the theory. Subclasses live one per file in ``theorems/``.
 
@@ -56,11 +47,11 @@ class Statement:
     world: ClassVar[Mapping[str, Field]]
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         raise TypeError("a statement defines its claims")
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         return iter(())
 
 
@@ -69,13 +60,8 @@ StatementType = type[Statement]
 
 def assumptions(statement: StatementType) -> list[str]:
     """The assumptions that are fields of the world, by the names that ``dropping`` takes."""
-    names = []
-    for name, field in statement.world.items():
-        if isinstance(field, Same):
-            names.append(field.named(name))
-        elif isinstance(field, Law) and field.full_support:
-            names.append(f"{name} has full support")
-    return names
+    found = (field.assumption(name) for name, field in statement.world.items())
+    return [assumption for assumption in found if assumption is not None]
 
 
 def dropping(statement: StatementType, assumption: str) -> StatementType:
@@ -87,11 +73,8 @@ def dropping(statement: StatementType, assumption: str) -> StatementType:
         return _variant(statement, f"without {assumption}", conditions=Statement.conditions)
     world = dict(statement.world)
     for name, field in statement.world.items():
-        if isinstance(field, Same) and field.named(name) == assumption:
-            world[name] = Law(full_support=True)
-            return _variant(statement, f"without {assumption}", world=world)
-        if isinstance(field, Law) and assumption == f"{name} has full support":
-            world[name] = Law()
+        if field.assumption(name) == assumption:
+            world[name] = field.relaxed()
             return _variant(statement, f"without {assumption}", world=world)
     raise ValueError(
         f"assumption={assumption!r}: {statement.id} has {assumptions(statement) or 'none'}"
@@ -119,7 +102,7 @@ def only(statement: StatementType, claim: str) -> StatementType:
 def _only(
     statement: StatementType, claim: str, change: Callable[[Claim], Claim], what: str
 ) -> StatementType:
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         found = [c for c in statement.claims(xp, w) if c.name == claim]
         if not found:
             names = [c.name for c in statement.claims(xp, w)]

@@ -5,12 +5,42 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from nondecoupling.numbers.exact import Exact
-from nondecoupling.theory.fields import Fields, Fractions, Law, Same
+from nondecoupling.numbers.floats import floats_of
+from nondecoupling.numbers.number_system import Array
+from nondecoupling.theory.fields import Fields, Fractions, free_fields
+
+A_co = TypeVar("A_co", bound=Array, covariant=True)
+
+
+class WorldValues(Mapping[str, A_co]):
+    """The arguments of formulas in one number system, readable as attributes: ``w.log_d``, ``w.reward``."""
+
+    def __init__(self, values: Mapping[str, A_co]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> A_co:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> A_co:
+        if name in self._values:
+            return self._values[name]
+        raise AttributeError(f"this world has no {name!r}; it has {', '.join(self._values)}")
+
+
+def world_values(fields: Fields, free: Mapping[str, A_co]) -> WorldValues[A_co]:
+    """The arguments of all fields, from those of the free ones."""
+    return WorldValues({name: free[field.source(name)] for name, field in fields.items()})
 
 
 @dataclass(frozen=True)
@@ -27,27 +57,21 @@ class World:
                     f"sum to one exactly; they sum to {sum(value)}. Give them as fractions."
                 )
 
-    def arguments(self, fields: Fields, xp: Exact) -> dict[str, Any]:
+    def exact(self, fields: Fields, xp: Exact) -> WorldValues[Array]:
         """The arguments of the formulas in an exact number system."""
-        out: dict[str, Any] = {}
-        for name, field in fields.items():
-            source = field.other if isinstance(field, Same) else name
-            out[name] = (
-                out[source] if isinstance(field, Same) else field.exact(xp, self.values[source])
-            )
-        return out
+        free = {
+            name: field.argument(xp, xp.array(list(self.values[name])))
+            for name, field in free_fields(fields).items()
+        }
+        return world_values(fields, free)
 
-    def floats(self, fields: Fields) -> dict[str, np.ndarray]:
+    def floats(self, fields: Fields) -> WorldValues[np.ndarray]:
         """The arguments in float64, with a leading axis of one."""
-        out: dict[str, np.ndarray] = {}
-        for name, field in fields.items():
-            if isinstance(field, Same):
-                out[name] = out[field.other]
-                continue
+        free = {}
+        for name, field in free_fields(fields).items():
             values = np.array([[float(v) for v in self.values[name]]])
-            with np.errstate(divide="ignore"):
-                out[name] = np.log(values) if isinstance(field, Law) else values
-        return out
+            free[name] = np.asarray(field.argument(floats_of(values), values))
+        return world_values(fields, free)
 
     def __str__(self) -> str:
         shown = {name.removeprefix("log_"): value for name, value in self.values.items()}
@@ -59,20 +83,16 @@ class World:
 
 def sample_worlds(
     fields: Fields, rng: np.random.Generator, worlds: int, responses: int
-) -> dict[str, np.ndarray]:
+) -> WorldValues[np.ndarray]:
     """A batch of random float64 worlds, as arguments of the formulas."""
-    out: dict[str, np.ndarray] = {}
-    for name, field in fields.items():
-        if isinstance(field, Same):
-            out[name] = out[field.other]
-        else:
-            out[name] = field.sample(rng, (worlds, responses))
-    return out
+    shape = worlds, responses
+    free = {name: field.sample(rng, shape) for name, field in free_fields(fields).items()}
+    return world_values(fields, free)
 
 
 def rational_worlds(fields: Fields, responses: int, denominator: int) -> Iterator[World]:
     """Every world on the grid whose largest denominator is exactly ``denominator``."""
-    free = {name: field for name, field in fields.items() if not isinstance(field, Same)}
+    free = free_fields(fields)
     sizes = range(1, denominator + 1)
     tables = {
         name: [(size, value) for size in sizes for value in field.grid(responses, size)]

@@ -34,7 +34,7 @@ class SftCanRaiseReward(Statement):
         mass off argmax r.
 
     Example:
-    >>> from nondecoupling.attack import smallest_witness
+    >>> from nondecoupling.deciding.attack import smallest_witness
     >>> print(smallest_witness(SftCanRaiseReward, "SFT never raises the raw reward"))
     p = (0, 1), ref = (1/2, 1/2), reward = (0, 1), beta = 1
     """
