@@ -52,7 +52,7 @@ def check(folder: Path, lines: list[str]) -> list[str]:
     report, problem, _ = api.run([*options, f"--python-executable={sys.executable}", str(user)])
     assert not problem
     first = HEADER.count("\n") + 1
-    said = {number: "" for number in range(first, first + len(lines))}
+    said = dict.fromkeys(range(first, first + len(lines)), "")
     for message in report.splitlines():
         place, _, text = message.partition(": ")
         if place.startswith(str(user)):
