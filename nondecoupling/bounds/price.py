@@ -133,7 +133,8 @@ def supporting_line(
         laws={"log_d": log_d},
         reals={"reward": reward},
         scalars={"rate": rate, "offset": offset},
-        positive=("rate", "offset"),
+        positive=("rate",),
+        nonnegative=("offset",),
     ).map(price.supporting_line)
 
 

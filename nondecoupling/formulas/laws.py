@@ -51,6 +51,20 @@ def log_sum_exp(xp: NumberSystem, x: Array) -> Array:
     return top + xp.log(xp.sum(xp.exp(x - top)))
 
 
+def log_add_exp(xp: NumberSystem, x: Array, y: Array) -> Array:
+    """log(e^x + e^y), where either may be -inf."""
+    high, low = xp.maximum(x, y), xp.minimum(x, y)
+    both = xp.support(low)
+    gap = xp.where(both, low, 0.0) - xp.where(both, high, 0.0)
+    return xp.where(both, high + xp.log1p(xp.exp(gap)), high)
+
+
+def log_or_minus_infinity(xp: NumberSystem, x: Array) -> Array:
+    """log x for x >= 0, with a gradient of zero at 0 instead of an infinite one."""
+    some = xp.positive(x)
+    return xp.where(some, xp.log(xp.where(some, x, 1.0)), -INF)
+
+
 def log_softmax(xp: NumberSystem, logits: Array) -> Array:
     """log p of p = softmax(theta)."""
     return logits - log_sum_exp(xp, logits)

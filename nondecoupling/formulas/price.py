@@ -6,10 +6,22 @@ What is found here in floats is certified elsewhere in balls, by weak duality.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
-from nondecoupling.formulas.laws import INF, expectation, expected_reward, log_sum_exp
-from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
+from nondecoupling.formulas.laws import (
+    INF,
+    expectation,
+    expected_reward,
+    log_add_exp,
+    log_or_minus_infinity,
+    log_sum_exp,
+)
+from nondecoupling.formulas.roots import (
+    newton_bisection,
+    with_envelope_gradient,
+    with_root_gradient,
+)
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -48,6 +60,9 @@ def bernoulli_kl(xp: NumberSystem, a: Array, b: Array) -> Array:
     return a * xp.log(a / b) + (1 - a) * xp.log((1 - a) / (1 - b))
 
 
+# --- the price at a reward: one root in log w, w = 1 - l -----------------------------------------
+
+
 def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> Array:
     """S5: K_inf(d, c), from one batched root in log w, w = 1 - l.
 
@@ -62,46 +77,128 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     room = xp.where(inner, top - target, 1.0)
     a = xp.where(inner, (reward - target) / room, 0.0)
     b = xp.where(inner, (top - reward) / room, 1.0)
-    log_w = _log_slack(xp, log_d, detached(a), detached(b))
-    log_mixed = _log_mixed(xp, a, b, log_w)
+    log_w = _log_slack(xp, detached(log_d), detached(a), detached(b))
+    log_mixed = xp.where(on, _log_mixed(xp, a, b, log_w), 0.0)
     at_optimum = xp.where(on, xp.excess(xp.where(on, log_d, 0.0), -log_mixed), 0.0)
     # With l = 1 the mass missing from d/b sits on argmax r, where d has none.
     missing = xp.where(log_w > -INF, 0.0, 1 - expectation(xp, log_d, xp.exp(-log_mixed)))
-    value = detached(xp.sum(at_optimum) + missing)
     dual = expectation(xp, log_d, log_mixed)
-    value = value + (dual - detached(dual))
+    value = with_envelope_gradient(xp.sum(at_optimum) + missing, dual)
     return xp.where(target <= mean, xp.full_like(value, 0.0), xp.where(inner, value, INF))
 
 
 def _log_mixed(xp: Floats, a: Array, b: Array, log_w: Array) -> Array:
     """log(1 - l a) = log(l b + w), by whichever form does not cancel."""
-    w, el = xp.exp(log_w), -xp.expm1(log_w)
+    el = -xp.expm1(log_w)
     near = xp.abs(el * a) < 0.5
-    far = xp.where(near, 1.0, el * b + w)
-    return xp.where(near, xp.log1p(-xp.where(near, el * a, 0.0)), xp.log(far))
+    far = log_add_exp(xp, log_or_minus_infinity(xp, xp.where(near, 1.0, el * b)), log_w)
+    return xp.where(near, xp.log1p(-xp.where(near, el * a, 0.0)), far)
 
 
 def _log_slack(xp: Floats, log_d: Array, a: Array, b: Array) -> Array:
     """log w at the maximiser of the dual; -inf where l = 1.
 
-    The maximiser is the root of sum d a/(l b + w), which falls in w. In log w the root stays well
-    scaled both for targets near M (w -> 0) and near J(d) (log w ~ -l -> 0).
+    The maximiser is the root of sum d a/(l b + w), which falls in w. There sum d/(l b + w) = 1, so w
+    is at least d(argmax r), however small that is.
     """
-    log_d = detached(log_d)
-    weight = xp.exp(log_d)
-    on_top = xp.sum(xp.where(b == 0, weight, 0.0)) > 0
-    at_one = xp.sum(xp.where(b > 0, weight / xp.where(b > 0, b, 1.0), 0.0))
-    boundary = ~on_top & (at_one <= 1)
+    log_on_top = log_sum_exp(xp, xp.where(b > 0, -INF, log_d))
+    at_one = xp.sum(xp.where(b > 0, xp.exp(log_d - log_or_minus_infinity(xp, b)), 0.0))
+    boundary = ~xp.support(log_on_top) & (at_one <= 1)
 
     def falling(log_w: Array) -> tuple[Array, Array]:
-        w = xp.exp(log_w)
-        mixed = -xp.expm1(log_w) * b + w
-        ratio = xp.where(mixed > 0, a / xp.where(mixed > 0, mixed, 1.0), 0.0)
-        return -xp.sum(weight * ratio), w * xp.sum(weight * ratio * ratio)
+        log_mixed = _log_mixed(xp, a, b, log_w)
+        share = a * xp.exp(log_d - log_mixed)
+        return -xp.sum(share), xp.sum(share * a * xp.exp(log_w - log_mixed))
 
     high = xp.full_like(at_one, 0.0)
-    low = xp.full_like(at_one, math.log(xp.tiny(at_one)))
+    low = xp.where(xp.support(log_on_top), log_on_top, math.log(xp.tiny(at_one)))
     return xp.where(boundary, -INF, newton_bisection(xp, falling, low, high))
+
+
+# --- the frontier: the policy at a rate, and the rate at an average reward -----------------------
+
+
+@dataclass(frozen=True)
+class FrontierPolicy:
+    """p = d/b, b = offset + rate (M - r), for each row; where offset = 0, ``spare`` mass is on argmax r.
+
+    ``shortfall`` is M - J(p) and ``gain`` J(p) - J(d), each accurate where it is small; ``slope`` is
+    the derivative of the gain in log rate, ``paid`` is KL(d||p).
+    """
+
+    log_offset: Array
+    spare: Array
+    shortfall: Array
+    gain: Array
+    slope: Array
+    paid: Array
+
+
+def _log_ratio(xp: Floats, rate: Array, below: Array, log_offset: Array) -> Array:
+    """log b, b = offset + rate (M - r), also where b is near one; ``below`` is M - r."""
+    room = rate * below
+    above_one = xp.expm1(log_offset) + room
+    near = xp.abs(above_one) < 0.5
+    log_room = log_or_minus_infinity(xp, xp.where(near, 1.0, room))
+    far = log_add_exp(xp, log_room, log_offset)
+    return xp.where(near, xp.log1p(xp.where(near, above_one, 0.0)), far)
+
+
+def _change(xp: Floats, log_d: Array, log_b: Array) -> tuple[Array, Array]:
+    """p and p - d for p = d/b; the difference is accurate where b is near one."""
+    on = xp.support(log_d)
+    law, ratio = xp.where(on, log_d, 0.0), xp.where(on, log_b, 0.0)
+    far = xp.abs(ratio) > 1
+    share, weight = xp.exp(law - ratio), xp.exp(law)
+    change = xp.where(far, share - weight, weight * xp.expm1(-xp.where(far, 0.0, ratio)))
+    return xp.where(on, share, 0.0), xp.where(on, change, 0.0)
+
+
+def _missing_mass(
+    xp: Floats, log_d: Array, rate: Array, below: Array, log_offset: Array
+) -> tuple[Array, Array]:
+    """-log sum d/b, which rises in the logarithm of the offset, and its slope."""
+    log_b = _log_ratio(xp, rate, below, log_offset)
+    share, change = _change(xp, log_d, log_b)
+    mass = xp.sum(change)
+    return -xp.log1p(mass), xp.sum(share * xp.exp(log_offset - log_b)) / (1 + mass)
+
+
+def on_the_frontier(xp: Floats, log_d: Array, rate: Array, below: Array) -> FrontierPolicy:
+    """S5: the policy p = d/b of each row that minimises KL(d||p) - rate E_p r; ``below`` is M - r.
+
+    The offset in (0, 1] that makes d/b sum to one is sought by its logarithm, since it is as small as
+    d(argmax r) may be. Where even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass
+    goes to argmax r.
+    """
+    log_on_top = log_sum_exp(xp, xp.where(below > 0, -INF, log_d))
+    log_room = log_or_minus_infinity(xp, rate * below)
+    at_zero = xp.sum(xp.where(below > 0, xp.exp(log_d - log_room), 0.0))
+    left_over = ~xp.support(log_on_top) & (at_zero <= 1)
+    low = xp.where(xp.support(log_on_top), log_on_top, math.log(xp.tiny(rate)))
+    root = newton_bisection(
+        xp, partial(_missing_mass, xp, log_d, rate, below), low, xp.full_like(low, 0.0)
+    )
+    log_offset = xp.where(left_over, -INF, root)
+    spare = xp.where(left_over, 1 - at_zero, 0.0)
+    log_b = _log_ratio(xp, rate, below, log_offset)
+    share, change = _change(xp, log_d, log_b)
+    mean_below = xp.sum(xp.where(xp.support(log_d), xp.exp(log_d) * below, 0.0))
+    # d gain/d rate = sum w below^2 - (sum w below)^2/sum w with w = d/b^2; argmax r counts in sum w alone.
+    beside_top = xp.where(below > 0, share * xp.exp(-log_b), 0.0)
+    by_room = xp.sum(beside_top * below)
+    everything = xp.sum(xp.where(share > 0, share * xp.exp(-log_b), 0.0))
+    correction = xp.where(left_over, 0.0, by_room * (by_room / everything))
+    on = xp.support(log_d)
+    paid = xp.excess(xp.where(on, log_d, 0.0), -xp.where(on, log_b, 0.0))
+    return FrontierPolicy(
+        log_offset=log_offset,
+        spare=spare,
+        shortfall=xp.sum(share * below),
+        gain=xp.sum(change * (mean_below - below)) + spare * mean_below,
+        slope=rate * (xp.sum(beside_top * below * below) - correction),
+        paid=xp.sum(xp.where(on, paid, 0.0)) + spare,
+    )
 
 
 def frontier_policy(
@@ -109,79 +206,103 @@ def frontier_policy(
 ) -> tuple[Array, Array, Array]:
     """S5: log of argmin KL(d||p) - rate E_p r, that minimum (the line's intercept), and the offset.
 
-    p = d/b, b = offset + rate (M - r), with the offset in (0, 1] that makes it sum to one; where
-    even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass goes to argmax r. The
-    intercept is the dual value, so it is a lower bound for whatever offset was found.
+    The intercept is the dual value, so it is a lower bound for whatever offset was found.
     """
     top = xp.max(reward)
-    room = rate * (top - reward)
-    weight, on, best = xp.exp(log_d), xp.support(log_d), reward == top
-    on_top = xp.sum(xp.where(best, weight, 0.0))
-    at_zero = xp.sum(xp.where(room > 0, weight / xp.where(room > 0, room, 1.0), 0.0))
-    left_over = ~(on_top > 0) & (at_zero <= 1)
-
-    def missing_mass(weight: Array, room: Array, offset: Array) -> tuple[Array, Array]:
-        share = xp.where(on, weight / (offset + room), 0.0)
-        return 1 - xp.sum(share), xp.sum(xp.where(on, share / (offset + room), 0.0))
-
-    # Where argmax r has mass its part of the sum alone, d/offset, is at most one.
-    low = xp.where(on_top > 0, on_top, xp.tiny(rate))
-    fixed = detached(weight), detached(room)
-    root = newton_bisection(
-        xp, partial(missing_mass, *fixed), detached(low), xp.full_like(detached(rate), 1.0)
+    below = top - reward
+    found = on_the_frontier(xp, detached(log_d), detached(rate), detached(below))
+    left_over = ~xp.support(found.log_offset)
+    root = xp.where(left_over, 0.0, found.log_offset)
+    value, slope = _missing_mass(xp, log_d, rate, below, root)
+    log_offset = xp.where(left_over, -INF, with_root_gradient(xp, root, value, slope))
+    log_b = _log_ratio(xp, rate, below, log_offset)
+    on, best = xp.support(log_d), below <= 0
+    reached = xp.where(on, log_b, 0.0)
+    log_p = xp.where(on, log_d - reached, -INF)
+    log_spare = log_or_minus_infinity(xp, found.spare) - xp.log(
+        xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
     )
-    root = with_root_gradient(xp, root, *missing_mass(weight, room, root))
-    offset = xp.where(left_over, 0.0, root)
-    log_p = xp.where(on, log_d - xp.log(frontier_ratio(xp, reward, rate, offset)), -INF)
-    spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
-    log_p = xp.where(left_over & best, xp.log(spare), log_p)
-    line = supporting_line(xp, log_d, reward, rate, offset)
+    log_p = xp.where(left_over & best, log_spare, log_p)
+    # A smaller offset has no float; every offset gives a line, so that a larger one is as valid.
+    offset = xp.where(left_over, 0.0, xp.maximum(xp.exp(log_offset), xp.tiny(rate)))
+    line = 1 + expectation(xp, log_d, reached) - offset - rate * top
     return log_p - log_sum_exp(xp, log_p), line, offset
-
-
-RATE_BISECTIONS = 64
 
 
 def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
     """For each target c [k, 1] the rate at which the frontier policies reach E_q E_p r = c.
 
-    One rate for all prompts, the rows of ``log_d``; c lies between E_q J(d) and E_q max r. The
-    reward reached rises with the rate, which is bisected in its logarithm.
+    One rate for all prompts, the rows of ``log_d``; c lies between E_q J(d) and E_q max r.
+    """
+    return _at_average_rewards(xp, log_d, reward, targets)[0]
+
+
+def _at_average_rewards(
+    xp: Floats, log_d: Array, reward: Array, targets: Array
+) -> tuple[Array, Array]:
+    """For each target the rate, and the price: KL(d||p) + rate (c - J(p)), averaged, at that rate.
+
+    The reward reached rises with the rate. It is compared by the gain over d or by what is missing
+    to the maximum, whichever is smaller. The frontier's slope is at least 2 gain/R^2 (Pinsker), and at
+    most the inverse of what is missing, since E_p (M - r) = sum d (M - r)/b <= 1/rate.
     """
     module, count = xp.module, targets.shape[0]
     prompts, n = log_d.shape
-    laws, rewards = (
-        module.broadcast_to(x[None], (count, prompts, n)).reshape(-1, n) for x in (log_d, reward)
+    tops = xp.max(reward)
+    below = tops - reward
+    laws, rooms = (
+        module.reshape(module.broadcast_to(x[None], (count, prompts, n)), (-1, n))
+        for x in (log_d, below)
     )
-    spread = float(module.max(xp.max(reward) - xp.min(reward)))
-    eps = xp.eps(reward)
-    low = xp.full_like(targets, math.log(eps / spread))
-    high = xp.full_like(targets, -2 * math.log(eps) - math.log(spread))
-    for _ in range(RATE_BISECTIONS):
-        middle = 0.5 * (low + high)
-        rates = module.broadcast_to(xp.exp(middle), (count, prompts)).reshape(-1, 1)
-        log_p, *_ = frontier_policy(xp, laws, rewards, rates)
-        reached = module.reshape(expectation(xp, log_p, rewards), (count, prompts))
-        short = xp.sum(reached) / prompts < targets
-        low, high = xp.where(short, middle, low), xp.where(short, high, middle)
-    return xp.exp(0.5 * (low + high))
+    # Offsets of the reward are taken out before anything is averaged.
+    missing = module.mean(tops - tops[0]) + (tops[0] - targets)
+    at_start = module.mean(xp.sum(xp.where(xp.support(log_d), xp.exp(log_d) * below, 0.0)))
+    goal = at_start - missing
+    by_gain = goal < missing
+
+    def averages(log_rate: Array) -> tuple[Array, Array, Array, Array]:
+        rate = module.broadcast_to(xp.exp(log_rate), (count, prompts))
+        found = on_the_frontier(xp, laws, module.reshape(rate, (-1, 1)), rooms)
+        parts = found.shortfall, found.gain, found.slope, found.paid
+        shortfall, gain, slope, paid = (
+            xp.sum(module.reshape(part, (count, prompts))) / prompts for part in parts
+        )
+        return shortfall, gain, slope, paid
+
+    def too_much(log_rate: Array) -> tuple[Array, Array]:
+        shortfall, gain, slope, _ = averages(log_rate)
+        size = xp.where(by_gain, gain, shortfall)
+        aim = xp.where(by_gain, goal, missing)
+        value = log_or_minus_infinity(xp, size) - xp.log(aim)
+        return xp.where(by_gain, value, -value), slope / size
+
+    high = -xp.log(missing)
+    low = xp.minimum(xp.log(2 * goal) - 2 * xp.log(module.max(below)), high)
+    log_rate = newton_bisection(xp, too_much, low, high)
+    shortfall, gain, _, paid = averages(log_rate)
+    rate = xp.exp(log_rate)
+    return rate, paid + rate * xp.where(by_gain, goal - gain, shortfall - missing)
 
 
 def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
     """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows."""
     module = xp.module
-    free, top = module.mean(expected_reward(xp, log_d, reward)), module.mean(xp.max(reward))
-    outside = xp.where(targets <= free, xp.full_like(targets, 0.0), INF)
-    inner = (targets > free) & (targets < top)
+    tops = xp.max(reward)
+    base = tops[0]
+    # c - E_q J(d) and E_q M - c, offsets of the reward taken out first.
+    over = (targets - base) - module.mean(expected_reward(xp, log_d, reward - base))
+    under = module.mean(tops - base) - (targets - base)
+    outside = xp.where(over <= 0, xp.full_like(targets, 0.0), INF)
+    inner = (over > 0) & (under > 0)
     if not bool(module.any(inner)):
         return outside
-    asked = xp.where(inner, targets, 0.5 * (free + top))
-    rates = frontier_rates(xp, detached(log_d), detached(reward), detached(asked))
+    middle = module.mean(tops - base) + base - 0.5 * (over + under)
+    asked = xp.where(inner, targets, middle)
+    rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, asked)))
     one = xp.full_like(reward[:, :1], 1.0)
     lines = [
         module.mean(frontier_policy(xp, log_d, reward, one * rates[k])[1])
         for k in range(rates.shape[0])
     ]
-    price = rates * asked + module.stack(lines)[:, None]
-    price = xp.where(price > 0, price, 0.0)  # a rounded dual value near J(d)
+    price = with_envelope_gradient(values, rates * asked + module.stack(lines)[:, None])
     return xp.where(inner, price, outside)
