@@ -36,7 +36,7 @@ class Arguments:
     """Validated arguments of one call, broadcast to a common batch shape.
 
     ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
-    d << ref.
+    d << ref. The range of a real must have a square, unless it is of ``any_size``.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Arguments:
         positive: tuple[str, ...] = (),
         nonnegative: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
+        any_size: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
     ) -> None:
         per_response = {**laws, **(reals or {})}
@@ -69,7 +70,10 @@ class Arguments:
         self.laws, self.scalars = tuple(laws), tuple(scalars)
         self._check_shapes(tuple(per_response))
         for name in (*(reals or {}), *scalars):
-            self._check_finite(name)
+            if name in scalars or name in any_size:
+                self._check_finite(name)
+            else:
+                self._check_range(name)
         for name in positive:
             self._check_sign(name, self.arrays[name] <= 0, "positive")
         for name in nonnegative:
@@ -155,6 +159,56 @@ class Arguments:
         value = float(_as_numpy(array)[row, column])
         index = self._index(row) if name in self.scalars else (*self._index(row), column)
         raise ValueError(f"{_at(index, name)}={value}: must be a finite number")
+
+    def _check_range(self, name: str) -> None:
+        """Numbers of each row are finite, and their range has a square."""
+        array = self.arrays[name]
+        top, bottom = (f(array, axis=-1, keepdims=True) for f in (self.module.max, self.module.min))
+        with np.errstate(all="ignore"):
+            spread = top - bottom
+        if bool(self.module.all(spread <= self._largest)):
+            return
+        self._check_finite(name)
+        row, _ = _first(_as_numpy(~(spread <= self._largest)))
+        raise ValueError(
+            f"{_at(self._index(row), name)}: its range {float(_as_numpy(spread)[row, 0]):.3g} is over "
+            f"{self._largest:.1g}, beyond which {self._precision} overflows; change the unit"
+        )
+
+    @property
+    def _precision(self) -> str:
+        return f"float{self.module.finfo(self.dtype).bits}"
+
+    @property
+    def _largest(self) -> float:
+        return float(self.module.finfo(self.dtype).max) ** 0.5
+
+    def check_product(self, real: str, scalar: str, *, inverse: bool = False) -> None:
+        """The range of a real times (or over) a positive number of the world still has a square."""
+        array, factor = self.arrays[real], self.arrays[scalar]
+        top, bottom = (f(array, axis=-1, keepdims=True) for f in (self.module.max, self.module.min))
+        with np.errstate(all="ignore"):
+            size = (top - bottom) / factor if inverse else (top - bottom) * factor
+        fine = size <= self._largest
+        if bool(self.module.all(fine)):
+            return
+        row, _ = _first(_as_numpy(~fine))
+        value, how = float(_as_numpy(factor)[row, 0]), "over" if inverse else "times"
+        raise ValueError(
+            f"{_at(self._index(row), scalar)}={value:.3g}: the range of {real} {how} it is beyond "
+            f"{self._largest:.1g}, where {self._precision} overflows; "
+            f"choose a {'larger' if inverse else 'smaller'} {scalar}"
+        )
+
+    def check_least(self, law: str, why: str) -> None:
+        """No probability of the law is below the smallest normal number."""
+        least = self.arrays[law] < math.log(float(self.module.finfo(self.dtype).smallest_normal))
+        if bool(self.module.any(least)):
+            row, column = _first(_as_numpy(least))
+            value = float(_as_numpy(self.arrays[law])[row, column])
+            raise ValueError(
+                f"{_at((*self._index(row), column), law)}={value:.6g}: {why}, which {self._precision} does not hold"
+            )
 
     def _check_sign(self, name: str, wrong: Any, sign: str) -> None:
         bad = _as_numpy(wrong)
@@ -242,6 +296,8 @@ def tilted(
     laws: dict[str, TensorLike], reward: TensorLike, beta: TensorLike, **checks: Any
 ) -> Arguments:
     """Laws and a reward with the beta of RL."""
-    return Arguments(
+    arguments = Arguments(
         laws=laws, reals={"reward": reward}, scalars={"beta": beta}, positive=("beta",), **checks
     )
+    arguments.check_product("reward", "beta", inverse=True)
+    return arguments

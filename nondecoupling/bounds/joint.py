@@ -212,13 +212,15 @@ def _joint(
     weight: TensorLike,
     **laws: TensorLike,
 ) -> Arguments:
-    return Arguments(
+    arguments = Arguments(
         laws={"log_d": log_d, "log_ref": log_ref, **laws},
         reals={"reward": reward},
         scalars={"beta": beta, "weight": weight},
         positive=("beta", "weight"),
         inside={"log_d": "log_ref"},
     )
+    arguments.check_product("reward", "beta", inverse=True)
+    return arguments
 
 
 @overload

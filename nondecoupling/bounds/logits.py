@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, overload
 
 import array_api_compat
 
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import logits
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.formulas.laws import from_mode
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ def pl_reward_bound(
 ) -> Result:
     """||grad J_b||^2/(4 beta (min p)^2) >= J_b(tilt) - J_b(p), the gradient taken in the logits.
 
-    In reward units. Assumes that p and ref have full support.
+    In reward units, rounded up: it stays above the drop in floats too. Assumes that p and ref have full
+    support. Errors: a least probability below the smallest normal number.
 
     Shapes: log_p, log_ref, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. Source: P3.
 
@@ -112,7 +115,19 @@ def pl_reward_bound(
     """
     laws = {"log_p": log_p, "log_ref": log_ref}
     arguments = tilted(laws, reward, beta, full_support=("log_p", "log_ref"))
-    return arguments.map(logits.pl_reward_bound)
+    arguments.check_least("log_p", "the bound divides by the square of the least probability")
+
+    def rounded_up(xp: Floats, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
+        # Advantages are differences of numbers of this size, each with some units of roundoff, n in the mean.
+        sizes = xp.abs(from_mode(xp, log_p, reward)) + beta * (2 - log_p - log_ref)
+        error = xp.eps(log_p) * (log_p.shape[-1] + 4) * xp.max(sizes)
+        scale = xp.sqrt(logits.squared_norm(xp, xp.exp(log_p - xp.min(log_p))))
+        bound = logits.pl_reward_bound(xp, log_p, log_ref, reward, beta)
+        positive = bound > 0
+        root = xp.where(positive, xp.sqrt(xp.where(positive, bound, 1.0)), 0.0)
+        return xp.square(root + error * scale / xp.sqrt(4 * beta))
+
+    return arguments.map(rounded_up)
 
 
 @overload
@@ -151,6 +166,7 @@ def rl_improves_sft_threshold(
         positive=("step",),
         full_support=("log_p",),
     )
+    arguments.check_product("direction", "step")
     return arguments.map(logits.rl_improves_sft_threshold)
 
 
@@ -211,23 +227,33 @@ def spectral_misalignment_bound(kernel: TensorLike, u: TensorLike, v: TensorLike
 
 def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Arguments:
     """The spectrum of the kernel and the two vectors in its eigenbasis."""
-    vectors = Arguments(laws={}, reals={"u": u, "v": v})
+    vectors = Arguments(laws={}, reals={"u": u, "v": v}, any_size=("u", "v"))
     module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
     matrix = module.asarray(kernel, dtype=dtype, device=vectors.device)
     if matrix.ndim < 2 or tuple(matrix.shape[-2:]) != (n, n):
         raise ValueError(f"kernel {tuple(matrix.shape)}: the last two axes must be ({n}, {n})")
     if not bool(module.all(module.isfinite(matrix))):
         raise ValueError("kernel: must consist of finite numbers")
-    scale = float(module.max(module.abs(matrix)))
-    tolerance = n * float(module.finfo(dtype).eps) ** 0.5 * scale
-    if float(module.max(module.abs(matrix - module.matrix_transpose(matrix)))) > tolerance:
+    # The cosine does not see the sizes of kernel and vectors: without them nothing over- or underflows.
+    matrix = _without_size(module, matrix, (-2, -1))
+    tolerance = n * float(module.finfo(dtype).eps) ** 0.5
+    if bool(module.any(module.abs(matrix - module.matrix_transpose(matrix)) > tolerance)):
         raise ValueError("kernel: not symmetric; give Phi Phi^T")
     spectrum, basis = module.linalg.eigh(matrix)
-    if float(module.min(spectrum)) < -tolerance:
-        raise ValueError(f"kernel: eigenvalue {float(module.min(spectrum)):.3g} is negative")
-    spectrum = module.where(spectrum > 0, spectrum, module.zeros_like(spectrum))
-    turned = [
-        module.matmul(x.reshape((*vectors.batch, 1, n)), basis)[..., 0, :]
-        for x in (vectors.arrays["u"], vectors.arrays["v"])
-    ]
-    return Arguments(laws={}, reals={"spectrum": spectrum, "u": turned[0], "v": turned[1]})
+    if bool(module.any(spectrum < -tolerance)):
+        least = float(module.min(spectrum))
+        raise ValueError(f"kernel: eigenvalue {least:.3g} of the largest entry is negative")
+    positive = spectrum > 0
+    ones = module.ones_like(spectrum)
+    root = module.where(positive, module.sqrt(module.where(positive, spectrum, ones)), 0 * ones)
+    turned = []
+    for x in (vectors.arrays["u"], vectors.arrays["v"]):
+        unit = _without_size(module, module.reshape(x, (*vectors.batch, 1, n)), (-1,))
+        turned.append(_without_size(module, root * module.matmul(unit, basis)[..., 0, :], (-1,)))
+    return Arguments(laws={}, reals={"spectrum": ones, "u": turned[0], "v": turned[1]})
+
+
+def _without_size(module: ModuleType, x: Any, axes: tuple[int, ...]) -> Any:
+    """x divided by its largest entry along the axes; zeros stay."""
+    size = detached(module.max(module.abs(x), axis=axes, keepdims=True))
+    return x / module.where(size > 0, size, module.ones_like(size))

@@ -13,6 +13,7 @@ from nondecoupling.formulas.laws import (
     expected_reward,
     from_mode,
     kl_divergence,
+    log_or_minus_infinity,
     max_on_support,
     min_on_support,
     variance,
@@ -160,14 +161,20 @@ def duration_interval(
     low = earliest_duration(xp, log_d, reward, weight)
     top, mean = max_on_support(xp, log_d, reward), expectation(xp, log_d, reward)
     climb = highest_stationary_reward(xp, log_d, reward, weight)
-    # top - J+ = lambda (J+ - J(d))/(J+ - least), which does not cancel for small lambda
-    room = weight * climb / (climb + mean - min_on_support(xp, log_d, reward))
+    # J+ above the least reward, and below the top: top - J+ = lambda (J+ - J(d))/(J+ - least)
+    risen = climb + mean - min_on_support(xp, log_d, reward)
+    room = weight * climb / risen
+    low_down = risen < room
 
     def shortfall(s: Array) -> tuple[Array, Array]:
+        """By what J(tilt_s) exceeds J+, compared by its distance to the nearer end."""
         tilt = tilt_at(xp, log_d, reward, s)
+        reached = expectation(xp, tilt, reward)
         missing = expectation(xp, tilt, top - reward)
-        safe = xp.where(missing > 0, missing, 1.0)
-        return xp.where(missing > 0, -xp.log(safe / room), INF), variance(xp, tilt, reward) / safe
+        above = log_or_minus_infinity(xp, reached) - xp.log(risen)
+        below = xp.log(room) - log_or_minus_infinity(xp, missing)
+        slope = variance(xp, tilt, reward) / xp.where(low_down, reached, missing)
+        return xp.where(low_down, above, below), slope
 
     # E_tilt (top - r) <= R e^{-s g}/d(argmax r) from s >= 1/g, g the gap below the top.
     gap = xp.min(xp.where(xp.support(log_d) & (reward < top), top - reward, INF))

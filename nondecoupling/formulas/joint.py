@@ -42,7 +42,7 @@ def joint_objective(
 def data_ratio(xp: NumberSystem, log_d: Array, log_p: Array) -> Array:
     """d/p, zero where d has no mass."""
     on = xp.support(log_d)
-    return xp.where(on, xp.exp(xp.where(on, log_d, 0.0) - log_p), 0.0)
+    return xp.where(on, xp.exp(xp.where(on, log_d, 0.0) - xp.where(on, log_p, 0.0)), 0.0)
 
 
 def reward_with_joint_optimum(
@@ -66,7 +66,7 @@ def joint_closed_form(
     """
     on = xp.support(log_d)
     log_data = xp.where(on, log_d, 0.0) + xp.log(ratio)
-    z = log_data - log_tilt + offset
+    z = log_data - xp.where(on, log_tilt, 0.0) + offset
     u = xp.where(on, xp.wright_omega(z), 0.0)
     large = u > 1
     log_u = xp.log(xp.where(large, u, 1.0))
@@ -78,7 +78,7 @@ def joint_gap(
 ) -> Array:
     """J2: F(joint) - F(p) = beta KL(p||joint) + lambda E_d[z - 1 - log z], z = p/joint."""
     on = xp.support(log_d)
-    log_z = xp.where(on, log_p - log_joint, 0.0)
+    log_z = xp.where(on, log_p, 0.0) - xp.where(on, log_joint, 0.0)
     missed = xp.where(on, xp.excess(xp.where(on, log_d, 0.0), log_z), 0.0)
     return beta * kl_divergence(xp, log_p, log_joint) + weight * xp.sum(missed)
 

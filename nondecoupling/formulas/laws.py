@@ -82,8 +82,10 @@ def entropy(xp: NumberSystem, log_p: Array) -> Array:
 
 def cross_entropy(xp: NumberSystem, log_d: Array, log_p: Array) -> Array:
     """CE(d, p) = -E_d log p; infinite where p misses mass of d."""
-    surprise = xp.where(xp.support(log_d), -log_p, 0.0)
-    return expectation(xp, log_d, surprise)
+    on, reached = xp.support(log_d), xp.support(log_p)
+    missed = xp.max(xp.where(on & ~reached, xp.full_like(log_p, 1.0), 0.0))
+    loss = expectation(xp, log_d, xp.where(on & reached, -log_p, 0.0))
+    return xp.where(xp.positive(missed), INF, loss)
 
 
 def kl_divergence(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
@@ -140,7 +142,10 @@ def chi_squared(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
     """chi2(p||q) = sum p^2/q - 1 = sum q (p/q - 1)^2, q with full support."""
     on = xp.support(log_p)
     u = xp.where(on, log_p, 0.0) - xp.where(on, log_q, 0.0)
-    return xp.sum(xp.where(on, xp.square(xp.exp(log_q / 2) * xp.expm1(u)), xp.exp(log_q)))
+    # q (e^u - 1)^2 = q (e^{2u} - 1 - 2u) - 2 q (e^u - 1 - u): no product of 0 and infinity.
+    law = xp.where(on, log_q, 0.0)
+    squares = xp.excess(law, 2 * u) - 2 * xp.excess(law, u)
+    return xp.sum(xp.where(on, squares, xp.exp(log_q)))
 
 
 def reward_range(xp: NumberSystem, log_d: Array, reward: Array) -> Array:

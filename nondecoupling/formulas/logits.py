@@ -54,8 +54,12 @@ def squared_norm(xp: NumberSystem, values: Array) -> Array:
 
 def pl_sft_bound(xp: NumberSystem, log_d: Array, log_p: Array) -> Array:
     """P1: KL(d||p) <= log(1 + ||p - d||^2/min p), what the gradient says about the excess loss."""
-    gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, log_d))
-    return xp.log1p(gradient / least_probability(xp, log_p))
+    somewhere = xp.support(log_p) | xp.support(log_d)
+    least = xp.min(xp.where(somewhere, log_p, INF))
+    gradient = sft_loss_gradient(xp, log_p, log_d)
+    moves = xp.positive(xp.abs(gradient))
+    scaled = xp.where(moves, xp.where(moves, gradient, 1.0) * xp.exp(-least / 2), 0.0)
+    return xp.log1p(squared_norm(xp, scaled))
 
 
 def rl_gradient(
@@ -69,8 +73,8 @@ def pl_reward_bound(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """P3: J_b(tilt) - J_b(p) <= ||grad J_b||^2/(4 beta (min p)^2)."""
-    scaled = rl_gradient(xp, log_p, log_ref, reward, beta) / least_probability(xp, log_p)
-    return squared_norm(xp, scaled) / (4 * beta)
+    advantage = centred(xp, log_p, reward - beta * (log_p - log_ref))
+    return squared_norm(xp, xp.exp(log_p - xp.min(log_p)) * advantage) / (4 * beta)
 
 
 def logit_sandwich(xp: NumberSystem, theta: Array, theta_prime: Array) -> tuple[Array, Array]:
@@ -88,7 +92,7 @@ def after_step(xp: NumberSystem, log_p: Array, direction: Array, step: Array) ->
 
 def alignment(xp: NumberSystem, log_d: Array, log_p: Array, direction: Array) -> Array:
     """<d - p, g> = E_d g - E_p g."""
-    shifted = direction - xp.gather(direction, xp.mode(log_d))
+    shifted = from_mode(xp, log_d, direction)
     return xp.sum((xp.exp(log_d) - xp.exp(log_p)) * shifted)
 
 

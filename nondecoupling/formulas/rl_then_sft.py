@@ -6,7 +6,6 @@ from nondecoupling.formulas.laws import (
     INF,
     centred,
     expectation,
-    jeffreys_divergence,
     kl_divergence,
     log_one_plus_excess,
     max_on_support,
@@ -14,7 +13,12 @@ from nondecoupling.formulas.laws import (
 )
 from nondecoupling.formulas.logits import reward_gradient, sft_loss_gradient
 from nondecoupling.formulas.roots import bracketed_above, newton_bisection, with_envelope_gradient
-from nondecoupling.formulas.tilt import divergence_of_tilt, gibbs_tilt, mean_and_variance_of_tilt
+from nondecoupling.formulas.tilt import (
+    divergence_of_tilt,
+    kl_of_tilt,
+    kl_to_tilt,
+    mean_and_variance_of_tilt,
+)
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -23,17 +27,16 @@ def regularized_reward_drop(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R1: J_b(tilt) - J_b(p) = beta KL(p||tilt)."""
-    return beta * kl_divergence(xp, log_p, gibbs_tilt(xp, log_ref, reward, beta))
+    return beta * kl_to_tilt(xp, log_p, log_ref, reward, beta)
 
 
 def reward_drop(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R2: J(tilt) - J(p) = beta [KL(p||tilt) + KL(tilt||ref) - KL(p||ref)]."""
-    tilt = gibbs_tilt(xp, log_ref, reward, beta)
     return beta * (
-        kl_divergence(xp, log_p, tilt)
-        + kl_divergence(xp, tilt, log_ref)
+        kl_to_tilt(xp, log_p, log_ref, reward, beta)
+        + kl_of_tilt(xp, log_ref, reward, beta)
         - kl_divergence(xp, log_p, log_ref)
     )
 
@@ -42,14 +45,14 @@ def reward_drop_in_kl_ball(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R3: beta KL(p||tilt) inside the ball KL(p||ref) <= KL(tilt||ref); -inf (no bound) outside."""
-    tilt = gibbs_tilt(xp, log_ref, reward, beta)
-    inside = kl_divergence(xp, log_p, log_ref) <= kl_divergence(xp, tilt, log_ref)
-    return xp.where(inside, beta * kl_divergence(xp, log_p, tilt), -INF)
+    inside = kl_divergence(xp, log_p, log_ref) <= kl_of_tilt(xp, log_ref, reward, beta)
+    return xp.where(inside, beta * kl_to_tilt(xp, log_p, log_ref, reward, beta), -INF)
 
 
 def cycle_loss(xp: NumberSystem, log_d: Array, reward: Array, beta: Array) -> Array:
     """R6, ref = d: J(tilt) - J(d) = beta [KL(d||tilt) + KL(tilt||d)]."""
-    return beta * jeffreys_divergence(xp, log_d, gibbs_tilt(xp, log_d, reward, beta))
+    there = kl_to_tilt(xp, log_d, log_d, reward, beta)
+    return beta * (there + kl_of_tilt(xp, log_d, reward, beta))
 
 
 def reward_change_bounds(

@@ -14,8 +14,6 @@ from nondecoupling.formulas.laws import (
     overflow_shift,
 )
 from nondecoupling.formulas.roots import (
-    bracketed_above,
-    newton_bisection,
     with_envelope_gradient,
     with_root_gradient,
 )
@@ -24,6 +22,7 @@ from nondecoupling.formulas.tilt import (
     log_partition_at,
     mean_and_variance_of_tilt,
     reward_in_units_of_beta,
+    time_of_tilt,
 )
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
@@ -129,13 +128,12 @@ def decoupling_threshold(
     x = centred(xp, log_ref, reward) / beta
     soft_value = log_one_plus_excess(xp, log_ref, x)
     law, fixed, level = detached(log_ref), detached(x), detached(soft_value)
-
-    def excess_mean(t: Array) -> tuple[Array, Array]:
-        mean, slope = mean_and_variance_of_tilt(xp, law, fixed, t)
-        return mean - level, slope
-
-    zero = xp.full_like(level, 0.0)
-    t = newton_bisection(xp, excess_mean, zero, xp.full_like(level, 1.0))
+    inner = level > 0
+    gain = xp.where(inner, level, 1.0)
+    t = time_of_tilt(
+        xp, law, fixed, gain, max_on_support(xp, law, fixed) - gain, xp.full_like(level, 1.0)
+    )
+    t = xp.where(inner, t, 1.0)
     dual = t * soft_value - log_one_plus_excess(xp, log_ref, t * x)
     exact = with_envelope_gradient(divergence_of_tilt(xp, law, fixed, t), dual)
     return (
@@ -149,17 +147,13 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
     raw = centred(xp, log_ref, reward)
     top, bottom = max_on_support(xp, log_ref, raw), min_on_support(xp, log_ref, raw)
     goal = expectation(xp, log_d, raw)
-    inner = (goal > 0) & (goal < top)
+    room = expectation(xp, log_d, top - raw)
+    inner = (goal > 0) & (room > 0)
     unit = xp.where(inner, top - bottom, 1.0)
     x, level = xp.where(xp.support(log_ref), raw, 0.0) / unit, xp.where(inner, goal, 0.0) / unit
-    law, fixed, aim = detached(log_ref), detached(x), detached(level)
-
-    def excess_mean(t: Array) -> tuple[Array, Array]:
-        mean, slope = mean_and_variance_of_tilt(xp, law, fixed, t)
-        return mean - aim, slope
-
-    high = bracketed_above(xp, excess_mean, xp.full_like(aim, 1.0))
-    t = newton_bisection(xp, excess_mean, xp.full_like(aim, 0.0), high)
+    law, fixed, start = detached(log_ref), detached(x), xp.full_like(detached(level), 1.0)
+    gain, shortfall = (detached(xp.where(inner, part, 1.0) / unit) for part in (goal, room))
+    t = time_of_tilt(xp, law, fixed, gain, shortfall, start)
     mean, slope = mean_and_variance_of_tilt(xp, log_ref, x, t)
     time = with_root_gradient(xp, t, mean - level, xp.where(inner, slope, 0.0)) / unit
     dual = log_one_plus_excess(xp, log_ref, t * x) - t * level

@@ -12,9 +12,12 @@ from nondecoupling.formulas.laws import (
     from_mode,
     kl_divergence,
     log_one_plus_excess,
+    log_or_minus_infinity,
     log_softmax,
     log_sum_exp,
+    max_on_support,
 )
+from nondecoupling.formulas.roots import bracketed_above, newton_bisection
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -58,6 +61,28 @@ def tilt_at(xp: NumberSystem, log_d: Array, reward: Array, duration: Array) -> A
     return gibbs_tilt(xp, log_d, reward, 1 / duration)
 
 
+def log_tilt_ratio(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
+    """log(tilt/ref) = x - log E_ref e^x for a reward x in units of beta: small where x varies little."""
+    shifted = centred(xp, log_ref, x)
+    return shifted - log_one_plus_excess(xp, log_ref, shifted)
+
+
+def kl_to_tilt(xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """KL(p||tilt), from log(tilt/ref), which keeps what the tilt's own logarithm would round away."""
+    on = xp.support(log_p)
+    moved = log_tilt_ratio(xp, log_ref, from_mode(xp, log_ref, reward) / beta)
+    u = moved + (xp.where(on, log_ref, 0.0) - xp.where(on, log_p, 0.0))
+    missed = xp.exp(log_ref + moved)
+    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_p, 0.0), u), missed))
+
+
+def kl_of_tilt(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """KL(tilt||ref), from log(tilt/ref)."""
+    on = xp.support(log_ref)
+    moved = log_tilt_ratio(xp, log_ref, from_mode(xp, log_ref, reward) / beta)
+    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_ref, 0.0) + moved, -moved), 0.0))
+
+
 def mean_and_variance_of_tilt(
     xp: Floats, log_ref: Array, x: Array, time: Array
 ) -> tuple[Array, Array]:
@@ -72,9 +97,29 @@ def mean_and_variance_of_tilt(
 
 
 def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Array:
-    """KL(tilt_t||ref); for small tx as the coupling gap back from tilt_t, which does not cancel."""
-    tilt = log_softmax(xp, log_ref + time * x)
-    back = time * centred(xp, tilt, x)
-    small = xp.max(xp.abs(xp.where(xp.support(log_ref), time * x, 0.0))) < 0.5
-    near = log_one_plus_excess(xp, tilt, -xp.where(small, back, 0.0))
-    return xp.where(small, near, kl_divergence(xp, tilt, log_ref))
+    """KL(tilt_t||ref)."""
+    return kl_of_tilt(xp, log_ref, time * x, xp.full_like(time, 1.0))
+
+
+def time_of_tilt(
+    xp: Floats, log_ref: Array, x: Array, gain: Array, shortfall: Array, high: Array
+) -> Array:
+    """The t in [0, high] with E_{tilt_t} x = gain = max x - shortfall, where E_ref x = 0.
+
+    Both are given, each accurate where it is small, and the smaller one is compared.
+    """
+    by_gain = gain < shortfall
+    top = max_on_support(xp, log_ref, x)
+    left = xp.where(xp.support(log_ref), top - x, 0.0)
+
+    def too_far(t: Array) -> tuple[Array, Array]:
+        mean, variance = mean_and_variance_of_tilt(xp, log_ref, x, t)
+        missing = xp.sum(xp.exp(log_softmax(xp, log_ref + t * x)) * left)
+        beyond_gain = log_or_minus_infinity(xp, mean) - xp.log(gain)
+        beyond_top = xp.log(shortfall) - log_or_minus_infinity(xp, missing)
+        value = xp.where(by_gain, beyond_gain, beyond_top)
+        return value, variance / xp.where(by_gain, mean, missing)
+
+    return newton_bisection(
+        xp, too_far, xp.full_like(high, 0.0), bracketed_above(xp, too_far, high)
+    )

@@ -112,17 +112,16 @@ class Floats:
 
     def excess(self, log_w: Array, u: Array) -> Array:
         near = self.abs(u) < _EXCESS_SERIES_RADIUS
+        infinite = self.abs(u) == math.inf
         small = self.where(near, u, 0.0)
-        large = self.where(near, 1.0, u)
+        large = self.where(near | infinite, 1.0, u)
         weight = self.exp(log_w)
         series = small * _EXCESS_SERIES[-1] + _EXCESS_SERIES[-2]
         for coefficient in _EXCESS_SERIES[-3::-1]:
             series = series * small + coefficient
-        return self.where(
-            near,
-            weight * small * small * (series * 0.5),
-            self.exp(log_w + large) - weight * (1.0 + large),
-        )
+        far = self.exp(log_w + large) - weight * (1.0 + large)
+        curve = self.where(near, weight * small * small * (series * 0.5), far)
+        return self.where(infinite, math.inf, curve)
 
     def wright_omega(self, z: Array) -> Array:
         """Newton for l = log omega: e^l + l is increasing and convex, so from the right of the root
