@@ -37,7 +37,7 @@ REWARD = np.array([0.0, 1.0])
         (lambda: bounds.entropy(np.zeros((3, 0))), r"at least one\s+response"),
         (lambda: bounds.kl_divergence(EVEN.astype(np.float32), EVEN), r"dtypes differ \(log_p: float32"),
         (lambda: bounds.entropy(np.float16([0.0])), r"convert to float32 or float64"),
-        (lambda: bounds.entropy(["a"]), r"log_p=.*not a real array"),
+        (lambda: bounds.entropy(["a"]), r"log_p: an array of <U1; give real numbers"),
         (lambda: bounds.frontier_policy(EVEN, REWARD, -1.0), r"rate=-1\.0: must be positive"),
         (lambda: bounds.price_of_average_reward(EVEN, REWARD, 0.7), r"give \[prompts, n\]"),
         (lambda: bounds.price_of_average_reward([EVEN], [REWARD], math.nan), r"target=nan: must be finite"),

@@ -6,18 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from nondecoupling.bounds.arrays import TensorLike
+from nondecoupling.bounds.reading import common_kind, is_torch, read
 from nondecoupling.numbers.floats import Floats, floats_of
 
 # Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
 BLOCK_NUMBERS = 32_768
-
-
-def _is_torch(x: Any) -> bool:
-    return array_api_compat.is_torch_array(x)
 
 
 def _at(index: tuple[int, ...], name: str) -> str:
@@ -29,7 +25,7 @@ def _first(bad: Any) -> tuple[int, ...]:
 
 
 def _as_numpy(x: Any) -> np.ndarray:
-    return x.detach().cpu().numpy() if _is_torch(x) else np.asarray(x)
+    return x.detach().cpu().numpy() if is_torch(x) else np.asarray(x)
 
 
 class Arguments:
@@ -53,17 +49,10 @@ class Arguments:
     ) -> None:
         per_response = {**laws, **(reals or {})}
         scalars = dict(scalars or {})
-        lead_name, lead = next(iter(per_response.items()))
-        torch_names = [n for n, v in {**per_response, **scalars}.items() if _is_torch(v)]
-        if torch_names:
-            lead_name = torch_names[0]
-            lead = {**per_response, **scalars}[lead_name]
-        else:
-            lead = np.asarray(lead)
-        self.module = array_api_compat.array_namespace(lead)
-        self.device = array_api_compat.device(lead)
-        self.dtype = self._common_dtype(lead_name, lead, {**per_response, **scalars})
-        self.arrays = {n: self._array(n, v) for n, v in {**per_response, **scalars}.items()}
+        given = {**per_response, **scalars}
+        self.kind = common_kind(given)
+        self.module, self.device, self.dtype = self.kind
+        self.arrays = {name: read(name, value, self.kind) for name, value in given.items()}
         for name in per_response:
             if self.arrays[name].ndim == 0:
                 raise ValueError(f"{name}: a scalar, but the last axis must list the responses")
@@ -86,34 +75,9 @@ class Arguments:
                 outer, fine, f"{name} has mass there, but {name} << {outer} is assumed"
             )
 
-    def _common_dtype(self, lead_name: str, lead: Any, values: Mapping[str, Any]) -> Any:
-        floating = {
-            name: value.dtype
-            for name, value in values.items()
-            if hasattr(value, "dtype") and "float" in str(value.dtype) and np.ndim(value) > 0
-        }
-        for name, dtype in floating.items():
-            if "float16" in str(dtype) or "float8" in str(dtype):
-                raise ValueError(f"{name}.dtype={dtype}: convert to float32 or float64 first")
-        kinds = {str(dtype).removeprefix("torch.") for dtype in floating.values()}
-        if len(kinds) > 1:
-            shown = ", ".join(f"{n}: {d}" for n, d in floating.items())
-            raise ValueError(f"dtypes differ ({shown}): convert all arguments to one of them")
-        return getattr(self.module, kinds.pop() if kinds else "float64")
-
-    def _array(self, name: str, value: Any) -> Any:
-        if _is_torch(value) and array_api_compat.device(value) != self.device:
-            raise ValueError(f"{name} is on {value.device}, others on {self.device}: use .to()")
-        if _is_torch(value) and value.dtype == self.dtype:
-            return value
-        try:
-            return self.module.asarray(value, dtype=self.dtype, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{name}={value!r}: not a real array ({error})") from None
-
-    def like(self, value: Any) -> Any:
-        """``value`` as an array of the common module, dtype and device; gradients are kept."""
-        return self._array("value", value)
+    def like(self, name: str, value: TensorLike) -> Any:
+        """Another argument, as an array of the common library, dtype and device."""
+        return read(name, value, self.kind)
 
     def _check_shapes(self, per_response: tuple[str, ...]) -> None:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
@@ -124,16 +88,18 @@ class Arguments:
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"
             )
+        scalars = {name: tuple(self.arrays[name].shape) for name in self.scalars}
         try:
-            batch = np.broadcast_shapes(
-                *(shape[:-1] for shape in shapes.values()),
-                *(tuple(self.arrays[name].shape) for name in self.scalars),
-            )
+            batch = np.broadcast_shapes(*(shape[:-1] for shape in shapes.values()))
+            if any(shape and len(shape) != len(batch) for shape in scalars.values()):
+                raise ValueError("an axis too many or too few")
+            batch = np.broadcast_shapes(batch, *scalars.values())
         except ValueError:
-            scalars = ", ".join(f"{n} {tuple(self.arrays[n].shape)}" for n in self.scalars)
+            numbers = "".join(f", {name} {shape}" for name, shape in scalars.items())
             raise ValueError(
-                f"shapes {shown}{'; ' + scalars if scalars else ''}: leading axes are the batch "
-                "and must broadcast; per-world numbers such as beta have the batch shape itself"
+                f"shapes {shown}{numbers}: leading axes are the batch and must broadcast; a number of the "
+                "world, such as beta, is a scalar or has as many axes as the batch. For a grid give the "
+                "arrays a leading axis of one: log_d[None]"
             ) from None
         self.batch = batch
         n = next(iter(shapes.values()))[-1]

@@ -47,8 +47,7 @@ def shared_prompt_loss_increase(
     0.0600...
     """
     gap = tilted({"log_d": log_d}, reward, beta).map(sft_then_rl.coupling_gap)
-    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"values": gap})
-    return arguments.map(joint.shared_prompts)
+    return _over_prompts(log_sft, log_rl, gap).map(joint.shared_prompts)
 
 
 @overload
@@ -77,13 +76,24 @@ def decoupled(
     """
     arguments = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
     spread = arguments.map(laws.reward_range)
-    arguments = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"spread": spread})
 
-    def none_varies(xp: Floats, log_sft: Array, log_rl: Array, spread: Array) -> Array:
-        varies = xp.support(log_sft) & xp.support(log_rl) & (spread > 0)
+    def none_varies(xp: Floats, log_sft: Array, log_rl: Array, values: Array) -> Array:
+        varies = xp.support(log_sft) & xp.support(log_rl) & (values > 0)
         return ~xp.module.any(varies, axis=-1, keepdims=True)
 
-    return arguments.map(none_varies)
+    return _over_prompts(log_sft, log_rl, spread).map(none_varies)
+
+
+def _over_prompts(log_sft: TensorLike, log_rl: TensorLike, values: Any) -> Arguments:
+    """The two prompt laws, and a number for each prompt that comes from log_d and reward."""
+    prompts = Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}).arrays["log_sft"].shape[-1]
+    shape = tuple(values.shape)
+    if not shape or shape[-1] != prompts:
+        raise ValueError(
+            f"log_d and reward: their batch is {shape}, whose last axis must list the {prompts} prompts of "
+            "log_sft; give [..., prompts, n]"
+        )
+    return Arguments(laws={"log_sft": log_sft, "log_rl": log_rl}, reals={"values": values})
 
 
 @overload
@@ -257,14 +267,15 @@ def joint_path(
         inside={"log_d": "log_ref"},
     )
     module, batch = first.module, first.batch
+    n = first.arrays["log_d"].shape[-1]
     data, start, values = (
-        first.arrays[name].reshape(*batch, -1) for name in ("log_d", "log_ref", "reward")
+        first.arrays[name].reshape(1, *batch, n) for name in ("log_d", "log_ref", "reward")
     )
     # lambda/beta = t/(1 - t); the ends are the tilt and d.
     inner = module.linspace(0.0, 1.0, points, dtype=first.dtype, device=first.device)[1:-1]
     weights = (inner / (1 - inner) * beta).reshape(-1, *(1 for _ in batch))
     middle = joint_optimum(data, start, values, beta, weights)
-    return module.concat([gibbs_tilt(start, values, beta)[None], middle, data[None]])
+    return module.concat([gibbs_tilt(start, values, beta), middle, data])
 
 
 @overload
@@ -323,7 +334,7 @@ def pareto_frontier(
     module, device, dtype = first.module, first.device, first.dtype
     data, values = first.arrays["log_d"], first.arrays["reward"]
     steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
-    if beta is None:
+    if log_ref is None or beta is None:
         mean = module.mean(expected_reward(data, values))
         top = module.mean(floats_of(values).max(values))
         # max r itself costs an infinite loss: the last point stays a little below it.
@@ -331,7 +342,7 @@ def pareto_frontier(
         targets = mean + (top - mean) * steps * share
         price = price_of_average_reward(data, values, targets)
         return module.mean(entropy(data)) + price, targets
-    ref = first.like(log_ref)
+    ref = first.like("log_ref", log_ref)
     path = joint_path(data, ref, values, beta, points=points)
     loss, best = cross_entropy(data, path), regularized_reward(path, ref, values, beta)
     return module.mean(loss, axis=-1), module.mean(best, axis=-1)

@@ -22,8 +22,8 @@ def price_of_reward(log_d: Tensor, reward: TensorLike, target: TensorLike) -> Te
 def price_of_reward(log_d: TensorLike, reward: TensorLike, target: TensorLike) -> Result:
     """K_inf(d, c) = min{KL(d||p): E_p r >= c}: the least SFT loss increase that buys reward c.
 
-    In nats per response. 0 for c <= J(d), inf for c >= max r. Holds for every policy, reached by
-    any algorithm; the maximum of ``reward`` is over all responses, also those with d = 0.
+    In nats per response. 0 for c <= J(d) (also where that is max r), else inf for c >= max r. Holds for
+    every policy, reached by any algorithm; the maximum of ``reward`` is over all responses, also those with d = 0.
 
     Shapes: log_d, reward ``[..., n]``, target scalar or ``[...]`` -> ``[...]``. Source: S5,
     Honda and Takemura 2010.
@@ -204,7 +204,9 @@ def _of_all_prompts(
         raise ValueError(
             f"log_d {tuple(prompts.batch)} without its last axis: give [prompts, n], one axis of prompts"
         )
-    targets = prompts.like(target)
+    if 0 in prompts.batch:
+        raise ValueError("log_d: no prompts; an average needs at least one")
+    targets = prompts.like("target", target)
     if not bool(prompts.module.all(prompts.module.isfinite(targets))):
         raise ValueError(f"target={target}: must be finite")
 

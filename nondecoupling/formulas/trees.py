@@ -40,6 +40,8 @@ def token_kl_divergence(
 
     A node lists, for each of its next tokens, the indices of the sequences that continue with it.
     """
+    if not nodes:  # a single sequence without tokens
+        return xp.full_like(xp.sum(log_p), 0.0)
     return added(token_kl_at(xp, log_p, log_q, node) for node in nodes)
 
 

@@ -1,0 +1,108 @@
+"""What may be given to the public API, read as arrays of one library, device and dtype.
+
+NumPy arrays, torch tensors, numbers and sequences of numbers are; everything that would silently lose
+something on the way (imaginary parts, masks, dates, digits) is refused by its name, with the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import array_api_compat
+import numpy as np
+
+
+class Kind(NamedTuple):
+    """The library, device and dtype that the arguments of a call share."""
+
+    module: ModuleType
+    device: Any
+    dtype: Any
+
+
+def is_torch(x: Any) -> bool:
+    return array_api_compat.is_torch_array(x)
+
+
+def common_kind(values: Mapping[str, Any]) -> Kind:
+    """Torch if one of the arguments is a tensor; the dtype of those that have a floating one."""
+    for name, value in values.items():
+        _require_known(name, value)
+    tensor = next((value for value in values.values() if is_torch(value)), None)
+    lead = np.zeros(0) if tensor is None else tensor
+    module = array_api_compat.array_namespace(lead)
+    floating = {
+        name: str(value.dtype).removeprefix("torch.")
+        for name, value in values.items()
+        if hasattr(value, "dtype") and "float" in str(value.dtype) and np.ndim(value) > 0
+    }
+    for name, dtype in floating.items():
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"{name}.dtype={dtype}: convert to float32 or float64 first")
+    kinds = set(floating.values())
+    if len(kinds) > 1:
+        shown = ", ".join(f"{name}: {dtype}" for name, dtype in floating.items())
+        raise ValueError(f"dtypes differ ({shown}): convert all arguments to one of them")
+    dtype = getattr(module, kinds.pop() if kinds else "float64")
+    return Kind(module, array_api_compat.device(lead), dtype)
+
+
+def read(name: str, value: Any, kind: Kind) -> Any:
+    """The argument as an array of the kind; gradients are kept."""
+    _require_known(name, value)
+    if is_torch(value):
+        if array_api_compat.device(value) != kind.device:
+            raise ValueError(
+                f"{name} is on {value.device}, another argument on {kind.device}: move one with .to()"
+            )
+        return value if value.dtype == kind.dtype else value.to(kind.dtype)
+    numbers = _real_numbers(name, value)
+    if kind.module.__name__.endswith("torch"):
+        return kind.module.asarray(numbers, dtype=kind.dtype, device=kind.device)
+    return numbers.astype(kind.dtype, copy=False)
+
+
+def _real_numbers(name: str, value: Any) -> np.ndarray:
+    """NumPy's array of integers or floats, from whatever is not a tensor."""
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:  # fractions, decimals, Python integers of any size
+            if any(item is None for item in array.flat):
+                raise TypeError("None is no number")
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = repr(value)
+        shown = shown if len(shown) < 80 else f"{shown[:77]}..."
+        raise ValueError(f"{name}={shown}: not a real array ({error})") from None
+    if array.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{name}: an array of {array.dtype}; give real numbers (float32, float64 or integers)"
+        )
+    return array
+
+
+def _require_known(name: str, value: Any) -> None:
+    """Arrays of kinds that would lose something are refused."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name}: a masked array, whose mask would be lost; fill it, with -inf for responses that a "
+            "law does not have"
+        )
+    if is_torch(value):
+        strided = str(value.layout) == "torch.strided"
+        if not strided or value.device.type == "meta" or value.is_quantized:
+            what = value.layout if not strided else f"on {value.device}"
+            raise ValueError(
+                f"{name}: a tensor {what}; give a dense tensor with values (.to_dense())"
+            )
+        if value.is_complex():
+            raise ValueError(f"{name}: a tensor of {value.dtype}; give real numbers (.real)")
+    elif array_api_compat.is_array_api_obj(value) and not isinstance(
+        value, (np.ndarray, np.generic)
+    ):
+        raise ValueError(
+            f"{name}: an array of {type(value).__module__}; give NumPy arrays or torch tensors "
+            "(np.asarray)"
+        )
