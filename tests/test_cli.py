@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -375,3 +377,70 @@ def test_a_file_that_is_no_statement_yet_is_named(monkeypatch, capsys):
         cli.main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("Error: x1_new: id='X1'")
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command line as a shell runs it, with ``nondecoupling`` for the module."""
+    line = command.replace("nondecoupling", f"{sys.executable} -m nondecoupling", 1)
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--beta", "1e1000000"), ("--reward", "1e1000000,0"), ("--beta", "1e-100000000")],
+)
+def test_numbers_with_millions_of_digits_are_refused_at_once(option, text):
+    world = {"--data": "1/2,1/2", "--reward": "0,1", "--beta": "1", option: text}
+    result = run("certify", "S2", *itertools.chain(*world.items()))
+    assert result.exit_code == 2
+    assert option in result.stderr and "1e300" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reward", "0,1e400", "--json"], "--reward 1e400"),
+        (["--reward", "0,1e200"], "reward: its range 1e+200"),
+        (["--reward", "0,1", "--beta", "1e-300"], "beta=1e-300"),
+        (["--reward", "0,1", "--points", "1000000000"], "--points 1000000000: must be at most"),
+    ],
+)
+def test_a_frontier_beyond_floats_is_refused(arguments, message):
+    result = run("frontier", "--data", "1/2,1/2", *arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert message in result.stderr
+
+
+def test_a_negative_probability_is_said_to_be_negative():
+    result = run("certify", "S2", "--data=-1/4,5/4", "--reward", "0,1", "--beta", "1")
+    assert result.exit_code == 2 and "-1/4 is negative" in result.stderr
+
+
+def test_output_that_cannot_be_written_is_no_verdict():
+    full = shell("nondecoupling list > /dev/full")
+    assert full.returncode == 2 and "cannot be written" in full.stderr
+    closed = shell("nondecoupling certify S2 --data 1/2,1/2 --reward 0,1 --beta 1 --json | true")
+    assert closed.returncode in (0, 2) and "Traceback" not in closed.stderr
+
+
+def test_a_crash_has_not_the_status_of_a_refutation(monkeypatch, capsys):
+    def broken() -> dict[str, object]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["nondecoupling", "ledger"])
+    monkeypatch.setattr("nondecoupling.theory.ledger.load", broken)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 70 and "a bug" in capsys.readouterr().err
+
+
+def test_misuse_from_a_shell():
+    result = shell("nondecoupling nonsense")
+    assert result.returncode == 2 and "nonsense" in result.stderr

@@ -1,15 +1,20 @@
 """The ``nondecoupling`` command: list, show, check, attack and certify statements from a shell.
 
 Exit status: 0 what was asked holds, 1 a claim is refuted (or the ledger has a statement that is not
-established), 2 the command was misused, 3 nothing could be decided. A claim that the theory itself
-calls false counts as holding when its counterexample is found.
+established), 2 the command was misused or its output could not be written, 3 nothing could be decided,
+70 the program itself failed. A claim that the theory itself calls false counts as holding when its
+counterexample is found.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from nondecoupling import __version__
 from nondecoupling.cli import frontier, statements, verdicts
@@ -22,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    epilog="Exit status: 0 holds, 1 refuted, 2 misused, 3 undecided.",
+    epilog="Exit status: 0 holds, 1 refuted, 2 misused, 3 undecided, 70 a failure of the program.",
 )
 app.command("list")(statements.list_statements)
 app.command("show")(statements.show)
@@ -47,4 +52,33 @@ def main() -> None:
     except ValueError as error:  # a file in theorems/ that is no statement yet
         typer.echo(f"Error: {error}", err=True)
         raise SystemExit(ExitStatus.MISUSED) from None
-    app()
+    raise SystemExit(_run())
+
+
+def _run() -> int:
+    """The exit status of the command. Python's own for a crash would be that of a refutation."""
+    try:
+        status = get_command(app).main(standalone_mode=False)
+        sys.stdout.flush()
+    except typer.Abort:
+        typer.echo("Aborted.", err=True)
+        return 130
+    except (OSError, SystemExit) as error:  # click leaves with SystemExit where a pipe was closed
+        _discard_output()
+        if isinstance(error, OSError):
+            typer.echo(f"Error: the output cannot be written: {error}", err=True)
+        return ExitStatus.MISUSED
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(
+            error, "exit_code"
+        ):  # a misuse, of a class private to typer
+            error.show()
+            return error.exit_code
+        traceback.print_exc()
+        return ExitStatus.CRASHED
+    return status if isinstance(status, int) else ExitStatus.HOLDS
+
+
+def _discard_output() -> None:
+    """What is still in the buffer of stdout must not be tried again when Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

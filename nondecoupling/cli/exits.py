@@ -14,6 +14,7 @@ class ExitStatus(IntEnum):
     REFUTED = 1
     MISUSED = 2
     UNDECIDED = 3
+    CRASHED = 70  # sysexits.h: an internal error, which must not look like a verdict
 
 
 def fail(message: str) -> NoReturn:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from nondecoupling import bounds
 from nondecoupling.cli.exits import fail, need
-from nondecoupling.cli.options import AsJson, at_least
+from nondecoupling.cli.options import AsJson, between
 from nondecoupling.cli.report import console, number, print_json
 from nondecoupling.cli.world_options import LAW, REALS, world_of_fields
 from nondecoupling.theory.fields import Field, Law, Positive, Reward
@@ -28,7 +28,7 @@ def frontier(
         str | None, typer.Option(metavar="X", help="Also say where the tilt at this beta lies.")
     ] = None,
     points: Annotated[
-        int, typer.Option(callback=at_least(2), help="Rewards between J(d) and max r.")
+        int, typer.Option(callback=between(2, 100_000), help="Rewards between J(d) and max r.")
     ] = 11,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it, as .png, .pdf or .svg.")
@@ -44,9 +44,12 @@ def frontier(
     if beta is not None:
         fields["beta"], texts["beta"] = Positive(), beta
     world = world_of_fields("frontier", fields, texts).floats(fields)
-    log_d, rewards = world["log_d"][0], world["reward"][0]
-    curve = _curve(log_d, rewards, points)
-    tilt = _tilt_point(log_d, rewards, float(world["beta"][0, 0])) if beta is not None else None
+    log_d, rewards = world.log_d[0], world.reward[0]
+    try:
+        curve = _curve(log_d, rewards, points)
+        tilt = _tilt_point(log_d, rewards, float(world.beta[0, 0])) if beta is not None else None
+    except ValueError as error:
+        fail(str(error))
     if plot is not None:
         _draw(plot, curve, _curve(log_d, rewards, POINTS_DRAWN), tilt)
     if as_json:

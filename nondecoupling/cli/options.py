@@ -17,10 +17,17 @@ from nondecoupling.theory.worlds import sample_worlds
 
 def at_least(least: int) -> Callable[[typer.CallbackParam, int], int]:
     """A callback that checks an option's value."""
+    return between(least, None)
+
+
+def between(least: int, most: int | None) -> Callable[[typer.CallbackParam, int], int]:
+    """A callback that checks an option's value against both ends."""
 
     def checked(param: typer.CallbackParam, value: int) -> int:
         if value < least:
             fail(f"{param.opts[0]} {value}: must be at least {least}")
+        if most is not None and value > most:
+            fail(f"{param.opts[0]} {value}: must be at most {most}")
         return value
 
     return checked

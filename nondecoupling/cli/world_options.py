@@ -18,6 +18,8 @@ OPTION_OF_FIELD = {
     "reward": "--reward",
     "beta": "--beta",
 }
+# Numbers with more digits have no float64, and cost time to make.
+MOST_DIGITS = 300
 LAW, REALS = "P,Q,...", "X,Y,..."
 
 
@@ -81,12 +83,22 @@ def _fractions(option: str, text: str) -> Fractions:
     numbers = []
     for part in text.split(","):
         try:
-            numbers.append(Fraction(part.strip()))
+            numbers.append(_fraction(option, part.strip()))
         except (ValueError, ZeroDivisionError):
             fail(
                 f"{option} {text}: {part!r} is not a number; write fractions or decimals: 1/4,0.75"
             )
     return tuple(numbers)
+
+
+def _fraction(option: str, text: str) -> Fraction:
+    """The number; one that would take millions of digits is refused before it is made."""
+    _, exponent, power = text.lower().partition("e")
+    long = len(text) > MOST_DIGITS
+    if long or (exponent and power.lstrip("+-").isdigit() and abs(int(power)) > MOST_DIGITS):
+        shown = text if len(text) < 40 else f"{text[:37]}..."
+        fail(f"{option} {shown}: beyond 1e{MOST_DIGITS} or below 1e-{MOST_DIGITS}; change the unit")
+    return Fraction(text)
 
 
 def _problem(field: Field, values: Fractions) -> str:
