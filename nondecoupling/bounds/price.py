@@ -184,9 +184,10 @@ def frontier_rate(log_d: TensorLike, reward: TensorLike, target: TensorLike) -> 
     """
 
     def rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
-        free = float(xp.module.mean(laws.expected_reward(xp, log_d, reward)))
-        top = float(xp.module.mean(xp.max(reward)))
-        if not bool(xp.module.all((targets > free) & (targets < top))):
+        gain, shortfall = price.gain_and_shortfall(xp, log_d, reward, targets)
+        if not bool(xp.module.all((gain > 0) & (shortfall > 0))):
+            free = float(xp.module.mean(laws.expected_reward(xp, log_d, reward)))
+            top = float(xp.module.mean(xp.max(reward)))
             raise ValueError(
                 f"target={target}: choose above the data's reward {free:.6g} and below the best, {top:.6g}"
             )

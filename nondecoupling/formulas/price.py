@@ -237,6 +237,19 @@ def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> A
     return _at_average_rewards(xp, log_d, reward, targets)[0]
 
 
+def gain_and_shortfall(
+    xp: Floats, log_d: Array, reward: Array, targets: Array
+) -> tuple[Array, Array]:
+    """c - E_q J(d) and E_q max r - c for each target: a policy has its reward iff both are positive.
+
+    Offsets of the reward are taken out before anything is averaged.
+    """
+    module, tops = xp.module, xp.max(reward)
+    below = xp.where(xp.support(log_d), xp.exp(log_d) * (tops - reward), 0.0)
+    shortfall = module.mean(tops - tops[0]) + (tops[0] - targets)
+    return module.mean(xp.sum(below)) - shortfall, shortfall
+
+
 def _at_average_rewards(
     xp: Floats, log_d: Array, reward: Array, targets: Array
 ) -> tuple[Array, Array]:
@@ -254,10 +267,7 @@ def _at_average_rewards(
         module.reshape(module.broadcast_to(x[None], (count, prompts, n)), (-1, n))
         for x in (log_d, below)
     )
-    # Offsets of the reward are taken out before anything is averaged.
-    missing = module.mean(tops - tops[0]) + (tops[0] - targets)
-    at_start = module.mean(xp.sum(xp.where(xp.support(log_d), xp.exp(log_d) * below, 0.0)))
-    goal = at_start - missing
+    goal, missing = gain_and_shortfall(xp, log_d, reward, targets)
     by_gain = goal < missing
 
     def averages(log_rate: Array) -> tuple[Array, Array, Array, Array]:
@@ -287,17 +297,12 @@ def _at_average_rewards(
 def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
     """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows."""
     module = xp.module
-    tops = xp.max(reward)
-    base = tops[0]
-    # c - E_q J(d) and E_q M - c, offsets of the reward taken out first.
-    over = (targets - base) - module.mean(expected_reward(xp, log_d, reward - base))
-    under = module.mean(tops - base) - (targets - base)
-    outside = xp.where(over <= 0, xp.full_like(targets, 0.0), INF)
-    inner = (over > 0) & (under > 0)
+    gain, shortfall = gain_and_shortfall(xp, log_d, reward, targets)
+    outside = xp.where(gain <= 0, xp.full_like(targets, 0.0), INF)
+    inner = (gain > 0) & (shortfall > 0)
     if not bool(module.any(inner)):
         return outside
-    middle = module.mean(tops - base) + base - 0.5 * (over + under)
-    asked = xp.where(inner, targets, middle)
+    asked = xp.where(inner, targets, targets + 0.5 * (shortfall - gain))
     rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, asked)))
     one = xp.full_like(reward[:, :1], 1.0)
     lines = [
