@@ -27,12 +27,14 @@ import transformers
 from matplotlib.colors import SymLogNorm
 from validate.enumerated.coupling import Coupling, couple, features, kernel_view
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
-from validate.enumerated.law import Policy
-from validate.enumerated.tries import encode
-from validate.models import TINY_INITIALIZER_RANGE, load_model, word_tokenizer
+from validate.models import model_of_run
 from validate.presets import ENUMERATED, PRESETS
 from validate.run_folder import RunFolder
 from validate.style import INK, in_style, plt, png
+
+from nondecoupling.lm.enumerated_law import EnumeratedLaw
+from nondecoupling.lm.tiny import TINY_INITIALIZER_RANGE, word_tokenizer
+from nondecoupling.lm.tries import encode
 
 # Where coupling is measured: away from the optimum of SFT, and near it.
 REFS = ("warm-up", "sft")
@@ -108,12 +110,13 @@ def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) ->
     return json.loads(report.read_text())
 
 
-def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> Policy:
+def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> EnumeratedLaw:
     """The policy at the end of a stage, whose law must be the recorded one."""
-    language_model = load_model(str(model), seed, vocabulary_texts(), "full")
+    language_model = model_of_run(str(model), seed, vocabulary_texts(), "full")
     language_model.model.cpu()  # what is measured here is worked out in NumPy
     prompts = embedded_task(MAXIMUM_PROMPTS).prompts
-    policy = Policy(language_model, [encode(language_model.tokenizer, p) for p in prompts], layout)
+    encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in prompts]
+    policy = EnumeratedLaw(language_model, encoded, layout)
     run = RunFolder(folder, {}, writes=False)
     policy.load_state_dict(run.load_policy(stage), strict=False)
     recorded = [line for line in run.records() if line["stage"] == stage][-1]["log_p"]

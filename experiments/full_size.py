@@ -143,11 +143,14 @@ def flops_per_step(place: Path, config: dict[str, Any], layout: str) -> dict[str
     import torch
     from transformers import AutoTokenizer
     from validate.enumerated.facts import embedded_task
-    from validate.enumerated.tries import encode, make_batch
+
+    from nondecoupling.lm.tries import encode, make_batch
 
     tokenizer = AutoTokenizer.from_pretrained(place)
     prompts = embedded_task(config["prompts"]).prompts
-    batch = make_batch([encode(tokenizer, p) for p in prompts], layout, torch.float32)
+    batch = make_batch(
+        [encode(tokenizer, p.text, p.responses) for p in prompts], layout, torch.float32
+    )
     c = json.loads((place / "config.json").read_text())
     attention = (
         c["hidden_size"] * c["head_dim"] * 2 * (c["num_attention_heads"] + c["num_key_value_heads"])

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # torch takes seconds to import: only now, so that --help and usage errors are immediate.
     from validate.errors import RunError
-    from validate.processes import Processes
+
+    from nondecoupling.lm import LanguageModelError
+    from nondecoupling.lm.processes import Processes
 
     processes = Processes()
     console = Console(quiet=not processes.is_first)
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         folder = _folder(asked, out, resume, processes)
         return _work(folder, console, processes, resumed=resume)
-    except RunError as error:
+    except (RunError, LanguageModelError) as error:
         complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -23,8 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from validate.enumerated.tries import ONE_ROW_EACH, SHARED_PREFIXES
 from validate.style import OBSERVED, PREDICTED, in_style, plt, png
+
+from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
 MIDDLE = {"prompts": 8, "candidates": 8, "length": 128, "vocabulary": 32_000}
 SIZES = {
@@ -41,8 +42,10 @@ def measure(size: dict[str, int], layout: str) -> dict[str, float]:
     """Seconds of a forward and backward pass, and peak memory above that of the loaded model."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
-    from validate.enumerated.law import Policy
-    from validate.models import LanguageModel
+
+    from nondecoupling.lm.enumerated_law import EnumeratedLaw
+    from nondecoupling.lm.language_model import LanguageModel
+    from nondecoupling.lm.tries import Candidates
 
     config = Qwen3Config(
         vocab_size=size["vocabulary"],
@@ -61,11 +64,11 @@ def measure(size: dict[str, int], layout: str) -> dict[str, float]:
     shape = (size["prompts"], size["candidates"], RESPONSE_LENGTH - 1)
     responses = torch.randint(1, size["vocabulary"], shape).tolist()
     encoded = [
-        (prompt, [[*tokens, 0] for tokens in some])
+        Candidates(prompt, [[*tokens, 0] for tokens in some])
         for prompt, some in zip(draw, responses, strict=True)
     ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    policy = Policy(language_model, encoded, layout)
+    policy = EnumeratedLaw(language_model, encoded, layout)
     seconds = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()

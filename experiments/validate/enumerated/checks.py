@@ -23,7 +23,8 @@ import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
-from validate.enumerated.tolerances import mass_error, mass_tolerance, tolerance
+from nondecoupling.lm.tolerances import mass_error, mass_tolerance
+from validate.enumerated.tolerances import tolerance
 from validate.enumerated.world import Checkpoint, Episode, World
 
 __all__ = [

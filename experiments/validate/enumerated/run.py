@@ -10,14 +10,15 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.tries import encode
 from validate.enumerated.facts import Task, embedded_task, vocabulary_texts
-from validate.enumerated.law import Policy, choose_layout
 from validate.enumerated.training import Goal, Trainer, TrainingFailed
-from validate.enumerated.tries import encode
 from validate.enumerated.world import World, measures
-from validate.models import LanguageModel, load_model
+from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
-from validate.processes import Processes
 from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 
@@ -32,7 +33,7 @@ def train(folder: RunFolder, console: Console, processes: Processes, *, resumed:
     torch.use_deterministic_algorithms(True)
     task = embedded_task(config["prompts"], config["reward"])
     with console.status(f"Loading {config['model']} ..."):
-        language_model = load_model(
+        language_model = model_of_run(
             config["model"], config["seed"], vocabulary_texts(), config["training"]
         )
     folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
@@ -64,10 +65,11 @@ class _Run:
 
     def start(self) -> None:
         """Find the place to go on from, or record the untrained model."""
-        layout, difference, allowed = choose_layout(self.language_model, self.task.prompts[0])
-        mine = self.processes.share(self.task.prompts)
-        encoded = [encode(self.language_model.tokenizer, prompt) for prompt in mine]
-        policy = Policy(self.language_model, encoded, layout)
+        tokenizer = self.language_model.tokenizer
+        encoded = [encode(tokenizer, p.text, p.responses) for p in self.task.prompts]
+        chosen = choose_layout(self.language_model, encoded[0])
+        mine = self.processes.share(encoded)
+        policy = EnumeratedLaw(self.language_model, mine, chosen.layout)
         self.policy = self.processes.distribute(policy, self.language_model.layers)
         self.checkpoint = self._found_checkpoint()
         if self.checkpoint is None:
@@ -76,9 +78,9 @@ class _Run:
                 0,
                 self._world(None),
                 model=self.language_model.description,
-                layout=layout,
-                enumeration_difference=difference,
-                enumeration_tolerance=allowed,
+                layout=chosen.layout,
+                enumeration_difference=chosen.difference,
+                enumeration_tolerance=chosen.allowed,
             )
             self._save_policy(BASE)
             self.console.print(self.language_model.description, highlight=False)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nondecoupling import bounds
+from nondecoupling.lm.processes import Processes
 from validate.errors import RunError
-from validate.processes import Processes
 
 __all__ = ["Goal", "Trainer", "TrainingFailed"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nondecoupling import bounds
-from validate.enumerated.tolerances import mass_error
+from nondecoupling.lm.tolerances import mass_error
 from validate.orders import STAGES
 
 __all__ = ["Checkpoint", "Episode", "World", "measures"]

@@ -15,9 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from validate.processes import Processes
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.sampling import draw, text_of
+from nondecoupling.lm.scoring import compare_states, log_probs
+from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
 from validate.run_folder import append_line, read_lines
-from validate.sampled.responses import Pair, Sampler, State, token_ids
 from validate.sampled.rewards import Reward
 from validate.sampled.task import Question, columns
 
@@ -70,7 +74,8 @@ class Measurer:
 
     def __init__(
         self,
-        sampler: Sampler,
+        language_model: LanguageModel,
+        max_tokens: int,
         questions: Sequence[Question],
         rewards: tuple[Reward, Reward],
         responses: int,
@@ -78,7 +83,8 @@ class Measurer:
         processes: Processes,
         folder: Path,
     ) -> None:
-        self.sampler, self.questions, self.responses = sampler, questions, responses
+        self.language_model, self.max_tokens = language_model, max_tokens
+        self.questions, self.responses = questions, responses
         self.rewards, self.seed, self.processes, self.folder = rewards, seed, processes, folder
 
     @property
@@ -133,23 +139,24 @@ class Measurer:
         """What a line holds of each prompt."""
         if not indices:  # a last line may have fewer prompts than there are processes
             return []
-        sampler, k = self.sampler, self.responses
-        language_model = sampler.language_model
+        language_model, k = self.language_model, self.responses
+        tokenizer = language_model.tokenizer
         questions = [self.questions[i] for i in indices]
-        prompts = [token_ids(language_model, q.text, prompt=True) for q in questions]
+        prompts = [prompt_tokens(tokenizer, q.text) for q in questions]
         language_model.restore(p)
-        drawn = [sampler.draw([x] * k, seed) for x, seed in zip(prompts, seeds, strict=True)]
-        own = sampler.scores(_pairs(prompts, drawn), p, ref)
-        returned = [of_ref[i] for i in indices] if of_ref else drawn
-        back = sampler.scores(_pairs(prompts, returned), ref, p)
-        experts = [
-            [token_ids(language_model, r, prompt=False) for r in q.responses] for q in questions
+        drawn = [
+            draw(language_model, [x] * k, self.max_tokens, seed)
+            for x, seed in zip(prompts, seeds, strict=True)
         ]
+        own = compare_states(language_model, _pairs(prompts, drawn), p, ref)
+        returned = [of_ref[i] for i in indices] if of_ref else drawn
+        back = compare_states(language_model, _pairs(prompts, returned), ref, p)
+        experts = [[response_tokens(tokenizer, r) for r in q.responses] for q in questions]
         language_model.restore(p)
-        expert = sampler.log_probs(_pairs(prompts, experts))
-        texts = [[sampler.text(y) for y in ys] for ys in drawn]
+        expert = log_probs(language_model, _pairs(prompts, experts))
+        texts = [[text_of(language_model, y) for y in ys] for ys in drawn]
         trained, robust = (self._reward(reward, questions, texts) for reward in self.rewards)
-        of_experts = [[sampler.text(y) for y in ys] for ys in experts]
+        of_experts = [[text_of(language_model, y) for y in ys] for ys in experts]
         expected = self._reward(self.rewards[0], questions, of_experts)
 
         def row(index: int) -> dict[str, Any]:
@@ -186,5 +193,7 @@ class Measurer:
         return reward([row["prompt"] for row in rows], [y for ys in texts for y in ys], **given)
 
 
-def _pairs(prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]]) -> list[Pair]:
-    return [Pair(x, y) for x, ys in zip(prompts, responses, strict=True) for y in ys]
+def _pairs(
+    prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]]
+) -> list[PromptResponse]:
+    return [PromptResponse(x, y) for x, ys in zip(prompts, responses, strict=True) for y in ys]

@@ -9,16 +9,20 @@ from typing import Any
 
 from rich.console import Console
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.sampling import draw
+from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
 from validate.errors import RunError
-from validate.models import load_model
+from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
-from validate.processes import Processes
 from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 from validate.sampled.digest import plan_of, world_of
 from validate.sampled.inputs import inputs_of
+from validate.sampled.lengths import check_lengths
 from validate.sampled.measuring import Measurer, load_measurement
-from validate.sampled.responses import Pair, Sampler, State, check_lengths, token_ids
 from validate.sampled.rewards import Reward, last_label
 from validate.sampled.task import SELF, Question, Task
 from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer, train_to_the_end
@@ -26,8 +30,6 @@ from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer
 __all__ = ["MEASUREMENTS", "PLAN", "train"]
 
 MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
-# Rows that the network evaluates at once when it samples and scores.
-ROWS = 256
 
 
 def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
@@ -40,13 +42,14 @@ def train(folder: RunFolder, console: Console, processes: Processes, *, resumed:
     inputs = inputs_of(folder)
     reward, task = inputs.reward, inputs.task
     with console.status(f"Loading {config['model']} ..."):
-        language_model = load_model(config["model"], config["seed"], task.texts, config["training"])
+        language_model = model_of_run(
+            config["model"], config["seed"], task.texts, config["training"]
+        )
     check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
-    sampler = Sampler(language_model, config["max_tokens"], ROWS)
     folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
     inputs.record(folder)
     console.print(language_model.description, highlight=False)
-    _Run(folder, console, processes, task, reward, sampler).work()
+    _Run(folder, console, processes, task, reward, language_model).work()
 
 
 class _Run:
@@ -57,14 +60,15 @@ class _Run:
         processes: Processes,
         task: Task,
         reward: Reward,
-        sampler: Sampler,
+        language_model: LanguageModel,
     ) -> None:
         self.folder, self.console, self.processes = folder, console, processes
         self.config, self.task, self.reward = folder.config, task, reward
-        self.sampler, self.language_model = sampler, sampler.language_model
+        self.language_model, self.tokenizer = language_model, language_model.tokenizer
         self.stages = plan(self.config["order"])
         self.measurer = Measurer(
-            sampler,
+            language_model,
+            self.config["max_tokens"],
             task.evaluation,
             (reward, Reward("last-label", last_label)),
             self.config["responses"],
@@ -154,20 +158,25 @@ class _Run:
         if self.processes.is_first:
             shutil.rmtree(place, ignore_errors=True)
 
-    def _sft_pairs(self, stage: Stage, count: int) -> list[Pair]:
+    def _sft_pairs(self, stage: Stage, count: int) -> list[PromptResponse]:
         questions = self.task.sft_draws(stage.name, count)
         responses = self._responses(stage, questions)
-        prompts = (token_ids(self.language_model, q.text, prompt=True) for q in questions)
-        return [Pair(x, y) for x, y in zip(prompts, responses, strict=True)]
+        prompts = (prompt_tokens(self.tokenizer, q.text) for q in questions)
+        return [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
 
     def _responses(self, stage: Stage, questions: list[Question]) -> list[list[int]]:
         """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
         if self.config["data_law"] == "self" and stage.ref is not None:
             self.language_model.restore(self._state(stage.ref))
-            prompts = [token_ids(self.language_model, q.text, prompt=True) for q in questions]
-            return self.sampler.draw(prompts, self.task.number(SELF, stage.name))
+            prompts = [prompt_tokens(self.tokenizer, q.text) for q in questions]
+            return draw(
+                self.language_model,
+                prompts,
+                self.config["max_tokens"],
+                self.task.number(SELF, stage.name),
+            )
         texts = self.task.expert_draws(stage.name, questions)
-        return [token_ids(self.language_model, text, prompt=False) for text in texts]
+        return [response_tokens(self.tokenizer, text) for text in texts]
 
     def _measure(self, stage: Stage, at: Any) -> None:
         ref, first = stage.ref or stage.name, self.measurer.lines_done(stage.name)

@@ -35,11 +35,11 @@ from trl import (
     SFTTrainer,
 )
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.tokens import PromptResponse
 from validate.errors import RunError
-from validate.models import LanguageModel
-from validate.processes import Processes
 from validate.run_folder import RunFolder
-from validate.sampled.responses import Pair
 from validate.sampled.rewards import Reward
 from validate.sampled.task import Question, columns
 
@@ -72,7 +72,7 @@ warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is depreca
 logging.disable_progress_bar()  # of single files
 
 
-def sft_rows(pairs: Sequence[Pair]) -> Dataset:
+def sft_rows(pairs: Sequence[PromptResponse]) -> Dataset:
     """Token ids, and labels that are -100 on the prompt."""
     return Dataset.from_dict(
         {

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from validate.errors import RunError
+from nondecoupling.lm.errors import ProcessesError
 
 __all__ = ["Processes"]
 
@@ -66,10 +66,10 @@ class Processes:
         """This process's part of a batch.
 
         Raises:
-            RunError: it cannot be divided evenly.
+            ProcessesError: it cannot be divided evenly.
         """
         if size % self.count:
-            raise RunError(
+            raise ProcessesError(
                 f"{name} is {size}, which {self.count} processes cannot share evenly; change one"
             )
         return size // self.count
@@ -112,7 +112,8 @@ class Processes:
 
         for layer in layers:
             fully_shard(layer)
-        return fully_shard(module)
+        fully_shard(module)  # in place
+        return module
 
     def trained_state(self, module: nn.Module) -> dict[str, Any]:
         """The parameters that training changes, whole, on the CPU; empty but on the first process."""
