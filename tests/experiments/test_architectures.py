@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from validate.configuration import configuration
 from validate.enumerated.coupling import couple, features, kernel_view
 from validate.enumerated.facts import embedded_task, vocabulary_texts
+from validate.enumerated.means import PromptMeans
 from validate.enumerated.training import Goal, Trainer
 from validate.models import model_of_run
 
@@ -32,13 +34,14 @@ LAYOUTS = {
 def policy(request, tmp_path_factory):
     place = tmp_path_factory.mktemp(request.param)
     architectures.write_model(request.param, place, 0)
-    model = model_of_run(str(place), 0, vocabulary_texts(), "full")
+    config = configuration({"model": str(place), "training": "full"})
+    model = model_of_run(config, vocabulary_texts())
     encoded = [encode(model.tokenizer, p.text, p.responses) for p in TASK.prompts]
     layout = choose_layout(model, encoded[0]).layout
     assert layout == LAYOUTS[request.param]
     policy = EnumeratedLaw(model, encoded, layout)
     # A little SFT: at random weights the listed responses have no mass to speak of.
-    goal = Goal("sft", TASK.log_d, None, TASK.reward, 0.2, 0.05)
+    goal = Goal("sft", PromptMeans(TASK.log_d, TASK.reward, 0.2, 0.05), None)
     for _ in Trainer(policy, Processes(), goal, 25, 5e-3).steps_left(25):
         pass
     return policy

@@ -8,15 +8,16 @@ with the gradient of the objective itself. No sampling, no tolerance for noise.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from trl import GRPOTrainer
-from validate.presets import make_config
+from validate.configuration import SampledConfiguration, configuration
 from validate.sampled import training
-from validate.sampled.rewards import Reward
+from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question
 
 from nondecoupling.lm import LanguageModel
@@ -27,14 +28,17 @@ from nondecoupling.lm.tiny import word_tokenizer
 from nondecoupling.lm.tokens import PromptResponse
 
 PROMPT, WORDS, LENGTH, BETA, WEIGHT = " b a", " a b", 2, 0.3, 0.7
-CONFIG = {
-    **make_config({"protocol": "sampled"}),
-    "beta": BETA,
-    "weight": WEIGHT,
-    "generations": 2,
-    "rl_prompts": 1,
-    "max_tokens": LENGTH,
-}
+CONFIG = configuration(
+    {
+        "protocol": "sampled",
+        "beta": BETA,
+        "weight": WEIGHT,
+        "generations": 2,
+        "rl_prompts": 1,
+        "max_tokens": LENGTH,
+    }
+)
+assert isinstance(CONFIG, SampledConfiguration)
 
 
 def small_model(seed=0):
@@ -85,8 +89,8 @@ class Enumerated:
         self.prompt = language_model.tokenizer(PROMPT)["input_ids"]
         question = Question(PROMPT, "", "here", ("",), (1.0,))
         rows = training.rl_rows([question], None if experts is None else [experts])
-        config = {**CONFIG, "rl": rl}
-        reward = Reward("of_tokens", reward_of_tokens)
+        config = replace(CONFIG, rl=rl)
+        reward = CheckedReward("of_tokens", reward_of_tokens)
         self.trainer = training.rl_trainer(
             language_model, rows, reward, config, place, 1, Processes()
         )
@@ -196,7 +200,7 @@ def test_the_sft_loss_is_that_of_whole_responses_over_the_tokens_of_the_batch(tm
     end = language_model.tokenizer.eos_token_id
     prompt = language_model.tokenizer(PROMPT)["input_ids"]
     pairs = [PromptResponse(prompt, y) for y in ([3, 4, 3, end], [end], [4, end])]
-    config = {**CONFIG, "sft_batch": len(pairs)}
+    config = replace(CONFIG, sft_batch=len(pairs))
     rows = training.sft_rows(pairs)
     trainer = training.sft_trainer(language_model, rows, config, tmp_path, 1, Processes())
     batch = next(iter(trainer.get_train_dataloader()))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nondecoupling import bounds
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
-from validate.enumerated.facts import Task
+from validate.enumerated.facts import EnumeratedTask
 
 __all__ = ["Coupling", "KernelView", "couple", "features", "kernel_view"]
 
@@ -73,7 +73,7 @@ def features(policy: EnumeratedLaw) -> tuple[np.ndarray, Tensor]:
     return law.detach().numpy(), torch.stack(list(_gradients(policy, law.flatten())))
 
 
-def couple(policy: EnumeratedLaw, task: Task, log_p: np.ndarray, phi: Tensor) -> Coupling:
+def couple(policy: EnumeratedLaw, task: EnumeratedTask, log_p: np.ndarray, phi: Tensor) -> Coupling:
     """An RL step on every prompt in turn, from the policy as it is (which is ref, so that J_b has J's gradient)."""
     count, responses = log_p.shape
     residual = bounds.reward_gradient(log_p, task.reward)
@@ -95,7 +95,7 @@ def couple(policy: EnumeratedLaw, task: Task, log_p: np.ndarray, phi: Tensor) ->
     )
 
 
-def _measured(policy: EnumeratedLaw, task: Task, moves: Tensor) -> np.ndarray:
+def _measured(policy: EnumeratedLaw, task: EnumeratedTask, moves: Tensor) -> np.ndarray:
     """The change of every prompt's SFT loss by each move of the parameters, [losses, moves]."""
     log_d, before = torch.from_numpy(task.log_d), policy.language_model.state()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def _move(policy: EnumeratedLaw, direction: Tensor) -> None:
 
 
 def kernel_view(
-    task: Task, log_p: np.ndarray, phi: Tensor, rl_prompts: np.ndarray, kept: int
+    task: EnumeratedTask, log_p: np.ndarray, phi: Tensor, rl_prompts: np.ndarray, kept: int
 ) -> KernelView:
     """RL on the prompts that ``rl_prompts`` marks, SFT on the others; the bound keeps ``kept`` eigenvectors."""
     kernel = (phi @ phi.T).numpy()
