@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ import qwen_validate
 import torch
 import transformers
 from matplotlib.colors import SymLogNorm
-from validate.enumerated.coupling import Coupling, couple, features, kernel_view
+from validate.configuration import ENUMERATED, PRESETS, RunConfiguration, from_json, option
+from validate.enumerated.coupling import Coupling, KernelView, couple, features, kernel_view
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
-from validate.enumerated.law import Policy
-from validate.enumerated.tries import encode
-from validate.models import TINY_INITIALIZER_RANGE, load_model, word_tokenizer
-from validate.presets import ENUMERATED, PRESETS
+from validate.models import model_of_run
 from validate.run_folder import RunFolder
 from validate.style import INK, in_style, plt, png
+
+from nondecoupling.lm.enumerated_law import EnumeratedLaw
+from nondecoupling.lm.tiny import TINY_INITIALIZER_RANGE, word_tokenizer
+from nondecoupling.lm.tries import encode
 
 # Where coupling is measured: away from the optimum of SFT, and near it.
 REFS = ("warm-up", "sft")
@@ -97,9 +100,9 @@ def write_model(family: str, place: Path, seed: int) -> None:
 
 def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) -> dict[str, Any]:
     """The report of the enumerated protocol, with the lengths and rates of a tiny model and what ``shared`` changes."""
-    preset = PRESETS[ENUMERATED, "tiny"]
-    options = [w for k, v in preset.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    given = ["--model", str(model), "--order", "all", "--seed", str(seed), *options, *shared]
+    preset = replace(PRESETS[ENUMERATED, "tiny"], model=str(model), seed=seed)
+    given = [w for name, value in asdict(preset).items() for w in (option(name), str(value))]
+    given += shared
     resume = ["--resume"] if (folder / "config.json").exists() else []
     status = qwen_validate.main([*given, "--out", str(folder), *resume])
     report = folder / "report.json"
@@ -108,13 +111,14 @@ def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) ->
     return json.loads(report.read_text())
 
 
-def policy_at(stage: str, model: Path, folder: Path, layout: str, seed: int) -> Policy:
+def policy_at(stage: str, config: RunConfiguration, folder: Path, layout: str) -> EnumeratedLaw:
     """The policy at the end of a stage, whose law must be the recorded one."""
-    language_model = load_model(str(model), seed, vocabulary_texts(), "full")
+    language_model = model_of_run(config, vocabulary_texts())
     language_model.model.cpu()  # what is measured here is worked out in NumPy
     prompts = embedded_task(MAXIMUM_PROMPTS).prompts
-    policy = Policy(language_model, [encode(language_model.tokenizer, p) for p in prompts], layout)
-    run = RunFolder(folder, {}, writes=False)
+    encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in prompts]
+    policy = EnumeratedLaw(language_model, encoded, layout)
+    run = RunFolder(folder, writes=False)
     policy.load_state_dict(run.load_policy(stage), strict=False)
     recorded = [line for line in run.records() if line["stage"] == stage][-1]["log_p"]
     if not np.allclose(policy.measured(), recorded, atol=1e-4):
@@ -144,10 +148,12 @@ def measure(
     if not (model / "config.json").exists():
         write_model(family, model, seed)
     report = run_protocol(model, folder, seed, shared)
-    task, couplings, views = embedded_task(MAXIMUM_PROMPTS), {}, {}
+    config, task = from_json(report["config"]), embedded_task(MAXIMUM_PROMPTS)
+    couplings: dict[str, Coupling] = {}
+    views: dict[str, KernelView] = {}
     capitals = np.arange(MAXIMUM_PROMPTS) % 2 == 0
     for stage in REFS:
-        policy = policy_at(stage, model, folder, report["layout"], seed)
+        policy = policy_at(stage, config, folder, report["layout"])
         log_p, phi = features(policy)
         couplings[stage] = couple(policy, task, log_p, phi)
         views[stage] = kernel_view(task, log_p, phi, capitals, KEPT)
@@ -173,10 +179,14 @@ def measure(
     return numbers, couplings
 
 
+# A line of a table: its title, and what it says of a family.
+Cell = tuple[str, Callable[[dict[str, Any]], str]]
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Markdown: the protocol and its smallest margins, then the coupling at each ref."""
 
-    def lines(rows: Sequence[tuple[str, Callable[[dict[str, Any]], str]]]) -> list[str]:
+    def lines(rows: Sequence[Cell]) -> list[str]:
         names = [r["family"] for r in results]
         text = [f"|  | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
         return text + [f"| {title} | {' | '.join(f(r) for r in results)} |" for title, f in rows]
@@ -185,7 +195,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         (one,) = [c for c in r["changes"] if c["stage"] == stage]
         return f"{one['loss_change']:+.3f} ({one['predicted_loss_change']:+.3f})"
 
-    protocol = [
+    protocol: list[Cell] = [
         ("architecture", lambda r: r["kind"]),
         ("parameters", lambda r: f"{r['parameters']:,}"),
         ("rows of the batch", lambda r: r["layout"]),
@@ -208,7 +218,7 @@ def _margin(result: dict[str, Any], name: str) -> str:
     return f"{result['margins'][name]:.2g}" if name in result["margins"] else ""
 
 
-def _coupling_rows(stage: str) -> list[tuple[str, Callable[[dict[str, Any]], str]]]:
+def _coupling_rows(stage: str) -> list[Cell]:
     def number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
         return lambda r: format(r["coupling"][stage][name], form)
 

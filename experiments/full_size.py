@@ -20,7 +20,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SCRIPT = Path(__file__).with_name("qwen_validate.py")
 CONFIG: dict[str, Any] = {
@@ -52,7 +55,7 @@ def write(place: Path) -> None:
 
     torch.manual_seed(0)
     with torch.device("cpu"):
-        model = Qwen3ForCausalLM(Qwen3Config(**CONFIG)).to(torch.bfloat16)
+        model = Qwen3ForCausalLM(Qwen3Config(**CONFIG)).bfloat16()
     model.save_pretrained(place)
     PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(), eos_token=END, pad_token=PAD
@@ -61,7 +64,7 @@ def write(place: Path) -> None:
     print(f"{place}: {size:,} parameters with random weights")
 
 
-def _tokenizer() -> Any:
+def _tokenizer() -> Tokenizer:
     """Byte-level BPE on the embedded prompts, with special tokens at Qwen's ids."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from validate.enumerated.facts import vocabulary_texts
@@ -143,11 +146,14 @@ def flops_per_step(place: Path, config: dict[str, Any], layout: str) -> dict[str
     import torch
     from transformers import AutoTokenizer
     from validate.enumerated.facts import embedded_task
-    from validate.enumerated.tries import encode, make_batch
+
+    from nondecoupling.lm.tries import encode, make_batch
 
     tokenizer = AutoTokenizer.from_pretrained(place)
     prompts = embedded_task(config["prompts"]).prompts
-    batch = make_batch([encode(tokenizer, p) for p in prompts], layout, torch.float32)
+    batch = make_batch(
+        [encode(tokenizer, p.text, p.responses) for p in prompts], layout, torch.float32
+    )
     c = json.loads((place / "config.json").read_text())
     attention = (
         c["hidden_size"] * c["head_dim"] * 2 * (c["num_attention_heads"] + c["num_key_value_heads"])

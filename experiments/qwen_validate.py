@@ -27,11 +27,24 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from validate.configuration import (
+    Asked,
+    EnumeratedConfiguration,
+    RunConfiguration,
+    SampledConfiguration,
+    configuration,
+    run_name,
+)
 from validate.options import parse_arguments
-from validate.presets import ENUMERATED, make_config, run_name
+
+if TYPE_CHECKING:
+    from validate.run_folder import RunFolder
+    from validate.session import RunProtocol
+
+    from nondecoupling.lm.processes import Processes
 
 OUTCOMES = {"holds": 0, "undecided": 3, "violated": 5}
 EXIT_USAGE, EXIT_LOST, EXIT_STOPPED = 2, 4, 130
@@ -45,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # torch takes seconds to import: only now, so that --help and usage errors are immediate.
     from validate.errors import RunError
-    from validate.processes import Processes
+    from validate.session import Session
+
+    from nondecoupling.lm import LanguageModelError
+    from nondecoupling.lm.processes import Processes
 
     processes = Processes()
     console = Console(quiet=not processes.is_first)
@@ -58,9 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = None
     try:
-        folder = _folder(asked, out, resume, processes)
-        return _work(folder, console, processes, resumed=resume)
-    except RunError as error:
+        config, folder = _config_and_folder(asked, out, resume, processes)
+        protocol = _protocol(config)
+        if processes.from_first(folder.is_complete()):
+            console.print(f"{folder.path} is complete; only its report is written again")
+        else:
+            protocol.train(Session(folder, console, processes, resume))
+        if not processes.is_first:
+            return 0
+        console.print("Writing the report ...")
+        report = protocol.write_report(folder)
+        report.print_summary(console)
+        folder.finish()
+        return OUTCOMES[report.outcome]
+    except (RunError, LanguageModelError) as error:
         complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -82,55 +109,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.release()
 
 
-def _folder(asked: dict[str, Any], out: Path | None, resume: bool, processes: Any) -> Any:
-    """The run folder, which the first process makes or finds for all."""
+def _config_and_folder(
+    asked: Asked, out: Path | None, resume: bool, processes: Processes
+) -> tuple[RunConfiguration, RunFolder]:
+    """The configuration of the run and its folder, which the first process makes or finds for all."""
     from validate.errors import RunError
     from validate.run_folder import RunFolder, free_folder, newest_folder
 
-    def found() -> Any:
+    def found() -> tuple[RunConfiguration, Path]:
         if resume:
-            return RunFolder.resume(out or newest_folder(run_name(asked)), asked)
-        return RunFolder.create(out or free_folder(run_name(asked)), make_config(asked))
+            folder = RunFolder(out or newest_folder(run_name(asked)))
+            return folder.configuration(asked), folder.path
+        config, folder = configuration(asked), RunFolder(out or free_folder(run_name(asked)))
+        folder.must_be_free()
+        return config, folder.path
 
-    if processes.count == 1:
-        return found()
-    answer: tuple[Any, Any, str | None] = (None, None, None)
+    answer, problem = None, None
     if processes.is_first:
         try:
-            folder = found()
-            answer = (folder.path, folder.config, None)
+            answer = found()
         except RunError as error:
-            answer = (None, None, str(error))
-    path, config, problem = processes.from_first(answer)
-    if problem is not None:
+            problem = str(error)
+    answer, problem = processes.from_first((answer, problem))
+    if answer is None:
         raise RunError(problem)
-    return RunFolder(path, config, writes=processes.is_first)
+    config, path = answer
+    return config, RunFolder(path, writes=processes.is_first)
 
 
-def _work(folder: Any, console: Console, processes: Any, *, resumed: bool) -> int:
-    train, write_report = _protocol(folder.config["protocol"])
-    if processes.from_first(folder.is_complete()):
-        console.print(f"{folder.path} is complete; only its report is written again")
-    else:
-        train(folder, console, processes, resumed=resumed)
-    if not processes.is_first:
-        return 0
-    console.print("Writing the report ...")
-    report = write_report(folder)
-    report.print_summary(console)
-    folder.finish()
-    return OUTCOMES[report.outcome]
+def _protocol(config: RunConfiguration) -> RunProtocol:
+    """The protocol that the configuration is of."""
+    if isinstance(config, EnumeratedConfiguration):
+        from validate.enumerated.run import EnumeratedRun
 
+        return EnumeratedRun(config)
+    assert isinstance(config, SampledConfiguration)
+    from validate.sampled.run import SampledRun
 
-def _protocol(name: str) -> tuple[Any, Any]:
-    """The two functions of a protocol: train what is left of a run, and write its report."""
-    if name == ENUMERATED:
-        from validate.enumerated.report import write_report
-        from validate.enumerated.run import train
-    else:
-        from validate.sampled.report import write_report
-        from validate.sampled.run import train
-    return train, write_report
+    return SampledRun(config)
 
 
 if __name__ == "__main__":

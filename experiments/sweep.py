@@ -19,21 +19,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from sweeps.grid import AXES, Trial, trials
+from validate.configuration import Asked
 from validate.errors import InputError, RunError
 from validate.options import parse_arguments as parse_run
 from validate.options import positive
-from validate.presets import COMMON
 from validate.progress import progress_bars
 from validate.run_folder import replace_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
-KINDS = {"beta": positive, "lambda": positive, "seed": int}
+KINDS: dict[str, Callable[[str], float]] = {"beta": positive, "lambda": positive, "seed": int}
 DEFAULT_FOLDER = Path("runs/sweep")
 
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_STOPPED
     from sweeps.summary import write_summary
 
-    write_summary(options.out, planned, {**COMMON, **asked})
+    write_summary(options.out, planned, asked)
     console.print((options.out / "table.md").read_text(), markup=False, highlight=False)
     console.print(f"Figure: {options.out / 'sweep.png'}", markup=False)
     return EXIT_FAILED if failed else 0
@@ -87,15 +87,14 @@ def _complain(message: object) -> int:
     return EXIT_USAGE
 
 
-def _plan(
-    folder: Path, axes: dict[str, Any], shared: list[str]
-) -> tuple[dict[str, Any], list[Trial]]:
+def _plan(folder: Path, axes: dict[str, Any], shared: list[str]) -> tuple[Asked, list[Trial]]:
     """The trials of the sweep in the folder, which are those asked for, if any were.
 
     Raises:
         InputError: the folder holds another sweep, nothing was asked for, or what was asked for makes no sense.
     """
-    place, now = folder / "sweep.json", {"axes": axes, "shared": shared}
+    place = folder / "sweep.json"
+    now: dict[str, Any] = {"axes": axes, "shared": shared}
     if place.exists():
         try:
             then = json.loads(place.read_text())

@@ -267,7 +267,7 @@ def main() -> int:
         return 0
     dtype = getattr(torch, arguments.dtype)
     problem = Problem(arguments.tokens, arguments.vocabulary, arguments.width, dtype)
-    versions = {"torch": torch.__version__}
+    versions: dict[str, str] = {"torch": torch.__version__}
     for package in ("triton", "liger-kernel", "cut-cross-entropy", "trl"):
         try:
             versions[package] = importlib.metadata.version(package)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from validate.configuration import Asked, configuration
 from validate.errors import InputError
-from validate.presets import make_config
 
 __all__ = ["AXES", "Trial", "trials"]
 
@@ -42,9 +42,7 @@ class Trial:
         return [*own, *self.shared]
 
 
-def trials(
-    axes: Mapping[str, Sequence[Any]], shared: Sequence[str], asked: Mapping[str, Any]
-) -> list[Trial]:
+def trials(axes: Mapping[str, Sequence[Any]], shared: Sequence[str], asked: Asked) -> list[Trial]:
     """All combinations; lambda is left out where no stage of the order uses it.
 
     ``shared`` are options of every run, already parsed into ``asked``.
@@ -62,7 +60,7 @@ def trials(
         joint = chosen.get("order", "all") in ("joint", "all")
         if not joint:
             chosen.pop("lambda", None)
-        make_config({**asked, **{AXES[axis][1]: v for axis, v in chosen.items()}})
+        configuration({**asked, **{AXES[axis][1]: v for axis, v in chosen.items()}})
         trial = Trial(tuple(chosen.items()), tuple(shared))
         same = found.setdefault(trial.name, trial)
         if same != trial:

@@ -12,6 +12,7 @@ report comes back through Ray, and a trial that was cut off starts anew.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.run_folder import append_line, read_lines, replace_file
+from validate.run_folder import Line, append_line, read_lines, replace_file
 
 from sweeps.grid import Trial
 
@@ -79,7 +80,7 @@ class Runner:
             address=address,
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
         )
         self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(run_trial)
@@ -120,6 +121,6 @@ class Runner:
         self.ray.shutdown()
 
 
-def last_attempts(folder: Path) -> dict[str, dict[str, Any]]:
+def last_attempts(folder: Path) -> dict[str, Line]:
     """The newest line of each trial."""
     return {line["trial"]: line for line in read_lines(folder / "results.jsonl")}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from validate.enumerated.facts import Task, embedded_task
-from validate.presets import ENUMERATED, make_config
+from matplotlib.axes import Axes
+from validate.configuration import Asked, EnumeratedConfiguration, configuration
+from validate.enumerated.facts import EnumeratedTask, embedded_task
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 from nondecoupling import bounds
@@ -63,8 +64,8 @@ def _spread(some: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: mean and standard deviation over seeds; failed trials at the end, each with its message."""
-    head = ("model", "order", "stage", "reward", "beta", "lambda", "seeds")
-    head += ("SFT loss change", "predicted", "by", "J", "predicted J", "violated")
+    head = ["model", "order", "stage", "reward", "beta", "lambda", "seeds"]
+    head += ["SFT loss change", "predicted", "by", "J", "predicted J", "violated"]
     text = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for settings, some in _grouped(lines):
         weight = f"{settings['weight']:g}" if some[0]["statement"] == "J1" else ""
@@ -104,9 +105,7 @@ def verdicts(folder: Path, trials: Sequence[Trial]) -> str:
     return "\n".join(text) + "\n"
 
 
-def write_summary(
-    folder: Path, trials: Sequence[Trial], shared: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def write_summary(folder: Path, trials: Sequence[Trial], shared: Asked) -> list[dict[str, Any]]:
     """table.md, summary.json and sweep.png, from the reports of the trials alone."""
     lines = rows_of(folder, trials)
     (folder / "table.md").write_text(
@@ -118,7 +117,7 @@ def write_summary(
     return lines
 
 
-def _figure(lines: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> bytes:
+def _figure(lines: Sequence[Mapping[str, Any]], shared: Asked) -> bytes:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.4), layout="constrained")
     done = [line for line in lines if line["status"] != FAILED]
     rl = [line for line in done if line["statement"] == "S1"]
@@ -144,7 +143,7 @@ def _figure(lines: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> by
     return png(figure)
 
 
-def _points(axis: Any, some: Sequence[Mapping[str, Any]], x: str, by: str) -> None:
+def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> None:
     """Observed (full) and predicted (hollow) changes, a marker per value of ``by`` and stage."""
     kinds = list(dict.fromkeys((line[by], line["stage"]) for line in some))
     for marker, (value, stage) in zip(MARKERS * len(kinds), kinds, strict=False):
@@ -171,16 +170,18 @@ def _points(axis: Any, some: Sequence[Mapping[str, Any]], x: str, by: str) -> No
         )
 
 
-def _common_task(lines: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> Task | None:
+def _common_task(lines: Sequence[Mapping[str, Any]], shared: Asked) -> EnumeratedTask | None:
     """The task of all trials, on which predictions are curves; None where they have several, or none that is listed."""
-    if shared["protocol"] != ENUMERATED or shared["data_law"] == "self":
-        return None
-    configs = [make_config({**shared, "model": x["model"], "reward": x["reward"]}) for x in lines]
-    tasks = {(config["prompts"], config["reward"]) for config in configs}
+    tasks = set()
+    for line in lines:
+        config = configuration({**shared, "model": line["model"], "reward": line["reward"]})
+        if not isinstance(config, EnumeratedConfiguration) or config.self_distilled:
+            return None
+        tasks.add((config.prompts, config.reward))
     return embedded_task(*tasks.pop()) if len(tasks) == 1 else None
 
 
-def _curves_of_beta(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) -> None:
+def _curves_of_beta(axis: Axes, some: Sequence[Mapping[str, Any]], task: EnumeratedTask) -> None:
     """S2-S4 for ref = d: the coupling gap, convex and increasing in 1/beta, between its two-sided bounds."""
     betas = [line["beta"] for line in some]
     grid = np.geomspace(min(betas) / 1.2, max(betas) * 1.2, CURVE)
@@ -198,7 +199,7 @@ def _curves_of_beta(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) ->
     )
 
 
-def _curves_of_lambda(axis: Any, some: Sequence[Mapping[str, Any]], task: Task) -> None:
+def _curves_of_lambda(axis: Axes, some: Sequence[Mapping[str, Any]], task: EnumeratedTask) -> None:
     """J1 for ref = d, and J3's first order, per beta."""
     weights = [line["weight"] for line in some]
     grid = np.geomspace(min(weights) / 1.5, max(weights) * 1.5, CURVE)

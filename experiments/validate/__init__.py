@@ -1,16 +1,18 @@
 """Parts of ``qwen_validate.py``.
 
-options       the command line
-presets       names of the models and defaults of a run
-orders        which training stages an order has, where they start, which policy is ref
-models        a causal language model and its tokenizer, from scratch, a folder, the hub or a package
-processes     one process or several, and how their results come together
-progress      progress bars
-run_folder    the files of a run: configuration, environment, metrics, checkpoints
-pareto        the plot of SFT loss against reward with the limits that the theory sets
-html          a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
-style         colours and settings of all plots
-errors        the base of the errors that a run explains to its user
-enumerated/   the protocol whose responses are listed, so that every quantity is an exact sum
-sampled/      the protocol of free generation, whose statements get verdicts at a level of confidence
+options        the command line
+configuration  everything that influences the numbers of a run, per protocol, and its defaults
+session        what a protocol is given and what it returns
+orders         which training stages an order has, where they start, which policy is ref
+expert_law     how experts answer: the data law of both protocols
+models         the model of a run, from scratch or loaded, whole or with LoRA
+progress       progress bars
+run_folder     the files of a run: configuration, environment, metrics, checkpoints
+pareto         the plot of SFT loss against reward with the limits that the theory sets
+reports        what the reports of both protocols share, and the order in which their files are written
+html           a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
+style          colours and settings of all plots
+errors         the base of the errors that a run explains to its user
+enumerated/    the protocol whose responses are listed, so that every quantity is an exact sum
+sampled/       the protocol of free generation, whose statements get verdicts at a level of confidence
 """

@@ -1,15 +1,20 @@
-"""The command line of ``qwen_validate.py``; what it stands for is in ``presets``."""
+"""The command line of ``qwen_validate.py``; what it stands for is in ``configuration``."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from validate.configuration import (
+    ENUMERATED,
+    PRESETS,
+    SAMPLED,
+    Asked,
+    RunConfiguration,
+)
 from validate.orders import ORDERS
-from validate.presets import COMMON, ENUMERATED, PRESETS, SAMPLED
 
 __all__ = ["parse_arguments", "positive", "positive_int"]
 
@@ -40,9 +45,13 @@ def probability(text: str) -> float:
 
 def _defaults(name: str) -> str:
     """The defaults of an option in brackets, per protocol, tiny / pretrained."""
-    texts = []
+    texts: list[str] = []
     for protocol in (ENUMERATED, SAMPLED):
-        values = [p[name] for (one, _), p in PRESETS.items() if one == protocol and name in p]
+        values = [
+            getattr(preset, name)
+            for (one, _), preset in PRESETS.items()
+            if one == protocol and hasattr(preset, name)
+        ]
         if values:
             shown = " / ".join(map(str, values)) if len(set(values)) > 1 else str(values[0])
             texts.append(shown if shown in "".join(texts) else f"{protocol} {shown}")
@@ -51,7 +60,7 @@ def _defaults(name: str) -> str:
 
 def parse_arguments(
     arguments: Sequence[str] | None, description: str
-) -> tuple[dict[str, Any], Path | None, bool]:
+) -> tuple[Asked, Path | None, bool]:
     """What was asked for, by the names of the configuration; the folder; whether to resume."""
     parser = argparse.ArgumentParser(
         description=description,
@@ -61,12 +70,12 @@ def parse_arguments(
     run.add_argument(
         "--model",
         help="tiny-qwen3, smollm2-135m, a folder written by save_pretrained, or a hub id such as "
-        f"Qwen/Qwen3-0.6B [{COMMON['model']}]",
+        f"Qwen/Qwen3-0.6B [{RunConfiguration.model}]",
     )
     run.add_argument(
         "--protocol",
         choices=(ENUMERATED, SAMPLED),
-        help=f"exact sums over listed responses, or free generation with TRL [{COMMON['protocol']}]",
+        help=f"exact sums over listed responses, or free generation with TRL [{ENUMERATED}]",
     )
     run.add_argument(
         "--order",
@@ -77,17 +86,20 @@ def parse_arguments(
         "--data-law",
         choices=("expert", "self"),
         help="what the SFT loss is measured on, and SFT after RL trains on: the experts' responses, or the "
-        f"policy's own before RL, so that SFT is at its optimum there [{COMMON['data_law']}]",
+        f"policy's own before RL, so that SFT is at its optimum there [{RunConfiguration.data_law}]",
     )
     run.add_argument(
-        "--beta", type=positive, metavar="X", help=f"weight of KL(p||ref) in RL [{COMMON['beta']}]"
+        "--beta",
+        type=positive,
+        metavar="X",
+        help=f"weight of KL(p||ref) in RL [{RunConfiguration.beta}]",
     )
     run.add_argument(
         "--lambda",
         type=positive,
         metavar="X",
         dest="weight",
-        help=f"weight of the SFT loss in joint training [{COMMON['weight']}]",
+        help=f"weight of the SFT loss in joint training [{RunConfiguration.weight}]",
     )
     run.add_argument(
         "--reward",
@@ -104,7 +116,7 @@ def parse_arguments(
 
     size = parser.add_argument_group("how much")
 
-    def add(name: str, kind: Any, explanation: str, metavar: str = "N") -> None:
+    def add(name: str, kind: Callable[[str], float], explanation: str, metavar: str = "N") -> None:
         key = name.strip("-").replace("-", "_")
         size.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} {_defaults(key)}")
 

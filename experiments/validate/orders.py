@@ -6,9 +6,9 @@ stage. ``ref`` is the stage whose result plays ref in everything said about it; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from validate.configuration import RunConfiguration
 
 __all__ = ["BASE", "EPISODES", "ORDERS", "STAGES", "Stage", "plan", "policies_table"]
 
@@ -28,10 +28,10 @@ class Stage:
         """What the stage is called in a sentence."""
         return {"sft": "SFT", "rl": "RL", "joint": "joint training"}[self.objective]
 
-    def steps(self, config: Mapping[str, Any]) -> int:
+    def steps(self, config: RunConfiguration) -> int:
         if self.name == "warm-up":
-            return config["warmup_steps"]
-        return config["sft_steps" if self.objective == "sft" else "rl_steps"]
+            return config.warmup_steps
+        return config.sft_steps if self.objective == "sft" else config.rl_steps
 
 
 STAGES = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from nondecoupling import bounds
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, plt, png
@@ -119,7 +119,7 @@ def pareto_plot(landscape: Landscape, landings: Sequence[Landing]) -> bytes:
     return png(figure)
 
 
-def _draw_landings(axis: Any, landings: Sequence[Landing], height: str) -> None:
+def _draw_landings(axis: Axes, landings: Sequence[Landing], height: str) -> None:
     """Numbered dots; those that lie on top of each other share a label."""
     points = np.array([(landing.excess_loss, getattr(landing, height)) for landing in landings])
     size = np.maximum(np.ptp(points, axis=0), 1e-12)

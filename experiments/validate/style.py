@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import io
 from contextlib import AbstractContextManager
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 __all__ = ["BOUND", "INK", "OBSERVED", "PREDICTED", "SECOND", "in_style", "plt", "png"]
 
 INK, OBSERVED, SECOND, PREDICTED, BOUND = "#222222", "#1f5fa8", "#3f8f6b", "#c8641b", "#a02c5a"
-SETTINGS: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
 
 
 def in_style() -> AbstractContextManager[None]:
-    return plt.rc_context(SETTINGS)
+    return plt.rc_context(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": INK,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+        }
+    )
 
 
-def png(figure: Any) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Without a date and a version the same run gives the same bytes.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})

@@ -1,6 +1,5 @@
 """The script and its parts, on a preset so small that a run takes a second or two."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ for package in ("torch", "transformers", "peft", "matplotlib", "jinja2"):
     pytest.importorskip(package, reason="pip install nondecoupling[experiments]")
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
 
 
 @pytest.fixture(scope="session")

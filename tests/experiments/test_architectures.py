@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from validate.configuration import configuration
 from validate.enumerated.coupling import couple, features, kernel_view
 from validate.enumerated.facts import embedded_task, vocabulary_texts
-from validate.enumerated.law import Policy, choose_layout
-from validate.enumerated.tolerances import mass_error, mass_tolerance
+from validate.enumerated.means import PromptMeans
 from validate.enumerated.training import Goal, Trainer
-from validate.enumerated.tries import ONE_ROW_EACH, SHARED_PREFIXES, encode
-from validate.models import load_model
-from validate.processes import Processes
+from validate.models import model_of_run
 
 from nondecoupling import bounds
+from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.tolerances import mass_error, mass_tolerance
+from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES, encode
 
 TASK = embedded_task(6)
 LAYOUTS = {
@@ -32,12 +34,14 @@ LAYOUTS = {
 def policy(request, tmp_path_factory):
     place = tmp_path_factory.mktemp(request.param)
     architectures.write_model(request.param, place, 0)
-    model = load_model(str(place), 0, vocabulary_texts(), "full")
-    layout, _, _ = choose_layout(model, TASK.prompts[0])
+    config = configuration({"model": str(place), "training": "full"})
+    model = model_of_run(config, vocabulary_texts())
+    encoded = [encode(model.tokenizer, p.text, p.responses) for p in TASK.prompts]
+    layout = choose_layout(model, encoded[0]).layout
     assert layout == LAYOUTS[request.param]
-    policy = Policy(model, [encode(model.tokenizer, p) for p in TASK.prompts], layout)
+    policy = EnumeratedLaw(model, encoded, layout)
     # A little SFT: at random weights the listed responses have no mass to speak of.
-    goal = Goal("sft", TASK.log_d, None, TASK.reward, 0.2, 0.05)
+    goal = Goal("sft", PromptMeans(TASK.log_d, TASK.reward, 0.2, 0.05), None)
     for _ in Trainer(policy, Processes(), goal, 25, 5e-3).steps_left(25):
         pass
     return policy
@@ -65,7 +69,7 @@ def test_the_bound_of_p6_holds(policy):
 
 
 class Table(nn.Module):
-    """A tabular policy: a logit per prompt and response, behind the interface of ``Policy``."""
+    """A tabular policy: a logit per prompt and response, behind the interface of ``EnumeratedLaw``."""
 
     def __init__(self, task):
         super().__init__()

@@ -7,20 +7,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from validate.configuration import EnumeratedConfiguration, configuration
 from validate.enumerated import checks
-from validate.enumerated.checks import STATEMENTS, rows_of
+from validate.enumerated.checks import CHECKED, checks_of
 from validate.enumerated.digest import digest
+from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.facts import REWARDS, embedded_task
+from validate.enumerated.means import PromptMeans
 from validate.enumerated.report import as_json
 from validate.enumerated.story import moved, what_held
-from validate.enumerated.world import Checkpoint, Episode, World
-from validate.presets import make_config
+from validate.reports import strict_json
 
 from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
 
 TASK = embedded_task(5)
-WORLD = World(TASK.log_d, TASK.reward, 0.2, 0.05)
+MEAN = PromptMeans(TASK.log_d, TASK.reward, 0.2, 0.05)
 
 
 def random_law(seed: int, spread: float = 2.0) -> np.ndarray:
@@ -37,7 +39,7 @@ def near_data(share: float = 1e-4) -> np.ndarray:
 
 def episode(ref: np.ndarray, *rl: np.ndarray, after: tuple[np.ndarray, ...] = ()) -> Episode:
     return Episode(
-        WORLD,
+        MEAN,
         [Checkpoint("sft", 1, ref)],
         [Checkpoint("rl", i + 1, p) for i, p in enumerate(rl)],
         [Checkpoint("sft-again", i + 1, p) for i, p in enumerate(after)],
@@ -46,7 +48,7 @@ def episode(ref: np.ndarray, *rl: np.ndarray, after: tuple[np.ndarray, ...] = ()
 
 def typical() -> Episode:
     ref = near_data()
-    tilt = WORLD.tilt(ref)
+    tilt = MEAN.tilt(ref)
     mixed = np.logaddexp(tilt + math.log(0.95), ref + math.log(0.05))
     return episode(ref, mixed, after=(near_data(1e-3),))
 
@@ -54,7 +56,7 @@ def typical() -> Episode:
 @pytest.mark.parametrize("seed", range(20))
 def test_no_law_violates_a_statement(seed):
     laws = [random_law(10 * seed + k, spread=0.5 + seed) for k in range(4)]
-    rows = rows_of(WORLD, [episode(laws[0], *laws[1:3], after=(laws[3],))])
+    rows = checks_of(MEAN, [episode(laws[0], *laws[1:3], after=(laws[3],))])
     assert [row for row in rows if row.status is Status.REFUTED] == []
 
 
@@ -64,35 +66,35 @@ def test_no_law_violates_a_statement(seed):
 def test_rounding_refutes_nothing_at_the_edges(reward, beta, weight):
     """Policies next to the data, to ref and to the optimum, optima so sharp that a reward rounds to the best one."""
     task = embedded_task(5, reward)
-    world = World(task.log_d, task.reward, beta, weight)
+    mean = PromptMeans(task.log_d, task.reward, beta, weight)
     ref = near_data(1e-6)
-    tilt = world.tilt(ref)
+    tilt = mean.tilt(ref)
     nearly = bounds.gibbs_tilt(ref, task.reward, 1e8)
-    joint = world.joint_optimum(ref)
+    joint = mean.joint_optimum(ref)
     path = [Checkpoint("rl", i, p) for i, p in enumerate((ref, nearly, tilt, joint), start=1)]
     after = [Checkpoint("sft-again", 1, near_data(1e-9)), Checkpoint("sft-again", 2, tilt)]
-    for own in (world, World(ref, task.reward, beta, weight)):
+    for own in (mean, PromptMeans(ref, task.reward, beta, weight)):
         made = Episode(own, [Checkpoint("sft", 1, ref)], path, after)
-        refuted = [row for row in rows_of(world, [made]) if row.status is Status.REFUTED]
+        refuted = [row for row in checks_of(mean, [made]) if row.status is Status.REFUTED]
         assert refuted == []
 
 
 def test_attained_bounds_hold_within_rounding():
     """With two reward levels S3's bounds are equalities, and the tilt lies on S5's frontier."""
     task = embedded_task(5, "right")
-    world, ref = World(task.log_d, task.reward, 0.2, 0.05), near_data()
-    made = Episode(world, [Checkpoint("sft", 1, ref)], [Checkpoint("rl", 1, world.tilt(ref))], [])
-    rows = [row for row in rows_of(world, [made]) if row.statement in ("S3", "S5")]
+    mean, ref = PromptMeans(task.log_d, task.reward, 0.2, 0.05), near_data()
+    made = Episode(mean, [Checkpoint("sft", 1, ref)], [Checkpoint("rl", 1, mean.tilt(ref))], [])
+    rows = [row for row in checks_of(mean, [made]) if row.statement in ("S3", "S5")]
     close = [row for row in rows if abs(row.margin) <= row.tolerance]
     assert {row.statement for row in close} == {"S3", "S5"}
     assert {row.status for row in close} == {Status.HOLDS}
-    assert not WORLD.two_levels and world.two_levels
+    assert not MEAN.two_levels and mean.two_levels
 
 
 def test_every_statement_applies_to_a_typical_episode():
-    rows = rows_of(WORLD, [typical()])
+    rows = checks_of(MEAN, [typical()])
     applied = {row.statement for row in rows if row.status is not Status.OUT_OF_SCOPE}
-    assert applied == set(STATEMENTS)
+    assert applied == set(CHECKED)
     assert {row.status for row in rows} <= {Status.HOLDS, Status.OUT_OF_SCOPE}
 
 
@@ -115,7 +117,7 @@ def test_every_statement_applies_to_a_typical_episode():
 def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, statement):
     right = getattr(bounds, name)
     monkeypatch.setattr(bounds, name, lambda *laws: right(*laws) * (1 + 1e-6))
-    rows = rows_of(WORLD, [typical()])
+    rows = checks_of(MEAN, [typical()])
     assert statement in {row.statement for row in rows if row.status is Status.REFUTED}
 
 
@@ -131,13 +133,13 @@ def test_a_closed_form_wrong_by_a_millionth_is_a_violation(monkeypatch, name, st
 def test_an_inequality_can_be_violated(monkeypatch, name, statement, factor):
     right = getattr(bounds, name)
     monkeypatch.setattr(bounds, name, lambda *laws: right(*laws) * factor)
-    rows = rows_of(WORLD, [typical()])
+    rows = checks_of(MEAN, [typical()])
     broken = [row for row in rows if row.status is Status.REFUTED and row.relation == ">="]
     assert statement in {row.statement for row in broken}
 
 
-def refuted_claims(world: World, made: Episode, statement: str) -> list[str]:
-    rows = [row for row in rows_of(world, [made]) if row.statement == statement]
+def refuted_claims(mean: PromptMeans, made: Episode, statement: str) -> list[str]:
+    rows = [row for row in checks_of(mean, [made]) if row.statement == statement]
     return [row.claim for row in rows if row.status is Status.REFUTED]
 
 
@@ -148,33 +150,33 @@ def test_each_bound_of_s3_can_be_violated(monkeypatch, side):
     wrong += [lambda *laws: (right(*laws)[0], right(*laws)[1] * factor)]
     monkeypatch.setattr(bounds, "coupling_gap_bounds", wrong[side])
     words = ("DeltaL(tilt) >= lower", "upper bound >= DeltaL(tilt)")[side]
-    assert any(words in claim for claim in refuted_claims(WORLD, typical(), "S3"))
+    assert any(words in claim for claim in refuted_claims(MEAN, typical(), "S3"))
 
 
 def test_a_threshold_too_large_would_be_a_violation_of_s6(monkeypatch):
     """From a ref that avoids reward, RL lowers the SFT loss: no threshold may reach that far."""
     shy = episode(bounds.gibbs_tilt(near_data(), -TASK.reward, 0.1), random_law(2))
-    assert refuted_claims(WORLD, shy, "S6") == []
-    monkeypatch.setattr(World, "threshold", lambda world, log_ref: math.inf)
-    (claim,) = refuted_claims(WORLD, shy, "S6")
+    assert refuted_claims(MEAN, shy, "S6") == []
+    monkeypatch.setattr(PromptMeans, "radius", lambda mean, log_ref: math.inf)
+    (claim,) = refuted_claims(MEAN, shy, "S6")
     assert "DeltaL(tilt) > 0" in claim
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
 def test_each_bound_of_j3_can_be_violated(monkeypatch, side):
     """For small lambda both bounds are tight, on the saving and on the cost: two percent are noticed."""
-    world = World(TASK.log_d, TASK.reward, 0.2, 1e-6)
-    made = replace(typical(), world=world)
-    assert refuted_claims(world, made, "J3") == []
-    right, factor = World.joint_saving, (1.02, 0.98)[side]
+    mean = PromptMeans(TASK.log_d, TASK.reward, 0.2, 1e-6)
+    made = replace(typical(), mean=mean)
+    assert refuted_claims(mean, made, "J3") == []
+    right, factor = PromptMeans.joint_saving, (1.02, 0.98)[side]
 
-    def wrong(world: World, log_ref: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        both = list(right(world, log_ref))
+    def wrong(mean: PromptMeans, log_ref: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        both = list(right(mean, log_ref))
         both[side] = both[side] * factor
         return both[0], both[1]
 
-    monkeypatch.setattr(World, "joint_saving", wrong)
-    assert len(refuted_claims(world, made, "J3")) == 2
+    monkeypatch.setattr(PromptMeans, "joint_saving", wrong)
+    assert len(refuted_claims(mean, made, "J3")) == 2
 
 
 def test_the_summary_counts_what_applied_by_what_it_says():
@@ -197,8 +199,8 @@ def test_no_change_has_no_direction(change, words):
 def test_self_distilled_data_make_ref_the_data_law():
     """DeltaL is then a divergence, and the row of an approximate SFT optimum is gone: eps is exactly 0."""
     ref, p = near_data(), random_law(3)
-    own = World(ref, TASK.reward, 0.2, 0.05)
-    rows = rows_of(WORLD, [replace(typical(), world=own, rl=[Checkpoint("rl", 1, p)])])
+    own = PromptMeans(ref, TASK.reward, 0.2, 0.05)
+    rows = checks_of(MEAN, [replace(typical(), mean=own, rl=[Checkpoint("rl", 1, p)])])
     assert [row for row in rows if row.status is Status.REFUTED] == []
     (change,) = [r for r in rows if r.place == "rl 1" and r.claim.startswith("DeltaL(p) = KL")]
     assert change.lhs == pytest.approx(own.kl(ref, p))
@@ -206,28 +208,28 @@ def test_self_distilled_data_make_ref_the_data_law():
 
 
 def test_a_policy_above_the_joint_frontier_would_be_a_violation(monkeypatch):
-    monkeypatch.setattr(World, "joint_optimum", lambda world, ref: ref)
-    rows = rows_of(WORLD, [typical()])
+    monkeypatch.setattr(PromptMeans, "joint_optimum", lambda mean, ref: ref)
+    rows = checks_of(MEAN, [typical()])
     assert any(row.statement == "J2" and row.status is Status.REFUTED for row in rows)
 
 
 def test_an_inequality_within_its_tolerance_is_undecided():
-    rows = rows_of(WORLD, [episode(near_data(), near_data())])
+    rows = checks_of(MEAN, [episode(near_data(), near_data())])
     open_rows = [row for row in rows if row.status is Status.UNDECIDED]
     assert any(row.claim.startswith("d := ref") and row.statement == "S5" for row in open_rows)
 
 
 def test_far_from_sft_optimality_rows_name_the_missing_assumption():
-    rows = rows_of(WORLD, [episode(random_law(1), random_law(2))])
+    rows = checks_of(MEAN, [episode(random_law(1), random_law(2))])
     missing = [row.missing for row in rows if row.statement in ("S2", "S6") and row.missing]
     assert any("not near SFT optimality: eps = " in text for text in missing)
     assert any("too far from the data" in text for text in missing)
 
 
 def test_near_optimal_is_said_only_below_the_limit():
-    eps = WORLD.kl(TASK.log_d, near_data(0.02))
+    eps = MEAN.kl(TASK.log_d, near_data(0.02))
     assert eps > checks.NEAR_OPTIMAL
-    rows = rows_of(WORLD, [episode(near_data(0.02), random_law(2))])
+    rows = checks_of(MEAN, [episode(near_data(0.02), random_law(2))])
     near = [row for row in rows if row.claim.startswith("near SFT optimality")]
     assert [row.status for row in near] == [Status.OUT_OF_SCOPE]
 
@@ -247,12 +249,18 @@ def records(*laws_of_stages):
     return lines
 
 
-CONFIG = make_config({"order": "sft-rl", "prompts": 5})
+def config_of(**asked) -> EnumeratedConfiguration:
+    config = configuration({"prompts": 5, **asked})
+    assert isinstance(config, EnumeratedConfiguration)
+    return config
+
+
+CONFIG = config_of(order="sft-rl")
 
 
 def test_a_statement_that_never_applied_is_named():
     run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
-    outside = WORLD.kl(random_law(2), near_data()) > WORLD.kl(WORLD.tilt(near_data()), near_data())
+    outside = MEAN.kl(random_law(2), near_data()) > MEAN.kl(MEAN.tilt(near_data()), near_data())
     assert outside
     assert run.never_applied == ["R3"]
     assert any("neither confirmed nor violated: R3" in line for line in what_held(run))
@@ -266,7 +274,7 @@ def test_each_order_has_its_episode_and_shared_stages_are_checked_once():
         "joint": random_law(4),
     }
     laws |= {"warm-up": near_data(0.1), "rl-first": random_law(5), "sft-after": near_data(2e-3)}
-    run = digest(make_config({"prompts": 5}), records(*laws.items()))
+    run = digest(config_of(), records(*laws.items()))
     assert [(e.ref.stage, e.rl[-1].stage, e.is_joint) for e in run.episodes] == [
         ("sft", "rl", False),
         ("sft", "joint", True),
@@ -289,10 +297,10 @@ def test_the_outcome_is_the_worst_verdict(monkeypatch):
 
 
 def test_a_law_without_mass_one_fails_the_self_test():
-    row = checks.mass_rows([Checkpoint("sft", 1, near_data() + 1e-10)])[0]
+    row = checks.mass_checks([Checkpoint("sft", 1, near_data() + 1e-10)])[0]
     assert row.status is Status.REFUTED
 
 
 def test_the_report_is_strict_json():
     run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
-    json.dumps(as_json(run), allow_nan=False)
+    json.dumps(strict_json(as_json(run)), allow_nan=False)

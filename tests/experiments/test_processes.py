@@ -131,7 +131,7 @@ def test_the_sampled_protocol_is_not_sharded(script, tmp_path):
     ],
 )
 def test_only_the_network_says_that_others_are_lost(error, lost):
-    from validate.processes import Processes
+    from nondecoupling.lm.processes import Processes
 
     several = Processes()
     assert not several.lost_others(error)  # there are no others
@@ -140,10 +140,12 @@ def test_only_the_network_says_that_others_are_lost(error, lost):
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error():
-    from validate.errors import RunError
-    from validate.processes import Processes
+    from nondecoupling.lm import ProcessesError
+    from nondecoupling.lm.processes import Processes
 
     three = Processes()
     three.count = 3
-    with pytest.raises(RunError, match="--sft-batch is 16, which 3 processes cannot share evenly"):
+    with pytest.raises(
+        ProcessesError, match="--sft-batch is 16, which 3 processes cannot share evenly"
+    ):
         three.share_of(16, "--sft-batch")

@@ -1,16 +1,12 @@
 """The full-size rehearsal on a small configuration, and the parts of the cost model."""
 
 import json
-import sys
-
-import pytest
-from conftest import EXPERIMENTS
-
-sys.path.insert(0, str(EXPERIMENTS / "benchmarks"))
 
 import cost_model
 import full_size
-from validate.enumerated.tries import ONE_ROW_EACH, SHARED_PREFIXES
+import pytest
+
+from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
 SMALL = {
     "hidden_size": 32,

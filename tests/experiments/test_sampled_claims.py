@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from validate.configuration import configuration
 from validate.orders import plan
 from validate.sampled import claims as claims_module
 from validate.sampled.claims import (
     SELF_TEST,
     THEOREM,
     Evidence,
-    World,
+    Experts,
     claims_of,
     finding_at_the_optimum,
     findings_of_rl,
@@ -23,14 +24,19 @@ from validate.sampled.claims import (
 )
 from validate.sampled.digest import _claims, claims_in
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
-from validate.sampled.measuring import Measurement
-from validate.sampled.rewards import Reward, strict
+from validate.sampled.measuring import ARRAYS, Measurement
+from validate.sampled.rewards import CheckedReward, strict
 
 from nondecoupling import bounds
 from nondecoupling.estimate import Outcome, decide
 
 WORLDS, DELTA, LEVEL = 300, 0.1, 1e-3
 KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA = 3, 4, 40, 80, 6, 0.4
+
+
+def partial_measurement(**arrays):
+    """Only what is looked at: everything else is empty."""
+    return Measurement(**dict.fromkeys(ARRAYS, np.empty(0)) | arrays, texts=[])
 
 
 class Simulated:
@@ -51,10 +57,10 @@ class Simulated:
     def run(self):
         """Pilot and test evidence."""
         kind = self.rng.integers(KINDS, size=PILOT + PROMPTS)
-        world = World(
+        world = Experts(
             self.d[kind],
             self.reward[kind],
-            Reward("strict", strict),
+            CheckedReward("strict", strict),
             BETA,
             self.self_distilled,
             300,
@@ -89,7 +95,7 @@ class Simulated:
             "expert_rewards": self.reward[kind],
             "listed": own,
         }
-        return Measurement(arrays, [[]] * len(kind))
+        return Measurement(**arrays, texts=[[]] * len(kind))
 
     def line(self, rate):
         """The mean of each kind's h. With ref's law as d, over the offsets that half of its responses choose."""
@@ -204,8 +210,8 @@ def test_the_line_of_ones_own_law_is_no_vacuous_bound():
     ref = np.log(np.tile([0.9, 0.1], (400, 1)))
     rng = np.random.default_rng(0)
     rewards = (rng.random((400, 16)) < 0.1).astype(float)
-    world = World(ref, np.tile([0.0, 1.0], (400, 1)), Reward("strict", strict), BETA, True)
-    own = Measurement({"rewards": rewards, "back_kl": np.zeros((400, 16))}, [])
+    world = Experts(ref, np.tile([0.0, 1.0], (400, 1)), CheckedReward("strict", strict), BETA, True)
+    own = partial_measurement(rewards=rewards, back_kl=np.zeros((400, 16)))
     line = claims_module._line(Evidence(world, own, own), 2.0).mean()
     exact = float(bounds.frontier_policy(ref[0], np.array([0.0, 1.0]), 2.0)[1])
     assert exact - 0.05 < line <= exact + 0.02
@@ -261,7 +267,7 @@ def test_a_sampler_at_another_temperature_fails_the_self_test(temperature, outco
 def test_predictions_are_exact_where_every_response_is_listed():
     world = Simulated(3)
     _, test = world.run()
-    land = landscape_of(test.world, test.ref)
+    land = landscape_of(test.experts, test.ref)
     tilt = bounds.gibbs_tilt(land.log_ref, land.reward, BETA)
     found = predicted(land, 0.1)
     direct = bounds.cross_entropy(land.log_d, tilt) - bounds.cross_entropy(land.log_d, land.log_ref)
@@ -288,8 +294,8 @@ def test_responses_off_the_list_are_sorted_by_reward():
     arrays = {"rewards": rewards, "listed": listed, "expert_log_p": log_listed}
     arrays["expert_rewards"] = np.tile([0.0, 1.0], (2, 1))
     d = np.log(np.full((2, 2), 0.5))
-    world = World(d, arrays["expert_rewards"], Reward("strict", strict), BETA, False)
-    land = landscape_of(world, Measurement(arrays, []))
+    world = Experts(d, arrays["expert_rewards"], CheckedReward("strict", strict), BETA, False)
+    land = landscape_of(world, partial_measurement(**arrays))
     np.testing.assert_allclose(np.exp(land.log_ref[0]), [0.4, 0.26, 0.17, 0.17], rtol=1e-12)
     np.testing.assert_allclose(np.exp(land.log_ref[1]), [0.5, 0.5 - 1e-6, 5e-7, 5e-7], rtol=1e-6)
     assert land.reward.tolist() == [[0.0, 1.0, 0.0, 1.0]] * 2
@@ -302,10 +308,14 @@ def test_many_reward_levels_become_a_few_classes():
     rewards = rng.random((30, 40))
     arrays = {"rewards": rewards, "listed": np.full((30, 40), -1)}
     arrays |= {"expert_log_p": np.log(np.full((30, 2), 0.01)), "expert_rewards": np.zeros((30, 2))}
-    world = World(
-        np.log(np.full((30, 2), 0.5)), np.zeros((30, 2)), Reward("strict", strict), BETA, False
+    world = Experts(
+        np.log(np.full((30, 2), 0.5)),
+        np.zeros((30, 2)),
+        CheckedReward("strict", strict),
+        BETA,
+        False,
     )
-    land = landscape_of(world, Measurement(arrays, []))
+    land = landscape_of(world, partial_measurement(**arrays))
     assert land.reward.shape == (30, 2 + 16)
     mean = bounds.expected_reward(land.log_ref, land.reward).mean()
     assert mean == pytest.approx(0.98 * rewards.mean(), abs=0.01)
@@ -319,6 +329,6 @@ def test_rows_are_as_many_as_the_plan_expects(order, data_law):
     _, test = world.run()
     for stage in plan(order):
         measured[stage.name] = test.policy if stage.ref else test.ref
-    found = list(_claims(test.world, measured, 20))
-    config = {"order": order, "data_law": data_law}
+    found = list(_claims(test.experts, measured, 20))
+    config = configuration({"protocol": "sampled", "order": order, "data_law": data_law})
     assert len(found) == claims_in(config)

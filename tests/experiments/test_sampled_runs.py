@@ -12,11 +12,10 @@ from run_helpers import lines_of, start_and_kill
 from safetensors import SafetensorError
 from transformers import Trainer
 from validate import run_folder
-from validate.models import load_model
-from validate.presets import TINY
-from validate.sampled import rewards
-from validate.sampled.measuring import FIELDS, load_measurement
-from validate.sampled.responses import Sampler
+from validate.configuration import configuration
+from validate.models import model_of_run
+from validate.sampled import measuring, rewards
+from validate.sampled.measuring import ARRAYS, load_measurement
 from validate.sampled.sentences import load_sentences
 from validate.sampled.task import make_task
 
@@ -88,9 +87,9 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
 def test_measurements_are_whole(cycle):
     for policy in ("sft", "rl", "sft-again"):
         found = load_measurement(cycle[0] / "measurements" / f"{policy}.jsonl")
-        for name in FIELDS:
+        for name in ARRAYS:
             columns = 6 if name.startswith("expert_") else 4
-            assert found.arrays[name].shape == (60, columns)
+            assert getattr(found, name).shape == (60, columns)
         assert (found.kl >= 0).all() and (found.back_kl >= 0).all()
         assert set(np.unique(found.rewards)) <= {0.0, 1.0}
     ref = load_measurement(cycle[0] / "measurements" / "sft.jsonl")
@@ -131,14 +130,14 @@ def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
 
 def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
     """A model may end at once: one token, no text, no reward."""
-    right = Sampler.draw
+    right = measuring.draw
 
-    def often_empty(sampler, prompts, seed):
-        end = sampler.language_model.tokenizer.eos_token_id
-        drawn = right(sampler, prompts, seed)
+    def often_empty(language_model, *rest):
+        end = language_model.tokenizer.eos_token_id
+        drawn = right(language_model, *rest)
         return [[end] if index % 2 else tokens for index, tokens in enumerate(drawn)]
 
-    monkeypatch.setattr(Sampler, "draw", often_empty)
+    monkeypatch.setattr(measuring, "draw", often_empty)
     folder = tmp_path / "empty"
     assert qwen_validate.main([*options, "--order", "sft-rl", "--out", str(folder)]) in (0, 5)
     found = load_measurement(folder / "measurements" / "rl.jsonl")
@@ -176,7 +175,8 @@ def test_joint_training_and_grpo_run(options, tmp_path):
 
 def test_lora_trains_through_every_stage_and_resumes(options, tmp_path, script):
     """RL from an adapter: ref is a copy of it, which is gone afterwards; killed in RL, the same bits."""
-    model = load_model(TINY, 0, make_task(load_sentences("grammar"), 300, 5, 0).texts, "full")
+    texts = make_task(load_sentences("grammar"), 300, 5, 0).texts
+    model = model_of_run(configuration({"protocol": "sampled"}), texts)
     model.model.save_pretrained(tmp_path / "model")
     model.tokenizer.save_pretrained(tmp_path / "model")
     given = [*options, "--model", str(tmp_path / "model"), "--order", "cycle", "--sft-rate", "0.05"]

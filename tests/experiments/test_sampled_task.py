@@ -6,11 +6,11 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
-from validate.presets import make_config
+from validate.configuration import configuration
 from validate.run_folder import RunFolder, RunFolderError
 from validate.sampled.grammar import grammar_sentences
 from validate.sampled.inputs import inputs_of
-from validate.sampled.rewards import BUILT_IN, Reward, RewardError, load_reward
+from validate.sampled.rewards import BUILT_IN, CheckedReward, RewardError, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import DataError, load_sentences
 from validate.sampled.task import make_task
@@ -83,7 +83,7 @@ def returning(values, **attributes):
 
     for name, value in attributes.items():
         setattr(function, name, value)
-    return Reward("mine", function)
+    return CheckedReward("mine", function)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_reward_that_fails_is_named_with_what_it_was_given():
     with pytest.raises(
         RewardError, match=r"mine failed with ZeroDivisionError: .* row 1: 'a'"
     ) as caught:
-        Reward("mine", failing)(["x", "y"], ["a", "b"], place=["row 1", "row 2"])
+        CheckedReward("mine", failing)(["x", "y"], ["a", "b"], place=["row 1", "row 2"])
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
@@ -140,19 +140,19 @@ def test_inputs_that_changed_while_a_run_was_stopped_are_refused(tmp_path, monke
     data.write_text("".join(rows))
     module.write_text("def f(completions, **columns):\n    return [0.0] * len(completions)\n")
     asked = {"data": str(data), "reward": "changing_reward:f", "train_prompts": 200}
-    config = make_config({"protocol": "sampled", "pilot_prompts": 5, "eval_prompts": 5, **asked})
-    folder = RunFolder.create(tmp_path / "run", config)
-    begun = inputs_of(folder)
+    config = configuration({"protocol": "sampled", "pilot_prompts": 5, "eval_prompts": 5, **asked})
+    folder = RunFolder(tmp_path / "run")
+    begun = inputs_of(config, folder)
     folder.path.mkdir()
     begun.record(folder)
-    assert inputs_of(folder) == replace(begun, reward=ANY)
+    assert inputs_of(config, folder) == replace(begun, reward=ANY)
     data.write_text("".join([*rows, "s\t1\t\tOne more sentence is here.\n"]))
     with pytest.raises(RunFolderError, match=r"--data .*data.tsv is not what it was"):
-        inputs_of(folder)
+        inputs_of(config, folder)
     data.write_text("".join(rows))
     module.write_text(module.read_text().replace("0.0", "1.0"))
     with pytest.raises(RunFolderError, match="--reward changing_reward:f is not what it was"):
-        inputs_of(folder)
+        inputs_of(config, folder)
 
 
 def test_one_label_only_is_an_error():

@@ -8,29 +8,37 @@ with the gradient of the objective itself. No sampling, no tolerance for noise.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from trl import GRPOTrainer
-from validate.models import LanguageModel, word_tokenizer
-from validate.presets import make_config
-from validate.processes import Processes
+from validate.configuration import SampledConfiguration, configuration
 from validate.sampled import training
-from validate.sampled.responses import Pair, Sampler
-from validate.sampled.rewards import Reward
+from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.sampling import draw
+from nondecoupling.lm.scoring import log_probs
+from nondecoupling.lm.tiny import word_tokenizer
+from nondecoupling.lm.tokens import PromptResponse
+
 PROMPT, WORDS, LENGTH, BETA, WEIGHT = " b a", " a b", 2, 0.3, 0.7
-CONFIG = {
-    **make_config({"protocol": "sampled"}),
-    "beta": BETA,
-    "weight": WEIGHT,
-    "generations": 2,
-    "rl_prompts": 1,
-    "max_tokens": LENGTH,
-}
+CONFIG = configuration(
+    {
+        "protocol": "sampled",
+        "beta": BETA,
+        "weight": WEIGHT,
+        "generations": 2,
+        "rl_prompts": 1,
+        "max_tokens": LENGTH,
+    }
+)
+assert isinstance(CONFIG, SampledConfiguration)
 
 
 def small_model(seed=0):
@@ -81,8 +89,8 @@ class Enumerated:
         self.prompt = language_model.tokenizer(PROMPT)["input_ids"]
         question = Question(PROMPT, "", "here", ("",), (1.0,))
         rows = training.rl_rows([question], None if experts is None else [experts])
-        config = {**CONFIG, "rl": rl}
-        reward = Reward("of_tokens", reward_of_tokens)
+        config = replace(CONFIG, rl=rl)
+        reward = CheckedReward("of_tokens", reward_of_tokens)
         self.trainer = training.rl_trainer(
             language_model, rows, reward, config, place, 1, Processes()
         )
@@ -191,18 +199,17 @@ def test_the_sft_loss_is_that_of_whole_responses_over_the_tokens_of_the_batch(tm
     world_model = language_model.model
     end = language_model.tokenizer.eos_token_id
     prompt = language_model.tokenizer(PROMPT)["input_ids"]
-    pairs = [Pair(prompt, [3, 4, 3, end]), Pair(prompt, [end]), Pair(prompt, [4, end])]
-    config = {**CONFIG, "sft_batch": len(pairs)}
+    pairs = [PromptResponse(prompt, y) for y in ([3, 4, 3, end], [end], [4, end])]
+    config = replace(CONFIG, sft_batch=len(pairs))
     rows = training.sft_rows(pairs)
     trainer = training.sft_trainer(language_model, rows, config, tmp_path, 1, Processes())
     batch = next(iter(trainer.get_train_dataloader()))
-    sampler = Sampler(language_model, 8, 8)
     tokens = sum(len(pair.response) for pair in pairs)
     with torch.no_grad():
         loss = float(
             trainer.compute_loss(world_model, dict(batch), num_items_in_batch=torch.tensor(tokens))
         )
-    assert loss * tokens == pytest.approx(-sampler.log_probs(pairs).sum(), rel=1e-5)
+    assert loss * tokens == pytest.approx(-log_probs(language_model, pairs).sum(), rel=1e-5)
 
 
 def test_the_sampler_draws_from_the_law_that_it_scores():
@@ -212,10 +219,10 @@ def test_the_sampler_draws_from_the_law_that_it_scores():
     language_model = small_model(3)
     responses = all_responses(language_model.tokenizer)
     prompt = language_model.tokenizer(PROMPT)["input_ids"]
-    sampler, count = Sampler(language_model, LENGTH, 4096), 20_000
-    chances = np.exp(sampler.log_probs([Pair(prompt, y) for y in responses]))
+    count = 20_000
+    chances = np.exp(log_probs(language_model, [PromptResponse(prompt, y) for y in responses]))
     assert chances.sum() == pytest.approx(1, abs=1e-6)
-    drawn = sampler.draw([prompt] * count, seed=0)
+    drawn = draw(language_model, [prompt] * count, LENGTH, seed=0, rows_at_once=4096)
     counts = np.array([drawn.count(y) for y in responses])
     assert counts.sum() == count
     assert stats.chisquare(counts, count * chances / chances.sum()).pvalue > 1e-4

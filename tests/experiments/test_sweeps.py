@@ -14,7 +14,6 @@ import sweep
 from sweeps.grid import AXES, trials
 from sweeps.running import last_attempts, run_trial
 from sweeps.summary import _common_task, table
-from validate.presets import COMMON
 
 SHORT = [
     "--prompts",
@@ -120,7 +119,7 @@ def test_a_damaged_sweep_is_named(tmp_path, capsys):
 
 
 def test_curves_are_drawn_only_where_all_trials_have_one_task():
-    shared = {**COMMON}
+    shared: dict = {}
     tiny = {"model": "tiny-qwen3", "reward": "right"}
     assert _common_task([tiny, tiny], shared).reward.shape[0] == 32
     assert _common_task([tiny, {**tiny, "model": "smollm2-135m"}], shared) is None

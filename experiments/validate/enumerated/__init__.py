@@ -1,12 +1,12 @@
 """The enumerated protocol, in the order in which a run uses its parts.
 
 facts       prompts, candidate responses, the data law and the reward
-tries       prompts and candidates as tries, laid out in a batch of token rows
-law         the exact law of a model over the candidates and the atom `other`
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress
 tolerances  how far two floating-point routes to one number may lie apart
-world       averages over prompts, recorded policies, and the episodes they form
+means       the quantities of the theory, averaged over the prompts
+measures    what is reported at every checkpoint
+episodes    the recorded policies, and the episodes that they form
 checks      the statements, evaluated on the recorded policies
 digest      verdicts per statement, and predictions
 story       the sentences of the report

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from nondecoupling import bounds
-from validate.enumerated.facts import Task
-from validate.enumerated.law import Policy
+from nondecoupling.lm.enumerated_law import EnumeratedLaw
+from validate.enumerated.facts import EnumeratedTask
 
 __all__ = ["Coupling", "KernelView", "couple", "features", "kernel_view"]
 
@@ -60,20 +60,20 @@ def _flat(gradients: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([g.flatten() for g in gradients]).double()
 
 
-def _gradients(policy: Policy, values: Tensor) -> Iterator[Tensor]:
+def _gradients(policy: EnumeratedLaw, values: Tensor) -> Iterator[Tensor]:
     """The gradient of each entry of ``values`` with respect to the trained parameters."""
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     for index in range(len(values)):
         yield _flat(torch.autograd.grad(values[index], parameters, retain_graph=True))
 
 
-def features(policy: Policy) -> tuple[np.ndarray, Tensor]:
+def features(policy: EnumeratedLaw) -> tuple[np.ndarray, Tensor]:
     """log p, [prompts, responses], and its Jacobian Phi, [prompts * responses, parameters]."""
     law = policy()
     return law.detach().numpy(), torch.stack(list(_gradients(policy, law.flatten())))
 
 
-def couple(policy: Policy, task: Task, log_p: np.ndarray, phi: Tensor) -> Coupling:
+def couple(policy: EnumeratedLaw, task: EnumeratedTask, log_p: np.ndarray, phi: Tensor) -> Coupling:
     """An RL step on every prompt in turn, from the policy as it is (which is ref, so that J_b has J's gradient)."""
     count, responses = log_p.shape
     residual = bounds.reward_gradient(log_p, task.reward)
@@ -95,7 +95,7 @@ def couple(policy: Policy, task: Task, log_p: np.ndarray, phi: Tensor) -> Coupli
     )
 
 
-def _measured(policy: Policy, task: Task, moves: Tensor) -> np.ndarray:
+def _measured(policy: EnumeratedLaw, task: EnumeratedTask, moves: Tensor) -> np.ndarray:
     """The change of every prompt's SFT loss by each move of the parameters, [losses, moves]."""
     log_d, before = torch.from_numpy(task.log_d), policy.language_model.state()
     with torch.no_grad():
@@ -107,7 +107,7 @@ def _measured(policy: Policy, task: Task, moves: Tensor) -> np.ndarray:
     return torch.stack(changes, dim=1).numpy()
 
 
-def _move(policy: Policy, direction: Tensor) -> None:
+def _move(policy: EnumeratedLaw, direction: Tensor) -> None:
     first = 0
     for parameter in policy.model.parameters():
         if parameter.requires_grad:
@@ -118,7 +118,7 @@ def _move(policy: Policy, direction: Tensor) -> None:
 
 
 def kernel_view(
-    task: Task, log_p: np.ndarray, phi: Tensor, rl_prompts: np.ndarray, kept: int
+    task: EnumeratedTask, log_p: np.ndarray, phi: Tensor, rl_prompts: np.ndarray, kept: int
 ) -> KernelView:
     """RL on the prompts that ``rl_prompts`` marks, SFT on the others; the bound keeps ``kept`` eigenvectors."""
     kernel = (phi @ phi.T).numpy()

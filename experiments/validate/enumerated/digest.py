@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
+from nondecoupling.theory import catalog
+from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.checks import (
+    CHECKED,
     CONSEQUENCE,
     IDENTITY,
     NEAR_OPTIMAL,
-    STATEMENTS,
-    Row,
-    mass_rows,
-    rows_of,
+    Check,
+    checks_of,
+    mass_checks,
 )
+from validate.enumerated.episodes import Checkpoint, Episode, episodes_of
 from validate.enumerated.facts import embedded_task
-from validate.enumerated.world import Checkpoint, Episode, World, measures
-from validate.orders import EPISODES, STAGES, policies_table
+from validate.enumerated.means import PromptMeans
+from validate.enumerated.measures import Measures, measures_of
+from validate.orders import policies_table
+from validate.reports import Change
+from validate.run_folder import Line
 
-__all__ = ["Digest", "Prediction", "StatementSummary", "changes", "digest", "title_of"]
+__all__ = [
+    "Digest",
+    "ExactPrediction",
+    "ReportedCheckpoint",
+    "StatementSummary",
+    "changes",
+    "digest",
+]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ExactPrediction:
     """A number that a statement predicts, and what training gave; ``is_bound`` where it predicts a limit only."""
 
     quantity: str
@@ -43,26 +54,38 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class ReportedCheckpoint:
+    """A line of the table of checkpoints."""
+
+    stage: str
+    step: int
+    measures: Measures
+
+    def as_json(self) -> dict[str, str | float | None]:
+        return {"stage": self.stage, "step": self.step, **asdict(self.measures)}
+
+
+@dataclass(frozen=True)
 class StatementSummary:
     """All rows of one statement in one line."""
 
     statement: str
     title: str
     status: Status
-    identities: list[Row]
-    consequences: list[Row]
-    inequalities: list[Row]
-    out_of_scope: list[Row]
+    identities: list[Check]
+    consequences: list[Check]
+    inequalities: list[Check]
+    out_of_scope: list[Check]
 
     @property
-    def worst_identity(self) -> Row | None:
+    def worst_identity(self) -> Check | None:
         """The identity whose two sides lie farthest apart, in units of its tolerance."""
         return max(
             self.identities, key=lambda row: abs(row.lhs - row.rhs) / row.tolerance, default=None
         )
 
     @property
-    def tightest(self) -> Row | None:
+    def tightest(self) -> Check | None:
         return min(self.inequalities, key=lambda row: row.margin, default=None)
 
 
@@ -70,17 +93,17 @@ class StatementSummary:
 class Digest:
     """Everything that report.json, report.html and the plots show."""
 
-    config: dict[str, Any]
+    config: EnumeratedConfiguration
     model: str
     layout: str
     enumeration: tuple[float, float]
-    experts: World
+    experts: PromptMeans
     episodes: list[Episode]
-    checkpoints: list[dict[str, Any]]
-    rows: list[Row]
+    checkpoints: list[ReportedCheckpoint]
+    rows: list[Check]
     statements: list[StatementSummary]
     policies: list[dict[str, str]]
-    predictions: list[tuple[str, list[Prediction]]]
+    predictions: list[tuple[str, list[ExactPrediction]]]
 
     def count(self, status: Status) -> int:
         return sum(row.status is status for row in self.rows)
@@ -97,77 +120,58 @@ class Digest:
 
     @property
     def smallest_p(self) -> float:
-        return min(line["smallest_p"] for line in self.checkpoints)
+        return min(line.measures.smallest_p for line in self.checkpoints)
 
 
-def digest(config: dict[str, Any], records: Sequence[dict[str, Any]]) -> Digest:
-    task = embedded_task(config["prompts"], config["reward"])
-    experts = World(task.log_d, task.reward, config["beta"], config["weight"])
+def digest(config: EnumeratedConfiguration, records: Sequence[Line]) -> Digest:
+    """``records`` are the lines of metrics.jsonl; the first one is about the untrained model."""
+    task = embedded_task(config.prompts, config.reward)
+    experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:
         checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
-        by_stage.setdefault(record["stage"], []).append(checkpoint)
-    episodes = _episodes(by_stage, experts, config["data_law"])
-    rows = mass_rows([checkpoint for stage in by_stage.values() for checkpoint in stage])
-    rows += rows_of(experts, episodes)
+        by_stage.setdefault(checkpoint.stage, []).append(checkpoint)
+    episodes = episodes_of(by_stage, experts, config.self_distilled)
+    checks = mass_checks([checkpoint for stage in by_stage.values() for checkpoint in stage])
+    checks += checks_of(experts, episodes)
+    first = records[0]
     return Digest(
         config=config,
-        model=records[0]["model"],
-        layout=records[0]["layout"],
-        enumeration=(records[0]["enumeration_difference"], records[0]["enumeration_tolerance"]),
+        model=first["model"],
+        layout=first["layout"],
+        enumeration=(first["enumeration_difference"], first["enumeration_tolerance"]),
         experts=experts,
         episodes=episodes,
         checkpoints=_checkpoints(episodes),
-        rows=rows,
-        statements=[_summary(name, title, rows) for name, title in STATEMENTS.items()],
-        policies=policies_table(config["order"], config["data_law"]),
-        predictions=[(title_of(e), list(_predictions(e))) for e in episodes],
+        rows=checks,
+        statements=[_summary(name, checks) for name in CHECKED],
+        policies=policies_table(config.order, config.data_law),
+        predictions=[(e.title, list(_predictions(e))) for e in episodes],
     )
 
 
-def _episodes(
-    by_stage: dict[str, list[Checkpoint]], experts: World, data_law: str
-) -> list[Episode]:
-    base = by_stage["base"]
-    episodes = []
-    for before, rl, after in EPISODES:
-        if rl in by_stage:
-            ref = by_stage[before][-1].log_p
-            own = World(ref, experts.reward, experts.beta, experts.weight)
-            world = own if data_law == "self" else experts
-            path = by_stage[rl], by_stage.get(after, []) if after else []
-            episodes.append(Episode(world, [*base, *by_stage[before]], *path))
-    return episodes
-
-
-def title_of(episode: Episode) -> str:
-    names = [episode.before[-1].stage, episode.rl[-1].stage]
-    names += [episode.after[-1].stage] if episode.after else []
-    return " -> ".join(STAGES[name].title for name in names)
-
-
-def _checkpoints(episodes: Sequence[Episode]) -> list[dict[str, Any]]:
-    """The measures of every checkpoint, with ref the policy at the start of the episode's RL."""
-    lines = {
-        checkpoint.place: {
-            "stage": checkpoint.stage,
-            "step": checkpoint.step,
-            **measures(episode.world, checkpoint.log_p, episode.ref.log_p),
-        }
+def _checkpoints(episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
+    """Every checkpoint once, with ref the policy at the start of the episode's RL."""
+    found = {
+        checkpoint.place: ReportedCheckpoint(
+            checkpoint.stage,
+            checkpoint.step,
+            measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
+        )
         for episode in episodes
         for checkpoint in [*episode.before, *episode.rl, *episode.after]
     }
-    return list(lines.values())
+    return list(found.values())
 
 
-def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
+def _summary(name: str, rows: Sequence[Check]) -> StatementSummary:
     mine = [row for row in rows if row.statement == name]
     applied = [row for row in mine if row.status is not Status.OUT_OF_SCOPE]
     found = {row.status for row in applied}
     ranked = (Status.REFUTED, Status.UNDECIDED, Status.HOLDS)
     return StatementSummary(
         statement=name,
-        title=title,
+        title=catalog.statement(name).title,
         status=next((status for status in ranked if status in found), Status.OUT_OF_SCOPE),
         identities=[row for row in applied if row.kind == IDENTITY],
         consequences=[row for row in applied if row.kind == CONSEQUENCE],
@@ -176,66 +180,70 @@ def _summary(name: str, title: str, rows: Sequence[Row]) -> StatementSummary:
     )
 
 
-def _predictions(episode: Episode) -> Iterator[Prediction]:
+def _predictions(episode: Episode) -> Iterator[ExactPrediction]:
     if episode.is_joint:
         yield from _joint_predictions(episode)
         return
-    world = episode.world
-    d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
-    tilt = world.tilt(log_ref)
-    rise = world.ce(d, p1) - world.ce(d, log_ref)
-    exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
-    near = world.kl(d, log_ref) < NEAR_OPTIMAL
-    yield Prediction("SFT loss change by RL, from ref", "S1", exact, rise, "nats")
+    mean = episode.mean
+    d, log_ref, p1 = mean.log_d, episode.ref.log_p, episode.rl[-1].log_p
+    tilt = mean.tilt(log_ref)
+    rise = mean.ce(d, p1) - mean.ce(d, log_ref)
+    exact = mean.sft_loss_increase(log_ref)
+    near = mean.kl(d, log_ref) < NEAR_OPTIMAL
+    yield ExactPrediction("SFT loss change by RL, from ref", "S1", exact, rise, "nats")
     if near:
-        yield Prediction("SFT loss change by RL, if ref were d", "S2", world.gap(d), rise, "nats")
-    yield Prediction("reward after RL", "F3", world.j(tilt), world.j(p1), "reward")
-    value = world.soft_value(log_ref)
-    yield Prediction("regularised reward after RL", "F3", value, world.jb(p1, log_ref), "reward")
-    moved = world.kl(tilt, log_ref)
-    yield Prediction("KL(p||ref) after RL", "F3", moved, world.kl(p1, log_ref), "nats")
+        yield ExactPrediction(
+            "SFT loss change by RL, if ref were d", "S2", mean.gap(d), rise, "nats"
+        )
+    yield ExactPrediction("reward after RL", "F3", mean.j(tilt), mean.j(p1), "reward")
+    value = mean.soft_value(log_ref)
+    yield ExactPrediction(
+        "regularised reward after RL", "F3", value, mean.jb(p1, log_ref), "reward"
+    )
+    moved = mean.kl(tilt, log_ref)
+    yield ExactPrediction("KL(p||ref) after RL", "F3", moved, mean.kl(p1, log_ref), "nats")
     if episode.after:
         p2 = episode.after[-1].log_p
-        yield Prediction("reward after SFT", "F2", world.data_reward, world.j(p2), "reward")
-        drop = world.j(p1) - world.j(p2)
-        back = world.of_tilt(bounds.reward_drop, d, log_ref)
-        yield Prediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
+        yield ExactPrediction("reward after SFT", "F2", mean.data_reward, mean.j(p2), "reward")
+        drop = mean.j(p1) - mean.j(p2)
+        back = mean.reward_drop(d, log_ref)
+        yield ExactPrediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
         if near:
-            cycle = world.of_tilt(bounds.cycle_loss, d)
+            cycle = mean.cycle_loss(d)
             claim = "reward lost by SFT, if ref were d"
-            yield Prediction(claim, "R6", cycle, drop, "reward")
-        drop = world.jb(p1, log_ref) - world.jb(p2, log_ref)
-        back = world.of_tilt(bounds.regularized_reward_drop, d, log_ref)
-        yield Prediction("regularised reward lost by SFT", "R1", back, drop, "reward")
+            yield ExactPrediction(claim, "R6", cycle, drop, "reward")
+        drop = mean.jb(p1, log_ref) - mean.jb(p2, log_ref)
+        back = mean.regularized_reward_drop(d, log_ref)
+        yield ExactPrediction("regularised reward lost by SFT", "R1", back, drop, "reward")
 
 
-def _joint_predictions(episode: Episode) -> Iterator[Prediction]:
-    world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
-    joint, tilt = world.joint_optimum(log_ref), world.tilt(log_ref)
-    start = world.ce(world.log_d, log_ref)
-    predicted, observed = (world.ce(world.log_d, law) - start for law in (joint, p))
-    yield Prediction("SFT loss change by joint training", "J1", predicted, observed, "nats")
-    yield Prediction("reward after it", "J1", world.j(joint), world.j(p), "reward")
-    best = world.jb(joint, log_ref), world.jb(p, log_ref)
-    yield Prediction("regularised reward after it", "J1", *best, "reward")
-    saved = [world.ce(world.log_d, tilt) - world.ce(world.log_d, law) for law in (joint, p)]
-    yield Prediction("SFT loss saved against the RL optimum", "J1", *saved, "nats")
-    first_order = float(world.joint_saving(log_ref)[1].mean())
+def _joint_predictions(episode: Episode) -> Iterator[ExactPrediction]:
+    mean, log_ref, p = episode.mean, episode.ref.log_p, episode.rl[-1].log_p
+    joint, tilt = mean.joint_optimum(log_ref), mean.tilt(log_ref)
+    start = mean.ce(mean.log_d, log_ref)
+    predicted, observed = (mean.ce(mean.log_d, law) - start for law in (joint, p))
+    yield ExactPrediction("SFT loss change by joint training", "J1", predicted, observed, "nats")
+    yield ExactPrediction("reward after it", "J1", mean.j(joint), mean.j(p), "reward")
+    best, reached = mean.jb(joint, log_ref), mean.jb(p, log_ref)
+    yield ExactPrediction("regularised reward after it", "J1", best, reached, "reward")
+    most, saved = (mean.ce(mean.log_d, tilt) - mean.ce(mean.log_d, law) for law in (joint, p))
+    yield ExactPrediction("SFT loss saved against the RL optimum", "J1", most, saved, "nats")
+    first_order = mean.joint_saving(log_ref)[1]
     claim = "the same, at most (first order in lambda; of the exact joint optimum)"
-    yield Prediction(claim, "J3", first_order, saved[0], "nats", is_bound=True)
+    yield ExactPrediction(claim, "J3", first_order, most, "nats", is_bound=True)
 
 
-def changes(result: Digest) -> Iterator[dict[str, Any]]:
+def changes(result: Digest) -> Iterator[Change]:
     """What RL or joint training did in each episode, next to what the theory predicts of the exact optimum."""
     for episode in result.episodes:
-        world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
-        best = world.joint_optimum(log_ref) if episode.is_joint else world.tilt(log_ref)
-        start = world.ce(world.log_d, log_ref)
-        yield {
-            "stage": episode.rl[-1].stage,
-            "statement": "J1" if episode.is_joint else "S1",
-            "loss_change": world.ce(world.log_d, p) - start,
-            "predicted_loss_change": world.ce(world.log_d, best) - start,
-            "J": world.j(p),
-            "predicted_J": world.j(best),
-        }
+        mean, log_ref, p = episode.mean, episode.ref.log_p, episode.rl[-1].log_p
+        best = mean.joint_optimum(log_ref) if episode.is_joint else mean.tilt(log_ref)
+        start = mean.ce(mean.log_d, log_ref)
+        yield Change(
+            stage=episode.rl[-1].stage,
+            statement="J1" if episode.is_joint else "S1",
+            loss_change=mean.ce(mean.log_d, p) - start,
+            predicted_loss_change=mean.ce(mean.log_d, best) - start,
+            reward=mean.j(p),
+            predicted_reward=mean.j(best),
+        )

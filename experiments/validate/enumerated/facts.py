@@ -6,10 +6,8 @@ Every prompt has six candidate responses: three expert styles, each with the rig
     chatty   " It is Paris."            no format
     formal   " Final answer: Paris."    the format that the reward asks for
 
-The data law is known: d(style, answer | x) = weight(style | x) * (1 - noise(x)) for the right answer and
-weight * noise(x) for the wrong one. Weights and noise rotate over the prompts, so the law has real spread, differs
-between prompts, and gives mass to rewards of all levels. The reward is 1 for the right answer plus 0.5 for the
-format, or only one of the two, and 0 for anything that is not on the list.
+The data law is known (``expert_law``) and gives mass to rewards of all levels. The reward is 1 for the right answer
+plus 0.5 for the format, or only one of the two, and 0 for anything that is not on the list.
 """
 
 from __future__ import annotations
@@ -20,15 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from validate.errors import InputError
-from validate.presets import STYLE_WEIGHTS
+from validate.expert_law import expert_law
 
-__all__ = ["MAXIMUM_PROMPTS", "Prompt", "Task", "embedded_task", "vocabulary_texts"]
+__all__ = ["MAXIMUM_PROMPTS", "EnumeratedTask", "Prompt", "embedded_task", "vocabulary_texts"]
 
-STYLES = {
-    "terse": " {answer}.",
-    "chatty": " It is {answer}.",
-    "formal": " Final answer: {answer}.",
-}
+FORMAL = " Final answer: {}."
+STYLES = (" {}.", " It is {}.", FORMAL)
 LABEL_NOISE = (0.1, 0.2, 0.3)
 # What the right answer is worth, and what the format.
 REWARDS = {"right-and-format": (1.0, 0.5), "right": (1.0, 0.0), "format": (0.0, 1.0)}
@@ -71,7 +66,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Task:
+class EnumeratedTask:
     """Prompts with uniform law q, and their arrays over the candidates followed by `other`."""
 
     prompts: tuple[Prompt, ...]
@@ -91,24 +86,16 @@ class Task:
 def _prompt(
     index: int, question: str, right: str, wrong: str, worth: tuple[float, float]
 ) -> Prompt:
-    weights = STYLE_WEIGHTS[index % len(STYLE_WEIGHTS)]
-    noise = LABEL_NOISE[index % len(LABEL_NOISE)]
-    responses, law, reward = [], [], []
-    for (style, template), weight in zip(STYLES.items(), weights, strict=True):
-        for answer, share in ((right, 1 - noise), (wrong, noise)):
-            responses.append(template.format(answer=answer))
-            law.append(weight * share)
-            reward.append(worth[0] * (answer == right) + worth[1] * (style == "formal"))
-    total = math.fsum(law)
+    law = expert_law(index, STYLES, (right, wrong), LABEL_NOISE)
     return Prompt(
         text=f"Question: {question}\nAnswer:",
-        responses=tuple(responses),
-        data_law=tuple(value / total for value in law),
-        reward=tuple(reward),
+        responses=tuple(one.text for one in law),
+        data_law=tuple(one.probability for one in law),
+        reward=tuple(worth[0] * one.right + worth[1] * (one.style == FORMAL) for one in law),
     )
 
 
-def embedded_task(prompts: int, reward: str = "right-and-format") -> Task:
+def embedded_task(prompts: int, reward: str = "right-and-format") -> EnumeratedTask:
     """The first ``prompts`` of the embedded prompts, alternately a capital and a sum.
 
     Raises:
@@ -126,7 +113,7 @@ def embedded_task(prompts: int, reward: str = "right-and-format") -> Task:
         question = f"What is the capital of {country}?"
         made.append(_prompt(len(made), question, capital, city, worth))
         made.append(_prompt(len(made), f"What is {a} + {b}?", str(a + b), str(a + b + 1), worth))
-    return Task(tuple(made[:prompts]))
+    return EnumeratedTask(tuple(made[:prompts]))
 
 
 def vocabulary_texts() -> list[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from nondecoupling.deciding.verdict import Status
+from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest
-from validate.enumerated.world import Checkpoint, Episode, World
+from validate.enumerated.episodes import Checkpoint, Episode
+from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, STAGES
 from validate.pareto import Landing, Landscape, pareto_plot
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 __all__ = ["plots"]
 
+Function = Callable[[NDArray[np.float64]], float]
 MARKERS = "osD^vP*"
 SHADES = ("#eef3fa", "#fdf3ea", "#eef7f1")
 COLORS = {
@@ -35,22 +42,22 @@ def plots(result: Digest) -> dict[str, bytes]:
 
 def _pareto(episodes: list[Episode]) -> bytes:
     """Where the policies trained from one ref landed."""
-    world, ref = episodes[0].world, episodes[0].ref
+    mean, ref = episodes[0].mean, episodes[0].ref
     results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
     return pareto_plot(
         Landscape(
-            world.log_d,
+            mean.log_d,
             ref.log_p,
-            world.reward,
-            world.beta,
-            world.reward.max(axis=1, keepdims=True),
+            mean.reward,
+            mean.beta,
+            mean.reward.max(axis=1, keepdims=True),
         ),
         [
             Landing(
                 STAGES[result.stage].title,
-                world.kl(world.log_d, result.log_p),
-                world.j(result.log_p),
-                world.jb(result.log_p, ref.log_p),
+                mean.kl(mean.log_d, result.log_p),
+                mean.j(result.log_p),
+                mean.jb(result.log_p, ref.log_p),
             )
             for result in results
         ],
@@ -59,12 +66,12 @@ def _pareto(episodes: list[Episode]) -> bytes:
 
 def _course(episode: Episode) -> bytes:
     """SFT loss, reward and KL along the stages, with what the statements predict."""
-    world = episode.world
-    d, log_ref, beta = world.log_d, episode.ref.log_p, world.beta
+    mean = episode.mean
+    d, log_ref, beta = mean.log_d, episode.ref.log_p, mean.beta
     # Where the middle stage leads: J1's optimum for joint training, the tilt for RL.
-    best, name, source = world.tilt(log_ref), "RL optimum", "S1"
+    best, name, source = mean.tilt(log_ref), "RL optimum", "S1"
     if episode.is_joint:
-        best, name, source = world.joint_optimum(log_ref), "joint optimum", "J1"
+        best, name, source = mean.joint_optimum(log_ref), "joint optimum", "J1"
     stages = [stage for stage in (episode.before, episode.rl, episode.after) if stage]
     starts = [0]
     for stage in stages:
@@ -76,43 +83,47 @@ def _course(episode: Episode) -> bytes:
     ]
     along = [x for x, _ in points]
 
-    def curve(axis: Any, function: Any, color: str, label: str, **style: Any) -> None:
-        axis.plot(along, [function(c.log_p) for _, c in points], color=color, label=label, **style)
+    def curve(axis: Axes, function: Function, color: str, label: str, dots: bool = True) -> None:
+        (line,) = axis.plot(along, [function(c.log_p) for _, c in points], color=color, label=label)
+        if dots:
+            line.set(marker="o", markersize=3)
+        else:
+            line.set(linewidth=1)
 
-    def level(axis: Any, value: float, label: str, stage: int | None = None) -> None:
+    def level(axis: Axes, value: float, label: str, stage: int | None = None) -> None:
         span = (starts[0], starts[-1]) if stage is None else (starts[stage], starts[stage + 1])
-        style = {"color": INK, "ls": ":"} if stage is None else {"color": PREDICTED, "ls": "--"}
-        axis.plot(span, [value, value], lw=1.4, label=label, **style)
+        color, dashes = (INK, ":") if stage is None else (PREDICTED, "--")
+        axis.plot(span, [value, value], lw=1.4, label=label, color=color, ls=dashes)
 
     figure, (loss, reward, kl) = plt.subplots(
         3, 1, figsize=(8.4, 8.6), sharex=True, layout="constrained"
     )
-    curve(loss, lambda p: world.ce(d, p), OBSERVED, "SFT loss CE(d,p)", marker="o", ms=3)
+    curve(loss, lambda p: mean.ce(d, p), OBSERVED, "SFT loss CE(d,p)")
     curve(
         loss,
-        lambda p: world.data_entropy + world.price(d, p),
+        lambda p: mean.data_entropy + mean.price(d, p),
         BOUND,
         "least SFT loss of any policy with this reward (S5)",
-        lw=1,
+        dots=False,
     )
-    level(loss, world.ce(d, best), f"predicted at the {name} ({source})", 1)
-    level(loss, world.data_entropy, "smallest possible, H(d)")
+    level(loss, mean.ce(d, best), f"predicted at the {name} ({source})", 1)
+    level(loss, mean.data_entropy, "smallest possible, H(d)")
     loss.set_ylabel("nats per response")
-    trained = [world.ce(d, c.log_p) for _, c in points if c.step > 0]
-    low = world.data_entropy
-    high = max(*trained, world.ce(d, best))
+    trained = [mean.ce(d, c.log_p) for _, c in points if c.step > 0]
+    low = mean.data_entropy
+    high = max(*trained, mean.ce(d, best))
     loss.set_ylim(low - 0.08 * (high - low), high + 0.12 * (high - low))
 
-    curve(reward, world.j, OBSERVED, "reward J(p)", marker="o", ms=3)
-    level(reward, world.j(best), f"J at the {name}", 1)
-    level(reward, world.data_reward, "reward of the data, J(d): where SFT leads")
+    curve(reward, mean.j, OBSERVED, "reward J(p)")
+    level(reward, mean.j(best), f"J at the {name}", 1)
+    level(reward, mean.data_reward, "reward of the data, J(d): where SFT leads")
     reward.set_ylabel("reward")
 
     after_ref = [(x, c) for x, c in points if x >= starts[1]]
     for function, color, label in (
-        (lambda p: world.kl(p, log_ref), OBSERVED, "KL(p||ref)"),
+        (lambda p: mean.kl(p, log_ref), OBSERVED, "KL(p||ref)"),
         (
-            lambda p: world.kl(p, best),
+            lambda p: mean.kl(p, best),
             SECOND,
             "KL(p||joint)" if episode.is_joint else "KL(p||tilt) = lost J_b / beta (R1)",
         ),
@@ -120,9 +131,9 @@ def _course(episode: Episode) -> bytes:
         xs = [x for x, c in after_ref if c is not episode.ref]
         values = [function(c.log_p) for _, c in after_ref if c is not episode.ref]
         kl.plot(xs, values, color=color, label=label, marker="o", ms=3)
-    level(kl, world.kl(best, log_ref), "predicted KL(p||ref)", 1)
+    level(kl, mean.kl(best, log_ref), "predicted KL(p||ref)", 1)
     if episode.after:
-        level(kl, world.kl(d, best), "KL(d||tilt): predicted KL(p||tilt)", 2)
+        level(kl, mean.kl(d, best), "KL(d||tilt): predicted KL(p||tilt)", 2)
     kl.set_yscale("log")
     kl.set_ylabel("nats per response")
     kl.set_xlabel(f"training steps (beta = {beta:g})")
@@ -150,17 +161,17 @@ def _course(episode: Episode) -> bytes:
 def _price(result: Digest) -> bytes:
     """Excess SFT loss of every checkpoint against the least that its reward costs."""
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    groups: dict[str, tuple[World, list[Checkpoint]]] = {}
+    groups: dict[str, tuple[PromptMeans, list[Checkpoint]]] = {}
     for episode in result.episodes:
         groups[episode.ref.stage] = result.experts, episode.before
         for stage in (episode.rl, episode.after):
             if stage:
-                groups[stage[-1].stage] = episode.world, stage
+                groups[stage[-1].stage] = episode.mean, stage
     largest = 0.0
-    for marker, (name, (world, checkpoints)) in zip(MARKERS, groups.items(), strict=False):
+    for marker, (name, (mean, checkpoints)) in zip(MARKERS, groups.items(), strict=False):
         trained = [c.log_p for c in checkpoints if c.stage != BASE]
-        xs = [world.price(world.log_d, log_p) for log_p in trained]
-        ys = [world.kl(world.log_d, log_p) for log_p in trained]
+        xs = [mean.price(mean.log_d, log_p) for log_p in trained]
+        ys = [mean.kl(mean.log_d, log_p) for log_p in trained]
         largest = max(largest, *xs)
         axis.plot(xs, ys, marker, ms=4.5, alpha=0.8, label=STAGES[name].title)
     edge = max(largest * 1.1, 1e-3)
@@ -177,7 +188,7 @@ def _price(result: Digest) -> bytes:
 def _margins(result: Digest) -> bytes:
     """Left: how far the sides of identities lie apart. Right: the smallest margin of each inequality."""
     identities = [s for s in result.statements if s.identities]
-    claims: dict[tuple[str, str], Any] = {}
+    claims: dict[tuple[str, str], Check] = {}
     for summary in result.statements:
         for row in summary.inequalities:
             key = (row.statement, "".join(row.claim.split(":")[-1:]).strip())
@@ -189,10 +200,10 @@ def _margins(result: Digest) -> bytes:
     )
     smallest = 1e-17
     for y, summary in enumerate(reversed(identities)):
-        row = summary.worst_identity
-        assert row is not None
-        left.plot(max(abs(row.lhs - row.rhs), smallest), y, "o", color=COLORS[row.status])
-        left.plot(row.tolerance, y, "|", color=INK, ms=14)
+        worst = summary.worst_identity
+        assert worst is not None
+        left.plot(max(abs(worst.lhs - worst.rhs), smallest), y, "o", color=COLORS[worst.status])
+        left.plot(worst.tolerance, y, "|", color=INK, ms=14)
     left.set_yticks(range(len(identities)), [s.statement for s in reversed(identities)])
     left.set_xlabel("dot: largest |left - right|; bar: allowed", loc="left")
     left.set_title("Identities (fail only through a bug)", loc="left", fontsize=9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from nondecoupling.deciding.verdict import Status
-from validate.enumerated.checks import Row
+from validate.configuration import EnumeratedConfiguration
+from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
 from validate.html import render
+from validate.reports import write_files
 from validate.run_folder import RunFolder
 
-__all__ = ["Report", "write_report"]
+__all__ = ["EnumeratedReport", "write_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 STYLES = {
@@ -30,7 +31,7 @@ STYLES = {
 
 
 @dataclass(frozen=True)
-class Report:
+class EnumeratedReport:
     """What the terminal shows at the end."""
 
     folder: RunFolder
@@ -67,15 +68,12 @@ class Report:
         console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
 
 
-def write_report(folder: RunFolder) -> Report:
-    """report.json comes last: where it exists, the run is complete."""
-    result = digest(folder.config, folder.records())
+def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> EnumeratedReport:
+    """The files of the report, from the configuration and metrics.jsonl alone."""
+    result = digest(config, folder.records())
     images = plots(result)
-    for name, content in images.items():
-        folder.replace(name, content)
-    folder.replace("report.html", _html(result, images).encode())
-    folder.write_json("report.json", as_json(result))
-    return Report(folder, result)
+    write_files(folder, images, _html(result, images), as_json(result))
+    return EnumeratedReport(folder, result)
 
 
 def _html(result: Digest, images: dict[str, bytes]) -> str:
@@ -90,67 +88,55 @@ def _html(result: Digest, images: dict[str, bytes]) -> str:
     )
 
 
-def _self_test(rows: list[Row]) -> Row:
+def _self_test(rows: list[Check]) -> Check:
     """The largest |sum p - 1| of the run."""
     return max((row for row in rows if row.statement == "self-test"), key=lambda row: row.lhs)
 
 
 def as_json(result: Digest) -> dict[str, Any]:
-    """report.json, without infinities, which JSON lacks."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(item) for item in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
-        return float(value) if isinstance(value, float) else value
-
-    return clean(
-        {
-            "outcome": result.outcome,
-            "summary": what_held(result),
-            "not_shown": what_it_does_not_show(result),
-            "config": result.config,
-            "model": result.model,
-            "layout": result.layout,
-            "enumeration_difference": result.enumeration[0],
-            "enumeration_tolerance": result.enumeration[1],
-            "data_entropy": result.experts.data_entropy,
-            "data_reward": result.experts.data_reward,
-            "reward_range": result.experts.range,
-            "counts": {status.name: result.count(status) for status in Status},
-            "never_applied": result.never_applied,
-            "policies": result.policies,
-            "statements": [
-                {
-                    "statement": s.statement,
-                    "title": s.title,
-                    "status": s.status.name,
-                    "identities": len(s.identities),
-                    "consequences": len(s.consequences),
-                    "inequalities": len(s.inequalities),
-                    "out_of_scope": len(s.out_of_scope),
-                    "worst_identity": s.worst_identity and s.worst_identity.as_dict(),
-                    "tightest_inequality": s.tightest and s.tightest.as_dict(),
-                }
-                for s in result.statements
-            ],
-            "predictions": [
-                {
-                    "episode": title,
-                    "quantity": p.quantity,
-                    "statement": p.statement,
-                    "predicted": p.predicted,
-                    "observed": p.observed,
-                    "unit": p.unit,
-                }
-                for title, predictions in result.predictions
-                for p in predictions
-            ],
-            "changes": list(changes(result)),
-            "checkpoints": result.checkpoints,
-            "rows": [row.as_dict() for row in result.rows],
-        }
-    )
+    """report.json"""
+    return {
+        "outcome": result.outcome,
+        "summary": what_held(result),
+        "not_shown": what_it_does_not_show(result),
+        "config": result.config.as_json(),
+        "model": result.model,
+        "layout": result.layout,
+        "enumeration_difference": result.enumeration[0],
+        "enumeration_tolerance": result.enumeration[1],
+        "data_entropy": result.experts.data_entropy,
+        "data_reward": result.experts.data_reward,
+        "reward_range": result.experts.range,
+        "counts": {status.name: result.count(status) for status in Status},
+        "never_applied": result.never_applied,
+        "policies": result.policies,
+        "statements": [
+            {
+                "statement": s.statement,
+                "title": s.title,
+                "status": s.status.name,
+                "identities": len(s.identities),
+                "consequences": len(s.consequences),
+                "inequalities": len(s.inequalities),
+                "out_of_scope": len(s.out_of_scope),
+                "worst_identity": s.worst_identity and s.worst_identity.as_json(),
+                "tightest_inequality": s.tightest and s.tightest.as_json(),
+            }
+            for s in result.statements
+        ],
+        "predictions": [
+            {
+                "episode": title,
+                "quantity": p.quantity,
+                "statement": p.statement,
+                "predicted": p.predicted,
+                "observed": p.observed,
+                "unit": p.unit,
+            }
+            for title, predictions in result.predictions
+            for p in predictions
+        ],
+        "changes": [change.as_json() for change in changes(result)],
+        "checkpoints": [line.as_json() for line in result.checkpoints],
+        "rows": [row.as_json() for row in result.rows],
+    }

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL, OPTIMUM, TRAINED
-from validate.enumerated.digest import Digest, title_of
-from validate.enumerated.world import Episode
+from validate.enumerated.digest import Digest
+from validate.enumerated.episodes import Episode
 
 __all__ = ["moved", "what_held", "what_it_does_not_show"]
 
@@ -52,55 +51,55 @@ def what_held(result: Digest) -> list[str]:
 
 
 def _joint_story(episode: Episode) -> Iterator[str]:
-    world, log_ref, p = episode.world, episode.ref.log_p, episode.rl[-1].log_p
-    d, joint, tilt = world.log_d, world.joint_optimum(log_ref), world.tilt(log_ref)
-    loss, start = world.ce(d, p), world.ce(d, log_ref)
+    mean, log_ref, p = episode.mean, episode.ref.log_p, episode.rl[-1].log_p
+    d, joint, tilt = mean.log_d, mean.joint_optimum(log_ref), mean.tilt(log_ref)
+    loss, start = mean.ce(d, p), mean.ce(d, log_ref)
     yield (
-        f"{title_of(episode)}, lambda = {world.weight:g}: it moved the reward from {world.j(log_ref):.3f} to "
-        f"{world.j(p):.3f} and the SFT loss from {start:.3f} to {loss:.3f}. At the exact joint optimum "
-        f"they are {world.j(joint):.3f} and {world.ce(d, joint):.3f} (J1), at the exact RL optimum "
-        f"{world.j(tilt):.3f} and {world.ce(d, tilt):.3f}. The trained policy is "
-        f"{world.joint_gap(p, log_ref):.2g} below the best J_b - lambda CE that any schedule of SFT and RL can "
+        f"{episode.title}, lambda = {mean.weight:g}: it moved the reward from {mean.j(log_ref):.3f} to "
+        f"{mean.j(p):.3f} and the SFT loss from {start:.3f} to {loss:.3f}. At the exact joint optimum "
+        f"they are {mean.j(joint):.3f} and {mean.ce(d, joint):.3f} (J1), at the exact RL optimum "
+        f"{mean.j(tilt):.3f} and {mean.ce(d, tilt):.3f}. The trained policy is "
+        f"{mean.joint_gap(p, log_ref):.2g} below the best J_b - lambda CE that any schedule of SFT and RL can "
         "reach (J2)."
     )
 
 
 def _story(episode: Episode) -> Iterator[str]:
-    world = episode.world
-    d, log_ref, p1 = world.log_d, episode.ref.log_p, episode.rl[-1].log_p
-    eps = world.kl(d, log_ref)
+    mean = episode.mean
+    d, log_ref, p1 = mean.log_d, episode.ref.log_p, episode.rl[-1].log_p
+    eps = mean.kl(d, log_ref)
     near = eps < NEAR_OPTIMAL
     kind = "near the optimum of SFT" if near else "away from the optimum of SFT"
-    start, end = world.ce(d, log_ref), world.ce(d, p1)
-    exact = world.of_tilt(bounds.sft_loss_increase, d, log_ref)
-    price = world.price(d, p1) - eps
+    start, end = mean.ce(d, log_ref), mean.ce(d, p1)
+    exact = mean.sft_loss_increase(log_ref)
+    price = mean.price(d, p1) - eps
     listed = 1 - float(np.exp(log_ref[:, -1]).mean())
-    raised = moved(world.j(p1) - world.j(log_ref), "the reward")
+    raised = moved(mean.j(p1) - mean.j(log_ref), "the reward")
     words = f"RL {raised} and {moved(end - start, 'the SFT loss')}"
     if episode.after:
         p2 = episode.after[-1].log_p
         words += (
-            f"; SFT afterwards {moved(world.ce(d, p2) - end, 'the SFT loss')} and "
-            f"{moved(world.j(p2) - world.j(p1), 'the reward')}"
+            f"; SFT afterwards {moved(mean.ce(d, p2) - end, 'the SFT loss')} and "
+            f"{moved(mean.j(p2) - mean.j(p1), 'the reward')}"
         )
-    yield f"{title_of(episode)}: {words}."
+    yield f"{episode.title}: {words}."
     yield (
         f"RL started {kind} ({eps:.2g} nats from the data law, "
         f"{listed:.4g} of the mass on the listed responses). It moved the reward from "
-        f"{world.j(log_ref):.3f} to {world.j(p1):.3f} and the SFT loss from {start:.3f} to {end:.3f}, a "
+        f"{mean.j(log_ref):.3f} to {mean.j(p1):.3f} and the SFT loss from {start:.3f} to {end:.3f}, a "
         f"change of {end - start:+.3f} nats per response. For the exact RL optimum the theorem "
         f"predicts {exact:+.3f} (S1); a policy with this reward cannot have less than {price:+.3f} (S7). "
-        f"The trained policy is {world.kl(p1, world.tilt(log_ref)):.2g} nats from that optimum. RL to the "
-        f"optimum has to raise the SFT loss from any ref within {world.threshold(log_ref):.2g} nats of the "
-        f"data (S6); this ref is {'within' if eps < world.threshold(log_ref) else 'not within'}."
+        f"The trained policy is {mean.kl(p1, mean.tilt(log_ref)):.2g} nats from that optimum. RL to the "
+        f"optimum has to raise the SFT loss from any ref within {mean.radius(log_ref):.2g} nats of the "
+        f"data (S6); this ref is {'within' if eps < mean.radius(log_ref) else 'not within'}."
     )
     if episode.after:
         p2 = episode.after[-1].log_p
-        lost, kept = world.j(p1) - world.j(p2), world.jb(p1, log_ref) - world.jb(p2, log_ref)
-        target = world.of_tilt(bounds.reward_drop, d, log_ref)
+        lost, kept = mean.j(p1) - mean.j(p2), mean.jb(p1, log_ref) - mean.jb(p2, log_ref)
+        target = mean.reward_drop(d, log_ref)
         yield (
-            f"SFT after that RL brought the SFT loss to {world.ce(d, p2):.3f} (floor "
-            f"{world.data_entropy:.3f}), changed the reward by {-lost:+.3f} (predicted for SFT from the exact "
+            f"SFT after that RL brought the SFT loss to {mean.ce(d, p2):.3f} (floor "
+            f"{mean.data_entropy:.3f}), changed the reward by {-lost:+.3f} (predicted for SFT from the exact "
             f"RL optimum to the data law: {-target:+.3f}, R2) and the regularised reward by {-kept:+.3f} (R8)."
         )
 
@@ -115,7 +114,7 @@ def moved(change: float, what: str) -> str:
 def what_it_does_not_show(result: Digest) -> list[str]:
     """The limits of the run, in the report next to its findings."""
     return [
-        f"One model, one seed, {result.config['prompts']} prompts, one value of beta: a check of the "
+        f"One model, one seed, {result.config.prompts} prompts, one value of beta: a check of the "
         "statements on a language model's own probabilities, not a survey of post-training.",
         "Responses are six candidates per prompt and the atom 'other', which has constant reward. The "
         "statements are exact for that law; they say nothing about what happens inside 'other'.",

@@ -20,43 +20,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["enumeration_tolerance", "mass_error", "mass_tolerance", "tolerance"]
+from nondecoupling.lm.tolerances import largest_log_prob, mass_error
+
+__all__ = ["tolerance"]
 
 EPS = float(np.finfo(np.float64).eps)
 TERMS = 8
-# Chosen, not derived: how errors grow through a network is not known. A wrong mask, position or head is off by
-# orders of magnitude more, which tests show.
-LAW_TOLERANCE_UNITS = 64
-
-
-def _largest(log_law: np.ndarray) -> float:
-    finite = log_law[np.isfinite(log_law)]
-    return float(np.abs(finite).max()) if finite.size else 0.0
-
-
-def mass_error(log_law: np.ndarray) -> float:
-    """max over prompts of |sum p - 1|."""
-    return float(np.abs(np.exp(log_law).sum(axis=-1) - 1).max())
 
 
 def tolerance(laws: Sequence[np.ndarray], reward: np.ndarray, beta: float) -> float:
     """Allowance in nats for a row that involves ``laws``; multiply by beta for a row in rewards."""
     prompts, responses = reward.shape
-    largest = max(map(_largest, laws))
+    largest = max(map(largest_log_prob, laws))
     size = 1 + largest + 2 * float(np.abs(reward).max()) / beta
     rounding = EPS * (responses + prompts + largest + 4)
     return TERMS * size * (rounding + max(map(mass_error, laws)))
-
-
-def mass_tolerance(log_law: np.ndarray) -> float:
-    """Allowance for |sum p - 1|: each log p is a sum of rounded terms of its own size."""
-    return LAW_TOLERANCE_UNITS * EPS * (1 + _largest(log_law))
-
-
-def enumeration_tolerance(log_law: np.ndarray, layers: int, eps: float) -> float:
-    """Allowance between two evaluations of one network in a precision of ``eps``.
-
-    Here alone the network's own rounding counts: a batch is summed in another order than a single sequence. Each
-    layer adds errors of a few eps to hidden states, and a log-probability magnifies them by about its own size.
-    """
-    return LAW_TOLERANCE_UNITS * eps * (1 + layers) * (1 + _largest(log_law))

@@ -10,17 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nondecoupling import bounds
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.processes import Processes
+from validate.enumerated.means import PromptMeans
 from validate.errors import RunError
-from validate.processes import Processes
 
-__all__ = ["Goal", "Trainer", "TrainingFailed"]
+__all__ = ["Goal", "Trainer", "TrainerState", "TrainingFailed"]
 
 WARM_UP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.01
@@ -33,29 +36,37 @@ class TrainingFailed(RunError):
 
 @dataclass(frozen=True)
 class Goal:
-    """What a stage optimises: "sft", "rl" or "joint", on arrays [prompts, responses]."""
+    """What a stage optimises: "sft", "rl" or "joint", on the data law and the reward of ``mean``."""
 
     objective: str
-    log_d: np.ndarray
-    log_ref: np.ndarray | None
-    reward: np.ndarray
-    beta: float
-    weight: float
+    mean: PromptMeans
+    log_ref: NDArray[np.float64] | None
 
     def loss(self, log_p: Tensor, processes: Processes) -> Tensor:
         """The average over this process's prompts, scaled so that the mean over processes is that over all."""
 
-        def mine(array: np.ndarray | None) -> Tensor:
+        def mine(array: NDArray[np.float64]) -> Tensor:
             return torch.from_numpy(processes.share(array)).to(log_p.device)
 
         loss = torch.zeros(len(log_p), dtype=log_p.dtype, device=log_p.device)
+        mean = self.mean
         if self.objective in ("rl", "joint"):
-            ref, reward = mine(self.log_ref), mine(self.reward)
-            loss = loss - bounds.regularized_reward(log_p, ref, reward, self.beta)
+            assert self.log_ref is not None
+            ref, reward = mine(self.log_ref), mine(mean.reward)
+            loss = loss - bounds.regularized_reward(log_p, ref, reward, mean.beta)
         if self.objective in ("sft", "joint"):
-            share = 1.0 if self.objective == "sft" else self.weight
-            loss = loss + share * bounds.cross_entropy(mine(self.log_d), log_p)
-        return loss.sum() * processes.count / len(self.reward)
+            share = 1.0 if self.objective == "sft" else mean.weight
+            loss = loss + share * bounds.cross_entropy(mine(mean.log_d), log_p)
+        return loss.sum() * processes.count / len(mean.reward)
+
+
+class TrainerState(TypedDict):
+    """All that a stage needs to go on; of the optimizer and the scheduler as torch lays them out."""
+
+    step: int
+    parameters: State
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
 
 
 class Trainer:
@@ -105,7 +116,7 @@ class Trainer:
             self.advance()
             yield self.step % checkpoint_every == 0 or self.step == self.steps
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> TrainerState:
         return {
             "step": self.step,
             "parameters": self.processes.trained_state(self.policy),
@@ -113,7 +124,7 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TrainerState) -> None:
         self.step = state["step"]
         self.processes.set_trained_state(self.policy, state["parameters"])
         self.processes.set_optimizer_state(self.policy, self.optimizer, state["optimizer"])

@@ -7,7 +7,7 @@ inputs      the sentences and the reward of a run, and whether they are still th
 task        prompts, expert responses and their law, and the order in which training sees them
 rewards     built-in rewards, or one's own, checked
 training    SFT, RL and joint training by the trainers of TRL
-responses   responses drawn from the model, and their scores under two policies
+lengths     whether prompts and responses fit the model
 measuring   what is measured of a trained policy, kept as it comes
 run         all stages of a run, with progress and the means to go on
 claims      the statements as margins, each a function from a level to an interval

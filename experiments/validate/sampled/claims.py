@@ -3,8 +3,8 @@
 Prompts are the independent units. Everything about one prompt (its responses averaged, the experts' responses
 weighted by their known law) is one number of the sample. Where bounds of that number are known the interval
 holds at every sample size (betting); losses and divergences have no upper bound, so that end is a bootstrap's.
-Which end a verdict rests on is what counts, and ``Claim.exact`` says which ends are exact: a theorem is confirmed by
-its lower end, which is exact for all below.
+Which end a verdict rests on is what counts, and ``SampledClaim.exact`` says which ends are exact: a theorem is
+confirmed by its lower end, which is exact for all below.
 
 Kinds of rows:
     self-test     sampler and scorer agree; fails through a bug, or by chance: it is a bootstrap's
@@ -30,17 +30,18 @@ from nondecoupling.estimate import (
     mean_lower_bound,
     mean_soft_value,
 )
+from nondecoupling.formulas.averages import reward_ceiling, transport_limit
 from validate.orders import STAGES
 from validate.sampled.measuring import Measurement
-from validate.sampled.rewards import Reward
+from validate.sampled.rewards import CheckedReward
 
 __all__ = [
     "FINDING",
     "SELF_TEST",
     "THEOREM",
-    "Claim",
     "Evidence",
-    "World",
+    "Experts",
+    "SampledClaim",
     "claims_of",
     "finding_at_the_optimum",
     "findings_of_rl",
@@ -53,7 +54,7 @@ Margin = Callable[[float], Interval]
 
 
 @dataclass(frozen=True)
-class Claim:
+class SampledClaim:
     """lhs >= rhs (or lhs == rhs), estimated, and as a margin; ``units`` are the margins of the prompts, if any."""
 
     statement: str
@@ -76,17 +77,17 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class World:
-    """The experts' law on their responses, [prompts, responses], their rewards, and the constants of a run."""
+class Experts:
+    """Their law on their responses, [prompts, responses], the rewards of these, and the constants of a run."""
 
     log_d: np.ndarray
     listed_reward: np.ndarray
-    reward: Reward
+    reward: CheckedReward
     beta: float
     self_distilled: bool
     resamples: int = 9999
 
-    def part(self, first: int, last: int | None) -> World:
+    def part(self, first: int, last: int | None) -> Experts:
         return replace(
             self, log_d=self.log_d[first:last], listed_reward=self.listed_reward[first:last]
         )
@@ -96,13 +97,16 @@ class World:
 class Evidence:
     """A policy next to its ref, as numbers per prompt. d is the experts' law, or ref's for self-distilled data."""
 
-    world: World
+    experts: Experts
     ref: Measurement
     policy: Measurement
 
     def part(self, first: int, last: int | None) -> Evidence:
-        pieces = (whole.part(first, last) for whole in (self.world, self.ref, self.policy))
-        return Evidence(*pieces)
+        return Evidence(
+            self.experts.part(first, last),
+            self.ref.part(first, last),
+            self.policy.part(first, last),
+        )
 
     @cached_property
     def reward(self) -> np.ndarray:
@@ -116,9 +120,9 @@ class Evidence:
     @cached_property
     def data_reward(self) -> np.ndarray:
         """J_x(d)"""
-        if self.world.self_distilled:
+        if self.experts.self_distilled:
             return self.ref_reward
-        return bounds.expected_reward(self.world.log_d, self.world.listed_reward)
+        return bounds.expected_reward(self.experts.log_d, self.experts.listed_reward)
 
     @cached_property
     def kl(self) -> np.ndarray:
@@ -128,36 +132,36 @@ class Evidence:
     @cached_property
     def regularized(self) -> np.ndarray:
         """J_b of the prompt"""
-        return self.reward - self.world.beta * self.kl
+        return self.reward - self.experts.beta * self.kl
 
     @cached_property
     def excess(self) -> np.ndarray:
         """KL(d||p) = CE(d,p) - H(d) >= 0, exact for the experts' law, Rao-Blackwellised for ref's own."""
-        if self.world.self_distilled:
+        if self.experts.self_distilled:
             return self.policy.back_kl.mean(axis=1)
         return self._excess_of(self.policy)
 
     @cached_property
     def ref_excess(self) -> np.ndarray:
         """eps = KL(d||ref)"""
-        if self.world.self_distilled:
-            return np.zeros(len(self.world.log_d))
+        if self.experts.self_distilled:
+            return np.zeros(len(self.experts.log_d))
         return self._excess_of(self.ref)
 
     def _excess_of(self, one: Measurement) -> np.ndarray:
-        weights = np.exp(self.world.log_d)
-        divergence = (weights * (self.world.log_d - one.expert_log_p)).sum(axis=1)
+        weights = np.exp(self.experts.log_d)
+        divergence = (weights * (self.experts.log_d - one.expert_log_p)).sum(axis=1)
         return np.maximum(divergence, 0.0)  # scores in float32 may round a tiny one below zero
 
     @cached_property
     def law_of_rewards(self) -> tuple[np.ndarray, np.ndarray]:
         """log d and reward over what the frontier depends on, with an atom of the highest reward and no mass."""
-        if self.world.self_distilled:
+        if self.experts.self_distilled:
             values = self.ref.rewards
             log_d = np.full(values.shape, -np.log(values.shape[1]))
         else:
-            values, log_d = self.world.listed_reward, self.world.log_d
-        top = np.full((len(values), 1), self.world.reward.bounds[1])
+            values, log_d = self.experts.listed_reward, self.experts.log_d
+        top = np.full((len(values), 1), self.experts.reward.bounds[1])
         nothing = np.full((len(values), 1), -np.inf)
         return np.hstack([log_d, nothing]), np.hstack([values, top])
 
@@ -169,13 +173,13 @@ def _joined(lower: Interval, upper: Interval) -> Interval:
     return Interval(low, high, upper.estimate, lower.delta, lower.units, methods, upper.approximate)
 
 
-def _resampled(world: World, values: np.ndarray) -> Margin:
-    return bootstrap_intervals(values, resamples=world.resamples)
+def _resampled(experts: Experts, values: np.ndarray) -> Margin:
+    return bootstrap_intervals(values, resamples=experts.resamples)
 
 
-def _from_below(world: World, values: np.ndarray, floor: float, cap: float) -> Margin:
+def _from_below(experts: Experts, values: np.ndarray, floor: float, cap: float) -> Margin:
     """The mean of what is bounded below: an exact lower end, a bootstrap's upper end."""
-    resampled, cap = _resampled(world, values), max(cap, floor + 1e-9)
+    resampled, cap = _resampled(experts, values), max(cap, floor + 1e-9)
 
     def interval(delta: float) -> Interval:
         return _joined(mean_lower_bound(values, floor, cap, delta), resampled(delta))
@@ -183,7 +187,7 @@ def _from_below(world: World, values: np.ndarray, floor: float, cap: float) -> M
     return interval
 
 
-def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[Claim]:
+def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[SampledClaim]:
     """What is said of every policy that has a ref. ``pilot`` fixes constants that the data must not choose."""
     yield from _self_tests(name, test)
     yield _below_the_soft_value(name, pilot, test)
@@ -192,7 +196,7 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[Claim]:
     yield _transport(name, pilot, test)
 
 
-def _self_tests(name: str, e: Evidence) -> Iterator[Claim]:
+def _self_tests(name: str, e: Evidence) -> Iterator[SampledClaim]:
     """The log-ratio less the Rao-Blackwellised KL has mean zero if the sampler draws from what the scorer scores."""
     p = e.policy
     for claim, kl, log_ratio in (
@@ -201,29 +205,31 @@ def _self_tests(name: str, e: Evidence) -> Iterator[Claim]:
     ):
         units = (log_ratio - kl).mean(axis=1)
         sides = float(log_ratio.mean()), float(kl.mean())
-        margin = _resampled(e.world, units)
+        margin = _resampled(e.experts, units)
         neither = (False, False)
-        yield Claim("F4", claim, name, SELF_TEST, "nats", *sides, margin, "==", units, neither)
+        yield SampledClaim(
+            "F4", claim, name, SELF_TEST, "nats", *sides, margin, "==", units, neither
+        )
 
 
-def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> Claim:
+def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
     """F3: J* - J_b(p) >= 0; J_b has an upper bound only, max r."""
-    low, high = e.world.reward.bounds
+    low, high = e.experts.reward.bounds
     worst = max(float((-pilot.regularized).max()), -low)
 
     def best(delta: float) -> Interval:
-        return mean_soft_value(e.ref.rewards, e.world.beta, (low, high), delta).value
+        return mean_soft_value(e.ref.rewards, e.experts.beta, (low, high), delta).value
 
-    reached = _from_below(e.world, -e.regularized, -high, worst)
+    reached = _from_below(e.experts, -e.regularized, -high, worst)
 
     def margin(delta: float) -> Interval:
         return best(delta / 2) + reached(delta / 2)
 
     sides = float(best(0.5).estimate), float(e.regularized.mean())
-    return Claim("F3", "beta log Z >= J_b(p)", name, THEOREM, "reward", *sides, margin)
+    return SampledClaim("F3", "beta log Z >= J_b(p)", name, THEOREM, "reward", *sides, margin)
 
 
-def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
+def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """S5, S7: the supporting line whose rate the pilot prompts suggest; nothing where no reward can be bought."""
     rate = _rate(pilot)
     if rate is None:
@@ -231,51 +237,47 @@ def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
     line = _line(e, rate)
     margins = e.excess - rate * e.reward - line
     cap = float(3 * np.abs(pilot.excess - rate * pilot.reward - _line(pilot, rate)).max())
-    floor = -rate * e.world.reward.range  # h <= -rate min r
-    yield Claim(
-        "S5" if e.world.self_distilled else "S7",
+    floor = -rate * e.experts.reward.range  # h <= -rate min r
+    yield SampledClaim(
+        "S5" if e.experts.self_distilled else "S7",
         f"KL(d||p) >= {rate:.3g} J(p) + h, the price of reward",
         name,
         THEOREM,
         "nats",
         float(e.excess.mean()),
         float((rate * e.reward + line).mean()),
-        _from_below(e.world, margins, floor, cap),
+        _from_below(e.experts, margins, floor, cap),
         units=margins,
     )
 
 
-def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> Claim:
+def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
     """S7: J(p) - J(d) <= R sqrt(KL(d||p)/2)."""
-    gained, width = e.reward - e.data_reward, e.world.reward.range
-    distance = _from_below(e.world, e.excess, 0.0, float(3 * pilot.excess.max()))
+    gained, width = e.reward - e.data_reward, e.experts.reward.range
+    distance = _from_below(e.experts, e.excess, 0.0, float(3 * pilot.excess.max()))
 
     def margin(delta: float) -> Interval:
-        allowed = _by_pinsker(distance(delta / 2), width)
+        allowed = distance(delta / 2).map(lambda kl: transport_limit(kl, width))
         return allowed - mean_interval(gained, (-width, width), delta / 2)
 
-    most = e.data_reward.mean() + width * np.sqrt(e.excess.mean() / 2)
+    most = reward_ceiling(float(e.data_reward.mean()), float(e.excess.mean()), width)
     sides = float(most), float(e.reward.mean())
     claim = "J(d) + R sqrt(KL(d||p)/2) >= J(p)"
-    return Claim("S7", claim, name, THEOREM, "reward", *sides, margin)
+    return SampledClaim("S7", claim, name, THEOREM, "reward", *sides, margin)
 
 
-def _transport(name: str, pilot: Evidence, e: Evidence) -> Claim:
+def _transport(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
     """R4 for p and ref in place of the tilt: |J(p) - J(ref)| <= R sqrt(KL(p||ref)/2)."""
-    moved, width = e.reward - e.ref_reward, e.world.reward.range
-    distance = _from_below(e.world, e.kl, 0.0, float(3 * pilot.kl.max()))
+    moved, width = e.reward - e.ref_reward, e.experts.reward.range
+    distance = _from_below(e.experts, e.kl, 0.0, float(3 * pilot.kl.max()))
 
     def margin(delta: float) -> Interval:
-        allowed = _by_pinsker(distance(delta / 2), width)
+        allowed = distance(delta / 2).map(lambda kl: transport_limit(kl, width))
         return allowed - _absolute(mean_interval(moved, (-width, width), delta / 4))
 
-    sides = float(width * np.sqrt(e.kl.mean() / 2)), float(abs(moved.mean()))
+    sides = float(transport_limit(float(e.kl.mean()), width)), float(abs(moved.mean()))
     claim = "R sqrt(KL(p||ref)/2) >= |J(p) - J(ref)|"
-    return Claim("R4", claim, name, THEOREM, "reward", *sides, margin)
-
-
-def _by_pinsker(divergence: Interval, width: float) -> Interval:
-    return divergence.map(lambda kl: width * np.sqrt(np.maximum(kl, 0.0) / 2))
+    return SampledClaim("R4", claim, name, THEOREM, "reward", *sides, margin)
 
 
 def _absolute(interval: Interval) -> Interval:
@@ -303,7 +305,7 @@ def _line(e: Evidence, rate: float) -> np.ndarray:
     that only the second half has would cost too much.
     """
     log_d, reward = e.law_of_rewards
-    if not e.world.self_distilled:
+    if not e.experts.self_distilled:
         return bounds.frontier_policy(log_d, reward, rate)[1]
     half = (reward.shape[1] - 1) // 2
     first, second = (
@@ -316,20 +318,20 @@ def _line(e: Evidence, rate: float) -> np.ndarray:
     return bounds.supporting_line(law, second, rate, offset)
 
 
-def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
+def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """What the paper claims of RL after SFT, also asked of joint training."""
-    width, what = e.world.reward.range, STAGES[name].action
+    width, what = e.experts.reward.range, STAGES[name].action
     rise = e.excess - e.ref_excess
-    if e.world.self_distilled:  # a divergence: that it is not negative needs no experiment
+    if e.experts.self_distilled:  # a divergence: that it is not negative needs no experiment
         claim, least = (
             f"{what} raised the SFT loss, by at least {LEAST_RISE} nats",
             e.ref_excess + LEAST_RISE,
         )
         cap, exact = float(3 * pilot.excess.max()), (True, False)
-        loss_rose = _from_below(e.world, rise - LEAST_RISE, -LEAST_RISE, cap)
+        loss_rose = _from_below(e.experts, rise - LEAST_RISE, -LEAST_RISE, cap)
     else:
         claim, least, exact = f"{what} raised the SFT loss", e.ref_excess, (False, False)
-        loss_rose = _resampled(e.world, rise)
+        loss_rose = _resampled(e.experts, rise)
     yield _change("claim 1", claim, name, "nats", e.excess, least, loss_rose, exact)
     gained = e.reward - e.ref_reward
     within = partial(mean_interval, gained, (-width, width))
@@ -337,9 +339,9 @@ def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[Claim]:
     yield _change("training", claim, name, "reward", e.reward, e.ref_reward, within, (True, True))
 
 
-def finding_at_the_optimum(name: str, e: Evidence) -> Claim:
+def finding_at_the_optimum(name: str, e: Evidence) -> SampledClaim:
     """The sign that S6 predicts of the exact RL optimum from the ref of ``name``."""
-    beta, limits = e.world.beta, e.world.reward.bounds
+    beta, limits = e.experts.beta, e.experts.reward.bounds
 
     def margin(delta: float) -> Interval:
         value = mean_soft_value(e.ref.rewards, beta, limits, delta / 2).value
@@ -349,22 +351,24 @@ def finding_at_the_optimum(name: str, e: Evidence) -> Claim:
     log_z = mean_soft_value(e.ref.rewards, beta, limits, 0.5).value.estimate / beta
     sides = float(log_z), float(e.data_reward.mean() / beta)
     place = f"optimum of {name}"
-    return Claim("S6", claim, place, FINDING, "nats", *sides, margin, exact=(True, True))
+    return SampledClaim("S6", claim, place, FINDING, "nats", *sides, margin, exact=(True, True))
 
 
-def findings_of_sft(name: str, before: Evidence, after: Evidence) -> Iterator[Claim]:
+def findings_of_sft(name: str, before: Evidence, after: Evidence) -> Iterator[SampledClaim]:
     """What the paper claims of SFT after RL: ``before`` is the RL result, ``after`` the SFT result."""
-    world, width = after.world, after.world.reward.range
+    experts, width = after.experts, after.experts.reward.range
     sides = before.reward, after.reward
     within = partial(mean_interval, sides[0] - sides[1], (-width, width))
     claim = "SFT after RL lowered the raw reward"
     yield _change("claim 2", claim, name, "reward", *sides, within, (True, True))
     sides = before.regularized, after.regularized
     claim = "SFT after RL lowered the regularised reward"
-    yield _change("claim 2", claim, name, "reward", *sides, _resampled(world, sides[0] - sides[1]))
+    yield _change(
+        "claim 2", claim, name, "reward", *sides, _resampled(experts, sides[0] - sides[1])
+    )
     sides = before.excess, after.excess
     claim = "SFT after RL lowered the SFT loss"
-    yield _change("training", claim, name, "nats", *sides, _resampled(world, sides[0] - sides[1]))
+    yield _change("training", claim, name, "nats", *sides, _resampled(experts, sides[0] - sides[1]))
 
 
 def _change(
@@ -376,8 +380,10 @@ def _change(
     smaller: np.ndarray,
     margin: Margin,
     exact: tuple[bool, bool] = (False, False),
-) -> Claim:
+) -> SampledClaim:
     """That one mean over prompts is larger than another, on the same prompts."""
     sides = float(larger.mean()), float(smaller.mean())
     units = larger - smaller
-    return Claim(statement, claim, policy, FINDING, unit, *sides, margin, units=units, exact=exact)
+    return SampledClaim(
+        statement, claim, policy, FINDING, unit, *sides, margin, units=units, exact=exact
+    )

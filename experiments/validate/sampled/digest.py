@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from nondecoupling.estimate import Interval, Outcome, detectable_effect, holm, required_samples
+from validate.configuration import SampledConfiguration
 from validate.orders import EPISODES, STAGES, plan
 from validate.pareto import Landscape
 from validate.sampled.claims import (
     SELF_TEST,
     THEOREM,
-    Claim,
     Evidence,
-    World,
+    Experts,
+    SampledClaim,
     claims_of,
     finding_at_the_optimum,
     findings_of_rl,
@@ -25,21 +25,23 @@ from validate.sampled.claims import (
 )
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import Measurement
-from validate.sampled.rewards import Reward
-from validate.sampled.task import Task
+from validate.sampled.rewards import CheckedReward
+from validate.sampled.task import SampledTask
 
-__all__ = ["Plan", "Result", "Row", "claims_in", "digest", "plan_of", "world_of"]
+__all__ = ["PLAN", "DecidedClaim", "Plan", "Result", "claims_in", "digest", "experts_of", "plan_of"]
 
+# plan-<ref>.json holds what the pilot prompts of a ref suggested.
+PLAN = "plan-"
 POWER = 0.9
 # Rows per policy, per RL or joint stage and per SFT after RL: what the correction for multiplicity has to expect.
 PER_POLICY, PER_RL, PER_SFT = 6, 2, 3
 
 
 @dataclass(frozen=True)
-class Row:
+class DecidedClaim:
     """A claim with its verdict; ``interval`` is simultaneous over all rows (Bonferroni), the verdict is Holm's."""
 
-    claim: Claim
+    claim: SampledClaim
     interval: Interval
     outcome: Outcome
     resolution: float | None
@@ -66,16 +68,16 @@ class Plan:
 class Result:
     """Everything that the report shows."""
 
-    config: dict[str, Any]
-    task: Task
-    world: World
+    config: SampledConfiguration
+    task: SampledTask
+    experts: Experts
     measurements: dict[str, Measurement]
-    rows: list[Row]
+    rows: list[DecidedClaim]
     plans: dict[str, list[Plan]]
 
     @property
     def pilot(self) -> int:
-        return self.config["pilot_prompts"]
+        return self.config.pilot_prompts
 
     @cached_property
     def refs(self) -> list[str]:
@@ -86,18 +88,18 @@ class Result:
 
     def evidence(self, policy: str) -> Evidence:
         """On the prompts that the verdicts rest on."""
-        return _evidence(self.world, self.measurements, policy).part(self.pilot, None)
+        return _evidence(self.experts, self.measurements, policy).part(self.pilot, None)
 
     @cached_property
     def landscapes(self) -> dict[str, Landscape]:
         """Of each ref, on the prompts that the verdicts rest on."""
-        world = self.world.part(self.pilot, None)
-        return {ref: landscape_of(world, self.on_ref(ref).policy) for ref in self.refs}
+        experts = self.experts.part(self.pilot, None)
+        return {ref: landscape_of(experts, self.on_ref(ref).policy) for ref in self.refs}
 
     @cached_property
     def predicted(self) -> dict[str, dict[str, float]]:
         """What the theory predicts of the optima from each ref, averaged over prompts."""
-        weight = self.config["weight"]
+        weight = self.config.weight
         return {
             ref: {name: float(v.mean()) for name, v in predicted(land, weight).items()}
             for ref, land in self.landscapes.items()
@@ -106,7 +108,7 @@ class Result:
     def on_ref(self, ref: str) -> Evidence:
         """Ref next to itself."""
         own = self.measurements[ref].part(self.pilot, None)
-        return Evidence(self.world.part(self.pilot, None), own, own)
+        return Evidence(self.experts.part(self.pilot, None), own, own)
 
     def count(self, kind: str, outcome: Outcome) -> int:
         return sum(row.claim.kind == kind and row.outcome is outcome for row in self.rows)
@@ -118,32 +120,34 @@ class Result:
         return "violated" if bad else "holds"
 
 
-def world_of(config: dict[str, Any], task: Task, reward: Reward, ref: Measurement) -> World:
+def experts_of(
+    config: SampledConfiguration, task: SampledTask, reward: CheckedReward, ref: Measurement
+) -> Experts:
     """``ref`` is the measurement of any policy: the rewards of the experts' responses do not depend on it."""
     # Ten resamples beyond the farthest end that Holm asks for.
-    resamples = max(9999, int(np.ceil(40 * claims_in(config) / config["delta"])))
-    own = config["data_law"] == "self"
-    return World(task.log_d, ref.expert_rewards, reward, config["beta"], own, resamples)
+    resamples = max(9999, int(np.ceil(40 * claims_in(config) / config.delta)))
+    own = config.self_distilled
+    return Experts(task.log_d, ref.expert_rewards, reward, config.beta, own, resamples)
 
 
-def _evidence(world: World, measurements: dict[str, Measurement], policy: str) -> Evidence:
+def _evidence(experts: Experts, measurements: dict[str, Measurement], policy: str) -> Evidence:
     ref = STAGES[policy].ref
     assert ref is not None
-    return Evidence(world, measurements[ref], measurements[policy])
+    return Evidence(experts, measurements[ref], measurements[policy])
 
 
-def claims_in(config: dict[str, Any]) -> int:
+def claims_in(config: SampledConfiguration) -> int:
     """How many rows a run of this order has at most."""
-    at_optimum = config["data_law"] == "expert"
+    at_optimum = not config.self_distilled
     more = {"rl": PER_RL + at_optimum, "joint": PER_RL, "sft": PER_SFT}
-    return sum(PER_POLICY + more[stage.objective] for stage in plan(config["order"]) if stage.ref)
+    return sum(PER_POLICY + more[stage.objective] for stage in plan(config.order) if stage.ref)
 
 
-def plan_of(config: dict[str, Any], world: World, ref: Measurement) -> list[Plan]:
+def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:
     """From the pilot prompts of a ref, before RL starts from it."""
-    land = landscape_of(world, ref)
-    found = predicted(land, config["weight"])
-    delta = config["delta"] / claims_in(config)
+    land = landscape_of(experts, ref)
+    found = predicted(land, config.weight)
+    delta = config.delta / claims_in(config)
     at_ref, at_tilt, at_data = (
         reward_noise(land, law) for law in (land.log_ref, land.tilt, land.log_d)
     )
@@ -161,35 +165,37 @@ def plan_of(config: dict[str, Any], world: World, ref: Measurement) -> list[Plan
     ):
         effect = float(found[name].mean())
         # Between prompts, and between the responses to one: the unit is the mean of k.
-        sd = float(np.sqrt(found[name].var(ddof=1) + noise / config["responses"]))
+        sd = float(np.sqrt(found[name].var(ddof=1) + noise / config.responses))
         needed = float(required_samples(effect, sd, delta, POWER)) if effect > 0 else np.inf
         plans.append(Plan(quantity, statement, effect, sd, needed))
     return plans
 
 
 def digest(
-    config: dict[str, Any],
-    task: Task,
-    reward: Reward,
+    config: SampledConfiguration,
+    task: SampledTask,
+    reward: CheckedReward,
     measurements: dict[str, Measurement],
     plans: dict[str, list[Plan]],
 ) -> Result:
-    world = world_of(config, task, reward, next(iter(measurements.values())))
-    claims = list(_claims(world, measurements, config["pilot_prompts"]))
+    experts = experts_of(config, task, reward, next(iter(measurements.values())))
+    claims = list(_claims(experts, measurements, config.pilot_prompts))
     outcomes = holm(
-        [claim.margin for claim in claims], config["delta"], [claim.relation for claim in claims]
+        [claim.margin for claim in claims], config.delta, [claim.relation for claim in claims]
     )
-    share = config["delta"] / len(claims)
+    share = config.delta / len(claims)
     rows = [
-        Row(claim, claim.margin(share), outcome, _resolution(claim, share))
+        DecidedClaim(claim, claim.margin(share), outcome, _resolution(claim, share))
         for claim, outcome in zip(claims, outcomes, strict=True)
     ]
-    return Result(config, task, world, measurements, rows, plans)
+    return Result(config, task, experts, measurements, rows, plans)
 
 
-def _claims(world: World, measurements: dict[str, Measurement], pilot: int) -> Iterator[Claim]:
+def _claims(
+    experts: Experts, measurements: dict[str, Measurement], pilot: int
+) -> Iterator[SampledClaim]:
     def sides(policy: str) -> tuple[Evidence, Evidence]:
-        whole = _evidence(world, measurements, policy)
+        whole = _evidence(experts, measurements, policy)
         return whole.part(0, pilot), whole.part(pilot, None)
 
     for _, rl, after in EPISODES:
@@ -198,7 +204,7 @@ def _claims(world: World, measurements: dict[str, Measurement], pilot: int) -> I
         yield from claims_of(rl, *sides(rl))
         yield from findings_of_rl(rl, *sides(rl))
         if (
-            STAGES[rl].objective == "rl" and not world.self_distilled
+            STAGES[rl].objective == "rl" and not experts.self_distilled
         ):  # there it is Jensen's inequality
             yield finding_at_the_optimum(rl, sides(rl)[1])
         if after in measurements:
@@ -206,7 +212,7 @@ def _claims(world: World, measurements: dict[str, Measurement], pilot: int) -> I
             yield from findings_of_sft(after, sides(rl)[1], sides(after)[1])
 
 
-def _resolution(claim: Claim, delta: float) -> float | None:
+def _resolution(claim: SampledClaim, delta: float) -> float | None:
     """S8: the smallest margin that this many prompts confirm with probability ``POWER``."""
     if claim.units is None:
         return None

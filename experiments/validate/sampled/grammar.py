@@ -236,12 +236,12 @@ def grammar_sentences() -> list[Sentence]:
     """``2 * PAIRS`` sentences of every phenomenon, each sentence once, pair after pair."""
     used: set[str] = set()
     columns: dict[str, list[tuple[str, str]]] = {name: [] for name in PHENOMENA}
-    for name, pairs in PHENOMENA.items():
-        for pair in sorted(pairs(), key=_digest):
-            if used.isdisjoint(pair) and len(columns[name]) < PAIRS:
-                used.update(pair)
-                columns[name].append(pair)
-    sentences = []
+    for name, write in PHENOMENA.items():
+        for texts in sorted(write(), key=_digest):
+            if used.isdisjoint(texts) and len(columns[name]) < PAIRS:
+                used.update(texts)
+                columns[name].append(texts)
+    sentences: list[Sentence] = []
     for turn, (name, pairs) in product(range(PAIRS), columns.items()):
         place = f"grammar, {name}, pair {turn + 1}"
         pair = [Sentence(text, text == pairs[turn][0], name, place) for text in pairs[turn]]

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from validate.configuration import SampledConfiguration
 from validate.run_folder import RunFolder, RunFolderError
-from validate.sampled.rewards import BUILT_IN, Reward, load_reward
+from validate.sampled.rewards import BUILT_IN, CheckedReward, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import GRAMMAR, load_sentences
-from validate.sampled.task import Task, make_task
+from validate.sampled.task import SampledTask, make_task
 
 __all__ = ["Inputs", "inputs_of", "task_of"]
 
@@ -28,8 +28,8 @@ FILE = "inputs.json"
 class Inputs:
     """SHA-256 of the inputs from outside; what comes with this program is known by its commit."""
 
-    task: Task
-    reward: Reward
+    task: SampledTask
+    reward: CheckedReward
     digests: dict[str, str]
 
     def record(self, folder: RunFolder) -> None:
@@ -38,29 +38,29 @@ class Inputs:
             folder.write_json(FILE, self.digests)
 
 
-def task_of(config: dict[str, Any], sentences: Sequence[Sentence]) -> Task:
-    evaluation = config["pilot_prompts"] + config["eval_prompts"]
-    return make_task(sentences, config["train_prompts"], evaluation, config["seed"])
+def task_of(config: SampledConfiguration, sentences: Sequence[Sentence]) -> SampledTask:
+    evaluation = config.pilot_prompts + config.eval_prompts
+    return make_task(sentences, config.train_prompts, evaluation, config.seed)
 
 
-def inputs_of(folder: RunFolder) -> Inputs:
+def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
     """What the configuration of the run names.
 
     Raises:
         RunFolderError: it is not what the run began with.
     """
-    config, digests = folder.config, {}
-    sentences, reward = load_sentences(config["data"]), load_reward(config["reward"])
-    if config["data"] != GRAMMAR:
+    digests: dict[str, str] = {}
+    sentences, reward = load_sentences(config.data), load_reward(config.reward)
+    if config.data != GRAMMAR:
         rows = [(s.text, s.acceptable, s.source) for s in sentences]
         digests["data"] = _sha256(repr(rows).encode())
-    if config["reward"] not in BUILT_IN:
-        digests["reward"] = _sha256(_source_of(config["reward"]))
-    for option, then in (folder.read_json(FILE) or {}).items():
-        if digests.get(option) != then:
+    if config.reward not in BUILT_IN:
+        digests["reward"] = _sha256(_source_of(config.reward))
+    for name, then in (folder.read_json(FILE) or {}).items():
+        if digests.get(name) != then:
             raise RunFolderError(
-                f"--{option} {config[option]} is not what it was when the run in {folder.path} began: bring that "
-                "back, or start anew with another --out"
+                f"--{name} {getattr(config, name)} is not what it was when the run in {folder.path} began: bring "
+                "that back, or start anew with another --out"
             )
     return Inputs(task_of(config, sentences), reward, digests)
 

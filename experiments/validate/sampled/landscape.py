@@ -11,7 +11,7 @@ import numpy as np
 
 from nondecoupling import bounds
 from validate.pareto import Landscape
-from validate.sampled.claims import World
+from validate.sampled.claims import Experts
 from validate.sampled.measuring import Measurement
 
 __all__ = ["landscape_of", "predicted", "reward_noise"]
@@ -20,14 +20,14 @@ __all__ = ["landscape_of", "predicted", "reward_noise"]
 MOST_LEVELS = 16
 
 
-def landscape_of(world: World, ref: Measurement) -> Landscape:
+def landscape_of(experts: Experts, ref: Measurement) -> Landscape:
     """log d, log ref and rewards, [prompts, experts' responses + classes of the others].
 
     A prompt none of whose responses was off the list shares the little mass there as all prompts do together.
     """
     off = ref.listed < 0
     rewards = _classes(ref.rewards, off)
-    levels = np.unique(rewards[off]) if off.any() else np.array([world.reward.bounds[0]])
+    levels = np.unique(rewards[off]) if off.any() else np.array([experts.reward.bounds[0]])
     seen = ((rewards[:, :, None] == levels) & off[:, :, None]).sum(axis=1)
     overall = seen.sum(axis=0) / seen.sum() if off.any() else np.ones(1)
     counts = seen.sum(axis=1, keepdims=True)
@@ -40,9 +40,9 @@ def landscape_of(world: World, ref: Measurement) -> Landscape:
     log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
     reward = np.hstack([ref.expert_rewards, np.broadcast_to(levels, share.shape)])
     nothing = np.full(share.shape, -np.inf)
-    log_d = log_ref if world.self_distilled else np.hstack([world.log_d, nothing])
-    best = np.full((len(reward), 1), world.reward.bounds[1])
-    return Landscape(log_d, log_ref, reward, world.beta, best)
+    log_d = log_ref if experts.self_distilled else np.hstack([experts.log_d, nothing])
+    best = np.full((len(reward), 1), experts.reward.bounds[1])
+    return Landscape(log_d, log_ref, reward, experts.beta, best)
 
 
 def _classes(rewards: np.ndarray, off: np.ndarray) -> np.ndarray:

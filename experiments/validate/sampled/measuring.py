@@ -8,61 +8,61 @@ the last one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from validate.processes import Processes
-from validate.run_folder import append_line, read_lines
-from validate.sampled.responses import Pair, Sampler, State, token_ids
-from validate.sampled.rewards import Reward
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.sampling import draw, text_of
+from nondecoupling.lm.scoring import compare_states, log_probs
+from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from validate.configuration import SampledConfiguration
+from validate.run_folder import Line, append_line, read_lines
+from validate.sampled.rewards import CheckedReward, last_label
 from validate.sampled.task import Question, columns
+from validate.session import Session
 
-__all__ = ["Measurement", "Measurer", "load_measurement"]
+__all__ = ["ARRAYS", "MEASUREMENTS", "Measurement", "Measurer", "load_measurement"]
 
+MEASUREMENTS = "measurements"
 # Prompts per line: small enough to lose little, large enough for full batches.
 PROMPTS_PER_LINE = 20
-FIELDS = (
-    "rewards",  # [prompts, k], of the policy's own responses, the reward that RL is trained on
-    "robust",  # [prompts, k], the last-label reward
-    "lengths",  # [prompts, k], tokens
-    "log_p",  # [prompts, k]
-    "log_ref",  # [prompts, k]
-    "kl",  # [prompts, k], sum_t KL(p||ref) along the policy's own responses
-    "back_log_p",  # [prompts, k], log p of the responses of ref
-    "back_log_ref",  # [prompts, k]
-    "back_kl",  # [prompts, k], sum_t KL(ref||p) along the responses of ref
-    "expert_log_p",  # [prompts, responses of the experts]
-    "expert_rewards",  # [prompts, responses of the experts], of their texts as the tokenizer gives them back
-    "listed",  # [prompts, k], which of the experts' responses it is, or -1
-)
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The arrays of ``FIELDS``, over all evaluation prompts or a part of them."""
+    """Of one policy, over all evaluation prompts or a part of them: arrays [prompts, k], where not said otherwise."""
 
-    arrays: dict[str, np.ndarray]
+    rewards: Numbers  # of the policy's own responses, the reward that RL is trained on
+    robust: Numbers  # the last-label reward
+    lengths: Numbers  # tokens
+    log_p: Numbers
+    log_ref: Numbers
+    kl: Numbers  # sum_t KL(p||ref) along the policy's own responses
+    back_log_p: Numbers  # log p of the responses of ref
+    back_log_ref: Numbers
+    back_kl: Numbers  # sum_t KL(ref||p) along the responses of ref
+    expert_log_p: Numbers  # [prompts, responses of the experts]
+    expert_rewards: Numbers  # the same, of their texts as the tokenizer gives them back
+    listed: Numbers  # which of the experts' responses it is, or -1
     texts: list[list[str]]
 
-    def __getattr__(self, name: str) -> np.ndarray:
-        try:
-            return self.arrays[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
     def part(self, first: int, last: int | None) -> Measurement:
-        arrays = {name: array[first:last] for name, array in self.arrays.items()}
-        return Measurement(arrays, self.texts[first:last])
+        return Measurement(**{f.name: getattr(self, f.name)[first:last] for f in fields(self)})
+
+
+ARRAYS = tuple(field.name for field in fields(Measurement) if field.name != "texts")
 
 
 def load_measurement(place: Path) -> Measurement:
     lines = read_lines(place)
-    arrays = {name: np.concatenate([np.array(line[name]) for line in lines]) for name in FIELDS}
-    return Measurement(arrays, [texts for line in lines for texts in line["texts"]])
+    arrays = {name: np.concatenate([np.array(line[name]) for line in lines]) for name in ARRAYS}
+    return Measurement(**arrays, texts=[texts for line in lines for texts in line["texts"]])
 
 
 class Measurer:
@@ -70,16 +70,16 @@ class Measurer:
 
     def __init__(
         self,
-        sampler: Sampler,
+        config: SampledConfiguration,
+        session: Session,
+        language_model: LanguageModel,
         questions: Sequence[Question],
-        rewards: tuple[Reward, Reward],
-        responses: int,
-        seed: int,
-        processes: Processes,
-        folder: Path,
+        reward: CheckedReward,
     ) -> None:
-        self.sampler, self.questions, self.responses = sampler, questions, responses
-        self.rewards, self.seed, self.processes, self.folder = rewards, seed, processes, folder
+        self.config, self.processes = config, session.processes
+        self.folder = session.folder.path / MEASUREMENTS
+        self.language_model, self.questions = language_model, questions
+        self.reward, self.robust = reward, CheckedReward("last-label", last_label)
 
     @property
     def lines(self) -> int:
@@ -91,10 +91,11 @@ class Measurer:
     def lines_done(self, policy: str) -> int:
         return len(self.processes.from_first(read_lines(self.place(policy))))
 
-    def measure(
-        self, policy: str, ref: str, p: State, p_ref: State, on_line: Callable[[], None]
-    ) -> None:
-        """All lines of ``policy`` that are missing; ``p`` and ``p_ref`` are the trained parameters of the two."""
+    def measure(self, policy: str, ref: str, p: State, p_ref: State) -> Iterator[int]:
+        """All lines of ``policy`` that are missing; yields how many there are after each.
+
+        ``p`` and ``p_ref`` are the trained parameters of the policy and its ref.
+        """
         of_ref = [
             tokens
             for line in (
@@ -116,43 +117,45 @@ class Measurer:
                 append_line(
                     self.place(policy), {name: [row[name] for row in rows] for name in names}
                 )
-            on_line()
+            yield index + 1
 
     def _seed(self, policy: str, index: int) -> int:
-        entropy = [self.seed, index, *policy.encode()]
+        entropy = [self.config.seed, index, *policy.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def _rows(
         self,
         indices: Sequence[int],
         seeds: Sequence[int],
-        of_ref: Sequence[Any],
+        of_ref: Sequence[Sequence[list[int]]],
         p: State,
         ref: State,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Line]:
         """What a line holds of each prompt."""
         if not indices:  # a last line may have fewer prompts than there are processes
             return []
-        sampler, k = self.sampler, self.responses
-        language_model = sampler.language_model
+        language_model, k = self.language_model, self.config.responses
+        tokenizer = language_model.tokenizer
         questions = [self.questions[i] for i in indices]
-        prompts = [token_ids(language_model, q.text, prompt=True) for q in questions]
+        prompts = [prompt_tokens(tokenizer, q.text) for q in questions]
         language_model.restore(p)
-        drawn = [sampler.draw([x] * k, seed) for x, seed in zip(prompts, seeds, strict=True)]
-        own = sampler.scores(_pairs(prompts, drawn), p, ref)
-        returned = [of_ref[i] for i in indices] if of_ref else drawn
-        back = sampler.scores(_pairs(prompts, returned), ref, p)
-        experts = [
-            [token_ids(language_model, r, prompt=False) for r in q.responses] for q in questions
+        drawn = [
+            draw(language_model, [x] * k, self.config.max_tokens, seed)
+            for x, seed in zip(prompts, seeds, strict=True)
         ]
+        own = compare_states(language_model, _pairs(prompts, drawn), p, ref)
+        returned = [of_ref[i] for i in indices] if of_ref else drawn
+        back = compare_states(language_model, _pairs(prompts, returned), ref, p)
+        experts = [[response_tokens(tokenizer, r) for r in q.responses] for q in questions]
         language_model.restore(p)
-        expert = sampler.log_probs(_pairs(prompts, experts))
-        texts = [[sampler.text(y) for y in ys] for ys in drawn]
-        trained, robust = (self._reward(reward, questions, texts) for reward in self.rewards)
-        of_experts = [[sampler.text(y) for y in ys] for ys in experts]
-        expected = self._reward(self.rewards[0], questions, of_experts)
+        expert = log_probs(language_model, _pairs(prompts, experts))
+        texts = [[text_of(language_model, y) for y in ys] for ys in drawn]
+        trained = _rewards_of(self.reward, questions, texts)
+        robust = _rewards_of(self.robust, questions, texts)
+        of_experts = [[text_of(language_model, y) for y in ys] for ys in experts]
+        expected = _rewards_of(self.reward, questions, of_experts)
 
-        def row(index: int) -> dict[str, Any]:
+        def row(index: int) -> Line:
             mine = slice(index * k, (index + 1) * k)
             size = len(experts[index])
             return {
@@ -176,15 +179,16 @@ class Measurer:
 
         return [row(index) for index in range(len(indices))]
 
-    def _reward(
-        self, reward: Reward, questions: Sequence[Question], texts: Sequence[Sequence[str]]
-    ) -> list[float]:
-        rows = [
-            row for q, ys in zip(columns(questions), texts, strict=True) for row in [q] * len(ys)
-        ]
-        given = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-        return reward([row["prompt"] for row in rows], [y for ys in texts for y in ys], **given)
+
+def _rewards_of(
+    reward: CheckedReward, questions: Sequence[Question], texts: Sequence[Sequence[str]]
+) -> list[float]:
+    rows = [row for q, ys in zip(columns(questions), texts, strict=True) for row in [q] * len(ys)]
+    given = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+    return reward([row["prompt"] for row in rows], [y for ys in texts for y in ys], **given)
 
 
-def _pairs(prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]]) -> list[Pair]:
-    return [Pair(x, y) for x, ys in zip(prompts, responses, strict=True) for y in ys]
+def _pairs(
+    prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]]
+) -> list[PromptResponse]:
+    return [PromptResponse(x, y) for x, ys in zip(prompts, responses, strict=True) for y in ys]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from validate.orders import STAGES
 from validate.pareto import pareto_plot
+from validate.run_folder import Line
 from validate.sampled.digest import Result
 from validate.sampled.tables import landings
 from validate.style import OBSERVED, PREDICTED, SECOND, in_style, plt, png
@@ -19,7 +20,7 @@ CURVES = (
 )
 
 
-def plots(result: Result, metrics: list[dict[str, Any]]) -> dict[str, bytes]:
+def plots(result: Result, metrics: Sequence[Line]) -> dict[str, bytes]:
     """File name -> PNG: one Pareto plot per ref, and what the trainers logged."""
     with in_style():
         made = {
@@ -30,7 +31,7 @@ def plots(result: Result, metrics: list[dict[str, Any]]) -> dict[str, bytes]:
     return made
 
 
-def _training(metrics: list[dict[str, Any]]) -> bytes:
+def _training(metrics: Sequence[Line]) -> bytes:
     """The trainers' own logs; a policy gradient's loss is no measure of anything and is left out."""
     stages = list(dict.fromkeys(line["stage"] for line in metrics))
     figure, axes = plt.subplots(

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from nondecoupling.estimate import Interval, Outcome
+from validate.configuration import SampledConfiguration
 from validate.html import render
 from validate.orders import plan, policies_table
+from validate.reports import write_files
 from validate.run_folder import RunFolder
-from validate.sampled.digest import Plan, Result, Row, digest
+from validate.sampled.digest import PLAN, DecidedClaim, Plan, Result, digest
 from validate.sampled.inputs import inputs_of
-from validate.sampled.measuring import load_measurement
+from validate.sampled.measuring import MEASUREMENTS, load_measurement
 from validate.sampled.plots import plots
-from validate.sampled.run import MEASUREMENTS, PLAN
 from validate.sampled.story import what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
 from validate.sampled.training import OBJECTIVES
 
-__all__ = ["Report", "write_report"]
+__all__ = ["SampledReport", "write_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 @dataclass(frozen=True)
-class Report:
+class SampledReport:
     """What the terminal shows at the end."""
 
     folder: RunFolder
@@ -62,20 +62,19 @@ class Report:
         console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = {}
+def _grouped(rows: Sequence[DecidedClaim]) -> dict[tuple[str, str], list[DecidedClaim]]:
+    groups: dict[tuple[str, str], list[DecidedClaim]] = {}
     for row in rows:
         groups.setdefault((row.claim.statement, row.claim.kind), []).append(row)
     return groups
 
 
-def write_report(folder: RunFolder) -> Report:
-    """report.json comes last: where it exists, the run is complete."""
-    config = folder.config
-    inputs = inputs_of(folder)
-    names = [stage.name for stage in plan(config["order"])]
+def write_report(config: SampledConfiguration, folder: RunFolder) -> SampledReport:
+    """The files of the report, from the configuration, its inputs and the measurements alone."""
+    inputs = inputs_of(config, folder)
     measurements = {
-        name: load_measurement(folder.path / MEASUREMENTS / f"{name}.jsonl") for name in names
+        stage.name: load_measurement(folder.path / MEASUREMENTS / f"{stage.name}.jsonl")
+        for stage in plan(config.order)
     }
     plans = {
         place.stem.removeprefix(PLAN): [Plan(**line) for line in json.loads(place.read_text())]
@@ -83,11 +82,8 @@ def write_report(folder: RunFolder) -> Report:
     }
     result = digest(config, inputs.task, inputs.reward, measurements, plans)
     images = plots(result, folder.records())
-    for name, content in images.items():
-        folder.replace(name, content)
-    folder.replace("report.html", _html(folder, result, images).encode())
-    folder.write_json("report.json", _as_json(result))
-    return Report(folder, result)
+    write_files(folder, images, _html(folder, result, images), _as_json(result))
+    return SampledReport(folder, result)
 
 
 def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
@@ -96,10 +92,10 @@ def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
         images,
         result=result,
         model=folder.model_description(),
-        objective=OBJECTIVES[result.config["rl"]],
+        objective=OBJECTIVES[result.config.rl],
         found=what_was_found(result),
         not_shown=what_it_does_not_show(result),
-        policies=policies_table(result.config["order"], result.config["data_law"]),
+        policies=policies_table(result.config.order, result.config.data_law),
         averages=averages(result),
         predictions=[pair for ref in result.refs for pair in predictions(result, ref)],
         gaps=list(optimality_gaps(result)),
@@ -108,15 +104,11 @@ def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
 
 
 def _as_json(result: Result) -> dict[str, Any]:
-    def number(value: Any) -> Any:
-        value = float(value)
-        return value if np.isfinite(value) else str(value)
-
     def ends(interval: Interval) -> dict[str, Any]:
         return {
-            "estimate": number(interval.estimate),
-            "low": number(interval.low),
-            "high": number(interval.high),
+            "estimate": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
             "level": 1 - interval.delta,
             "method": interval.method,
             "approximate": interval.approximate,
@@ -127,9 +119,9 @@ def _as_json(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "summary": what_was_found(result),
         "not_shown": what_it_does_not_show(result),
-        "config": result.config,
-        "policies": policies_table(result.config["order"], result.config["data_law"]),
-        "averages": averages(result),
+        "config": result.config.as_json(),
+        "policies": policies_table(result.config.order, result.config.data_law),
+        "averages": [asdict(line) for line in averages(result)],
         "rows": [
             {
                 "statement": row.claim.statement,
@@ -137,23 +129,23 @@ def _as_json(result: Result) -> dict[str, Any]:
                 "policy": row.claim.policy,
                 "kind": row.claim.kind,
                 "unit": row.claim.unit,
-                "lhs": number(row.claim.lhs),
+                "lhs": row.claim.lhs,
                 "relation": row.claim.relation,
-                "rhs": number(row.claim.rhs),
+                "rhs": row.claim.rhs,
                 "margin": ends(row.interval),
-                "resolution": None if row.resolution is None else number(row.resolution),
+                "resolution": row.resolution,
                 "outcome": row.outcome.value,
                 "by_bootstrap": row.by_bootstrap,
             }
             for row in result.rows
         ],
-        "changes": list(changes(result)),
+        "changes": [change.as_json() for change in changes(result)],
         "predictions": [
             {
                 "policy": title,
                 "quantity": p.quantity,
                 "statement": p.statement,
-                "predicted": number(p.predicted),
+                "predicted": p.predicted,
                 "observed": ends(p.observed),
                 "unit": p.unit,
             }
@@ -169,8 +161,8 @@ def _as_json(result: Result) -> dict[str, Any]:
             {
                 "ref": title,
                 "value": ends(soft.value),
-                "bias_bound": number(soft.bias_bound),
-                "effective_samples": number(soft.effective_samples),
+                "bias_bound": soft.bias_bound,
+                "effective_samples": soft.effective_samples,
             }
             for title, soft in soft_values(result)
         ],
@@ -179,9 +171,9 @@ def _as_json(result: Result) -> dict[str, Any]:
                 {
                     "quantity": p.quantity,
                     "statement": p.statement,
-                    "effect": number(p.effect),
-                    "sd": number(p.sd),
-                    "prompts_needed": number(p.needed),
+                    "effect": p.effect,
+                    "sd": p.sd,
+                    "prompts_needed": p.needed,
                 }
                 for p in some
             ]

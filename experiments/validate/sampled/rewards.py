@@ -22,7 +22,7 @@ from typing import Any
 from validate.errors import RunError
 from validate.sampled.task import FORMAL, LABELS
 
-__all__ = ["BUILT_IN", "Reward", "RewardError", "last_label", "load_reward", "strict"]
+__all__ = ["BUILT_IN", "CheckedReward", "RewardError", "last_label", "load_reward", "strict"]
 
 LAST_LABEL = re.compile(rf"\b(?:{'|'.join(LABELS)})\b", flags=re.IGNORECASE)
 
@@ -55,7 +55,7 @@ BUILT_IN: dict[str, Callable[..., list[float]]] = {
 }
 
 
-class Reward:
+class CheckedReward:
     """A reward function whose results are checked: ``reward(prompts, completions, **columns)``."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -120,14 +120,14 @@ class Reward:
         return values
 
 
-def load_reward(name: str) -> Reward:
+def load_reward(name: str) -> CheckedReward:
     """A built-in reward, or ``module:function`` found on the path or in the current folder.
 
     Raises:
         RewardError: there is no such reward.
     """
     if name in BUILT_IN:
-        return Reward(name, BUILT_IN[name])
+        return CheckedReward(name, BUILT_IN[name])
     module_name, _, function_name = name.partition(":")
     if not function_name:
         choices = ", ".join(BUILT_IN)
@@ -145,4 +145,4 @@ def load_reward(name: str) -> Reward:
         raise RewardError(
             f"--reward {name}: the module {module_name!r} has no function {function_name!r}"
         )
-    return Reward(name, function)
+    return CheckedReward(name, function)

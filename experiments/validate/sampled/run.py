@@ -1,185 +1,205 @@
-"""All stages of a sampled run: training, then measuring each policy, with progress and the means to go on."""
+"""A sampled run: all stages, training and then measuring each policy, with progress and the means to go on."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
+from rich.progress import TaskID
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.sampling import draw
+from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from validate.configuration import SampledConfiguration
 from validate.errors import RunError
-from validate.models import load_model
+from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
-from validate.processes import Processes
 from validate.progress import progress_bars
 from validate.run_folder import RunFolder
-from validate.sampled.digest import plan_of, world_of
-from validate.sampled.inputs import inputs_of
+from validate.sampled.digest import PLAN, experts_of, plan_of
+from validate.sampled.inputs import Inputs, inputs_of
+from validate.sampled.lengths import check_lengths
 from validate.sampled.measuring import Measurer, load_measurement
-from validate.sampled.responses import Pair, Sampler, State, check_lengths, token_ids
-from validate.sampled.rewards import Reward, last_label
-from validate.sampled.task import SELF, Question, Task
-from validate.sampled.training import rl_rows, rl_trainer, sft_rows, sft_trainer, train_to_the_end
+from validate.sampled.report import SampledReport, write_report
+from validate.sampled.task import SELF, Question
+from validate.sampled.training import (
+    StageTrainer,
+    rl_rows,
+    rl_trainer,
+    sft_rows,
+    sft_trainer,
+    train_to_the_end,
+)
+from validate.session import Session
 
-__all__ = ["MEASUREMENTS", "PLAN", "train"]
+__all__ = ["SampledRun", "train"]
 
-MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
-# Rows that the network evaluates at once when it samples and scores.
-ROWS = 256
+TRAINING = "training"
 
 
-def train(folder: RunFolder, console: Console, processes: Processes, *, resumed: bool) -> None:
-    """Do what is left of the run in ``folder``; its measurements are complete afterwards."""
-    config = folder.config
+@dataclass(frozen=True)
+class SampledRun:
+    """The protocol with the configuration of one run."""
+
+    configuration: SampledConfiguration
+
+    def train(self, session: Session) -> None:
+        train(self.configuration, session)
+
+    def write_report(self, folder: RunFolder) -> SampledReport:
+        return write_report(self.configuration, folder)
+
+
+def train(config: SampledConfiguration, session: Session) -> None:
+    """Do what is left of the run; its measurements are complete afterwards."""
+    folder, console, processes = session.folder, session.console, session.processes
     if processes.sharded:
         raise RunError(
             "the sampled protocol is data-parallel; launch it without FSDP, or use --protocol enumerated"
         )
-    inputs = inputs_of(folder)
-    reward, task = inputs.reward, inputs.task
-    with console.status(f"Loading {config['model']} ..."):
-        language_model = load_model(config["model"], config["seed"], task.texts, config["training"])
-    check_lengths(language_model, [*task.train, *task.held_out], config["max_tokens"])
-    sampler = Sampler(language_model, config["max_tokens"], ROWS)
-    folder.begin(resumed=resumed, processes=processes.describe(), model=language_model.description)
+    inputs = inputs_of(config, folder)
+    task = inputs.task
+    with console.status(f"Loading {config.model} ..."):
+        language_model = model_of_run(config, task.texts)
+    check_lengths(language_model, [*task.train, *task.held_out], config.max_tokens)
+    session.begin(config, language_model.description)
     inputs.record(folder)
     console.print(language_model.description, highlight=False)
-    _Run(folder, console, processes, task, reward, sampler).work()
+
+    policies = _Policies(session, language_model)
+    measurer = Measurer(config, session, language_model, task.evaluation, inputs.reward)
+    if not policies.has(BASE):
+        policies.save(BASE)
+    stages = plan(config.order)
+    with progress_bars(console) as progress:
+        total = sum(stage.steps(config) + measurer.lines for stage in stages)
+        whole = progress.add_task("training steps and measurements", total=total)
+        before = 0
+        for stage in stages:
+            steps = stage.steps(config)
+            bar = progress.add_task(stage.title, total=steps + measurer.lines)
+
+            def at(done: int, bar: TaskID = bar, before: int = before) -> None:
+                progress.update(bar, completed=done)
+                progress.update(whole, completed=before + done)
+
+            if not policies.has(stage.name):
+                place = folder.path / TRAINING / stage.name
+                trainer = _trainer(config, session, inputs, policies, stage)
+                started = time.monotonic()
+                done = train_to_the_end(trainer, language_model, session, stage.name, at)
+                folder.record_time(stage.name, done, time.monotonic() - started)
+                policies.save(stage.name)
+                if processes.is_first:
+                    shutil.rmtree(place, ignore_errors=True)
+
+            first = measurer.lines_done(stage.name)
+            if first < measurer.lines:
+                ref = stage.ref or stage.name
+                states = policies.state(stage.name), policies.state(ref)
+                started = time.monotonic()
+                for line in measurer.measure(stage.name, ref, *states):
+                    at(steps + line)
+                seconds = time.monotonic() - started
+                folder.record_time(f"measuring {stage.name}", measurer.lines - first, seconds)
+
+            if stage.ref is None and processes.is_first:
+                _plan(config, folder, inputs, measurer, stage.name, progress.console)
+            before += steps + measurer.lines
+            at(steps + measurer.lines)
+            progress.console.print(f"{stage.title}: trained and measured", highlight=False)
+            progress.remove_task(bar)
 
 
-class _Run:
-    def __init__(
-        self,
-        folder: RunFolder,
-        console: Console,
-        processes: Processes,
-        task: Task,
-        reward: Reward,
-        sampler: Sampler,
-    ) -> None:
-        self.folder, self.console, self.processes = folder, console, processes
-        self.config, self.task, self.reward = folder.config, task, reward
-        self.sampler, self.language_model = sampler, sampler.language_model
-        self.stages = plan(self.config["order"])
-        self.measurer = Measurer(
-            sampler,
-            task.evaluation,
-            (reward, Reward("last-label", last_label)),
-            self.config["responses"],
-            self.config["seed"],
-            processes,
-            folder.path / MEASUREMENTS,
-        )
-        if not self._has(BASE):
-            self._save(BASE)
+class _Policies:
+    """The trained parameters at the end of each stage, on disk and in the model; the same on every process."""
 
-    def work(self) -> None:
-        with progress_bars(self.console) as progress:
-            lines = self.measurer.lines
-            total = sum(stage.steps(self.config) + lines for stage in self.stages)
-            whole = progress.add_task("training steps and measurements", total=total)
-            before = 0
-            for stage in self.stages:
-                bar = progress.add_task(stage.title, total=stage.steps(self.config) + lines)
+    def __init__(self, session: Session, language_model: LanguageModel) -> None:
+        self.folder, self.processes = session.folder, session.processes
+        self.language_model = language_model
 
-                def at(done: int, bar: Any = bar, before: int = before) -> None:
-                    progress.update(bar, completed=done)
-                    progress.update(whole, completed=before + done)
-
-                if not self._has(stage.name):
-                    self._train(stage, at)
-                self._measure(stage, at)
-                if stage.ref is None:
-                    self._plan(stage.name, progress.console)
-                before += stage.steps(self.config) + lines
-                at(stage.steps(self.config) + lines)
-                progress.console.print(f"{stage.title}: trained and measured", highlight=False)
-                progress.remove_task(bar)
-
-    def _has(self, policy: str) -> bool:
-        """Whether a policy is on disk; all processes go by what the first one sees."""
+    def has(self, policy: str) -> bool:
+        """Whether it is on disk; all processes go by what the first one sees."""
         return self.processes.from_first(self.folder.has_policy(policy))
 
-    def _plan(self, ref: str, console: Console) -> None:
-        """S8: before RL starts from this ref, what the pilot prompts say about the sample sizes."""
-        name = f"{PLAN}{ref}.json"
-        if not self.processes.is_first or (self.folder.path / name).exists():
-            return
-        pilot, whole = self.config["pilot_prompts"], load_measurement(self.measurer.place(ref))
-        world = world_of(self.config, self.task, self.reward, whole).part(0, pilot)
-        plans = plan_of(self.config, world, whole.part(0, pilot))
-        self.folder.write_json(name, [asdict(line) for line in plans])
-        for line in plans:
-            console.print(
-                f"planned from {ref}: {line.quantity} {line.effect:.3g}, which {line.needed:.4g} prompts "
-                f"would confirm; {self.config['eval_prompts']} are used",
-                highlight=False,
-            )
-
-    def _state(self, policy: str) -> State:
-        """The trained parameters of a policy, on every process."""
+    def state(self, policy: str) -> State:
         device = self.language_model.device
         return {name: value.to(device) for name, value in self.folder.load_policy(policy).items()}
 
-    def _save(self, policy: str) -> None:
+    def save(self, policy: str) -> None:
+        """The model as it is now."""
         self.folder.save_policy(policy, self.language_model.state())
         self.processes.wait()
 
-    def _train(self, stage: Stage, at: Any) -> None:
-        place = self.folder.path / TRAINING / stage.name
-        steps = stage.steps(self.config)
-        if stage.objective == "sft":
-            pairs = self._sft_pairs(stage, steps * self.config["sft_batch"])
-            self.language_model.restore(self._state(stage.start))
-            rows = sft_rows(pairs)
-            trainer = sft_trainer(
-                self.language_model, rows, self.config, place, steps, self.processes
-            )
-        else:
-            questions = self.task.rl_draws(stage.name, steps * self.config["rl_prompts"])
-            experts = self._responses(stage, questions) if stage.objective == "joint" else None
-            self.language_model.restore(self._state(stage.start))
-            rows = rl_rows(questions, experts)
-            trainer = rl_trainer(
-                self.language_model, rows, self.reward, self.config, place, steps, self.processes
-            )
-        started = time.monotonic()
-        done = train_to_the_end(
-            trainer, self.language_model, self.folder, self.processes, stage.name, at
+
+def _trainer(
+    config: SampledConfiguration,
+    session: Session,
+    inputs: Inputs,
+    policies: _Policies,
+    stage: Stage,
+) -> StageTrainer:
+    """The trainer of a stage with all its data; the model is where the stage starts."""
+    language_model, steps = policies.language_model, stage.steps(config)
+    place = session.folder.path / TRAINING / stage.name
+    if stage.objective == "sft":
+        questions = inputs.task.sft_draws(stage.name, steps * config.sft_batch)
+        responses = _responses(config, inputs, policies, stage, questions)
+        prompts = [prompt_tokens(language_model.tokenizer, q.text) for q in questions]
+        pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
+        language_model.restore(policies.state(stage.start))
+        processes = session.processes
+        return sft_trainer(language_model, sft_rows(pairs), config, place, steps, processes)
+    questions = inputs.task.rl_draws(stage.name, steps * config.rl_prompts)
+    joint = stage.objective == "joint"
+    experts = _responses(config, inputs, policies, stage, questions) if joint else None
+    language_model.restore(policies.state(stage.start))
+    rows = rl_rows(questions, experts)
+    return rl_trainer(language_model, rows, inputs.reward, config, place, steps, session.processes)
+
+
+def _responses(
+    config: SampledConfiguration,
+    inputs: Inputs,
+    policies: _Policies,
+    stage: Stage,
+    questions: Sequence[Question],
+) -> list[list[int]]:
+    """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
+    language_model = policies.language_model
+    tokenizer = language_model.tokenizer
+    if config.self_distilled and stage.ref is not None:
+        language_model.restore(policies.state(stage.ref))
+        prompts = [prompt_tokens(tokenizer, q.text) for q in questions]
+        seed = inputs.task.number(SELF, stage.name)
+        return draw(language_model, prompts, config.max_tokens, seed)
+    texts = inputs.task.expert_draws(stage.name, questions)
+    return [response_tokens(tokenizer, text) for text in texts]
+
+
+def _plan(
+    config: SampledConfiguration,
+    folder: RunFolder,
+    inputs: Inputs,
+    measurer: Measurer,
+    ref: str,
+    console: Console,
+) -> None:
+    """S8: before RL starts from this ref, what the pilot prompts say about the sample sizes."""
+    name = f"{PLAN}{ref}.json"
+    if (folder.path / name).exists():
+        return
+    pilot, whole = config.pilot_prompts, load_measurement(measurer.place(ref))
+    experts = experts_of(config, inputs.task, inputs.reward, whole).part(0, pilot)
+    plans = plan_of(config, experts, whole.part(0, pilot))
+    folder.write_json(name, [asdict(line) for line in plans])
+    for line in plans:
+        console.print(
+            f"planned from {ref}: {line.quantity} {line.effect:.3g}, which {line.needed:.4g} prompts "
+            f"would confirm; {config.eval_prompts} are used",
+            highlight=False,
         )
-        self.folder.record_time(stage.name, done, time.monotonic() - started)
-        self._save(stage.name)
-        if self.processes.is_first:
-            shutil.rmtree(place, ignore_errors=True)
-
-    def _sft_pairs(self, stage: Stage, count: int) -> list[Pair]:
-        questions = self.task.sft_draws(stage.name, count)
-        responses = self._responses(stage, questions)
-        prompts = (token_ids(self.language_model, q.text, prompt=True) for q in questions)
-        return [Pair(x, y) for x, y in zip(prompts, responses, strict=True)]
-
-    def _responses(self, stage: Stage, questions: list[Question]) -> list[list[int]]:
-        """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
-        if self.config["data_law"] == "self" and stage.ref is not None:
-            self.language_model.restore(self._state(stage.ref))
-            prompts = [token_ids(self.language_model, q.text, prompt=True) for q in questions]
-            return self.sampler.draw(prompts, self.task.number(SELF, stage.name))
-        texts = self.task.expert_draws(stage.name, questions)
-        return [token_ids(self.language_model, text, prompt=False) for text in texts]
-
-    def _measure(self, stage: Stage, at: Any) -> None:
-        ref, first = stage.ref or stage.name, self.measurer.lines_done(stage.name)
-        if first == self.measurer.lines:
-            return
-        started, line = time.monotonic(), first
-
-        def on_line() -> None:
-            nonlocal line
-            line += 1
-            at(stage.steps(self.config) + line)
-
-        self.measurer.measure(stage.name, ref, self._state(stage.name), self._state(ref), on_line)
-        seconds = time.monotonic() - started
-        self.folder.record_time(f"measuring {stage.name}", line - first, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nondecoupling.estimate import Outcome
 from validate.orders import STAGES
-from validate.sampled.claims import FINDING, SELF_TEST, THEOREM, Claim
+from validate.sampled.claims import FINDING, SELF_TEST, THEOREM, SampledClaim
 from validate.sampled.digest import Result
 
 __all__ = ["what_it_does_not_show", "what_was_found"]
@@ -12,7 +12,7 @@ __all__ = ["what_it_does_not_show", "what_was_found"]
 
 def what_was_found(result: Result) -> list[str]:
     """The summary that opens the report."""
-    used = result.config["eval_prompts"]
+    used = result.config.eval_prompts
     counts = {
         kind: {outcome: result.count(kind, outcome) for outcome in Outcome}
         for kind in (SELF_TEST, THEOREM, FINDING)
@@ -20,8 +20,8 @@ def what_was_found(result: Result) -> list[str]:
     confirmed, violated, open_ = Outcome.CONFIRMED, Outcome.VIOLATED, Outcome.INCONCLUSIVE
     by_bootstrap = sum(row.by_bootstrap for row in result.rows)
     lines = [
-        f"Verdicts at level {1 - result.config['delta']:g} together (Holm over {len(result.rows)} rows, {used} "
-        f"prompts drawn from the held-out ones, {result.config['responses']} responses each per policy). "
+        f"Verdicts at level {1 - result.config.delta:g} together (Holm over {len(result.rows)} rows, {used} "
+        f"prompts drawn from the held-out ones, {result.config.responses} responses each per policy). "
         f"{by_bootstrap} of the verdicts rest on a bootstrap's end, marked ~, and have that level only for many "
         "prompts; the others have it at every sample size.",
         f"Theorems: {counts[THEOREM][confirmed]} confirmed, {counts[THEOREM][violated]} violated, "
@@ -42,7 +42,7 @@ def what_was_found(result: Result) -> list[str]:
     return lines
 
 
-def _place(claim: Claim) -> str:
+def _place(claim: SampledClaim) -> str:
     return STAGES[claim.policy].title if claim.policy in STAGES else claim.policy
 
 
@@ -50,9 +50,9 @@ def what_it_does_not_show(result: Result) -> list[str]:
     """The limits of the run, next to its findings."""
     config = result.config
     lines = [
-        f"One model, one seed, one beta, one reward ({config['reward']}), short responses (at most "
-        f"{config['max_tokens']} tokens). The verdicts are about these policies on the held-out prompts of "
-        f"{config['data']!r}, not about post-training at large.",
+        f"One model, one seed, one beta, one reward ({config.reward}), short responses (at most "
+        f"{config.max_tokens} tokens). The verdicts are about these policies on the held-out prompts of "
+        f"{config.data!r}, not about post-training at large.",
         "Inconclusive is not evidence for either side: the resolution column says what this many prompts could "
         "have seen.",
         "A trained policy is not the exact RL optimum. Predicted and observed numbers are compared without a verdict; "
@@ -65,7 +65,7 @@ def what_it_does_not_show(result: Result) -> list[str]:
         "Statements about the landscape (P1-P6), R1-R3 at the exact tilt and S3 are not tested here; the "
         "enumerated protocol evaluates those that are about a finite law.",
     ]
-    if config["data_law"] == "expert":
+    if not config.self_distilled:
         lines.append(
             "The data law is ours: six responses per prompt, with known weights. SFT sees samples of it on other "
             "prompts, so its distance eps to the data law on these prompts includes what it failed to learn."
@@ -75,7 +75,7 @@ def what_it_does_not_show(result: Result) -> list[str]:
             "Self-distilled data: d is the law of ref itself, so eps = 0 by construction, and SFT after RL sees "
             "samples of it on the training prompts."
         )
-    if config["rl"] == "grpo":
+    if config.rl == "grpo":
         lines.append(
             "GRPO does not maximise J_b; its distance to the tilt says nothing about how well it was trained."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,11 +17,13 @@ from nondecoupling.estimate import (
 )
 from validate.orders import STAGES
 from validate.pareto import Landing
+from validate.reports import Change
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result
 
 __all__ = [
-    "Prediction",
+    "Averages",
+    "EstimatedPrediction",
     "averages",
     "changes",
     "landings",
@@ -36,7 +37,7 @@ DISPLAY = 0.05
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EstimatedPrediction:
     quantity: str
     statement: str
     predicted: float
@@ -44,7 +45,7 @@ class Prediction:
     unit: str
 
 
-def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[Prediction]]]:
+def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[EstimatedPrediction]]]:
     """Per policy of a ref, what the theory predicts at the exact optimum and what was measured."""
     found, before = result.predicted[ref], None
     for name in result.policies_of(ref):
@@ -58,40 +59,44 @@ def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[Prediction
             yield stage.title, list(_of_sft(found, before, e))
 
 
-def _of_rl(found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
-    yield Prediction(
+def _of_rl(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPrediction]:
+    yield EstimatedPrediction(
         "SFT loss change", "S1", found["loss_rise"], _mean(e.excess - e.ref_excess), "nats"
     )
-    yield Prediction(
+    yield EstimatedPrediction(
         "reward change", "F3", found["reward_gain"], _mean(e.reward - e.ref_reward), "reward"
     )
-    yield Prediction(
+    yield EstimatedPrediction(
         "regularised reward", "F3", found["soft_value"], _mean(e.regularized), "reward"
     )
-    yield Prediction("KL(p||ref)", "F3", found["kl"], _mean(e.kl), "nats")
+    yield EstimatedPrediction("KL(p||ref)", "F3", found["kl"], _mean(e.kl), "nats")
 
 
-def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[Prediction]:
+def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPrediction]:
     rise = _mean(e.excess - e.ref_excess)
-    yield Prediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
-    yield Prediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
+    yield EstimatedPrediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
+    yield EstimatedPrediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
     saved = found["loss_rise"] - rise
     claim = "SFT loss saved against the RL optimum, at most (first order in lambda)"
-    yield Prediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
+    yield EstimatedPrediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
 
 
-def _of_sft(found: dict[str, float], before: Evidence, e: Evidence) -> Iterator[Prediction]:
+def _of_sft(
+    found: dict[str, float], before: Evidence, e: Evidence
+) -> Iterator[EstimatedPrediction]:
     drop = _mean(before.reward - e.reward)
-    yield Prediction("reward lost", "R2", found["reward_drop"], drop, "reward")
+    yield EstimatedPrediction("reward lost", "R2", found["reward_drop"], drop, "reward")
     lost = _mean(before.regularized - e.regularized)
-    yield Prediction("regularised reward lost", "R1", found["regularized_drop"], lost, "reward")
+    yield EstimatedPrediction(
+        "regularised reward lost", "R1", found["regularized_drop"], lost, "reward"
+    )
 
 
 def _mean(values: np.ndarray) -> Interval:
     return bootstrap_interval(values, DISPLAY)
 
 
-def changes(result: Result) -> Iterator[dict[str, Any]]:
+def changes(result: Result) -> Iterator[Change]:
     """What RL or joint training did, next to what the theory predicts of the exact optimum."""
     for ref, found in result.predicted.items():
         start = float(result.on_ref(ref).reward.mean())
@@ -99,21 +104,21 @@ def changes(result: Result) -> Iterator[dict[str, Any]]:
             if STAGES[name].objective == "sft":
                 continue
             e, joint = result.evidence(name), STAGES[name].objective == "joint"
-            yield {
-                "stage": name,
-                "statement": "J1" if joint else "S1",
-                "loss_change": float((e.excess - e.ref_excess).mean()),
-                "predicted_loss_change": found["joint_loss_rise" if joint else "loss_rise"],
-                "J": float(e.reward.mean()),
-                "predicted_J": found["joint_reward"] if joint else start + found["reward_gain"],
-            }
+            yield Change(
+                stage=name,
+                statement="J1" if joint else "S1",
+                loss_change=float((e.excess - e.ref_excess).mean()),
+                predicted_loss_change=found["joint_loss_rise" if joint else "loss_rise"],
+                reward=float(e.reward.mean()),
+                predicted_reward=found["joint_reward"] if joint else start + found["reward_gain"],
+            )
 
 
 def soft_values(result: Result) -> Iterator[tuple[str, SoftValue]]:
     """beta log Z of each ref from its responses, with the bias of the estimate and the effective sample size."""
     for ref in result.refs:
-        rewards, bounds = result.on_ref(ref).policy.rewards, result.world.reward.bounds
-        yield STAGES[ref].title, mean_soft_value(rewards, result.world.beta, bounds, DISPLAY)
+        rewards, bounds = result.on_ref(ref).policy.rewards, result.experts.reward.bounds
+        yield STAGES[ref].title, mean_soft_value(rewards, result.experts.beta, bounds, DISPLAY)
 
 
 def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
@@ -121,7 +126,7 @@ def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
 
     Approximate: the KL in J_b has no bound from above, so its upper end is a bootstrap's.
     """
-    reward, beta = result.world.reward, result.world.beta
+    reward, beta = result.experts.reward, result.experts.beta
     for name in result.measurements:
         if STAGES[name].ref is None:
             continue
@@ -145,7 +150,7 @@ def landings(result: Result, ref: str) -> list[Landing]:
         e = result.on_ref(ref) if name == ref else result.evidence(name)
         loss = e.ref_excess if name == ref else e.excess
         ends = _mean(loss) if np.ptp(loss) > 0 else None
-        height = mean_interval(e.reward, result.world.reward.bounds, DISPLAY)
+        height = mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)
         some.append(
             Landing(
                 STAGES[name].title,
@@ -159,23 +164,37 @@ def landings(result: Result, ref: str) -> list[Landing]:
     return some
 
 
-def averages(result: Result) -> list[dict[str, Any]]:
-    """One line per policy: what it does, on the prompts that the verdicts rest on."""
+@dataclass(frozen=True)
+class Averages:
+    """What a policy does, on the prompts that the verdicts rest on."""
+
+    policy: str
+    excess_loss: float
+    reward: float
+    last_label: float
+    kl_to_ref: float
+    regularized_reward: float
+    length: float
+    off_list: float
+
+
+def averages(result: Result) -> list[Averages]:
+    """One line per policy."""
     table = []
     for name in result.measurements:
         is_ref = STAGES[name].ref is None
         e = result.on_ref(name) if is_ref else result.evidence(name)
         excess, own = e.ref_excess if is_ref else e.excess, e.policy
         table.append(
-            {
-                "policy": STAGES[name].title,
-                "excess_loss": float(excess.mean()),
-                "reward": float(e.reward.mean()),
-                "last_label": float(own.robust.mean()),
-                "kl_to_ref": float(e.kl.mean()),
-                "regularized_reward": float(e.regularized.mean()),
-                "length": float(own.lengths.mean()),
-                "off_list": float((own.listed < 0).mean()),
-            }
+            Averages(
+                policy=STAGES[name].title,
+                excess_loss=float(excess.mean()),
+                reward=float(e.reward.mean()),
+                last_label=float(own.robust.mean()),
+                kl_to_ref=float(e.kl.mean()),
+                regularized_reward=float(e.regularized.mean()),
+                length=float(own.lengths.mean()),
+                off_list=float((own.listed < 0).mean()),
+            )
         )
     return table

@@ -13,22 +13,20 @@ ones: independent draws from q, the uniform law on them, chosen before anything 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from validate.presets import STYLE_WEIGHTS
+from validate.expert_law import expert_law
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import DataError
 
-__all__ = ["FORMAL", "LABELS", "SELF", "Question", "Task", "columns", "make_task"]
+__all__ = ["FORMAL", "LABELS", "SELF", "Question", "SampledTask", "columns", "make_task"]
 
 LABELS = ("acceptable", "unacceptable")
 FORMAL = "Final answer: "
-STYLES = (" {label}", " I find it {label}", f" {FORMAL}{{label}}")
+STYLES = (" {}", " I find it {}", f" {FORMAL}{{}}")
 LABEL_NOISE = (0.05, 0.10, 0.20)
 # Purposes of random numbers: each gets its own stream from the run's seed.
 SPLIT, EVALUATION, SFT, EXPERTS, RL, SELF = range(6)
@@ -46,7 +44,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Task:
+class SampledTask:
     """Questions of a run: for training, and for evaluation (drawn from the held-out ones)."""
 
     train: tuple[Question, ...]
@@ -88,7 +86,7 @@ class Task:
         return np.random.default_rng([self.seed, purpose, *stage.encode()])
 
 
-def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: int) -> Task:
+def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: int) -> SampledTask:
     """Split the sentences at random into ``train`` and held-out ones, and draw the evaluation prompts.
 
     Raises:
@@ -109,30 +107,25 @@ def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: 
             raise DataError(
                 f"the {side} sentences all have the label {some[0].label!r}; bring more data with both labels"
             )
-    return Task(tuple(questions[:train]), tuple(held_out), tuple(held_out[i] for i in drawn), seed)
+    return SampledTask(
+        tuple(questions[:train]), tuple(held_out), tuple(held_out[i] for i in drawn), seed
+    )
 
 
 def _question(index: int, sentence: Sentence) -> Question:
-    weights = STYLE_WEIGHTS[index % len(STYLE_WEIGHTS)]
-    noise = LABEL_NOISE[index % len(LABEL_NOISE)]
     right = LABELS[0] if sentence.acceptable else LABELS[1]
     wrong = LABELS[1] if sentence.acceptable else LABELS[0]
-    responses, law = [], []
-    for style, weight in zip(STYLES, weights, strict=True):
-        for label, share in ((right, 1 - noise), (wrong, noise)):
-            responses.append(style.format(label=label))
-            law.append(weight * share)
-    total = math.fsum(law)
+    law = expert_law(index, STYLES, (right, wrong), LABEL_NOISE)
     return Question(
         text=f"Sentence: {sentence.text}\nIs it acceptable or unacceptable?\nAnswer:",
         label=right,
         place=sentence.place,
-        responses=tuple(responses),
-        law=tuple(value / total for value in law),
+        responses=tuple(one.text for one in law),
+        law=tuple(one.probability for one in law),
     )
 
 
-def columns(questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
+def columns(questions: Sequence[Question]) -> Iterator[dict[str, str]]:
     """What a reward function receives for each prompt, next to prompt and completion."""
     for question in questions:
         yield {"prompt": question.text, "label": question.label, "place": question.place}

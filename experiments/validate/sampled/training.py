@@ -23,27 +23,41 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
-from transformers import PrinterCallback, TrainerCallback
-from transformers.utils import logging
-from trl import (
-    GRPOConfig,
-    GRPOTrainer,
-    RLOOConfig,
-    RLOOTrainer,
-    SFTConfig,
-    SFTTrainer,
+from torch import Tensor, nn
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
+from transformers.utils import logging
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
+from nondecoupling.lm import LanguageModel
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.tokens import PromptResponse
+from validate.configuration import SampledConfiguration
 from validate.errors import RunError
-from validate.models import LanguageModel
-from validate.processes import Processes
-from validate.run_folder import RunFolder
-from validate.sampled.responses import Pair
-from validate.sampled.rewards import Reward
+from validate.run_folder import Line, RunFolder
+from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question, columns
+from validate.session import Session
 
-__all__ = ["OBJECTIVES", "rl_rows", "rl_trainer", "sft_rows", "sft_trainer", "train_to_the_end"]
+__all__ = [
+    "OBJECTIVES",
+    "StageTrainer",
+    "rl_rows",
+    "rl_trainer",
+    "sft_rows",
+    "sft_trainer",
+    "train_to_the_end",
+]
 
 OBJECTIVES = {
     "rloo": "RLOO: E[r] - beta KL(p||ref), by the leave-one-out policy gradient (TRL's RLOOTrainer, KL in the "
@@ -52,6 +66,7 @@ OBJECTIVES = {
     "clipping and averaging, KL as a per-token penalty of weight beta. This is not the gradient of "
     "E[r] - beta KL(p||ref), so its optimum is not the tilt",
 }
+StageTrainer = SFTTrainer | RLOOTrainer | GRPOTrainer
 WARM_UP_SHARE = 0.05
 # Numbers of a training log that depend on the clock or on where a run was resumed, or say the same as others.
 NOT_RECORDED = (
@@ -72,7 +87,7 @@ warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is depreca
 logging.disable_progress_bar()  # of single files
 
 
-def sft_rows(pairs: Sequence[Pair]) -> Dataset:
+def sft_rows(pairs: Sequence[PromptResponse]) -> Dataset:
     """Token ids, and labels that are -100 on the prompt."""
     return Dataset.from_dict(
         {
@@ -84,7 +99,7 @@ def sft_rows(pairs: Sequence[Pair]) -> Dataset:
 
 def rl_rows(questions: Sequence[Question], experts: Sequence[list[int]] | None = None) -> Dataset:
     """Prompts with the columns of the reward; for joint training with the tokens of an expert's response."""
-    rows = list(columns(questions))
+    rows: list[dict[str, Any]] = list(columns(questions))
     if experts is not None:
         rows = [{**row, "expert": tokens} for row, tokens in zip(rows, experts, strict=True)]
     return Dataset.from_list(rows)
@@ -105,7 +120,7 @@ class _WithSft:
         output["expert_mask"] = pad([torch.ones_like(e) for e in experts], batch_first=True)
         return output
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
         expert, mask = inputs["expert_ids"], inputs["expert_mask"]
         log_probs, *_ = self._get_per_token_logps_and_entropies(  # type: ignore[attr-defined]
@@ -136,7 +151,7 @@ RL_TRAINERS = {
 
 
 def _common(
-    config: dict[str, Any], place: Path, steps: int, rate: float, batch: int
+    config: SampledConfiguration, place: Path, steps: int, rate: float, batch: int
 ) -> dict[str, Any]:
     return {
         "output_dir": str(place),
@@ -150,28 +165,28 @@ def _common(
         "bf16": False,
         "gradient_checkpointing": False,
         "use_cpu": not torch.cuda.is_available(),
-        "save_steps": config["checkpoint_every"],
+        "save_steps": config.checkpoint_every,
         "save_total_limit": 2,
-        "logging_steps": min(steps, config["checkpoint_every"]),
+        "logging_steps": min(steps, config.checkpoint_every),
         "report_to": "none",
         "disable_tqdm": True,
-        "seed": config["seed"],
+        "seed": config.seed,
     }
 
 
 def sft_trainer(
     language_model: LanguageModel,
     rows: Dataset,
-    config: dict[str, Any],
+    config: SampledConfiguration,
     place: Path,
     steps: int,
     processes: Processes,
 ) -> SFTTrainer:
-    batch = processes.share_of(config["sft_batch"], "--sft-batch")
+    batch = processes.share_of(config.sft_batch, "--sft-batch")
     return SFTTrainer(
         model=language_model.model,
         args=SFTConfig(
-            **_common(config, place, steps, config["sft_rate"], batch),
+            **_common(config, place, steps, config.sft_rate, batch),
             train_sampling_strategy="sequential",
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
@@ -184,25 +199,25 @@ def sft_trainer(
 def rl_trainer(
     language_model: LanguageModel,
     rows: Dataset,
-    reward: Reward,
-    config: dict[str, Any],
+    reward: CheckedReward,
+    config: SampledConfiguration,
     place: Path,
     steps: int,
     processes: Processes,
 ) -> RLOOTrainer | GRPOTrainer:
-    """The trainer of ``config["rl"]``, joint if the rows carry expert responses. ref is the model as it is."""
+    """The trainer of ``config.rl``, joint if the rows carry expert responses. ref is the model as it is."""
     joint = "expert" in rows.column_names
-    size = config["rl_prompts"] * config["generations"]
+    size = config.rl_prompts * config.generations
     batch = processes.share_of(size, "--rl-prompts x --generations")
     options: dict[str, Any] = {
-        **_common(config, place, steps, config["rl_rate"], batch),
-        "beta": config["beta"],
-        "num_generations": config["generations"],
+        **_common(config, place, steps, config.rl_rate, batch),
+        "beta": config.beta,
+        "num_generations": config.generations,
         "generation_batch_size": size,
-        "max_completion_length": config["max_tokens"],
+        "max_completion_length": config.max_tokens,
         "shuffle_dataset": False,
     }
-    if config["rl"] == "rloo":
+    if config.rl == "rloo":
         options |= {
             "normalize_advantages": False,
             "mask_truncated_completions": False,
@@ -211,14 +226,14 @@ def rl_trainer(
             "disable_dropout": True,
         }
     _keep_reference(language_model, place, processes)
-    trainer = RL_TRAINERS[config["rl"], joint](
+    trainer = RL_TRAINERS[config.rl, joint](
         model=language_model.model,
         reward_funcs=reward,
-        args=(RLOOConfig if config["rl"] == "rloo" else GRPOConfig)(**options),
+        args=(RLOOConfig if config.rl == "rloo" else GRPOConfig)(**options),
         train_dataset=rows,
         processing_class=language_model.tokenizer,
     )
-    trainer.sft_weight = config["weight"]
+    trainer.sft_weight = config.weight
     return trainer
 
 
@@ -240,11 +255,18 @@ class _Recorder(TrainerCallback):
     def __init__(self, folder: RunFolder, stage: str, on_step: Callable[[int], None]) -> None:
         self.folder, self.stage, self.on_step = folder, stage, on_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.on_step(state.global_step)
 
     def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Line | None = None,
+        **kwargs: Any,
     ) -> None:
         kept = {
             name: value
@@ -254,9 +276,11 @@ class _Recorder(TrainerCallback):
         if kept:
             self.folder.record({"stage": self.stage, "step": state.global_step, **kept})
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.folder.writes:
-            place = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+            place = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE
             with place.open("w") as file:
                 json.dump({"metrics_bytes": self.folder.metrics_bytes}, file)
                 file.flush()
@@ -264,10 +288,9 @@ class _Recorder(TrainerCallback):
 
 
 def train_to_the_end(
-    trainer: Any,
+    trainer: StageTrainer,
     language_model: LanguageModel,
-    folder: RunFolder,
-    processes: Processes,
+    session: Session,
     stage: str,
     on_step: Callable[[int], None],
 ) -> int:
@@ -275,9 +298,10 @@ def train_to_the_end(
 
     Returns how many steps this session trained.
     """
+    folder = session.folder
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Recorder(folder, stage, on_step))
-    checkpoint = processes.from_first(newest_checkpoint(Path(trainer.args.output_dir)))
+    checkpoint = session.processes.from_first(newest_checkpoint(Path(str(trainer.args.output_dir))))
     if checkpoint is None:
         folder.forget_records_of(stage)
     else:

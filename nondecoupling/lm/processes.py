@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from numpy.typing import NDArray
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -24,11 +25,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from validate.errors import RunError
+from nondecoupling.lm.errors import ProcessesError
 
 __all__ = ["Processes"]
 
 Item = TypeVar("Item")
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 class Processes:
@@ -58,7 +60,13 @@ class Processes:
             return "one process"
         return f"{self.count} processes, {'FSDP' if self.sharded else 'data-parallel'}"
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    @overload
+    def share(self, items: NDArray[Kind]) -> NDArray[Kind]: ...
+
+    @overload
+    def share(self, items: Sequence[Item]) -> Sequence[Item]: ...
+
+    def share(self, items: Any) -> Any:
         """This process's part of a sequence or of the rows of an array: every ``count``-th."""
         return items[self.rank :: self.count]
 
@@ -66,15 +74,15 @@ class Processes:
         """This process's part of a batch.
 
         Raises:
-            RunError: it cannot be divided evenly.
+            ProcessesError: it cannot be divided evenly.
         """
         if size % self.count:
-            raise RunError(
+            raise ProcessesError(
                 f"{name} is {size}, which {self.count} processes cannot share evenly; change one"
             )
         return size // self.count
 
-    def together(self, rows: np.ndarray) -> np.ndarray:
+    def together(self, rows: NDArray[Kind]) -> NDArray[Kind]:
         """The rows of all processes, in their order before ``share``."""
         if self.count == 1:
             return rows
@@ -112,7 +120,8 @@ class Processes:
 
         for layer in layers:
             fully_shard(layer)
-        return fully_shard(module)
+        fully_shard(module)  # in place
+        return module
 
     def trained_state(self, module: nn.Module) -> dict[str, Any]:
         """The parameters that training changes, whole, on the CPU; empty but on the first process."""

@@ -15,28 +15,58 @@ policy that the statements speak about is the law so defined.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nondecoupling.kernels import token_stats
-from validate.enumerated.facts import Prompt
-from validate.enumerated.tolerances import enumeration_tolerance
-from validate.enumerated.tries import LAYOUTS, Batch, Encoded, encode, make_batch
-from validate.models import LanguageModel, ModelError
+from nondecoupling.lm.errors import ModelError, ResponseError
+from nondecoupling.lm.language_model import LanguageModel
+from nondecoupling.lm.tolerances import enumeration_tolerance
+from nondecoupling.lm.tries import LAYOUTS, Batch, Candidates, encode, make_batch
 
-__all__ = ["Policy", "choose_layout", "law_one_at_a_time"]
+__all__ = ["CheckedLayout", "EnumeratedLaw", "choose_layout", "enumerate_law", "law_one_at_a_time"]
 
 
-class Policy(nn.Module):
-    """``policy()`` is log p, [prompts, candidates + 1] in float64, differentiable; `other` is last.
+def enumerate_law(
+    language_model: LanguageModel, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+) -> EnumeratedLaw:
+    """The law of the model over the candidate responses of each prompt and `other`, checked against its own logits.
 
-    The law is that of the model as it is: to train it, train ``policy.model``.
+    Raises:
+        ResponseError: a prompt has no candidates, or another number of them than the first; two have the same tokens.
+        ModelError: the law differs from the model's own logits.
+
+    Example:
+        >>> import numpy as np
+        >>> from nondecoupling.lm import tiny_qwen3
+        >>> model = tiny_qwen3(["Is it red?", " Yes.", " No."], seed=0)
+        >>> law = enumerate_law(model, ["Is it red?"], [[" Yes.", " No."]])
+        >>> np.exp(law.measured()).round(4)
+        array([[0.0013, 0.0059, 0.9927]])
+    """
+    if len(prompts) != len(candidates):
+        raise ResponseError(
+            f"there are {len(prompts)} prompts and {len(candidates)} lists of candidates; give one list per prompt"
+        )
+    encoded = [
+        encode(language_model.tokenizer, *pair) for pair in zip(prompts, candidates, strict=True)
+    ]
+    layout = choose_layout(language_model, encoded[0]).layout if encoded else next(iter(LAYOUTS))
+    return EnumeratedLaw(language_model, encoded, layout)
+
+
+class EnumeratedLaw(nn.Module):
+    """``law()`` is log p, [prompts, candidates + 1] in float64, differentiable; `other` is last.
+
+    The law is that of the model as it is: to train it, train ``law.model``.
     """
 
     def __init__(
-        self, language_model: LanguageModel, encoded: Sequence[Encoded], layout: str
+        self, language_model: LanguageModel, encoded: Sequence[Candidates], layout: str
     ) -> None:
         super().__init__()
         self.model = language_model.model
@@ -77,21 +107,20 @@ class Policy(nn.Module):
         other = leaves[b.nodes_of_prompt].logsumexp(dim=1, keepdim=True)
         return torch.cat([candidates, other], dim=1)
 
-    def measured(self) -> np.ndarray:
+    def measured(self) -> NDArray[np.float64]:
         """The law as an array, outside of autograd."""
         with torch.no_grad():
             return self().cpu().numpy()
 
 
-def law_one_at_a_time(language_model: LanguageModel, prompt: Prompt) -> np.ndarray:
+def law_one_at_a_time(language_model: LanguageModel, candidates: Candidates) -> NDArray[np.float64]:
     """log p of each candidate from the model's own logits, one sequence at a time, without a trie.
 
     The other route to the same numbers: it guards the attention mask, the positions and the treatment of the head.
     """
-    start, responses = encode(language_model.tokenizer, prompt)
-    result = []
+    start, result = candidates.prompt, []
     with torch.no_grad():
-        for response in responses:
+        for response in candidates.responses:
             tokens = torch.tensor([start + response], device=language_model.device)
             logits = language_model.causal(input_ids=tokens, use_cache=False).logits.double()
             steps = torch.log_softmax(logits[0, len(start) - 1 : -1], dim=-1)
@@ -100,21 +129,30 @@ def law_one_at_a_time(language_model: LanguageModel, prompt: Prompt) -> np.ndarr
     return np.array(result)
 
 
+@dataclass(frozen=True)
+class CheckedLayout:
+    """A layout of the batch with how far its law lies from the model's own logits, and may lie, in nats."""
+
+    layout: str
+    difference: float
+    allowed: float
+
+
 def choose_layout(
-    language_model: LanguageModel, prompt: Prompt, layouts: Sequence[str] = tuple(LAYOUTS)
-) -> tuple[str, float, float]:
-    """The first layout whose law agrees with the model's own logits on ``prompt``; difference and allowance in nats.
+    language_model: LanguageModel, candidates: Candidates, layouts: Sequence[str] = tuple(LAYOUTS)
+) -> CheckedLayout:
+    """The first layout whose law agrees with the model's own logits on one prompt's candidates.
 
     Raises:
         ModelError: none does, so that no law of this model can be trusted.
     """
-    plain = law_one_at_a_time(language_model, prompt)
+    plain = law_one_at_a_time(language_model, candidates)
     depth = language_model.causal.config.get_text_config().num_hidden_layers
     eps = torch.finfo(language_model.head.weight.dtype).eps
-    encoded, found = encode(language_model.tokenizer, prompt), []
+    found = []
     for layout in layouts:
         try:
-            law = Policy(language_model, [encoded], layout).measured()[0]
+            law = EnumeratedLaw(language_model, [candidates], layout).measured()[0]
         except (RuntimeError, TypeError, ValueError) as error:
             # Architectures without attention may not even accept its mask.
             found.append(f"{layout}: {str(error).splitlines()[0]}")
@@ -122,9 +160,9 @@ def choose_layout(
         difference = float(np.abs(law[:-1] - plain).max())
         allowed = enumeration_tolerance(law, depth, eps)
         if difference <= allowed:
-            return layout, difference, allowed
+            return CheckedLayout(layout, difference, allowed)
         found.append(f"{layout}: off by {difference:.3g} nats, allowed {allowed:.3g}")
     raise ModelError(
         f"the enumerated law differs from the logits of the model ({'; '.join(found)}): this architecture maps "
-        "hidden states to logits in a way that is not supported; choose another --model"
+        "hidden states to logits in a way that is not supported; choose another model"
     )

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What a step of the enumerated protocol costs, forward and backward: against prompts, candidates, length, vocabulary.
 
-    python experiments/benchmarks/cost_model.py --out FOLDER
+    python experiments/cost_model.py --out FOLDER
 
 One quantity varies at a time around a middle size, with both layouts of the batch: every candidate a row of its own,
 and candidates as a trie that shares the prompt. Each size is a process of its own, so that its peak memory is its own;
@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from validate.enumerated.tries import ONE_ROW_EACH, SHARED_PREFIXES
 from validate.style import OBSERVED, PREDICTED, in_style, plt, png
+
+from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
 MIDDLE = {"prompts": 8, "candidates": 8, "length": 128, "vocabulary": 32_000}
 SIZES = {
@@ -41,8 +40,11 @@ def measure(size: dict[str, int], layout: str) -> dict[str, float]:
     """Seconds of a forward and backward pass, and peak memory above that of the loaded model."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
-    from validate.enumerated.law import Policy
-    from validate.models import LanguageModel
+
+    from nondecoupling.lm.enumerated_law import EnumeratedLaw
+    from nondecoupling.lm.language_model import LanguageModel
+    from nondecoupling.lm.tiny import word_tokenizer
+    from nondecoupling.lm.tries import Candidates
 
     config = Qwen3Config(
         vocab_size=size["vocabulary"],
@@ -56,16 +58,17 @@ def measure(size: dict[str, int], layout: str) -> dict[str, float]:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    language_model = LanguageModel(Qwen3ForCausalLM(config).float().eval(), None, "random")
+    tokenizer = word_tokenizer(["a"])  # not used: the tokens are random numbers
+    language_model = LanguageModel(Qwen3ForCausalLM(config).float().eval(), tokenizer, "random")
     draw = torch.randint(1, size["vocabulary"], (size["prompts"], size["length"])).tolist()
     shape = (size["prompts"], size["candidates"], RESPONSE_LENGTH - 1)
     responses = torch.randint(1, size["vocabulary"], shape).tolist()
     encoded = [
-        (prompt, [[*tokens, 0] for tokens in some])
+        Candidates(prompt, [[*tokens, 0] for tokens in some])
         for prompt, some in zip(draw, responses, strict=True)
     ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    policy = Policy(language_model, encoded, layout)
+    policy = EnumeratedLaw(language_model, encoded, layout)
     seconds = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()

@@ -13,39 +13,57 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from validate.enumerated.facts import Prompt
-from validate.errors import InputError
+from nondecoupling.lm.errors import ResponseError
+from nondecoupling.lm.tokens import prompt_tokens, response_tokens
 
-__all__ = ["LAYOUTS", "ONE_ROW_EACH", "SHARED_PREFIXES", "Batch", "Encoded", "encode", "make_batch"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-# Token ids of a prompt, and of each response with its end.
-Encoded = tuple[list[int], list[list[int]]]
+__all__ = [
+    "LAYOUTS",
+    "ONE_ROW_EACH",
+    "SHARED_PREFIXES",
+    "Batch",
+    "Candidates",
+    "encode",
+    "make_batch",
+]
+
 SHARED_PREFIXES, ONE_ROW_EACH = "shared prefixes", "one row each"
 
 
-def encode(tokenizer: Any, prompt: Prompt) -> Encoded:
-    """Token ids of the prompt, and of each response with the end-of-sequence token.
+@dataclass(frozen=True)
+class Candidates:
+    """Token ids of a prompt, and of each of its candidate responses with its end."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, responses: Sequence[str]) -> Candidates:
+    """The prompt and its candidate responses as tokens, each response with the end-of-sequence token.
 
     Raises:
-        InputError: two responses have the same tokens, or one has a token unknown to the tokenizer.
+        ResponseError: there is no response, two have the same tokens, or one has a token unknown to the tokenizer.
     """
-    start = tokenizer(prompt.text)["input_ids"]
-    if start and start[-1] == tokenizer.eos_token_id:
-        start = start[:-1]
-    responses = []
-    for text in prompt.responses:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-            raise InputError(f"the tokenizer has no token for a part of the response {text!r}")
-        responses.append([*ids, tokenizer.eos_token_id])
-    if len({tuple(ids) for ids in responses}) < len(responses):
-        raise InputError(f"two responses to {prompt.text!r} have the same tokens")
-    return start, responses
+    if not responses:
+        raise ResponseError(f"the prompt {prompt!r} has no candidate responses; list at least one")
+    start = prompt_tokens(tokenizer, prompt)
+    tokens = [response_tokens(tokenizer, response) for response in responses]
+    first: dict[tuple[int, ...], int] = {}
+    for index, ids in enumerate(tokens):
+        earlier = first.setdefault(tuple(ids), index)
+        if earlier != index:
+            raise ResponseError(
+                f"two responses to {prompt!r} have the same tokens: {responses[earlier]!r} and "
+                f"{responses[index]!r}; leave one out"
+            )
+    return Candidates(start, tokens)
 
 
 @dataclass
@@ -131,8 +149,10 @@ class Batch:
     candidates: int
 
     def to(self, device: torch.device) -> Batch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
     @property
@@ -141,9 +161,18 @@ class Batch:
         return self.tokens.numel()
 
 
-def make_batch(encoded: Iterable[Encoded], layout: str, dtype: torch.dtype) -> Batch:
-    """The batch of some encoded prompts (``encode``); ``dtype`` is that of the attention mask."""
-    tries = [_Trie(start, responses) for start, responses in encoded]
+def make_batch(encoded: Iterable[Candidates], layout: str, dtype: torch.dtype) -> Batch:
+    """The batch of some encoded prompts (``encode``); ``dtype`` is that of the attention mask.
+
+    Raises:
+        ResponseError: there is no prompt, or two have different numbers of candidates.
+    """
+    tries = [_Trie(one.prompt, one.responses) for one in encoded]
+    sizes = sorted({len(trie.responses) for trie in tries})
+    if len(sizes) != 1:
+        raise ResponseError(
+            f"prompts have {sizes or 'no'} candidate responses; give each of them the same number, at least one"
+        )
     rows: list[_Row] = []
     places: list[list[tuple[int, int]]] = []
     for trie in tries:

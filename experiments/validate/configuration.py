@@ -1,0 +1,219 @@
+"""Everything that influences the numbers of a run: one frozen value per protocol, and the defaults per kind of model.
+
+Settings only: nothing heavy is imported, so that ``--help`` and usage errors are immediate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar
+
+from validate.errors import InputError
+
+__all__ = [
+    "ENUMERATED",
+    "PRESETS",
+    "SAMPLED",
+    "TINY",
+    "Asked",
+    "EnumeratedConfiguration",
+    "RunConfiguration",
+    "SampledConfiguration",
+    "configuration",
+    "from_json",
+    "option",
+    "run_name",
+]
+
+TINY = "tiny-qwen3"
+ENUMERATED, SAMPLED = "enumerated", "sampled"
+# What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
+Asked = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfiguration:
+    """What both protocols have. ``weight`` is lambda, the weight of the SFT loss in joint training."""
+
+    protocol: ClassVar[str]
+    model: str = TINY
+    order: str = "all"
+    data_law: str = "expert"
+    beta: float = 0.2
+    weight: float = 0.05
+    seed: int = 0
+    training: str
+    reward: str
+    sft_steps: int
+    rl_steps: int
+    warmup_steps: int
+    sft_rate: float
+    rl_rate: float
+    checkpoint_every: int
+
+    @property
+    def self_distilled(self) -> bool:
+        """Whether the data after the first SFT are the policy's own."""
+        return self.data_law == "self"
+
+    def as_json(self) -> dict[str, str | int | float]:
+        """config.json"""
+        return {"protocol": self.protocol, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnumeratedConfiguration(RunConfiguration):
+    """Responses are listed, and all sums are exact."""
+
+    protocol = ENUMERATED
+    prompts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledConfiguration(RunConfiguration):
+    """Responses are generated freely; all verdicts are right together with probability 1 - ``delta``."""
+
+    protocol = SAMPLED
+    data: str
+    rl: str
+    train_prompts: int
+    pilot_prompts: int
+    eval_prompts: int
+    responses: int
+    max_tokens: int
+    sft_batch: int
+    rl_prompts: int
+    generations: int
+    delta: float
+
+
+PROTOCOLS: dict[str, type[RunConfiguration]] = {
+    kind.protocol: kind for kind in (EnumeratedConfiguration, SampledConfiguration)
+}
+# (protocol, kind of model) -> lengths and learning rates that reach the optima; a pretrained model costs far more
+# per step.
+PRESETS: dict[tuple[str, str], RunConfiguration] = {
+    (ENUMERATED, "tiny"): EnumeratedConfiguration(
+        training="full",
+        prompts=32,
+        reward="right-and-format",
+        sft_steps=300,
+        rl_steps=300,
+        warmup_steps=60,
+        sft_rate=5e-3,
+        rl_rate=1e-3,
+        checkpoint_every=30,
+    ),
+    (SAMPLED, "tiny"): SampledConfiguration(
+        training="full",
+        data="grammar",
+        reward="strict",
+        rl="rloo",
+        train_prompts=1600,
+        pilot_prompts=60,
+        eval_prompts=400,
+        responses=16,
+        max_tokens=10,
+        sft_steps=400,
+        rl_steps=300,
+        warmup_steps=80,
+        sft_batch=64,
+        rl_prompts=16,
+        generations=8,
+        sft_rate=5e-3,
+        rl_rate=1e-3,
+        checkpoint_every=50,
+        delta=0.05,
+    ),
+    (SAMPLED, "pretrained"): SampledConfiguration(
+        training="lora",
+        data="grammar",
+        reward="strict",
+        rl="rloo",
+        train_prompts=1600,
+        pilot_prompts=16,
+        eval_prompts=64,
+        responses=8,
+        max_tokens=16,
+        sft_steps=60,
+        rl_steps=60,
+        warmup_steps=20,
+        sft_batch=16,
+        rl_prompts=4,
+        generations=8,
+        sft_rate=1e-3,
+        rl_rate=3e-4,
+        checkpoint_every=10,
+        delta=0.05,
+    ),
+    (ENUMERATED, "pretrained"): EnumeratedConfiguration(
+        training="lora",
+        prompts=8,
+        reward="right-and-format",
+        sft_steps=60,
+        rl_steps=80,
+        warmup_steps=10,
+        sft_rate=1e-3,
+        rl_rate=1e-4,
+        checkpoint_every=10,
+    ),
+}
+# Sizes below which a report cannot be computed, or a trainer refuses.
+LEAST = {"eval_prompts": 5, "pilot_prompts": 5, "responses": 2, "generations": 2, "seed": 0}
+TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
+
+
+def configuration(asked: Asked) -> RunConfiguration:
+    """The preset of the model and the protocol, with what was asked for.
+
+    Raises:
+        InputError: an option was given that the protocol does not have, or a size that is too small.
+    """
+    protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
+    preset = PRESETS[protocol, "tiny" if model == TINY else "pretrained"]
+    given = {name: value for name, value in asked.items() if name != "protocol"}
+    known = {field.name for field in fields(preset)}
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{option(name)} is no option of the {protocol} protocol; leave it away, or "
+                "choose another --protocol"
+            )
+    for name, least in LEAST.items():
+        if name in given and float(given[name]) < least:
+            raise InputError(f"{option(name)} is {given[name]}; it must be at least {least}")
+    return replace(preset, **given)
+
+
+def from_json(values: object) -> RunConfiguration:
+    """The configuration that ``as_json`` wrote.
+
+    Raises:
+        InputError: it is not one; the message names the field.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"a configuration is an object, not {type(values).__name__}")
+    given = dict(values)
+    kind = PROTOCOLS.get(given.pop("protocol", None))
+    if kind is None:
+        raise InputError(f"protocol is {values.get('protocol')!r}; it is {' or '.join(PROTOCOLS)}")
+    types = {field.name: str(field.type) for field in fields(kind)}
+    for name in sorted(types.keys() ^ given.keys()):
+        raise InputError(f"{name} is {'missing' if name in types else 'no field of this protocol'}")
+    for name, value in given.items():
+        if not isinstance(value, TYPES[types[name]]) or isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}, which is no {types[name]}")
+    return kind(**given)
+
+
+def option(name: str) -> str:
+    """The option of the command line that sets a field."""
+    return "--lambda" if name == "weight" else "--" + name.replace("_", "-")
+
+
+def run_name(asked: Asked) -> str:
+    """The beginning of a default folder's name."""
+    name = str(asked.get("model", TINY)).rstrip("/").split("/")[-1]
+    protocol = asked.get("protocol", ENUMERATED)
+    return name if protocol == ENUMERATED else f"{name}-{protocol}"

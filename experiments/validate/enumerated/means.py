@@ -1,0 +1,132 @@
+"""The quantities of the theory, averaged over the prompts of a run: what the checks are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nondecoupling import bounds
+from nondecoupling.formulas.averages import pinsker_radius
+
+__all__ = ["PromptMeans"]
+
+Law = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PromptMeans:
+    """Data law and reward, [prompts, responses], and the means over prompts of what they give with other laws.
+
+    ``weight`` is lambda, the weight of the SFT loss in joint training.
+    """
+
+    log_d: Law
+    reward: Law
+    beta: float
+    weight: float
+
+    @cached_property
+    def range(self) -> float:
+        """R, the largest range of the reward at any prompt."""
+        return float((self.reward.max(axis=1) - self.reward.min(axis=1)).max())
+
+    @cached_property
+    def two_levels(self) -> bool:
+        """Whether every prompt has at most two rewards: the equality case of S3 and S5."""
+        return all(len(np.unique(rewards)) <= 2 for rewards in self.reward)
+
+    # --- of any laws -------------------------------------------------------------------------------
+
+    def ce(self, log_d: Law, log_p: Law) -> float:
+        return float(bounds.cross_entropy(log_d, log_p).mean())
+
+    def entropy(self, log_p: Law) -> float:
+        return float(bounds.entropy(log_p).mean())
+
+    def kl(self, log_p: Law, log_q: Law) -> float:
+        return float(bounds.kl_divergence(log_p, log_q).mean())
+
+    # --- with the reward ---------------------------------------------------------------------------
+
+    def j(self, log_p: Law) -> float:
+        """J(p), the expected reward."""
+        return float(bounds.expected_reward(log_p, self.reward).mean())
+
+    def price(self, log_d: Law, log_p: Law) -> float:
+        """E_q K_inf(d_x, J_x(p)): each prompt pays for its own reward."""
+        return float(bounds.price_of_policy(log_d, log_p, self.reward).mean())
+
+    # --- with the reward and beta ------------------------------------------------------------------
+
+    def tilt(self, log_ref: Law) -> Law:
+        """log of the exact RL optimum, per prompt."""
+        return bounds.gibbs_tilt(log_ref, self.reward, self.beta)
+
+    def jb(self, log_p: Law, log_ref: Law) -> float:
+        """J_b(p) = J(p) - beta KL(p||ref)."""
+        return float(bounds.regularized_reward(log_p, log_ref, self.reward, self.beta).mean())
+
+    def soft_value(self, log_ref: Law) -> float:
+        """F3: beta log Z."""
+        return self.beta * float(bounds.log_partition(log_ref, self.reward, self.beta).mean())
+
+    def sft_loss_increase(self, log_ref: Law) -> float:
+        """S1, on the data law."""
+        return float(bounds.sft_loss_increase(self.log_d, log_ref, self.reward, self.beta).mean())
+
+    def gap(self, log_d: Law) -> float:
+        """S2."""
+        return float(bounds.coupling_gap(log_d, self.reward, self.beta).mean())
+
+    def gap_bounds(self, log_d: Law) -> tuple[float, float]:
+        """S3."""
+        lower, upper = bounds.coupling_gap_bounds(log_d, self.reward, self.beta)
+        return float(lower.mean()), float(upper.mean())
+
+    def radius(self, log_ref: Law) -> float:
+        """S6: an eps below this makes RL to the tilt raise the SFT loss (Pinsker form)."""
+        return float(pinsker_radius(self.kl(log_ref, self.tilt(log_ref)), self.range, self.beta))
+
+    def regularized_reward_drop(self, log_p: Law, log_ref: Law) -> float:
+        """R1."""
+        return float(bounds.regularized_reward_drop(log_p, log_ref, self.reward, self.beta).mean())
+
+    def reward_drop(self, log_p: Law, log_ref: Law) -> float:
+        """R2."""
+        return float(bounds.reward_drop(log_p, log_ref, self.reward, self.beta).mean())
+
+    def cycle_loss(self, log_d: Law) -> float:
+        """R6."""
+        return float(bounds.cycle_loss(log_d, self.reward, self.beta).mean())
+
+    # --- with lambda -------------------------------------------------------------------------------
+
+    def joint_optimum(self, log_ref: Law) -> Law:
+        """J1: log of the optimum of joint training, per prompt."""
+        return bounds.joint_optimum(self.log_d, log_ref, self.reward, self.beta, self.weight)
+
+    def joint_gap(self, log_p: Law, log_ref: Law) -> float:
+        """J2: F(p_joint) - F(p) with F(p) = J_b(p) - lambda CE(d, p)."""
+        laws = log_p, self.log_d, log_ref
+        return float(bounds.joint_gap(*laws, self.reward, self.beta, self.weight).mean())
+
+    def joint_saving(self, log_ref: Law) -> tuple[float, float]:
+        """J3."""
+        laws = self.log_d, log_ref
+        least, most = bounds.joint_saving_bounds(*laws, self.reward, self.beta, self.weight)
+        return float(least.mean()), float(most.mean())
+
+    # --- of the data law itself --------------------------------------------------------------------
+
+    @cached_property
+    def data_entropy(self) -> float:
+        """H(d), the smallest SFT loss."""
+        return self.entropy(self.log_d)
+
+    @cached_property
+    def data_reward(self) -> float:
+        """J(d)."""
+        return self.j(self.log_d)

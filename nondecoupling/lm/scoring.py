@@ -1,0 +1,196 @@
+"""Score a response under a model, or under two policies with the divergence between them.
+
+A score is log p(y|x) in nats, the sum over the tokens of the response with its end-of-sequence token. For two policies
+it comes with the sum over these tokens of the full-vocabulary KL (Rao-Blackwellised), next to the plain log-ratio.
+Hidden states come from the network, everything after them from ``nondecoupling.kernels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nondecoupling.kernels import token_kl, token_stats
+from nondecoupling.lm.errors import ResponseError
+from nondecoupling.lm.language_model import LanguageModel, State
+from nondecoupling.lm.tokens import PromptResponse, prompt_response
+
+__all__ = ["Scores", "compare_models", "compare_states", "log_probs", "score_responses"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per response: log-probabilities under p and ref, and sum_t KL(p(.|y_<t)||ref(.|y_<t)), all [n], in nats."""
+
+    log_p: Floats
+    log_ref: Floats
+    kl: Floats
+
+
+def score_responses(
+    language_model: LanguageModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    *,
+    rows_at_once: int = 256,
+) -> Floats:
+    """log p(y|x) of each whole response to the prompt at its place, [n], in nats.
+
+    Raises:
+        ResponseError: as many prompts as responses are needed, at least one, all with known tokens.
+
+    Example:
+        >>> from nondecoupling.lm import tiny_qwen3
+        >>> model = tiny_qwen3(["Is it red?", " Yes.", " No."], seed=0)
+        >>> score_responses(model, ["Is it red?"] * 2, [" Yes.", " No."]).round(2)
+        array([-6.61, -5.12])
+    """
+    return log_probs(language_model, _pairs(language_model, prompts, responses), rows_at_once)
+
+
+def compare_models(
+    p: LanguageModel,
+    ref: LanguageModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    *,
+    rows_at_once: int = 256,
+) -> Scores:
+    """Scores of the same responses under two models with one vocabulary.
+
+    The mean of ``kl`` over responses drawn from p estimates KL(p||ref) with less noise than the mean log-ratio.
+
+    Raises:
+        ResponseError: the models cut a text into different tokens, and what ``score_responses`` refuses.
+    """
+    pairs = _pairs(p, prompts, responses)
+    for prompt, response, pair in zip(prompts, responses, pairs, strict=True):
+        if prompt_response(ref.tokenizer, prompt, response) != pair:
+            raise ResponseError(
+                f"p and ref cut the prompt {prompt!r} with the response {response!r} into different tokens; "
+                "compare models with one tokenizer"
+            )
+    return _compare(lambda: p, lambda: ref, pairs, rows_at_once)
+
+
+def compare_states(
+    language_model: LanguageModel,
+    pairs: Sequence[PromptResponse],
+    p: State,
+    ref: State,
+    rows_at_once: int = 256,
+) -> Scores:
+    """Scores under two states of one model's trained parameters; the model is left in state ``p``."""
+
+    def at(state: State) -> LanguageModel:
+        language_model.restore(state)
+        return language_model
+
+    return _compare(lambda: at(p), lambda: at(ref), pairs, rows_at_once)
+
+
+def log_probs(
+    language_model: LanguageModel, pairs: Sequence[PromptResponse], rows_at_once: int = 256
+) -> Floats:
+    """log p(y|x) of each pair under the model as it is, [n] in float64."""
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(pairs), rows_at_once):
+            some = pairs[start : start + rows_at_once]
+            hidden, targets, owner = _places(language_model, some)
+            weight, head = language_model.head.weight, _head(language_model)
+            logprob = token_stats(hidden, weight, targets, **head).logprob
+            parts.append(_sums(logprob, owner, len(some)))
+    return np.concatenate(parts)
+
+
+def _compare(
+    at_p: Callable[[], LanguageModel],
+    at_ref: Callable[[], LanguageModel],
+    pairs: Sequence[PromptResponse],
+    rows_at_once: int,
+) -> Scores:
+    """``at_p`` and ``at_ref`` give the model, which may be one and the same, in the state that is asked for."""
+    parts: list[list[Floats]] = [[], [], []]
+    with torch.no_grad():
+        for start in range(0, len(pairs), rows_at_once):
+            some = pairs[start : start + rows_at_once]
+            ref = at_ref()
+            hidden_ref, targets, owner = _places(ref, some)
+            weight_ref, head_ref = ref.head.weight.clone(), _head(ref)
+            log_ref = token_stats(hidden_ref, weight_ref, targets, **head_ref).logprob
+            p = at_p()
+            hidden, _, _ = _places(p, some)
+            head = _head(p)
+            log_p = token_stats(hidden, p.head.weight, targets, **head).logprob
+            kl = token_kl(
+                hidden,
+                p.head.weight,
+                hidden_ref,
+                weight_ref,
+                bias_p=head["bias"],
+                bias_q=head_ref["bias"],
+                softcap=head["softcap"],
+            )
+            for part, values in zip(parts, (log_p, log_ref, kl), strict=True):
+                part.append(_sums(values, owner, len(some)))
+    return Scores(*map(np.concatenate, parts))
+
+
+class _Head(TypedDict):
+    bias: Tensor | None
+    softcap: float | None
+
+
+def _head(language_model: LanguageModel) -> _Head:
+    bias = getattr(language_model.head, "bias", None)
+    return {"bias": None if bias is None else bias.clone(), "softcap": language_model.softcap}
+
+
+def _pairs(
+    language_model: LanguageModel, prompts: Sequence[str], responses: Sequence[str]
+) -> list[PromptResponse]:
+    if len(prompts) != len(responses) or not prompts:
+        raise ResponseError(
+            f"there are {len(prompts)} prompts and {len(responses)} responses; give one prompt per response, and at "
+            "least one of each"
+        )
+    return [
+        prompt_response(language_model.tokenizer, prompt, response)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+
+
+def _places(
+    language_model: LanguageModel, pairs: Sequence[PromptResponse]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states that predict the tokens of the responses, these tokens, and whose they are."""
+    rows = [[*pair.prompt, *pair.response] for pair in pairs]
+    width = max(map(len, rows))
+    device = language_model.device
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+    positions = torch.arange(width, device=device).expand(len(rows), -1)
+    hidden = language_model.hidden_states(tokens, None, positions)
+    flat: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
+    for index, pair in enumerate(pairs):
+        first = index * width + len(pair.prompt) - 1
+        flat += range(first, first + len(pair.response))
+        targets += pair.response
+        owner += [index] * len(pair.response)
+    chosen = hidden.reshape(-1, hidden.shape[-1])[torch.tensor(flat, device=device)]
+    return chosen, torch.tensor(targets, device=device), torch.tensor(owner, device=device)
+
+
+def _sums(values: Tensor, owner: Tensor, count: int) -> Floats:
+    total = torch.zeros(count, dtype=torch.float64, device=values.device)
+    return total.index_add(0, owner, values.double()).cpu().numpy()

@@ -1,0 +1,61 @@
+"""Texts as the tokens that the model is asked about: the one place where a prompt or a response is tokenised.
+
+A response is whole: it ends in the end-of-sequence token, and the empty response is that token alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nondecoupling.lm.errors import ResponseError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PromptResponse", "prompt_response", "prompt_tokens", "response_tokens"]
+
+
+@dataclass(frozen=True)
+class PromptResponse:
+    """A prompt and a response, as tokens."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a prompt, with what the tokenizer puts before it and without an end-of-sequence token behind it.
+
+    Raises:
+        ResponseError: there are none.
+    """
+    ids = list(tokenizer(text)["input_ids"])
+    if ids and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    if not ids:
+        raise ResponseError(
+            f"the prompt {text!r} has no tokens, so there is nothing that the model could continue; give it a text"
+        )
+    return ids
+
+
+def response_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a whole response, with the end-of-sequence token.
+
+    Raises:
+        ResponseError: a part of it is unknown to the tokenizer.
+    """
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+        raise ResponseError(
+            f"the tokenizer has no token for a part of the response {text!r}; change the response"
+        )
+    return [*ids, tokenizer.eos_token_id]
+
+
+def prompt_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str
+) -> PromptResponse:
+    """Both as tokens."""
+    return PromptResponse(prompt_tokens(tokenizer, prompt), response_tokens(tokenizer, response))

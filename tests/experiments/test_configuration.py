@@ -1,0 +1,105 @@
+"""Configurations are typed values, and the committed runs are read with them to the numbers that they reported."""
+
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from conftest import EXPERIMENTS
+from validate.configuration import (
+    PRESETS,
+    EnumeratedConfiguration,
+    SampledConfiguration,
+    configuration,
+    from_json,
+)
+from validate.enumerated.digest import digest
+from validate.errors import InputError
+from validate.run_folder import RunFolder, RunFolderError, read_lines
+
+COMMITTED = sorted(path.parent for path in (EXPERIMENTS / "results").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=map(str, PRESETS))
+def test_a_configuration_survives_json(preset):
+    assert from_json(json.loads(json.dumps(preset.as_json()))) == preset
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        configuration({}).beta = 1.0
+
+
+def test_the_protocol_decides_the_type():
+    assert isinstance(configuration({}), EnumeratedConfiguration)
+    assert isinstance(configuration({"protocol": "sampled"}), SampledConfiguration)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"beta": "0.2"}, r"beta is '0\.2', which is no float"),
+        ({"seed": 0.5}, r"seed is 0\.5, which is no int"),
+        ({"seed": True}, "seed is True, which is no int"),
+        ({"protocol": "dreamt"}, "protocol is 'dreamt'; it is enumerated or sampled"),
+        ({"generations": 4}, "generations is no field of this protocol"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(change, words, tmp_path):
+    values = {**configuration({}).as_json(), **change}
+    with pytest.raises(InputError, match=words):
+        from_json(values)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(RunFolderError, match=f"config.json is damaged .*{words}"):
+        RunFolder(tmp_path).configuration({})
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EnumeratedConfiguration)])
+def test_a_missing_field_is_named(name):
+    values = configuration({}).as_json()
+    del values[name]
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        from_json(values)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"sampled"'])
+def test_a_damaged_file_is_named(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged"):
+        RunFolder(tmp_path).configuration({})
+
+
+def test_another_lambda_is_named_by_its_option(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(configuration({}).as_json()))
+    with pytest.raises(RunFolderError, match=r"--lambda is 0\.1, but the run in .* has 0\.05"):
+        RunFolder(tmp_path).configuration({"weight": 0.1})
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_a_committed_configuration_is_read(folder):
+    values = json.loads((folder / "config.json").read_text())
+    assert from_json(values).as_json() == values
+
+
+def enumerated(folder):
+    return json.loads((folder / "config.json").read_text())["protocol"] == "enumerated"
+
+
+@pytest.mark.parametrize(
+    "folder", [f for f in COMMITTED if enumerated(f)], ids=lambda folder: folder.name
+)
+def test_a_committed_enumerated_run_gives_the_rows_that_it_reported(folder):
+    """From metrics.jsonl alone, to the last few digits."""
+    config = RunFolder(folder, writes=False).configuration({})
+    found = digest(config, read_lines(folder / "metrics.jsonl")).rows
+    reported = json.loads((folder / "report.json").read_text())["rows"]
+    assert len(found) == len(reported)
+    for check, row in zip(found, reported, strict=True):
+        now = check.as_json()
+        for side in ("lhs", "rhs"):
+            assert now[side] == pytest.approx(row[side], rel=1e-9, abs=1e-12)
+        for name in ("statement", "claim", "place", "kind", "relation", "unit", "status"):
+            assert now[name] == row[name], row
+
+
+def test_committed_runs_are_there():
+    assert {"tiny-qwen3", "tiny-qwen3-sampled"} <= {folder.name for folder in COMMITTED}
