@@ -11,24 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "KlCoefficients",
-    "StatsCoefficients",
-    "kl_coefficients",
-    "statistics_dtype",
-    "stats_coefficients",
-    "take",
-]
+from nondecoupling.kernels.head import take
+from nondecoupling.kernels.partials import NOTHING
 
-
-def statistics_dtype(device: torch.device) -> torch.dtype:
-    """float64, but for the one backend that has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def take(tensor: Tensor, index: Tensor | None) -> Tensor:
-    """``tensor[index]``, or all of it for None."""
-    return tensor if index is None else tensor[index]
+__all__ = ["KlCoefficients", "StatsCoefficients", "kl_coefficients", "stats_coefficients"]
 
 
 def _active(*upstream: Tensor) -> Tensor | None:
@@ -64,11 +50,11 @@ class StatsCoefficients(NamedTuple):
 
 def stats_coefficients(
     upstream: tuple[Tensor, Tensor, Tensor, Tensor],
+    temperature: float,
     targets: Tensor,
     exclude: Tensor | None,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
-    temperature: float,
     ignore_index: int,
+    saved: tuple[Tensor, Tensor, Tensor, Tensor],
     dtype: torch.dtype,
 ) -> StatsCoefficients:
     """Coefficients from upstream gradients g of (logprob, logsumexp, entropy, rest) = (l, L, H, R).
@@ -90,8 +76,11 @@ def stats_coefficients(
     factor = torch.exp(-low)
     # 1 - p at the target, without the cancellation that p near 1 would bring.
     at_target = -g_logprob * torch.expm1(logprob)
-    at_target += logprob.exp() * (g_logsumexp - g_entropy * (logprob + entropy))
-    rest_high, rest_low = _split(take(saved[3], active) if exclude is not None else high, dtype)
+    # p log p is 0 at p = 0.
+    at_target += logprob.exp() * (g_logsumexp - g_entropy * (logprob.clamp(min=NOTHING) + entropy))
+    # Where nothing is left outside the list, +inf makes every e^(z - rest_high) zero.
+    rest = take(saved[3], active) if exclude is not None else high
+    rest_high, rest_low = _split(rest.masked_fill(rest == -torch.inf, torch.inf), dtype)
     return StatsCoefficients(
         active=active,
         targets=take(targets.masked_fill(ignored, -1), active),
@@ -107,28 +96,47 @@ def stats_coefficients(
 
 
 class KlCoefficients(NamedTuple):
-    """For the active tokens, with u_j = log q_j - log p_j = z_q,j - z_p,j - gap_high - gap_low and
-    p = factor e^(z_p - high):
+    """For the active tokens, with g_j = z_q,j - z_p,j and its p-mean c = centre_high + centre_low:
 
-    d loss / d z_p,j = -p_j (u_j + kl) and d loss / d z_q,j = q_j - p_j = p_j expm1(u_j).
+    p = factor_p e^(z_p - high_p), q = factor_q e^(z_q - high_q), u_j = log q_j - log p_j = g_j - c - kl,
+    d loss / d z_p,j = -p_j (g_j - c) and d loss / d z_q,j = q_j - p_j = p_j expm1(u_j),
+
+    p and q being those of the models times the upstream gradient. The gradient of an infinite divergence is NaN.
+    ``exact`` holds (upstream gradient over temperature, kl, logsumexp of p, of q) in float64.
     """
 
     active: Tensor | None
-    high: Tensor
-    gap_high: Tensor
-    gap_low: Tensor
+    high_p: Tensor
+    factor_p: Tensor
+    high_q: Tensor
+    factor_q: Tensor
+    centre_high: Tensor
+    centre_low: Tensor
     kl: Tensor
-    factor: Tensor
+    exact: tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def kl_coefficients(
-    upstream: Tensor, saved: tuple[Tensor, Tensor, Tensor], temperature: float, dtype: torch.dtype
+    upstream: Tensor, temperature: float, saved: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
 ) -> KlCoefficients:
-    """Coefficients from the upstream gradient of each token's divergence."""
+    """Coefficients from the upstream gradient of each token's divergence and ``saved``, what the forward returned."""
     upstream = upstream.to(saved[0].dtype)
     active = _active(upstream)
     kl, logsumexp_p, logsumexp_q = (take(values, active) for values in saved)
-    high, low = _split(logsumexp_p, dtype)
-    gap_high, gap_low = _split(logsumexp_q - logsumexp_p, dtype)
-    factor = take(upstream, active) / temperature * torch.exp(-low)
-    return KlCoefficients(active, high, gap_high, gap_low.to(dtype), kl.to(dtype), factor.to(dtype))
+    scale = take(upstream, active) / temperature
+    # Infinite as returned: in ``dtype``.
+    scale = scale.masked_fill(kl.to(dtype) == torch.inf, torch.nan)
+    high_p, low_p = _split(logsumexp_p, dtype)
+    high_q, low_q = _split(logsumexp_q, dtype)
+    centre_high, centre_low = _split(logsumexp_q - logsumexp_p - kl, dtype)
+    return KlCoefficients(
+        active=active,
+        high_p=high_p,
+        factor_p=(scale * torch.exp(-low_p)).to(dtype),
+        high_q=high_q,
+        factor_q=(scale * torch.exp(-low_q)).to(dtype),
+        centre_high=centre_high,
+        centre_low=centre_low.to(dtype),
+        kl=kl.to(dtype),
+        exact=(scale, kl, logsumexp_p, logsumexp_q),
+    )
