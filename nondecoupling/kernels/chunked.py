@@ -13,11 +13,13 @@ Implementation notes
     * In the backward, tokens whose upstream gradients are all zero are left out: they cost nothing, and a NaN in
       their hidden state reaches nobody.
     * Each element of a gradient is summed in a fixed order: the backward is deterministic.
-    * Logits of -inf, and differences beyond float32, show as a NaN or infinity in a row's sums. Such rows of a tile
-      are reduced again with 0 log 0 = 0, for the divergence in float64; all others pay nothing for it.
+    * Logits of -inf, and differences beyond float32, show as a NaN or infinity in a row's sums. Such rows are taken
+      again with 0 log 0 = 0, for the divergence in float64; all others pay nothing for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,17 +27,19 @@ from torch import Tensor
 from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
 from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.pair import HeadPair
-from nondecoupling.kernels.partials import NOTHING, Divergence, Mass, finite_base
-from nondecoupling.kernels.reference import phi
+from nondecoupling.kernels.partials import NOTHING, Divergence, Mass
+from nondecoupling.kernels.reference import finite_base, phi
 from nondecoupling.kernels.tiles import HeadGradients, Tiles, cap_slope, shaped, tile_logits
 
 __all__ = [
-    "divergence",
+    "any_divergence",
     "refine",
+    "take_again",
     "token_kl_backward",
     "token_kl_forward",
     "token_stats_backward",
     "token_stats_forward",
+    "too_far",
 ]
 
 Places = tuple[Tensor, ...]
@@ -82,8 +86,12 @@ def _reduce(
 
 def token_stats_forward(
     head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(logprob, logsumexp, entropy, logsumexp_rest), each [T] float64; the last is empty without ``exclude``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins), in float64.
+
+    The first four are [T], the rest empty without ``exclude``; origins [2, T] is ``Mass.origin``, and [4, T] with
+    that of the rest where there is one.
+    """
     device = head.hidden.device
     statistics = statistics_dtype(device)
     tiles = Tiles(head)
@@ -111,30 +119,31 @@ def token_stats_forward(
             scratch_tile = shaped(scratch, *logits.shape)
             kept.add(rows, *_reduce(logits, scratch_tile, statistics, left_out))
 
-    rest = kept.maximum.new_empty(0)
+    origins = kept.origin()
     if exclude is not None:
-        rest = kept.logsumexp()
         for logit in excluded_logits.unbind(dim=1):
             mass = (logit != -torch.inf).to(statistics)
             kept.add(slice(None), logit, mass, torch.zeros_like(logit))
+        origins = torch.cat([kept.origin(), origins])
     # (z - m) - log s rounds at the size of its terms; z - logsumexp would round at the size of m.
     logprob = (target_logits - kept.maximum) - kept.mass.log()
     logprob = torch.where(targets == ignore_index, 0.0, logprob)
-    return logprob, kept.logsumexp(), kept.entropy(), rest
+    rest = origins[2:].sum(dim=0) if exclude is not None else logprob.new_empty(0)
+    return logprob, origins[:2].sum(dim=0), kept.entropy(), rest, origins
 
 
 def token_stats_backward(
-    upstream: tuple[Tensor, Tensor, Tensor, Tensor],
+    upstream: Sequence[Tensor],
     head: Head,
     targets: Tensor,
     exclude: Tensor | None,
     ignore_index: int,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
+    saved: Sequence[Tensor],
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias; empty where not needed.
 
-    ``upstream`` are the gradients of the loss with respect to the forward's results, ``saved``.
+    ``upstream`` are the gradients of the loss with respect to the first four results of the forward, ``saved``.
     """
     every = head.tokens
     c = stats_coefficients(
@@ -197,60 +206,75 @@ def _sum_of_phi(p: Tensor, u: Tensor, near: Tensor, series: Tensor, scratch: Ten
 
 # e^60 times a float32 that has not underflowed does not overflow.
 FAR = 60.0
+# Logits and divergences from this size on go the way of ``any_divergence``, which loses nothing.
+LARGE = 1e5
 
 
 def _in_double(
     pair: HeadPair, weights: tuple[Tensor, Tensor], start: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """z_p, z_q and z_q - z_p of a tile in float64; the gap of a token that both models lack is 0."""
+    """z_p, z_q and z_q - z_p of a tile, in float64."""
     dtype = statistics_dtype(pair.p.hidden.device)
     z_p = pair.p.hidden.new_empty(pair.p.tokens, weights[0].shape[0], dtype=pair.p.dtype)
     z_q, gap = torch.empty_like(z_p), torch.empty_like(z_p)
     pair.logits_and_gap(weights, start, z_p, gap)
     tile_logits(pair.q, weights[1], start, z_q)
-    z_p, z_q, gap = z_p.to(dtype), z_q.to(dtype), gap.to(dtype)
-    # In float32 the gap of two finite logits may have overflowed.
-    gap = torch.where(torch.isfinite(gap), gap, z_q - z_p)
-    return z_p, z_q, torch.where((z_p == -torch.inf) & (z_q == -torch.inf), 0, gap)
+    return z_p.to(dtype), z_q.to(dtype), gap.to(dtype)
 
 
-def _any_part(
-    pair: HeadPair, weights: tuple[Tensor, Tensor], start: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What ``Divergence.add`` takes of a tile, whatever its logits: -inf on either side, or far apart."""
-    z_p, z_q, gap = _in_double(pair, weights, start)
-    maximum = z_p.amax(dim=1)
-    base = finite_base(maximum)
-    e = torch.exp(z_p - base[:, None])
-    # A token that one model lacks, or holds beyond any float: it has no place in the centre.
-    one_sided = gap.isinf()
-    gap = gap.masked_fill(one_sided, 0)
-    common = e.masked_fill(one_sided, 0)
-    common_mass = common.sum(dim=1)
-    centre = (common * gap).sum(dim=1) / common_mass.masked_fill(common_mass == 0, 1)
-    u = gap - centre[:, None]
-    small = (common != 0) & (u <= FAR)
-    # e_q - e_p (1 + u) where p may have underflowed, so that its product with phi would.
-    direct = torch.exp(z_q - base[:, None] - centre[:, None]) - common * (1 + u)
-    excess = torch.where(small, common * phi(torch.where(small, u, 0)), direct).sum(dim=1)
-    lacked = z_p.masked_fill(~(one_sided & (z_q < z_p)), -torch.inf).amax(dim=1)
-    return maximum, e.sum(dim=1), centre, excess, torch.logsumexp(z_q, dim=1), lacked
+def any_divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
+    """``divergence`` whatever the logits, -inf on either side or far apart: in float64, by two walks.
+
+    The first finds both logsumexps; the second sums p phi(log q - log p), or q - p - p (log q - log p), all of them
+    positive. A token has mass if p is not 0 in float64.
+    """
+    device = pair.p.hidden.device
+    dtype = statistics_dtype(device)
+    tiles = Tiles(pair.p, pair.q)
+    masses = [Mass(tiles.tokens, dtype, device) for _ in range(2)]
+    kl = torch.zeros(tiles.tokens, dtype=dtype, device=device)
+    for start, stop in tiles.columns():
+        weights = pair.rows_of_weight(start, stop)
+        for rows in tiles.rows():
+            for mass, z in zip(
+                masses, _in_double(pair.only(rows), weights, start)[:2], strict=True
+            ):
+                maximum = z.amax(dim=1)
+                total = torch.exp(z - finite_base(maximum)[:, None]).sum(dim=1)
+                mass.add(rows, maximum, total, torch.zeros_like(total))
+    origins = torch.cat([mass.origin() for mass in masses])
+    for start, stop in tiles.columns():
+        weights = pair.rows_of_weight(start, stop)
+        for rows in tiles.rows():
+            z_p, z_q, gap = _in_double(pair.only(rows), weights, start)
+            from_p, log_mass_p, from_q, log_mass_q = origins[:, rows, None]
+            log_p, log_q = z_p - from_p - log_mass_p, z_q - from_q - log_mass_q
+            p, q = log_p.exp(), log_q.exp()
+            # 0 log 0 = 0.
+            u = torch.where(p == 0, 0, log_q - log_p)
+            # More precise, unless it is beyond float32 or drowned by something that is almost so.
+            precise = gap - (from_q - from_p) - (log_mass_q - log_mass_p)
+            u = torch.where((p != 0) & ((precise - u).abs() <= 1e-3), precise, u)
+            near = (p != 0) & (u.abs() <= 1)
+            terms = torch.where(near, p * phi(torch.where(near, u, 0)), q - p - p * u)
+            kl[rows] += terms.sum(dim=1)
+    return kl, origins
 
 
-def divergence(pair: HeadPair) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q), each [T] float64."""
+def divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]), as ``Divergence.result``."""
     device = pair.p.hidden.device
     statistics = statistics_dtype(device)
     tiles = Tiles(pair.p, pair.q)
     buffers = [tiles.buffer() for _ in range(6)]
     state = Divergence(tiles.tokens, statistics, device)
+    lost = torch.zeros(tiles.tokens, dtype=torch.bool, device=device)
     for start, stop in tiles.columns():
         weights = pair.rows_of_weight(start, stop)
         for rows in tiles.rows():
             shape = (rows.stop - rows.start, stop - start)
             logits, gap, p, *scratch = (shaped(buffer, *shape) for buffer in buffers)
-            here = pair.only(rows)
-            here.logits_and_gap(weights, start, logits, gap)
+            pair.only(rows).logits_and_gap(weights, start, logits, gap)
             maximum = logits.amax(dim=1, keepdim=True)
             torch.exp(logits.sub_(maximum), out=p)
             mass = p.sum(dim=1)
@@ -260,28 +284,47 @@ def divergence(pair: HeadPair) -> tuple[Tensor, Tensor, Tensor]:
             mean = torch.mul(p, gap, out=scratch[0]).sum(dim=1).div_(mass)
             gap.sub_(mean[:, None])
             excess = _sum_of_phi(p, gap, *scratch)
-            (far,) = (~torch.isfinite(excess)).nonzero(as_tuple=True)
 
             maximum_, mass_, offset_, mean_, excess_ = (
                 value.to(statistics) for value in (maximum[:, 0], mass, offset[:, 0], mean, excess)
             )
             centre = offset_ + mean_
-            logsumexp_q = maximum_ + centre + torch.log(mass_ + excess_)
-            lacked = torch.full_like(maximum_, -torch.inf)
-            part = (maximum_, mass_, centre, excess_, logsumexp_q, lacked)
-            if far.numel():
-                again = _any_part(here.only(far), weights, start)
-                for values, better in zip(part, again, strict=True):
-                    values[far] = better
-            state.add(rows, *part)
-    return state.result()
+            lost[rows] |= too_far(maximum_, offset_, centre) | ~torch.isfinite(excess_)
+            state.add(rows, maximum_, mass_, centre, excess_, maximum_ + centre, mass_ + excess_)
+    kl, origins = state.result()
+    take_again(any_divergence, pair, lost, kl, origins)
+    return kl, origins
 
 
-def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q), each [T] float64."""
+# A gap is a float32 difference: from this size on, its rounding would show in q.
+GAP = 100.0
+
+
+def too_far(maximum: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
+    """Whether sums over gaps of float32 logits, taken relative to ``offset`` and ``centre``, may have lost q."""
+    return (offset.abs() > GAP) | (centre.abs() > GAP) | (maximum.abs() > LARGE)
+
+
+def take_again(
+    how: Callable[[HeadPair], tuple[Tensor, Tensor]],
+    pair: HeadPair,
+    which: Tensor,
+    kl: Tensor,
+    origins: Tensor,
+) -> None:
+    """Put what ``how`` finds for the tokens ``which`` [T] into ``kl`` and ``origins``."""
+    (tokens,) = which.nonzero(as_tuple=True)
+    if tokens.numel():
+        kl[tokens], origins[:, tokens] = how(pair.only(tokens))
+
+
+def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]) in float64, as ``Divergence.result``."""
     pair = HeadPair(p, q)
-    results = divergence(pair)
-    return results if pair.differences or p.dtype == torch.float64 else refine(pair, results)
+    kl, origins = divergence(pair)
+    if not pair.differences and p.dtype != torch.float64:
+        refine(pair, kl, origins)
+    return kl, origins
 
 
 # A float32 logit is off by about delta = 1e-6 to 1e-5, and a divergence K taken from two of them by
@@ -289,15 +332,11 @@ def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor, Tensor]:
 REFINE_BELOW = 1e-4
 
 
-def refine(pair: HeadPair, results: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def refine(pair: HeadPair, kl: Tensor, origins: Tensor) -> None:
     """Take divergences below ``REFINE_BELOW`` again from differences; models of two widths stay as they are."""
-    (small,) = (results[0] < REFINE_BELOW).nonzero(as_tuple=True)
-    if pair.p.width != pair.q.width or small.numel() == 0:
-        return results
-    again = divergence(HeadPair(pair.p.only(small), pair.q.only(small), differences=True))
-    for result, better in zip(results, again, strict=True):
-        result[small] = better
-    return results
+    if pair.p.width == pair.q.width:
+        again = HeadPair(pair.p, pair.q, differences=True)
+        take_again(divergence, again, kl < REFINE_BELOW, kl, origins)
 
 
 def _any_gradients(
@@ -306,17 +345,17 @@ def _any_gradients(
     start: int,
     scale: Tensor,
     kl: Tensor,
-    logsumexp_p: Tensor,
-    logsumexp_q: Tensor,
+    origins: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The gradients with respect to z_p and z_q of a tile, whatever its logits; ``scale`` is the upstream one."""
-    z_p, z_q, gap = _in_double(pair, weights, start)
-    p = torch.exp(z_p - logsumexp_p[:, None])
-    q = torch.exp(z_q - logsumexp_q[:, None])
-    from_mean = gap - (logsumexp_q - logsumexp_p - kl)[:, None]
-    u = from_mean - kl[:, None]
+    z_p, z_q, _ = _in_double(pair, weights, start)
+    from_p, log_mass_p, from_q, log_mass_q = origins[:, :, None]
+    log_p = z_p - from_p - log_mass_p
+    log_q = z_q - from_q - log_mass_q
+    p, q = log_p.exp(), log_q.exp()
+    u = log_q - log_p
     # 0 log 0 = 0; and q - p without its cancellation where there is one.
-    gradient_p = torch.where(p == 0, 0, -p * from_mean)
+    gradient_p = torch.where(p == 0, 0, -p * (u + kl[:, None]))
     gradient_q = torch.where((p != 0) & (u.abs() <= 1), p * torch.expm1(u), q - p)
     return gradient_p * scale[:, None], gradient_q * scale[:, None]
 
@@ -325,16 +364,19 @@ def token_kl_backward(
     upstream: Tensor,
     p: Head,
     q: Head,
-    saved: tuple[Tensor, Tensor, Tensor],
+    kl: Tensor,
+    origins: Tensor,
     needs_p: tuple[bool, bool, bool],
     needs_q: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed.
 
-    ``upstream`` is the gradient of the loss with respect to the divergences, ``saved`` what the forward returned.
+    ``upstream`` is the gradient of the loss with respect to ``kl``, which the forward returned with ``origins``.
     """
     every = p.tokens
-    c = kl_coefficients(upstream, p.temperature, saved, p.dtype)
+    c = kl_coefficients(upstream, p.temperature, kl, origins, p.dtype)
+    scale, kl, origins = c.exact
+    beyond = too_far(origins[0], c.gap_high, kl)
     pair = HeadPair(p, q).only(c.active)
     tiles = Tiles(pair.p, pair.q)
     results_p, results_q = HeadGradients(pair.p, needs_p), HeadGradients(pair.q, needs_q)
@@ -354,15 +396,15 @@ def token_kl_backward(
                 slope_p = cap_slope(p, logits, shaped(slopes[0], *shape))
                 slope_q = cap_slope(q, logits + gap, shaped(slopes[1], *shape))
             mass = logits.sub_(c.high_p[rows, None]).exp_().mul_(c.factor_p[rows, None])
-            gap.sub_(c.centre_high[rows, None]).sub_(c.centre_low[rows, None])
-            lowest, highest = gap.aminmax(dim=1)
-            near = (highest - c.kl[rows] <= FAR) & lowest.isfinite()
+            u = gap.sub_(c.gap_high[rows, None]).sub_(c.gap_low[rows, None])
+            lowest, highest = u.aminmax(dim=1)
+            near = (highest <= FAR) & lowest.isfinite() & ~beyond[rows]
             (far,) = (~near).nonzero(as_tuple=True)
-            gradient_p = torch.mul(gap, mass, out=scratch).neg_()
+            gradient_p = torch.add(u, c.kl[rows, None], out=scratch).mul_(mass).neg_()
             # q - p without its cancellation.
-            gradient_q = gap.sub_(c.kl[rows, None]).expm1_().mul_(mass)
+            gradient_q = u.expm1_().mul_(mass)
             if far.numel():
-                exact = (values[rows][far] for values in c.exact)
+                exact = (scale[rows][far], kl[rows][far], origins[:, rows][:, far])
                 gradient_p[far], gradient_q[far] = (
                     values.to(tiles.dtype)
                     for values in _any_gradients(here.only(far), weights, start, *exact)

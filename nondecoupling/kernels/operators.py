@@ -31,8 +31,8 @@ def _implementation(impl: str) -> ModuleType:
     return chunked
 
 
-def _statistics(hidden: Tensor, tokens: int) -> Tensor:
-    return torch.empty(tokens, dtype=statistics_dtype(hidden.device), device=hidden.device)
+def _statistics(hidden: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=statistics_dtype(hidden.device), device=hidden.device)
 
 
 def _gradient_like(tensor: Tensor | None, needed: bool, hidden: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def token_stats(
     softcap: float | None,
     ignore_index: int,
     impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(logprob, logsumexp, entropy, logsumexp_rest), each [T]; the last is empty without ``exclude``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins); the last serves the backward and has no gradient."""
     head = Head(hidden, weight, bias, temperature, softcap)
     return _implementation(impl).token_stats_forward(head, targets, exclude, ignore_index)
 
@@ -79,10 +79,13 @@ def _(
     targets: Tensor,
     exclude: Tensor | None,
     *options: object,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     tokens = hidden.shape[0]
     logprob, logsumexp, entropy = (_statistics(hidden, tokens) for _ in range(3))
-    return logprob, logsumexp, entropy, _statistics(hidden, 0 if exclude is None else tokens)
+    if exclude is None:
+        return logprob, logsumexp, entropy, _statistics(hidden, 0), _statistics(hidden, 2, tokens)
+    rest, origins = _statistics(hidden, tokens), _statistics(hidden, 4, tokens)
+    return logprob, logsumexp, entropy, rest, origins
 
 
 @torch.library.custom_op("nondecoupling::token_stats_backward", mutates_args=())
@@ -103,7 +106,7 @@ def _token_stats_backward(
     """Gradients of hidden, weight and bias, of which ``needs`` says which are wanted."""
     head = Head(hidden, weight, bias, temperature, softcap)
     return _implementation(impl).token_stats_backward(
-        tuple(upstream), head, targets, exclude, ignore_index, tuple(saved), tuple(needs)
+        upstream, head, targets, exclude, ignore_index, saved, tuple(needs)
     )
 
 
@@ -126,7 +129,7 @@ def _differentiate_token_stats(ctx: Any, *upstream: Tensor | None) -> tuple[Tens
     needs = ctx.needs_input_grad[:3]
     results = _token_stats_backward(
         *(hidden, weight, bias, targets, exclude, *ctx.options),
-        _dense(upstream, saved),
+        _dense(upstream[:4], saved[:4]),
         saved,
         needs,
     )
@@ -147,8 +150,8 @@ def token_kl(
     temperature: float,
     softcap: float | None,
     impl: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q); the last two serve the backward and have no gradient."""
+) -> tuple[Tensor, Tensor]:
+    """(kl, origins); the second serves the backward and has no gradient."""
     return _implementation(impl).token_kl_forward(
         Head(hidden_p, weight_p, bias_p, temperature, softcap),
         Head(hidden_q, weight_q, bias_q, temperature, softcap),
@@ -156,9 +159,9 @@ def token_kl(
 
 
 @token_kl.register_fake
-def _(hidden_p: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
-    kl, logsumexp_p, logsumexp_q = (_statistics(hidden_p, hidden_p.shape[0]) for _ in range(3))
-    return kl, logsumexp_p, logsumexp_q
+def _(hidden_p: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    tokens = hidden_p.shape[0]
+    return _statistics(hidden_p, tokens), _statistics(hidden_p, 4, tokens)
 
 
 @torch.library.custom_op("nondecoupling::token_kl_backward", mutates_args=())
@@ -173,7 +176,8 @@ def _token_kl_backward(
     softcap: float | None,
     impl: str,
     upstream: Tensor,
-    saved: Sequence[Tensor],
+    kl: Tensor,
+    origins: Tensor,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of hidden, weight and bias of p, then of q, of which ``needs`` says which are wanted."""
@@ -181,7 +185,8 @@ def _token_kl_backward(
         upstream,
         Head(hidden_p, weight_p, bias_p, temperature, softcap),
         Head(hidden_q, weight_q, bias_q, temperature, softcap),
-        tuple(saved),
+        kl,
+        origins,
         tuple(needs[:3]),
         tuple(needs[3:]),
     )
@@ -202,10 +207,10 @@ def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-    heads, saved = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+    *heads, kl, origins = ctx.saved_tensors
     needs = ctx.needs_input_grad[:6]
-    (gradient,) = _dense(upstream[:1], saved[:1])
-    results = _token_kl_backward(*heads, *ctx.options, gradient, saved, needs)
+    (gradient,) = _dense(upstream[:1], [kl])
+    results = _token_kl_backward(*heads, *ctx.options, gradient, kl, origins, needs)
     return (*_wanted(results, needs), None, None, None)
 
 

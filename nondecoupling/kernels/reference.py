@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nondecoupling.kernels.head import Head, statistics_dtype
 
-__all__ = ["logits_of", "phi", "token_kl", "token_stats"]
+__all__ = ["finite_base", "logits_of", "phi", "token_kl", "token_stats"]
 
 
 def logits_of(head: Head) -> Tensor:
@@ -32,9 +32,19 @@ def logits_of(head: Head) -> Tensor:
     return logits / head.temperature
 
 
-def _log_softmax(head: Head) -> Tensor:
-    logits = logits_of(head)
-    return torch.log_softmax(logits.to(statistics_dtype(logits.device)), dim=1)
+def _logits_in_double(head: Head) -> Tensor:
+    return logits_of(head).to(statistics_dtype(head.hidden.device))
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    """log sum_j e^z_j, [T]; torch's has a wrong gradient where the logits are so large that adding log V is lost."""
+    base = finite_base(logits.detach().amax(dim=1))
+    return base + torch.exp(logits - base[:, None]).sum(dim=1).log()
+
+
+def finite_base(maximum: Tensor) -> Tensor:
+    """``maximum``, or 0 where it is -inf: what logits may be taken relative to."""
+    return maximum.masked_fill(maximum == -torch.inf, 0)
 
 
 def phi(u: Tensor) -> Tensor:
@@ -56,13 +66,12 @@ def token_stats(
     head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(logprob, logsumexp, entropy, logsumexp_rest), each [T]; the last is empty without ``exclude``."""
-    logits = logits_of(head)
-    logits = logits.to(statistics_dtype(logits.device))
+    logits = _logits_in_double(head)
     log_p = torch.log_softmax(logits, dim=1)
     ignored = targets == ignore_index
     picked = log_p.gather(1, targets.masked_fill(ignored, 0)[:, None])[:, 0]
     logprob = torch.where(ignored, 0.0, picked)
-    logsumexp = torch.logsumexp(logits, dim=1)
+    logsumexp = _logsumexp(logits)
     p = log_p.exp()
     # 0 log 0 = 0, and so is its gradient.
     entropy = -(p * torch.where(p == 0, 0, log_p)).sum(dim=1)
@@ -73,16 +82,16 @@ def token_stats(
         excluded = logits.new_zeros(logits.shape[0], logits.shape[1] + 1, dtype=torch.bool)
         excluded = excluded.scatter(1, columns, True)[:, :-1]
         kept = torch.where(excluded, -torch.inf, logits)
-        # logsumexp of a row of -inf has a gradient of NaN: such rows take a constant instead.
+        # The logsumexp of a row of -inf has a gradient of NaN: such rows take a constant instead.
         none = (kept == -torch.inf).all(dim=1)
         kept = torch.where(none[:, None], 0, kept)
-        rest = torch.where(none, -torch.inf, torch.logsumexp(kept, dim=1))
+        rest = torch.where(none, -torch.inf, _logsumexp(kept))
     return logprob, logsumexp, entropy, rest
 
 
 def token_kl(p: Head, q: Head) -> Tensor:
     """sum_v p_v phi(log q_v - log p_v), [T]: sum p log(p / q) without a term of either sign."""
-    log_p, log_q = _log_softmax(p), _log_softmax(q)
+    log_p, log_q = (torch.log_softmax(_logits_in_double(head), dim=1) for head in (p, q))
     mass = log_p.exp()
     # Where p has no mass, its term is that of q alone.
     u = torch.where(mass == 0, 0, log_q - log_p)

@@ -142,7 +142,7 @@ def token_stats(
     if impl == "reference":
         results = reference.token_stats(head, targets, exclude, ignore_index)
     else:
-        results = operators.token_stats(
+        *results, _ = operators.token_stats(
             *head[:3], targets, exclude, head.temperature, head.softcap, ignore_index, impl
         )
     logprob, logsumexp, entropy, rest = (value.to(head.dtype) for value in results)

@@ -210,9 +210,9 @@ def stats_forward(
         spread = tl.where(raised, scale * (spread + fall * (mass + ties)), spread)
         mass = tl.where(raised, scale * (mass + ties), mass)
         ties = tl.where(raised, 0.0, ties)
-        below = z - base[:, None]
+        below = _at_least(z - base[:, None], NOTHING)
         e = tl.exp(below)
-        spread -= tl.sum(e * _at_least(below, NOTHING), axis=1)
+        spread -= tl.sum(e * below, axis=1)
         ties += tl.sum(tl.where(below == 0, 1.0, 0.0), axis=1)
         mass += tl.sum(tl.where(below == 0, 0.0, e), axis=1)
         maximum = new
@@ -365,7 +365,7 @@ def kl_forward(
 
     Written, float32 [splits, tokens], with g = z_q - z_p - offset: maximum_out m and mass_out the sum of e^(z_p - m);
     offset_out; centre_out c, the p-mean of g; excess_out the sum of e^(z_p - m) phi(g - c); maximum_q_out M and
-    mass_q_out with log(mass_q) + M + offset the logsumexp of z_q. NaN where a token is lacked by one model alone.
+    mass_q_out the sum of e^(z_q - M). Where a token is lacked by one model alone, some of them are NaN.
     """
     rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     row_mask = rows < tokens
@@ -419,27 +419,24 @@ def kl_forward(
             PRECISION,
             BLOCK_D,
         )
+        tile_maximum_q = tl.max(z_q, axis=1)
+        tile_mass_q = tl.sum(tl.exp(z_q - _finite_base(tile_maximum_q)[:, None]), axis=1)
+        tile_maximum = tl.max(z, axis=1)
+        tile_base = _finite_base(tile_maximum)
         # A token that both models lack has no gap.
-        lacked = z == float("-inf")
         gap = tl.where(z_q == z, 0.0, z_q - z)
         if start == first:
             offset = tl.sum(tl.where(columns[None, :] == start, gap, 0.0), axis=1)
-        gap -= offset[:, None]
-
-        tile_maximum = tl.max(z, axis=1)
-        z -= _finite_base(tile_maximum)[:, None]
-        e = tl.exp(z)
+        gap = tl.where(z == float("-inf"), gap, gap - offset[:, None])
+        e = tl.exp(z - tile_base[:, None])
         tile_mass = tl.sum(e, axis=1)
         tile_centre = tl.sum(e * gap, axis=1) / tl.where(tile_mass == 0, 1.0, tile_mass)
-        gap = tl.where(lacked, 0.0, gap - tile_centre[:, None])
-        # q relative to the tile: z + gap = z_q - tile_maximum - offset - tile_centre.
-        z += gap
-        tile_maximum_q = tl.max(z, axis=1)
-        tile_mass_q = tl.sum(tl.exp(z - _finite_base(tile_maximum_q)[:, None]), axis=1)
+        gap = tl.where(z == float("-inf"), gap, gap - tile_centre[:, None])
         tile_excess = tl.sum(tl.where(gap < 60, e * _phi(gap), 0.0), axis=1)
         # Past e^60 the sum over q itself is meant: e may have underflowed where q is large.
         wide = tl.max(gap, axis=1) >= 60
-        tile_excess = tl.where(wide, tl.exp(tile_maximum_q) * tile_mass_q - tile_mass, tile_excess)
+        direct = tl.exp(tile_maximum_q - tile_base - offset - tile_centre) * tile_mass_q
+        tile_excess = tl.where(wide, direct - tile_mass, tile_excess)
 
         # p, and the centred excess: every term is positive.
         new = tl.maximum(maximum, tile_maximum)
@@ -454,13 +451,12 @@ def kl_forward(
         fraction = part_mass / whole
         back = -step * fraction
         forth = step * (old_mass / whole)
-        tile_maximum_q += tile_maximum + tile_centre
         centre += step * fraction
         # Where p underflows in one part but q does not, that part's q is its excess.
-        old_direct = tl.exp(maximum_q - base - centre) * mass_q
+        old_direct = tl.exp(maximum_q - base - offset - centre) * mass_q
         old_excess = old_scale * excess * tl.exp(back) + old_mass * _phi(back)
         excess = tl.where(old_mass == 0, old_direct, old_excess)
-        part_direct = tl.exp(tile_maximum_q - base - centre) * tile_mass_q
+        part_direct = tl.exp(tile_maximum_q - base - offset - centre) * tile_mass_q
         part_excess = scale * tile_excess * tl.exp(forth) + part_mass * _phi(forth)
         excess += tl.where(part_mass == 0, part_direct, part_excess)
 
@@ -494,9 +490,8 @@ def kl_backward(
     factor_p_in,
     high_q_in,
     factor_q_in,
-    centre_high_in,
-    centre_low_in,
-    kl_in,
+    step_in,
+    half_kl_in,
     gradient_p_out,
     gradient_q_out,
     tokens,
@@ -570,18 +565,21 @@ def kl_backward(
     factor_p = tl.load(factor_p_in + rows, mask=row_mask, other=0.0)
     high_q = tl.load(high_q_in + rows, mask=row_mask, other=0.0)
     factor_q = tl.load(factor_q_in + rows, mask=row_mask, other=0.0)
-    centre_high = tl.load(centre_high_in + rows, mask=row_mask, other=0.0)
-    centre_low = tl.load(centre_low_in + rows, mask=row_mask, other=0.0)
-    kl = tl.load(kl_in + rows, mask=row_mask, other=0.0)
+    step = tl.load(step_in + rows, mask=row_mask, other=0.0)
+    half_kl = tl.load(half_kl_in + rows, mask=row_mask, other=0.0)
 
-    p = tl.exp(z - high_p[:, None]) * factor_p[:, None]
-    q = tl.exp(z_q - high_q[:, None]) * factor_q[:, None]
-    gap = tl.where(z_q == z, 0.0, z_q - z) - centre_high[:, None] - centre_low[:, None]
-    u = gap - kl[:, None]
-    # 0 log 0 = 0, and q - p without its cancellation where there is one.
-    gradient_p = tl.where(p == 0, 0.0, -p * gap)
-    far = (p == 0) | (u > 60)
-    gradient_q = tl.where(far, q - p, p * _expm1(tl.where(far, 0.0, u)))
+    below_p = z - high_p[:, None]
+    below_q = z_q - high_q[:, None]
+    p = tl.exp(below_p) * factor_p[:, None]
+    q = tl.exp(below_q) * factor_q[:, None]
+    # 0 log 0 = 0. Halves of differences do not overflow.
+    half = 0.5 * z_q - 0.5 * high_q[:, None] - (0.5 * z - 0.5 * high_p[:, None])
+    half += half_kl[:, None] - 0.5 * step[:, None]
+    gradient_p = tl.where(p == 0, 0.0, -p * half * 2)
+    # q - p without its cancellation where there is one.
+    u = below_q - below_p - step[:, None]
+    near = (p != 0) & (u <= 60)
+    gradient_q = tl.where(near, p * _expm1(tl.where(near, u, 0.0)), q - p)
     if HAS_SOFTCAP:
         tanh = z / outer_scale
         gradient_p *= 1 - tanh * tanh

@@ -8,6 +8,7 @@ for bfloat16 inputs, as eager's is, and in float32 otherwise: float16 could unde
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nondecoupling.kernels import triton_kernels as kernels
-from nondecoupling.kernels.chunked import divergence, refine
+from nondecoupling.kernels.chunked import any_divergence, refine, take_again, too_far
 from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
 from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.pair import HeadPair
@@ -202,15 +203,12 @@ def _excluding(targets: Tensor, exclude: Tensor | None) -> dict[str, Any]:
 
 def token_stats_forward(
     head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(logprob, logsumexp, entropy, logsumexp_rest), each [T] float64; the last is empty without ``exclude``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins) in float64, as in ``chunked``."""
     device = _on_device(head.hidden)
     head = _contiguous(head)
     tokens = head.tokens
     statistics = statistics_dtype(head.hidden.device)
-    if tokens == 0:
-        empty = head.hidden.new_empty(0, dtype=statistics)
-        return empty, empty.clone(), empty.clone(), empty.clone()
     extended = head.softcap is not None or exclude is not None
     tile = configuration("stats_forward", head.hidden.dtype, extended=extended)
     splits, columns = _splits(tokens, head.vocabulary, tile, head.hidden.device)
@@ -220,7 +218,9 @@ def token_stats_forward(
     # An ignored token has no target, and its logit is not written.
     target = head.hidden.new_zeros(tokens, dtype=torch.float32)
     with device:
-        kernels.stats_forward[(_blocks(tokens, tile.rows), splits)](
+        # Without tokens there is nothing to launch.
+        grid = (_blocks(tokens, tile.rows), splits)
+        tokens and kernels.stats_forward[grid](
             targets=targets,
             maximum_out=maximum,
             ties_out=ties,
@@ -246,8 +246,12 @@ def token_stats_forward(
             rest.add(slice(None), rest_maximum[split].to(statistics), *own)
     logprob = (target.to(statistics) - total.maximum) - total.mass.log()
     logprob = torch.where(targets == ignore_index, 0.0, logprob)
-    outside = rest.logsumexp() if exclude is not None else rest.maximum.new_empty(0)
-    return logprob, total.logsumexp(), total.entropy(), outside
+    origins = total.origin()
+    outside = logprob.new_empty(0)
+    if exclude is not None:
+        outside = rest.origin().sum(dim=0)
+        origins = torch.cat([origins, rest.origin()])
+    return logprob, total.origin().sum(dim=0), total.entropy(), outside, origins
 
 
 class _Gradients:
@@ -326,17 +330,17 @@ def _chunks(head: Head, tile: Configuration, buffers: int) -> list[tuple[int, in
 
 
 def token_stats_backward(
-    upstream: tuple[Tensor, Tensor, Tensor, Tensor],
+    upstream: Sequence[Tensor],
     head: Head,
     targets: Tensor,
     exclude: Tensor | None,
     ignore_index: int,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
+    saved: Sequence[Tensor],
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias; empty where not needed.
 
-    ``upstream`` are the gradients of the loss with respect to the forward's results, ``saved``.
+    ``upstream`` are the gradients of the loss with respect to the first four results of the forward, ``saved``.
     """
     device = _on_device(head.hidden)
     every = head.tokens
@@ -372,8 +376,8 @@ def token_stats_backward(
     return gradients.results(c.active, every)
 
 
-def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q), each [T] float64; ``chunked`` takes what the kernel cannot again."""
+def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]) in float64; ``chunked`` takes what the kernel cannot again."""
     device = _on_device(p.hidden)
     pair = HeadPair(p, q)
     p, q = _contiguous(p), _contiguous(q)
@@ -395,34 +399,34 @@ def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor, Tensor]:
             **_arguments(q, "_q"),
             **_options(p, tile),
         )
+    lost = torch.zeros(tokens, dtype=torch.bool, device=p.hidden.device)
     for part in partials.to(statistics).unbind(1):
         maximum, mass, offset, centre, excess, maximum_q, mass_q = part
-        logsumexp_q = maximum_q + offset + mass_q.log()
-        state.add(slice(None), maximum, mass, offset + centre, excess, logsumexp_q)
-    results = state.result()
-    # A token lacked by one model alone, or a gap beyond float32.
-    (lost,) = (~torch.isfinite(results[0])).nonzero(as_tuple=True)
-    if lost.numel():
-        for result, found in zip(results, divergence(pair.only(lost)), strict=True):
-            result[lost] = found
-    return refine(pair, results)
+        lost |= too_far(maximum.masked_fill(mass == 0, 0), offset, offset + centre)
+        state.add(slice(None), maximum, mass, offset + centre, excess, maximum_q, mass_q)
+    kl, origins = state.result()
+    # NaN is a token lacked by one model alone, or a gap beyond float32.
+    take_again(any_divergence, pair, lost | ~torch.isfinite(kl), kl, origins)
+    refine(pair, kl, origins)
+    return kl, origins
 
 
 def token_kl_backward(
     upstream: Tensor,
     p: Head,
     q: Head,
-    saved: tuple[Tensor, Tensor, Tensor],
+    kl: Tensor,
+    origins: Tensor,
     needs_p: tuple[bool, bool, bool],
     needs_q: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed.
 
-    ``upstream`` is the gradient of the loss with respect to the divergences, ``saved`` what the forward returned.
+    ``upstream`` is the gradient of the loss with respect to ``kl``, which the forward returned with ``origins``.
     """
     device = _on_device(p.hidden)
     every = p.tokens
-    c = kl_coefficients(upstream, p.temperature, saved, torch.float32)
+    c = kl_coefficients(upstream, p.temperature, kl, origins, torch.float32)
     p, q = _contiguous(p.only(c.active)), _contiguous(q.only(c.active))
     tile = configuration("kl_backward", p.hidden.dtype, extended=p.softcap is not None)
     chunks = _chunks(p, tile, 2)
@@ -437,9 +441,9 @@ def token_kl_backward(
                 factor_p_in=c.factor_p,
                 high_q_in=c.high_q,
                 factor_q_in=c.factor_q,
-                centre_high_in=c.centre_high,
-                centre_low_in=c.centre_low,
-                kl_in=c.kl,
+                step_in=c.step,
+                # Half of it is a float32 wherever the gradient is.
+                half_kl_in=(c.exact[1] / 2).to(torch.float32),
                 gradient_p_out=gradients_p.buffer,
                 gradient_q_out=gradients_q.buffer,
                 tokens=p.tokens,
