@@ -6,30 +6,46 @@ checked inside the custom operator :func:`checked_tokens`, which a compiler trea
 
 from __future__ import annotations
 
-import math
+import numbers
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_head", "check_logit_options", "check_token_shapes", "checked_tokens"]
+__all__ = [
+    "check_head",
+    "check_ignore_index",
+    "check_logit_options",
+    "check_tensor",
+    "check_token_shapes",
+    "checked_number",
+    "checked_tokens",
+]
 
 FLOAT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+
+
+def check_tensor(name: str, tensor: Any) -> None:
+    """Raise ``TypeError`` unless ``tensor`` is a dense torch tensor."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} has the layout {tensor.layout}; use a dense tensor (.to_dense())")
 
 
 def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, suffix: str = "") -> None:
     """Raise unless ``hidden`` [T, D], ``weight`` [V, D] and ``bias`` [V] belong together.
 
     Raises:
-        TypeError: an argument is not a tensor, or its dtype is not a supported one or differs.
+        TypeError: an argument is not a dense tensor, or its dtype is not a supported one or differs.
         ValueError: a shape or a device does not fit.
     """
     named = {f"hidden{suffix}": hidden, f"weight{suffix}": weight}
     if bias is not None:
         named[f"bias{suffix}"] = bias
     for name, tensor in named.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+        check_tensor(name, tensor)
         if tensor.dtype not in FLOAT_DTYPES:
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}; use bfloat16, float16, float32 or float64"
@@ -64,21 +80,66 @@ def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, suffix: str 
         )
 
 
-def check_logit_options(temperature: float, softcap: float | None) -> None:
-    """Raise ``ValueError`` unless ``temperature`` and ``softcap`` are positive and finite."""
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; it must be positive and finite")
-    if softcap is not None and not 0 < softcap < math.inf:
+def checked_number(name: str, value: Any) -> float:
+    """``value`` as a float.
+
+    Raises:
+        TypeError: not a real number; a tensor, even of one element, is none.
+        ValueError: a number that no float holds.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        hint = "; use .item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
+        raise TypeError(f"{name} must be a number, got {_shown(value)}{hint}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large for a float; use a smaller one") from None
+
+
+def check_logit_options(temperature: Any, softcap: Any, dtype: torch.dtype) -> None:
+    """Raise unless ``temperature`` and ``softcap`` are positive, and they and what they scale by normal in ``dtype``.
+
+    Raises:
+        TypeError: not a number (or None, for the cap).
+        ValueError: not positive, or so small or large that scaled logits would overflow or vanish.
+    """
+    lowest = torch.finfo(dtype).tiny
+    given = {"temperature": checked_number("temperature", temperature)}
+    if softcap is not None:
+        given["softcap"] = checked_number("softcap", softcap)
+    for name, value in given.items():
+        if not lowest <= value <= 1 / lowest:
+            none = ", or None for no cap" if name == "softcap" else ""
+            raise ValueError(
+                f"{name} is {value}; it must be positive and finite{none}, "
+                f"in [{lowest:.2g}, {1 / lowest:.2g}] for logits in {dtype}"
+            )
+    if softcap is not None and not lowest <= given["softcap"] / given["temperature"] <= 1 / lowest:
         raise ValueError(
-            f"softcap is {softcap}; it must be positive and finite, or None for no cap"
+            f"softcap / temperature is {given['softcap']} / {given['temperature']}, "
+            f"outside [{lowest:.2g}, {1 / lowest:.2g}]; no logit in {dtype} could be that size"
         )
+
+
+def check_ignore_index(ignore_index: Any) -> None:
+    """Raise ``TypeError`` unless ``ignore_index`` is an integer."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index must be an int, got {_shown(ignore_index)}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index is {ignore_index}; it must fit into 64 bits")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"{value!r} ({type(value).__name__})"
 
 
 def check_token_shapes(hidden: Tensor, targets: Tensor, exclude: Tensor | None) -> None:
     """Raise unless ``targets`` is an integer [T] and ``exclude`` an integer [T, k].
 
     Raises:
-        TypeError: the dtype is not an integer one.
+        TypeError: not a dense tensor, or the dtype is not an integer one.
         ValueError: a shape or a device does not fit.
     """
     rows = hidden.shape[0]
@@ -86,9 +147,12 @@ def check_token_shapes(hidden: Tensor, targets: Tensor, exclude: Tensor | None) 
     if exclude is not None:
         named["exclude"] = (exclude, 2)
     for name, (tokens, dimensions) in named.items():
-        if not isinstance(tokens, Tensor) or tokens.dtype not in INTEGER_DTYPES:
-            found = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise TypeError(f"{name} must be an integer tensor of token ids, got {found}")
+        check_tensor(name, tokens)
+        if tokens.dtype not in INTEGER_DTYPES:
+            raise TypeError(
+                f"{name} must be an integer tensor of token ids "
+                f"(int64, int32, int16, int8 or uint8), got {tokens.dtype}"
+            )
         if tokens.device != hidden.device:
             raise ValueError(
                 f"{name} is on {tokens.device} but hidden is on {hidden.device}; "

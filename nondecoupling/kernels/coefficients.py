@@ -6,29 +6,16 @@ computed once per token, where they are cheap, with the cancellations resolved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = [
-    "KlCoefficients",
-    "StatsCoefficients",
-    "kl_coefficients",
-    "statistics_dtype",
-    "stats_coefficients",
-    "take",
-]
+from nondecoupling.kernels.head import take
+from nondecoupling.kernels.partials import NOTHING
 
-
-def statistics_dtype(device: torch.device) -> torch.dtype:
-    """float64, but for the one backend that has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def take(tensor: Tensor, index: Tensor | None) -> Tensor:
-    """``tensor[index]``, or all of it for None."""
-    return tensor if index is None else tensor[index]
+__all__ = ["KlCoefficients", "StatsCoefficients", "kl_coefficients", "stats_coefficients"]
 
 
 def _active(*upstream: Tensor) -> Tensor | None:
@@ -37,10 +24,10 @@ def _active(*upstream: Tensor) -> Tensor | None:
     return None if bool(alive.all()) else alive.nonzero()[:, 0]
 
 
-def _split(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``values`` as high + low, the high part representable in ``dtype``."""
-    high = values.to(dtype)
-    return high, (values - high).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+def _split(origin: Tensor, log_mass: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``origin`` + ``log_mass`` as high + low, the high part that of ``origin`` in ``dtype``."""
+    high = origin.to(dtype)
+    return high, (origin - high).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) + log_mass
 
 
 class StatsCoefficients(NamedTuple):
@@ -63,12 +50,12 @@ class StatsCoefficients(NamedTuple):
 
 
 def stats_coefficients(
-    upstream: tuple[Tensor, Tensor, Tensor, Tensor],
+    upstream: Sequence[Tensor],
+    temperature: float,
     targets: Tensor,
     exclude: Tensor | None,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
-    temperature: float,
     ignore_index: int,
+    saved: Sequence[Tensor],
     dtype: torch.dtype,
 ) -> StatsCoefficients:
     """Coefficients from upstream gradients g of (logprob, logsumexp, entropy, rest) = (l, L, H, R).
@@ -83,15 +70,22 @@ def stats_coefficients(
         gradients[3] = torch.zeros_like(gradients[0])
     active = _active(*gradients)
     g_logprob, g_logsumexp, g_entropy, g_rest = (take(g, active) / temperature for g in gradients)
-    logprob, logsumexp, entropy = (take(values, active) for values in saved[:3])
+    logprob, entropy = take(saved[0], active), take(saved[2], active)
+    origins = saved[4] if active is None else saved[4][:, active]
 
     # log p_j = (z_j - high) - low: the first difference is nearly exact, the second becomes a factor.
-    high, low = _split(logsumexp, dtype)
+    high, low = _split(origins[0], origins[1], dtype)
     factor = torch.exp(-low)
     # 1 - p at the target, without the cancellation that p near 1 would bring.
     at_target = -g_logprob * torch.expm1(logprob)
-    at_target += logprob.exp() * (g_logsumexp - g_entropy * (logprob + entropy))
-    rest_high, rest_low = _split(take(saved[3], active) if exclude is not None else high, dtype)
+    # p log p is 0 at p = 0.
+    at_target += logprob.exp() * (g_logsumexp - g_entropy * (logprob.clamp(min=NOTHING) + entropy))
+    rest, rest_mass = origins[-2:]
+    # Where nothing is left outside the list, +inf makes every e^(z - rest_high) zero.
+    nothing = rest == -torch.inf
+    rest_high, rest_low = _split(
+        rest.masked_fill(nothing, torch.inf), rest_mass.masked_fill(nothing, 0), dtype
+    )
     return StatsCoefficients(
         active=active,
         targets=take(targets.masked_fill(ignored, -1), active),
@@ -107,28 +101,51 @@ def stats_coefficients(
 
 
 class KlCoefficients(NamedTuple):
-    """For the active tokens, with u_j = log q_j - log p_j = z_q,j - z_p,j - gap_high - gap_low and
-    p = factor e^(z_p - high):
+    """For the active tokens, with p and q those of the models times the upstream gradient:
 
-    d loss / d z_p,j = -p_j (u_j + kl) and d loss / d z_q,j = q_j - p_j = p_j expm1(u_j).
+    p = factor_p e^(z_p - high_p), q = factor_q e^(z_q - high_q),
+    u = log q - log p = z_q - z_p - gap_high - gap_low = (z_q - high_q) - (z_p - high_p) - step,
+    d loss / d z_p = -p (u + kl) and d loss / d z_q = q - p = p expm1(u).
+
+    The first form of u is the more precise, the second survives any logits. ``exact`` holds (upstream gradient over
+    temperature, kl, origins) in float64. The gradient of an infinite divergence is NaN.
     """
 
     active: Tensor | None
-    high: Tensor
+    high_p: Tensor
+    factor_p: Tensor
+    high_q: Tensor
+    factor_q: Tensor
     gap_high: Tensor
     gap_low: Tensor
+    step: Tensor
     kl: Tensor
-    factor: Tensor
+    exact: tuple[Tensor, Tensor, Tensor]
 
 
 def kl_coefficients(
-    upstream: Tensor, saved: tuple[Tensor, Tensor, Tensor], temperature: float, dtype: torch.dtype
+    upstream: Tensor, temperature: float, kl: Tensor, origins: Tensor, dtype: torch.dtype
 ) -> KlCoefficients:
-    """Coefficients from the upstream gradient of each token's divergence."""
-    upstream = upstream.to(saved[0].dtype)
+    """Coefficients from the upstream gradient of each token's divergence and what the forward returned."""
+    upstream = upstream.to(kl.dtype)
     active = _active(upstream)
-    kl, logsumexp_p, logsumexp_q = (take(values, active) for values in saved)
-    high, low = _split(logsumexp_p, dtype)
-    gap_high, gap_low = _split(logsumexp_q - logsumexp_p, dtype)
-    factor = take(upstream, active) / temperature * torch.exp(-low)
-    return KlCoefficients(active, high, gap_high, gap_low.to(dtype), kl.to(dtype), factor.to(dtype))
+    kl = take(kl, active)
+    if active is not None:
+        origins = origins[:, active]
+    scale = (take(upstream, active) / temperature).masked_fill(kl == torch.inf, torch.nan)
+    from_p, log_mass_p, from_q, log_mass_q = origins
+    high_p, low_p = _split(from_p, log_mass_p, dtype)
+    high_q, low_q = _split(from_q, log_mass_q, dtype)
+    gap_high, gap_low = _split(from_q - from_p, log_mass_q - log_mass_p, dtype)
+    return KlCoefficients(
+        active=active,
+        high_p=high_p,
+        factor_p=(scale * torch.exp(-low_p)).to(dtype),
+        high_q=high_q,
+        factor_q=(scale * torch.exp(-low_q)).to(dtype),
+        gap_high=gap_high,
+        gap_low=gap_low.to(dtype),
+        step=(low_q - low_p).to(dtype),
+        kl=kl.to(dtype),
+        exact=(scale, kl, origins),
+    )

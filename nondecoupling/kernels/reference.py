@@ -1,7 +1,8 @@
 """Plain torch, all logits at once: the definition that the other implementations are tested against.
 
-Every formula is the textbook one and autograd does the gradients. Called on float64 inputs it is the truth of
-the accuracy tests. It stores [T, V] several times over; use it for small sizes.
+Every formula is the textbook one and autograd does the gradients. Logits are float32 or better and everything
+after them is float64, so called on float64 inputs it is the truth of the accuracy tests. It stores [T, V] several
+times over; use it for small sizes.
 """
 
 from __future__ import annotations
@@ -9,31 +10,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["logits_of", "phi", "token_kl", "token_stats"]
+from nondecoupling.kernels.head import Head, statistics_dtype
+
+__all__ = ["finite_base", "logits_of", "phi", "token_kl", "token_stats"]
 
 
-def logits_of(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-) -> Tensor:
+def logits_of(head: Head) -> Tensor:
     """softcap * tanh((hidden @ weight.T + bias) / softcap) / temperature, [T, V].
 
     Low-precision inputs are converted to float32 first, so no logit is ever rounded to their dtype.
 
     >>> hidden, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [0.0, 4.0]])
-    >>> logits_of(hidden, weight, temperature=2.0)
+    >>> logits_of(Head(hidden, weight, bias=None, temperature=2.0, softcap=None))
     tensor([[1.5000, 4.0000]])
     """
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
-    logits = hidden.to(dtype) @ weight.to(dtype).T
-    if bias is not None:
-        logits = logits + bias.to(dtype)
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return logits / temperature
+    logits = head.hidden.to(head.dtype) @ head.weight.to(head.dtype).T
+    if head.bias is not None:
+        logits = logits + head.bias.to(head.dtype)
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits / head.temperature
+
+
+def _logits_in_double(head: Head) -> Tensor:
+    return logits_of(head).to(statistics_dtype(head.hidden.device))
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    """log sum_j e^z_j, [T]; torch's has a wrong gradient where the logits are so large that adding log V is lost."""
+    base = finite_base(logits.detach().amax(dim=1))
+    return base + torch.exp(logits - base[:, None]).sum(dim=1).log()
+
+
+def finite_base(maximum: Tensor) -> Tensor:
+    """``maximum``, or 0 where it is -inf: what logits may be taken relative to."""
+    return maximum.masked_fill(maximum == -torch.inf, 0)
 
 
 def phi(u: Tensor) -> Tensor:
@@ -52,52 +63,40 @@ def phi(u: Tensor) -> Tensor:
 
 
 def token_stats(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
+    head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(logprob, logsumexp, entropy, logsumexp_rest), each [T]; the last is empty without ``exclude``."""
-    logits = logits_of(hidden, weight, bias, temperature, softcap)
+    logits = _logits_in_double(head)
     log_p = torch.log_softmax(logits, dim=1)
     ignored = targets == ignore_index
     picked = log_p.gather(1, targets.masked_fill(ignored, 0)[:, None])[:, 0]
     logprob = torch.where(ignored, 0.0, picked)
-    logsumexp = torch.logsumexp(logits, dim=1)
-    entropy = -(log_p.exp() * log_p).sum(dim=1)
+    logsumexp = _logsumexp(logits)
+    p = log_p.exp()
+    # 0 log 0 = 0, and so is its gradient.
+    entropy = -(p * torch.where(p == 0, 0, log_p)).sum(dim=1)
     rest = logits.new_empty(0)
     if exclude is not None:
         # One spare column takes the pads, so that they need no branch.
         columns = torch.where(exclude < 0, logits.shape[1], exclude)
         excluded = logits.new_zeros(logits.shape[0], logits.shape[1] + 1, dtype=torch.bool)
         excluded = excluded.scatter(1, columns, True)[:, :-1]
-        some = ~excluded.all(dim=1)
-        # logsumexp of a row of -inf has a gradient of NaN: such rows take a constant instead.
-        kept = torch.where(excluded & some[:, None], -torch.inf, logits)
-        rest = torch.where(some, torch.logsumexp(kept, dim=1), -torch.inf)
+        kept = torch.where(excluded, -torch.inf, logits)
+        # The logsumexp of a row of -inf has a gradient of NaN: such rows take a constant instead.
+        none = (kept == -torch.inf).all(dim=1)
+        kept = torch.where(none[:, None], 0, kept)
+        rest = torch.where(none, -torch.inf, _logsumexp(kept))
     return logprob, logsumexp, entropy, rest
 
 
-def token_kl(
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-) -> Tensor:
+def token_kl(p: Head, q: Head) -> Tensor:
     """sum_v p_v phi(log q_v - log p_v), [T]: sum p log(p / q) without a term of either sign."""
-    log_p = torch.log_softmax(logits_of(hidden_p, weight_p, bias_p, temperature, softcap), dim=1)
-    log_q = torch.log_softmax(logits_of(hidden_q, weight_q, bias_q, temperature, softcap), dim=1)
-    u = log_q - log_p
+    log_p, log_q = (torch.log_softmax(_logits_in_double(head), dim=1) for head in (p, q))
+    mass = log_p.exp()
+    # Where p has no mass, its term is that of q alone.
+    u = torch.where(mass == 0, 0, log_q - log_p)
+    small = (u.abs() <= 1) & (mass != 0)
+    near = torch.where(small, u, 0)
     # p exp(u) overflows where p underflows; there q - p - p u is the same and accurate.
-    near = torch.where(u.abs() <= 1, u, 0)
-    p = log_p.exp()
-    terms = torch.where(u.abs() <= 1, p * phi(near), log_q.exp() - p - p * u)
+    terms = torch.where(small, mass * phi(near), log_q.exp() - mass - mass * u)
     return terms.sum(dim=1)

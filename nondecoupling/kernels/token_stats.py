@@ -18,21 +18,21 @@ and biases with any upstream gradient per token, and work under ``torch.compile(
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nondecoupling.kernels import chunked, reference
+from nondecoupling.kernels import operators, reference
 from nondecoupling.kernels.arguments import (
     check_head,
+    check_ignore_index,
     check_logit_options,
+    check_tensor,
     check_token_shapes,
     checked_tokens,
 )
-from nondecoupling.kernels.coefficients import statistics_dtype
+from nondecoupling.kernels.head import Head
 
 __all__ = ["IMPLEMENTATIONS", "TokenStats", "sequence_logprob", "token_kl", "token_stats"]
 
@@ -71,12 +71,20 @@ def _resolve(impl: str, hidden: Tensor) -> str:
     return impl
 
 
-def _implementation(impl: str) -> ModuleType:
-    if impl == "triton":
-        from nondecoupling.kernels import triton_launch
-
-        return triton_launch
-    return chunked
+def _head(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    suffix: str = "",
+) -> Head:
+    """The arguments as one value, checked."""
+    check_head(hidden, weight, bias, suffix)
+    check_logit_options(temperature, softcap, torch.promote_types(hidden.dtype, torch.float32))
+    return Head(
+        hidden, weight, bias, float(temperature), None if softcap is None else float(softcap)
+    )
 
 
 def token_stats(
@@ -124,21 +132,20 @@ def token_stats(
         >>> [round(value.item(), 4) for value in stats]
         [-1.3863, 1.3863, 1.3863, 0.0]
     """
-    check_head(hidden, weight, bias)
-    check_logit_options(temperature, softcap)
+    head = _head(hidden, weight, bias, temperature, softcap)
     check_token_shapes(hidden, targets, exclude)
+    check_ignore_index(ignore_index)
     impl = _resolve(impl, hidden)
-    vocabulary = weight.shape[0]
-    targets = checked_tokens(targets, vocabulary, ignore_index, "targets")
+    targets = checked_tokens(targets, head.vocabulary, ignore_index, "targets")
     if exclude is not None:
-        exclude = checked_tokens(exclude, vocabulary, -1, "exclude")
-    options = (float(temperature), None if softcap is None else float(softcap), ignore_index)
+        exclude = checked_tokens(exclude, head.vocabulary, -1, "exclude")
     if impl == "reference":
-        results = reference.token_stats(hidden, weight, targets, bias, exclude, *options)
+        results = reference.token_stats(head, targets, exclude, ignore_index)
     else:
-        results = _token_stats(hidden, weight, targets, bias, exclude, *options, impl)
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
-    logprob, logsumexp, entropy, rest = (value.to(dtype) for value in results)
+        *results, _ = operators.token_stats(
+            *head[:3], targets, exclude, head.temperature, head.softcap, ignore_index, impl
+        )
+    logprob, logsumexp, entropy, rest = (value.to(head.dtype) for value in results)
     return TokenStats(logprob, logsumexp, entropy, None if exclude is None else rest)
 
 
@@ -178,9 +185,8 @@ def token_kl(
         >>> token_kl(torch.ones(1, 1), weight_p, torch.ones(1, 1), weight_q)
         tensor([0.4338])
     """
-    check_head(hidden_p, weight_p, bias_p, "_p")
-    check_head(hidden_q, weight_q, bias_q, "_q")
-    check_logit_options(temperature, softcap)
+    p = _head(hidden_p, weight_p, bias_p, temperature, softcap, "_p")
+    q = _head(hidden_q, weight_q, bias_q, temperature, softcap, "_q")
     if hidden_q.dtype != hidden_p.dtype:
         raise TypeError(
             f"hidden_q has dtype {hidden_q.dtype} but hidden_p has {hidden_p.dtype}; convert one"
@@ -201,13 +207,11 @@ def token_kl(
             "both models must share the vocabulary (drop padding rows)"
         )
     impl = _resolve(impl, hidden_p)
-    options = (float(temperature), None if softcap is None else float(softcap))
-    heads = (hidden_p, weight_p, hidden_q, weight_q, bias_p, bias_q)
     if impl == "reference":
-        kl = reference.token_kl(*heads, *options)
+        kl = reference.token_kl(p, q)
     else:
-        kl = _token_kl(*heads, *options, impl)[0]
-    return kl.to(torch.promote_types(hidden_p.dtype, torch.float32))
+        kl = operators.token_kl(*p[:3], *q[:3], p.temperature, p.softcap, impl)[0]
+    return kl.to(p.dtype)
 
 
 def sequence_logprob(
@@ -242,12 +246,16 @@ def sequence_logprob(
         >>> sequence_logprob(hidden, weight, torch.tensor([[1, 2, 3]]), mask)
         tensor([-2.7726])
     """
+    check_tensor("hidden", hidden)
+    check_tensor("targets", targets)
+    check_ignore_index(ignore_index)
     if hidden.dim() < 2 or targets.shape != hidden.shape[:-1]:
         raise ValueError(
             f"targets has shape {tuple(targets.shape)} and hidden {tuple(hidden.shape)}; "
             "expected [..., S] and [..., S, D]"
         )
     if mask is not None:
+        check_tensor("mask", mask)
         if mask.dtype != torch.bool:
             raise TypeError(f"mask has dtype {mask.dtype}; use a bool tensor (mask != 0)")
         if mask.shape != targets.shape:
@@ -266,254 +274,3 @@ def sequence_logprob(
         impl=impl,
     ).logprob
     return logprob.reshape(targets.shape).sum(dim=-1)
-
-
-def _statistics(hidden: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=statistics_dtype(hidden.device), device=hidden.device)
-
-
-def _like(tensor: Tensor | None, needed: bool, other: Tensor) -> Tensor:
-    """The shape of a gradient: that of ``tensor``, or empty where it is not needed."""
-    if needed and tensor is not None:
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    return other.new_empty(0)
-
-
-def _dense(gradients: Sequence[Tensor | None], saved: Sequence[Tensor]) -> list[Tensor]:
-    """Upstream gradients with zeros for the outputs that the loss does not use."""
-    return [
-        torch.zeros_like(value) if gradient is None else gradient
-        for gradient, value in zip(gradients, saved, strict=True)
-    ]
-
-
-@torch.library.custom_op("nondecoupling::token_stats", mutates_args=())
-def _token_stats(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _implementation(impl).token_stats_forward(
-        hidden, weight, targets, bias, exclude, temperature, softcap, ignore_index
-    )
-
-
-@_token_stats.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tokens = hidden.shape[0]
-    logprob, logsumexp, entropy = (_statistics(hidden, tokens) for _ in range(3))
-    return logprob, logsumexp, entropy, _statistics(hidden, 0 if exclude is None else tokens)
-
-
-@torch.library.custom_op("nondecoupling::token_stats_backward", mutates_args=())
-def _token_stats_backward(
-    upstream: Sequence[Tensor],
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    saved: Sequence[Tensor],
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
-    needs: Sequence[bool],
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _implementation(impl).token_stats_backward(
-        tuple(upstream),
-        hidden,
-        weight,
-        targets,
-        bias,
-        exclude,
-        tuple(saved),
-        temperature,
-        softcap,
-        ignore_index,
-        tuple(needs),
-    )
-
-
-@_token_stats_backward.register_fake
-def _(
-    upstream: Sequence[Tensor],
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    saved: Sequence[Tensor],
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
-    needs: Sequence[bool],
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        _like(hidden, needs[0], hidden),
-        _like(weight, needs[1], hidden),
-        _like(bias, needs[2], hidden),
-    )
-
-
-def _save_token_stats(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    hidden, weight, targets, bias, exclude, *ctx.options = inputs
-    ctx.save_for_backward(hidden, weight, targets, bias, exclude, *output)
-
-
-def _differentiate_token_stats(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-    hidden, weight, targets, bias, exclude, *saved = ctx.saved_tensors
-    needed = ctx.needs_input_grad
-    needs = (needed[0], needed[1], bias is not None and needed[3])
-    *options, impl = ctx.options
-    d_hidden, d_weight, d_bias = _token_stats_backward(
-        _dense(upstream, saved),
-        hidden,
-        weight,
-        targets,
-        bias,
-        exclude,
-        saved,
-        *options,
-        needs,
-        impl,
-    )
-    return (
-        d_hidden if needs[0] else None,
-        d_weight if needs[1] else None,
-        None,
-        d_bias if needs[2] else None,
-        *[None] * 5,
-    )
-
-
-_token_stats.register_autograd(_differentiate_token_stats, setup_context=_save_token_stats)
-
-
-@torch.library.custom_op("nondecoupling::token_kl", mutates_args=())
-def _token_kl(
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q); the last two serve the backward and have no gradient."""
-    return _implementation(impl).token_kl_forward(
-        hidden_p, weight_p, hidden_q, weight_q, bias_p, bias_q, temperature, softcap
-    )
-
-
-@_token_kl.register_fake
-def _(
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    kl, logsumexp_p, logsumexp_q = (_statistics(hidden_p, hidden_p.shape[0]) for _ in range(3))
-    return kl, logsumexp_p, logsumexp_q
-
-
-@torch.library.custom_op("nondecoupling::token_kl_backward", mutates_args=())
-def _token_kl_backward(
-    upstream: Tensor,
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    saved: Sequence[Tensor],
-    temperature: float,
-    softcap: float | None,
-    needs: Sequence[bool],
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _implementation(impl).token_kl_backward(
-        upstream,
-        hidden_p,
-        weight_p,
-        hidden_q,
-        weight_q,
-        bias_p,
-        bias_q,
-        tuple(saved),
-        temperature,
-        softcap,
-        tuple(needs[:3]),
-        tuple(needs[3:]),
-    )
-
-
-@_token_kl_backward.register_fake
-def _(
-    upstream: Tensor,
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    saved: Sequence[Tensor],
-    temperature: float,
-    softcap: float | None,
-    needs: Sequence[bool],
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (
-        _like(hidden_p, needs[0], hidden_p),
-        _like(weight_p, needs[1], hidden_p),
-        _like(bias_p, needs[2], hidden_p),
-        _like(hidden_q, needs[3], hidden_p),
-        _like(weight_q, needs[4], hidden_p),
-        _like(bias_q, needs[5], hidden_p),
-    )
-
-
-def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *heads, temperature, softcap, impl = inputs
-    ctx.options = (temperature, softcap)
-    ctx.impl = impl
-    ctx.save_for_backward(*heads, *output)
-
-
-def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-    hidden_p, weight_p, hidden_q, weight_q, bias_p, bias_q, *saved = ctx.saved_tensors
-    needed = ctx.needs_input_grad
-    needs = [needed[i] for i in (0, 1, 4, 2, 3, 5)]
-    gradient = _dense(upstream[:1], saved[:1])[0]
-    heads = (hidden_p, weight_p, hidden_q, weight_q, bias_p, bias_q)
-    results = _token_kl_backward(gradient, *heads, saved, *ctx.options, needs, ctx.impl)
-    kept = [result if need else None for result, need in zip(results, needs, strict=True)]
-    d_hidden_p, d_weight_p, d_bias_p, d_hidden_q, d_weight_q, d_bias_q = kept
-    return d_hidden_p, d_weight_p, d_hidden_q, d_weight_q, d_bias_p, d_bias_q, None, None, None
-
-
-_token_kl.register_autograd(_differentiate_token_kl, setup_context=_save_token_kl)

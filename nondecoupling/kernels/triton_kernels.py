@@ -9,7 +9,10 @@
 Implementation notes
     * A tile of logits is accumulated in float32 and reduced in float32; it is never rounded to the input dtype
       and never written out. Partials of several splits are merged on the host side in float64.
-    * Columns past the vocabulary have a logit of -1e30 before the softmax. Running maxima start at -inf.
+    * Columns past the vocabulary have a logit of -inf, as masked tokens do. Running maxima start at -inf, and
+      differences are taken from 0 where a maximum still is.
+    * A token that only one of two models lacks, or a gap beyond float32, makes ``kl_forward``'s partials NaN;
+      the launcher takes such rows again.
     * Offsets into arrays with T or V rows are int64.
     * No atomics: every output element has one owner, which sums in a fixed order.
     * The log-sum keeps the number of logits at the running maximum apart from the mass below it: where one token
@@ -23,8 +26,8 @@ import triton.language as tl
 
 __all__ = ["accumulate", "kl_backward", "kl_forward", "stats_backward", "stats_forward"]
 
-# The logit of a column past the vocabulary: below any real one, and finite.
-PADDING = tl.constexpr(-1e30)
+# e^NOTHING is 0, and so is its product with NOTHING, which 0 * -inf is not.
+NOTHING = tl.constexpr(-1e4)
 
 
 @triton.jit
@@ -62,26 +65,49 @@ def _dot(a, b, sums, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def _product(
+def _at_least(x, bound):
+    """max(x, bound), NaN for NaN."""
+    return tl.maximum(x, bound, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _finite_base(maximum):
+    """``maximum``, or 0 where it is -inf."""
+    return tl.where(maximum == float("-inf"), 0.0, maximum)
+
+
+@triton.jit
+def _logits(
     hidden,
     weight,
+    bias,
     rows,
-    row_mask,
     columns,
-    column_mask,
+    tokens,
+    last,
     width,
     hidden_stride,
     weight_stride,
+    inner_scale,
+    outer_scale,
+    HAS_BIAS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
     PRECISION: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """hidden[rows] @ weight[columns].T in float32, [BLOCK_T, BLOCK_V]."""
+    """Logits of the tokens ``rows`` for ``columns`` of the vocabulary, float32 [rows, columns]; -inf from ``last`` on.
+
+    outer_scale * tanh(inner_scale * (hidden @ weight.T + bias)), or inner_scale * (...) without a cap.
+
+    hidden [tokens, width] and weight [V, width] have rows ``hidden_stride`` and ``weight_stride`` apart and contiguous
+    columns; bias [V] is contiguous, or anything without HAS_BIAS.
+    """
+    row_mask = rows < tokens
+    column_mask = columns < last
     depth = tl.arange(0, BLOCK_D)
     h = hidden + rows.to(tl.int64)[:, None] * hidden_stride + depth[None, :]
     w = weight + columns.to(tl.int64)[None, :] * weight_stride + depth[:, None]
-    sums = tl.zeros((BLOCK_T, BLOCK_V), dtype=tl.float32)
+    sums = tl.zeros((rows.shape[0], columns.shape[0]), dtype=tl.float32)
     for start in range(0, width, BLOCK_D):
         inside = depth < width - start
         a = tl.load(h, mask=row_mask[:, None] & inside[None, :], other=0.0)
@@ -89,27 +115,12 @@ def _product(
         sums = _dot(a, b, sums, PRECISION)
         h += BLOCK_D
         w += BLOCK_D
-    return sums
-
-
-@triton.jit
-def _logits(
-    product,
-    bias,
-    columns,
-    column_mask,
-    inner_scale,
-    outer_scale,
-    HAS_BIAS: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr,
-):
-    """outer * tanh(inner * (product + bias)), or inner * (product + bias) without a cap."""
     if HAS_BIAS:
-        product += tl.load(bias + columns, mask=column_mask, other=0.0).to(tl.float32)[None, :]
-    logits = product * inner_scale
+        sums += tl.load(bias + columns, mask=column_mask, other=0.0).to(tl.float32)[None, :]
+    logits = sums * inner_scale
     if HAS_SOFTCAP:
         logits = _tanh(logits) * outer_scale
-    return logits
+    return tl.where(column_mask[None, :], logits, float("-inf"))
 
 
 @triton.jit
@@ -143,6 +154,16 @@ def stats_forward(
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    """Partial statistics of a block of tokens over one split of the vocabulary; grid (blocks of tokens, splits).
+
+    hidden, weight, bias: as in ``_logits``. targets [tokens] int64, negative for none; exclude [tokens, listed] int64,
+    padded with -1, read with HAS_EXCLUDE.
+
+    Written, float32 [splits, tokens]: maximum_out m; ties_out the number of logits at m; mass_out the sum of
+    e^(z - m) below it; spread_out the sum of e^(z - m) (m - z); with HAS_EXCLUDE rest_maximum_out and rest_mass_out, m
+    and the sum of e^(z - m) over the tokens not excluded. target_out [tokens] gets the target's logit from the split
+    that holds it.
+    """
     rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     row_mask = rows < tokens
     first = tl.program_id(1) * split_width
@@ -158,40 +179,38 @@ def stats_forward(
 
     for start in range(first, last, BLOCK_V):
         columns = start + tl.arange(0, BLOCK_V)
-        column_mask = columns < last
-        z = _product(
+        z = _logits(
             hidden,
             weight,
+            bias,
             rows,
-            row_mask,
             columns,
-            column_mask,
+            tokens,
+            last,
             width,
             hidden_stride,
             weight_stride,
+            inner_scale,
+            outer_scale,
+            HAS_BIAS,
+            HAS_SOFTCAP,
             PRECISION,
-            BLOCK_T,
-            BLOCK_V,
             BLOCK_D,
         )
-        z = _logits(z, bias, columns, column_mask, inner_scale, outer_scale, HAS_BIAS, HAS_SOFTCAP)
-        # Finite, so that e^(z - max) (z - max) is 0 there and not NaN.
-        z = tl.where(column_mask[None, :], z, PADDING)
         target_logit = tl.sum(tl.where(columns[None, :] == target[:, None], z, 0.0), axis=1)
         hit = (target >= start) & (target < start + BLOCK_V)
         tl.store(target_out + rows, target_logit, mask=row_mask & hit)
 
         new = tl.maximum(maximum, tl.max(z, axis=1))
-        fall = new - maximum
-        raised = fall > 0
+        base = _finite_base(new)
+        fall = tl.minimum(base - maximum, -NOTHING)
+        # A state without mass has nothing to scale.
+        raised = (fall > 0) & (maximum > float("-inf"))
         scale = tl.exp(-fall)
-        # A state without mass has fallen by infinity: scaling it would give 0 * inf.
-        empty = maximum == float("-inf")
-        moved = scale * (spread + fall * (mass + ties))
-        spread = tl.where(empty, 0.0, tl.where(raised, moved, spread))
-        mass = tl.where(empty, 0.0, tl.where(raised, scale * (mass + ties), mass))
+        spread = tl.where(raised, scale * (spread + fall * (mass + ties)), spread)
+        mass = tl.where(raised, scale * (mass + ties), mass)
         ties = tl.where(raised, 0.0, ties)
-        below = z - new[:, None]
+        below = _at_least(z - base[:, None], NOTHING)
         e = tl.exp(below)
         spread -= tl.sum(e * below, axis=1)
         ties += tl.sum(tl.where(below == 0, 1.0, 0.0), axis=1)
@@ -199,14 +218,13 @@ def stats_forward(
         maximum = new
 
         if HAS_EXCLUDE:
-            z = tl.where(column_mask[None, :], z, float("-inf"))
             for i in range(listed):
                 token = tl.load(exclude + rows.to(tl.int64) * listed + i, mask=row_mask, other=-1)
                 z = tl.where(columns[None, :] == token.to(tl.int32)[:, None], float("-inf"), z)
             rest_new = tl.maximum(rest_maximum, tl.max(z, axis=1))
-            base = tl.where(rest_new == float("-inf"), 0.0, rest_new)
-            rest_mass = rest_mass * tl.exp(rest_maximum - base)
-            rest_mass += tl.sum(tl.exp(z - base[:, None]), axis=1)
+            rest_base = _finite_base(rest_new)
+            rest_mass = rest_mass * tl.exp(rest_maximum - rest_base)
+            rest_mass += tl.sum(tl.exp(z - rest_base[:, None]), axis=1)
             rest_maximum = rest_new
 
     place = tl.program_id(1).to(tl.int64) * tokens + rows
@@ -251,26 +269,35 @@ def stats_backward(
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    """d loss / d (h w + b) of a block of tokens and of columns in [first, last); grid (blocks of tokens, of columns).
+
+    hidden, weight, bias, targets, exclude: as in ``stats_forward``. The rest of what is read is [tokens] float32, the
+    fields of ``StatsCoefficients``.
+
+    Written: gradient_out, rows ``gradient_stride`` apart, column ``first`` of the vocabulary at its column 0.
+    """
     rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     row_mask = rows < tokens
     columns = first + tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     column_mask = columns < last
-    z = _product(
+    z = _logits(
         hidden,
         weight,
+        bias,
         rows,
-        row_mask,
         columns,
-        column_mask,
+        tokens,
+        last,
         width,
         hidden_stride,
         weight_stride,
+        inner_scale,
+        outer_scale,
+        HAS_BIAS,
+        HAS_SOFTCAP,
         PRECISION,
-        BLOCK_T,
-        BLOCK_V,
         BLOCK_D,
     )
-    z = _logits(z, bias, columns, column_mask, inner_scale, outer_scale, HAS_BIAS, HAS_SOFTCAP)
 
     target = tl.load(targets + rows, mask=row_mask, other=-1).to(tl.int32)
     high = tl.load(high_in + rows, mask=row_mask, other=0.0)
@@ -278,7 +305,8 @@ def stats_backward(
     linear = tl.load(linear_in + rows, mask=row_mask, other=0.0)
     at_target = tl.load(at_target_in + rows, mask=row_mask, other=0.0)
     log_p = z - high[:, None]
-    gradient = tl.exp(log_p) * (linear[:, None] * log_p + constant[:, None])
+    bounded = _at_least(log_p, NOTHING)
+    gradient = tl.exp(log_p) * (linear[:, None] * bounded + constant[:, None])
     gradient = tl.where(columns[None, :] == target[:, None], at_target[:, None], gradient)
     if HAS_EXCLUDE:
         rest_high = tl.load(rest_high_in + rows, mask=row_mask, other=0.0)
@@ -331,6 +359,14 @@ def kl_forward(
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    """Partial divergences of a block of tokens over one split of the vocabulary; grid (blocks of tokens, splits).
+
+    hidden_p, weight_p, bias_p and the same of q: as in ``_logits``, of one vocabulary.
+
+    Written, float32 [splits, tokens], with g = z_q - z_p - offset: maximum_out m and mass_out the sum of e^(z_p - m);
+    offset_out; centre_out c, the p-mean of g; excess_out the sum of e^(z_p - m) phi(g - c); maximum_q_out M and
+    mass_q_out the sum of e^(z_q - M). Where a token is lacked by one model alone, some of them are NaN.
+    """
     rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     row_mask = rows < tokens
     first = tl.program_id(1) * split_width
@@ -347,89 +383,88 @@ def kl_forward(
 
     for start in range(first, last, BLOCK_V):
         columns = start + tl.arange(0, BLOCK_V)
-        column_mask = columns < last
-        z = _product(
+        z = _logits(
             hidden_p,
             weight_p,
+            bias_p,
             rows,
-            row_mask,
             columns,
-            column_mask,
+            tokens,
+            last,
             width_p,
             hidden_p_stride,
             weight_p_stride,
+            inner_scale,
+            outer_scale,
+            HAS_BIAS_P,
+            HAS_SOFTCAP,
             PRECISION,
-            BLOCK_T,
-            BLOCK_V,
             BLOCK_D,
         )
-        z = _logits(
-            z, bias_p, columns, column_mask, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP
-        )
-        gap = _product(
+        z_q = _logits(
             hidden_q,
             weight_q,
+            bias_q,
             rows,
-            row_mask,
             columns,
-            column_mask,
+            tokens,
+            last,
             width_q,
             hidden_q_stride,
             weight_q_stride,
+            inner_scale,
+            outer_scale,
+            HAS_BIAS_Q,
+            HAS_SOFTCAP,
             PRECISION,
-            BLOCK_T,
-            BLOCK_V,
             BLOCK_D,
         )
-        gap = _logits(
-            gap, bias_q, columns, column_mask, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP
-        )
-        gap -= z
-        z = tl.where(column_mask[None, :], z, float("-inf"))
+        tile_maximum_q = tl.max(z_q, axis=1)
+        tile_mass_q = tl.sum(tl.exp(z_q - _finite_base(tile_maximum_q)[:, None]), axis=1)
+        tile_maximum = tl.max(z, axis=1)
+        tile_base = _finite_base(tile_maximum)
+        # A token that both models lack has no gap.
+        gap = tl.where(z_q == z, 0.0, z_q - z)
         if start == first:
             offset = tl.sum(tl.where(columns[None, :] == start, gap, 0.0), axis=1)
-        gap -= offset[:, None]
-        gap = tl.where(column_mask[None, :], gap, 0.0)
-
-        tile_maximum = tl.max(z, axis=1)
-        z -= tile_maximum[:, None]
-        e = tl.exp(z)
+        gap = tl.where(z == float("-inf"), gap, gap - offset[:, None])
+        e = tl.exp(z - tile_base[:, None])
         tile_mass = tl.sum(e, axis=1)
-        tile_centre = tl.sum(e * gap, axis=1) / tile_mass
-        gap -= tile_centre[:, None]
-        # q relative to the tile: z + gap = z_q - tile_maximum - offset - tile_centre.
-        z += gap
-        tile_maximum_q = tl.max(z, axis=1)
-        tile_mass_q = tl.sum(tl.exp(z - tile_maximum_q[:, None]), axis=1)
+        tile_centre = tl.sum(e * gap, axis=1) / tl.where(tile_mass == 0, 1.0, tile_mass)
+        gap = tl.where(z == float("-inf"), gap, gap - tile_centre[:, None])
         tile_excess = tl.sum(tl.where(gap < 60, e * _phi(gap), 0.0), axis=1)
         # Past e^60 the sum over q itself is meant: e may have underflowed where q is large.
         wide = tl.max(gap, axis=1) >= 60
-        tile_excess = tl.where(wide, tl.exp(tile_maximum_q) * tile_mass_q - tile_mass, tile_excess)
+        direct = tl.exp(tile_maximum_q - tile_base - offset - tile_centre) * tile_mass_q
+        tile_excess = tl.where(wide, direct - tile_mass, tile_excess)
 
         # p, and the centred excess: every term is positive.
         new = tl.maximum(maximum, tile_maximum)
-        old_scale = tl.exp(maximum - new)
-        scale = tl.exp(tile_maximum - new)
+        base = _finite_base(new)
+        old_scale = tl.exp(maximum - base)
+        scale = tl.exp(tile_maximum - base)
         old_mass = old_scale * mass
         part_mass = scale * tile_mass
         mass = old_mass + part_mass
+        whole = tl.where(mass == 0, 1.0, mass)
         step = tile_centre - centre
-        fraction = part_mass / mass
+        fraction = part_mass / whole
         back = -step * fraction
-        forth = step * (old_mass / mass)
-        tile_maximum_q += tile_maximum + tile_centre
+        forth = step * (old_mass / whole)
         centre += step * fraction
         # Where p underflows in one part but q does not, that part's q is its excess.
-        old_direct = tl.exp(maximum_q - new - centre) * mass_q
+        old_direct = tl.exp(maximum_q - base - offset - centre) * mass_q
         old_excess = old_scale * excess * tl.exp(back) + old_mass * _phi(back)
         excess = tl.where(old_mass == 0, old_direct, old_excess)
-        part_direct = tl.exp(tile_maximum_q - new - centre) * tile_mass_q
+        part_direct = tl.exp(tile_maximum_q - base - offset - centre) * tile_mass_q
         part_excess = scale * tile_excess * tl.exp(forth) + part_mass * _phi(forth)
         excess += tl.where(part_mass == 0, part_direct, part_excess)
 
         # q
         new_q = tl.maximum(maximum_q, tile_maximum_q)
-        mass_q = mass_q * tl.exp(maximum_q - new_q) + tile_mass_q * tl.exp(tile_maximum_q - new_q)
+        base_q = _finite_base(new_q)
+        mass_q *= tl.exp(maximum_q - base_q)
+        mass_q += tile_mass_q * tl.exp(tile_maximum_q - base_q)
         maximum_q = new_q
         maximum = new
 
@@ -451,11 +486,12 @@ def kl_backward(
     hidden_q,
     weight_q,
     bias_q,
-    high_in,
-    gap_high_in,
-    gap_low_in,
-    kl_in,
-    factor_in,
+    high_p_in,
+    factor_p_in,
+    high_q_in,
+    factor_q_in,
+    step_in,
+    half_kl_in,
     gradient_p_out,
     gradient_q_out,
     tokens,
@@ -478,56 +514,72 @@ def kl_backward(
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    """d loss / d (h w + b) of both models, as ``stats_backward``.
+
+    hidden_p, weight_p, bias_p and the same of q: as in ``kl_forward``. The rest of what is read is [tokens] float32,
+    the fields of ``KlCoefficients``.
+
+    Written: gradient_p_out and gradient_q_out, as gradient_out of ``stats_backward``.
+    """
     rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     row_mask = rows < tokens
     columns = first + tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     column_mask = columns < last
-    z = _product(
+    z = _logits(
         hidden_p,
         weight_p,
+        bias_p,
         rows,
-        row_mask,
         columns,
-        column_mask,
+        tokens,
+        last,
         width_p,
         hidden_p_stride,
         weight_p_stride,
+        inner_scale,
+        outer_scale,
+        HAS_BIAS_P,
+        HAS_SOFTCAP,
         PRECISION,
-        BLOCK_T,
-        BLOCK_V,
-        BLOCK_D,
-    )
-    z = _logits(z, bias_p, columns, column_mask, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP)
-    z_q = _product(
-        hidden_q,
-        weight_q,
-        rows,
-        row_mask,
-        columns,
-        column_mask,
-        width_q,
-        hidden_q_stride,
-        weight_q_stride,
-        PRECISION,
-        BLOCK_T,
-        BLOCK_V,
         BLOCK_D,
     )
     z_q = _logits(
-        z_q, bias_q, columns, column_mask, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP
+        hidden_q,
+        weight_q,
+        bias_q,
+        rows,
+        columns,
+        tokens,
+        last,
+        width_q,
+        hidden_q_stride,
+        weight_q_stride,
+        inner_scale,
+        outer_scale,
+        HAS_BIAS_Q,
+        HAS_SOFTCAP,
+        PRECISION,
+        BLOCK_D,
     )
-    high = tl.load(high_in + rows, mask=row_mask, other=0.0)
-    gap_high = tl.load(gap_high_in + rows, mask=row_mask, other=0.0)
-    gap_low = tl.load(gap_low_in + rows, mask=row_mask, other=0.0)
-    kl = tl.load(kl_in + rows, mask=row_mask, other=0.0)
-    factor = tl.load(factor_in + rows, mask=row_mask, other=0.0)
+    high_p = tl.load(high_p_in + rows, mask=row_mask, other=0.0)
+    factor_p = tl.load(factor_p_in + rows, mask=row_mask, other=0.0)
+    high_q = tl.load(high_q_in + rows, mask=row_mask, other=0.0)
+    factor_q = tl.load(factor_q_in + rows, mask=row_mask, other=0.0)
+    step = tl.load(step_in + rows, mask=row_mask, other=0.0)
+    half_kl = tl.load(half_kl_in + rows, mask=row_mask, other=0.0)
 
-    log_p = z - high[:, None]
-    u = z_q - z - gap_high[:, None] - gap_low[:, None]
-    p = tl.exp(log_p) * factor[:, None]
-    gradient_p = -p * (u + kl[:, None])
-    q = tl.exp(log_p + u) * factor[:, None]
-    gradient_q = tl.where(u > 60, q - p, p * _expm1(tl.minimum(u, 60.0)))
+    below_p = z - high_p[:, None]
+    below_q = z_q - high_q[:, None]
+    p = tl.exp(below_p) * factor_p[:, None]
+    q = tl.exp(below_q) * factor_q[:, None]
+    # 0 log 0 = 0. Halves of differences do not overflow.
+    half = 0.5 * z_q - 0.5 * high_q[:, None] - (0.5 * z - 0.5 * high_p[:, None])
+    half += half_kl[:, None] - 0.5 * step[:, None]
+    gradient_p = tl.where(p == 0, 0.0, -p * half * 2)
+    # q - p without its cancellation where there is one.
+    u = below_q - below_p - step[:, None]
+    near = (p != 0) & (u <= 60)
+    gradient_q = tl.where(near, p * _expm1(tl.where(near, u, 0.0)), q - p)
     if HAS_SOFTCAP:
         tanh = z / outer_scale
         gradient_p *= 1 - tanh * tanh
@@ -560,8 +612,9 @@ def accumulate(
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """out [height, width] (+)= a [height, depth] @ b [depth, width], summed in float32.
+    """out [height, width] (+)= a [height, depth] @ b [depth, width], summed in float32; grid (blocks of out,).
 
+    a may be strided both ways; b and out have contiguous rows. The sum is added to what is in out with ADD.
     Programs walk blocks of ``GROUP`` rows column by column, so that neighbours share tiles in the cache.
     """
     across = tl.cdiv(width, BLOCK_N)

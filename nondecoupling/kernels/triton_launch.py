@@ -8,6 +8,7 @@ for bfloat16 inputs, as eager's is, and in float32 otherwise: float16 could unde
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -15,13 +16,11 @@ import torch
 from torch import Tensor
 
 from nondecoupling.kernels import triton_kernels as kernels
-from nondecoupling.kernels.chunked import Divergence, Head, Mass, Pair, refine
-from nondecoupling.kernels.coefficients import (
-    kl_coefficients,
-    statistics_dtype,
-    stats_coefficients,
-    take,
-)
+from nondecoupling.kernels.chunked import any_divergence, refine, take_again, too_far
+from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
+from nondecoupling.kernels.head import Head, statistics_dtype
+from nondecoupling.kernels.pair import HeadPair
+from nondecoupling.kernels.partials import Divergence, Mass
 
 __all__ = [
     "CONFIGURATIONS",
@@ -154,20 +153,38 @@ def _splits(
     return _blocks(vocabulary, columns), columns
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """``tensor`` with its last dimension contiguous."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+def _contiguous(head: Head) -> Head:
+    """``head`` with contiguous rows, and a contiguous bias."""
+    hidden, weight = (
+        tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in head[:2]
+    )
+    bias = None if head.bias is None else head.bias.contiguous()
+    return head._replace(hidden=hidden, weight=weight, bias=bias)
 
 
-def _scales(temperature: float, softcap: float | None) -> tuple[float, float]:
-    """inner and outer of outer * tanh(inner * x), or inner * x without a cap."""
-    if softcap is None:
-        return 1 / temperature, 1.0
-    return 1 / softcap, softcap / temperature
-
-
-def _meta(tile: Configuration) -> dict[str, int]:
+def _arguments(head: Head, suffix: str = "") -> dict[str, Any]:
+    """What a kernel is given of one model, by the names of its parameters."""
+    hidden, weight, bias = head[:3]
     return {
+        f"hidden{suffix}": hidden,
+        f"weight{suffix}": weight,
+        # Never read without HAS_BIAS, but a pointer it must be.
+        f"bias{suffix}": hidden if bias is None else bias,
+        f"width{suffix}": head.width,
+        f"hidden{suffix}_stride": hidden.stride(0),
+        f"weight{suffix}_stride": weight.stride(0),
+        f"HAS_BIAS{suffix.upper()}": bias is not None,
+    }
+
+
+def _options(head: Head, tile: Configuration) -> dict[str, Any]:
+    """What every kernel is given of the options and its configuration."""
+    inner, outer = head.scales
+    return {
+        "inner_scale": inner,
+        "outer_scale": outer,
+        "HAS_SOFTCAP": head.softcap is not None,
+        "PRECISION": PRECISIONS[head.hidden.dtype].logits,
         "BLOCK_T": tile.rows,
         "BLOCK_V": tile.columns,
         "BLOCK_D": tile.depth,
@@ -176,65 +193,51 @@ def _meta(tile: Configuration) -> dict[str, int]:
     }
 
 
+def _excluding(targets: Tensor, exclude: Tensor | None) -> dict[str, Any]:
+    return {
+        "exclude": targets if exclude is None else exclude,
+        "listed": 0 if exclude is None else exclude.shape[1],
+        "HAS_EXCLUDE": exclude is not None,
+    }
+
+
 def token_stats_forward(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    exclude: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-    ignore_index: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(logprob, logsumexp, entropy, logsumexp_rest), each [T] float64; the last is empty without ``exclude``."""
-    device = _on_device(hidden)
-    hidden, weight = _rows(hidden), _rows(weight)
-    bias = None if bias is None else bias.contiguous()
-    tokens, (vocabulary, width) = hidden.shape[0], weight.shape
-    statistics = statistics_dtype(hidden.device)
-    if tokens == 0:
-        empty = hidden.new_empty(0, dtype=statistics)
-        return empty, empty.clone(), empty.clone(), empty.clone()
-    extended = softcap is not None or exclude is not None
-    tile = configuration("stats_forward", hidden.dtype, extended=extended)
-    splits, columns = _splits(tokens, vocabulary, tile, hidden.device)
-    maximum, ties, mass, spread, rest_maximum, rest_mass = hidden.new_empty(
+    head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins) in float64, as in ``chunked``."""
+    device = _on_device(head.hidden)
+    head = _contiguous(head)
+    tokens = head.tokens
+    statistics = statistics_dtype(head.hidden.device)
+    extended = head.softcap is not None or exclude is not None
+    tile = configuration("stats_forward", head.hidden.dtype, extended=extended)
+    splits, columns = _splits(tokens, head.vocabulary, tile, head.hidden.device)
+    maximum, ties, mass, spread, rest_maximum, rest_mass = head.hidden.new_empty(
         6, splits, tokens, dtype=torch.float32
     )
     # An ignored token has no target, and its logit is not written.
-    target = hidden.new_zeros(tokens, dtype=torch.float32)
-    inner, outer = _scales(temperature, softcap)
+    target = head.hidden.new_zeros(tokens, dtype=torch.float32)
     with device:
-        kernels.stats_forward[(_blocks(tokens, tile.rows), splits)](
-            hidden,
-            weight,
-            hidden if bias is None else bias,
-            targets,
-            targets if exclude is None else exclude,
-            maximum,
-            ties,
-            mass,
-            spread,
-            target,
-            rest_maximum,
-            rest_mass,
-            tokens,
-            vocabulary,
-            width,
-            0 if exclude is None else exclude.shape[1],
-            columns,
-            hidden.stride(0),
-            weight.stride(0),
-            inner,
-            outer,
-            HAS_BIAS=bias is not None,
-            HAS_SOFTCAP=softcap is not None,
-            HAS_EXCLUDE=exclude is not None,
-            PRECISION=PRECISIONS[hidden.dtype].logits,
-            **_meta(tile),
+        # Without tokens there is nothing to launch.
+        grid = (_blocks(tokens, tile.rows), splits)
+        tokens and kernels.stats_forward[grid](
+            targets=targets,
+            maximum_out=maximum,
+            ties_out=ties,
+            mass_out=mass,
+            spread_out=spread,
+            target_out=target,
+            rest_maximum_out=rest_maximum,
+            rest_mass_out=rest_mass,
+            tokens=tokens,
+            vocabulary=head.vocabulary,
+            split_width=columns,
+            **_excluding(targets, exclude),
+            **_arguments(head),
+            **_options(head, tile),
         )
-    total = Mass(tokens, statistics, hidden.device)
-    rest = Mass(tokens, statistics, hidden.device)
+    total = Mass(tokens, statistics, head.hidden.device)
+    rest = Mass(tokens, statistics, head.hidden.device)
     for split in range(splits):
         own = (mass[split].to(statistics) + ties[split], spread[split].to(statistics))
         total.add(slice(None), maximum[split].to(statistics), *own)
@@ -243,273 +246,213 @@ def token_stats_forward(
             rest.add(slice(None), rest_maximum[split].to(statistics), *own)
     logprob = (target.to(statistics) - total.maximum) - total.mass.log()
     logprob = torch.where(targets == ignore_index, 0.0, logprob)
-    outside = rest.logsumexp() if exclude is not None else rest.maximum.new_empty(0)
-    return logprob, total.logsumexp(), total.entropy(), outside
+    origins = total.origin()
+    outside = logprob.new_empty(0)
+    if exclude is not None:
+        outside = rest.origin().sum(dim=0)
+        origins = torch.cat([origins, rest.origin()])
+    return logprob, total.origin().sum(dim=0), total.entropy(), outside, origins
 
 
 class _Gradients:
-    """Gradients of one head from chunks of d loss / d (h w + b); those not asked for stay empty."""
+    """Gradients of one head from chunks of d loss / d (h w + b); those not asked for stay empty.
+
+    ``needs`` says whether those of hidden states, weight and bias are; the widest chunk is the first of ``chunks``.
+    """
 
     def __init__(
-        self, hidden: Tensor, weight: Tensor, needs: tuple[bool, bool, bool], vocabulary_chunk: int
+        self,
+        head: Head,
+        needs: tuple[bool, bool, bool],
+        chunks: list[tuple[int, int]],
+        tile: Configuration,
     ) -> None:
-        self.hidden_in, self.weight_in, self.needs = hidden, weight, needs
+        self.head, self.needs = head, needs
+        hidden, weight = head.hidden, head.weight
         self.precision = PRECISIONS[hidden.dtype]
-        self.buffer = hidden.new_empty(
-            hidden.shape[0], vocabulary_chunk, dtype=self.precision.buffer
-        )
+        # Rows of whole tiles are aligned.
+        columns = _blocks(chunks[0][1], tile.columns) * tile.columns
+        self.buffer = hidden.new_empty(head.tokens, columns, dtype=self.precision.buffer)
         self.hidden = hidden.new_zeros(hidden.shape if needs[0] else 0, dtype=torch.float32)
         self.weight = torch.zeros(
             weight.shape if needs[1] else 0, dtype=weight.dtype, device=weight.device
         )
-        self.bias = hidden.new_zeros(weight.shape[0] if needs[2] else 0, dtype=torch.float32)
+        self.bias = hidden.new_zeros(head.vocabulary if needs[2] else 0, dtype=torch.float32)
 
     def add(self, first: int, last: int) -> None:
         """Propagate the buffer, which holds columns ``first`` to ``last``."""
         gradient = self.buffer[:, : last - first]
         if self.needs[0]:
-            self._accumulate(gradient, self.weight_in[first:last], self.hidden, add=True)
+            self._accumulate(gradient, self.head.weight[first:last], self.hidden, add=True)
         if self.needs[1]:
-            self._accumulate(gradient.T, self.hidden_in, self.weight[first:last], add=False)
+            self._accumulate(gradient.T, self.head.hidden, self.weight[first:last], add=False)
         if self.needs[2]:
             self.bias[first:last] = gradient.sum(dim=0, dtype=torch.float32)
 
     def _accumulate(self, a: Tensor, b: Tensor, out: Tensor, *, add: bool) -> None:
-        c = configuration("accumulate", self.hidden_in.dtype, extended=add)
+        tile = configuration("accumulate", self.head.hidden.dtype, extended=add)
         height, width = out.shape
-        kernels.accumulate[(_blocks(height, c.rows) * _blocks(width, c.columns),)](
-            a,
-            b,
-            out,
-            height,
-            width,
-            a.shape[1],
-            a.stride(0),
-            a.stride(1),
-            b.stride(0),
-            out.stride(0),
+        kernels.accumulate[(_blocks(height, tile.rows) * _blocks(width, tile.columns),)](
+            a=a,
+            b=b,
+            out=out,
+            height=height,
+            width=width,
+            depth=a.shape[1],
+            a_row_stride=a.stride(0),
+            a_depth_stride=a.stride(1),
+            b_depth_stride=b.stride(0),
+            out_stride=out.stride(0),
             ADD=add,
             PRECISION=self.precision.gradients,
-            BLOCK_M=c.rows,
-            BLOCK_N=c.columns,
-            BLOCK_K=c.depth,
+            BLOCK_M=tile.rows,
+            BLOCK_N=tile.columns,
+            BLOCK_K=tile.depth,
             GROUP=GROUP,
-            num_warps=c.num_warps,
-            num_stages=c.num_stages,
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
         )
 
     def results(self, active: Tensor | None, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self.hidden
         if self.needs[0] and active is not None:
             hidden = hidden.new_zeros(tokens, hidden.shape[1]).index_copy_(0, active, hidden)
-        return hidden.to(self.hidden_in.dtype), self.weight, self.bias.to(self.hidden_in.dtype)
+        dtype = self.head.hidden.dtype
+        return hidden.to(dtype), self.weight, self.bias.to(dtype)
 
 
-def _chunk(hidden: Tensor, vocabulary: int, tile: Configuration, buffers: int) -> int:
-    """Columns of the vocabulary per chunk, a multiple of the tile's."""
-    size = PRECISIONS[hidden.dtype].buffer.itemsize * max(hidden.shape[0], 1) * buffers
+def _chunks(head: Head, tile: Configuration, buffers: int) -> list[tuple[int, int]]:
+    """Stretches of the vocabulary of which so many buffers fit in ``BUFFER_BYTES``; whole tiles but for the last."""
+    size = PRECISIONS[head.hidden.dtype].buffer.itemsize * max(head.tokens, 1) * buffers
     columns = max(BUFFER_BYTES // size // tile.columns, 1) * tile.columns
-    return min(columns, _blocks(vocabulary, tile.columns) * tile.columns)
+    starts = range(0, head.vocabulary, columns)
+    return [(first, min(first + columns, head.vocabulary)) for first in starts]
 
 
 def token_stats_backward(
-    upstream: tuple[Tensor, Tensor, Tensor, Tensor],
-    hidden: Tensor,
-    weight: Tensor,
+    upstream: Sequence[Tensor],
+    head: Head,
     targets: Tensor,
-    bias: Tensor | None,
     exclude: Tensor | None,
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
-    temperature: float,
-    softcap: float | None,
     ignore_index: int,
+    saved: Sequence[Tensor],
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients with respect to hidden, weight and bias; empty where not needed."""
-    device = _on_device(hidden)
-    every, vocabulary = hidden.shape[0], weight.shape[0]
+    """Gradients with respect to hidden, weight and bias; empty where not needed.
+
+    ``upstream`` are the gradients of the loss with respect to the first four results of the forward, ``saved``.
+    """
+    device = _on_device(head.hidden)
+    every = head.tokens
     c = stats_coefficients(
-        upstream, targets, exclude, saved, temperature, ignore_index, torch.float32
+        upstream, head.temperature, targets, exclude, ignore_index, saved, torch.float32
     )
-    hidden, weight = _rows(take(hidden, c.active)), _rows(weight)
-    bias = None if bias is None else bias.contiguous()
-    tokens = hidden.shape[0]
-    extended = softcap is not None or c.exclude is not None
-    tile = configuration("stats_backward", hidden.dtype, extended=extended)
-    chunk = _chunk(hidden, vocabulary, tile, 1)
-    gradients = _Gradients(hidden, weight, needs, chunk)
-    inner, outer = _scales(temperature, softcap)
-    if tokens == 0:
-        return gradients.results(c.active, every)
+    head = _contiguous(head.only(c.active))
+    extended = head.softcap is not None or c.exclude is not None
+    tile = configuration("stats_backward", head.hidden.dtype, extended=extended)
+    chunks = _chunks(head, tile, 1)
+    gradients = _Gradients(head, needs, chunks, tile)
     with device:
-        for first in range(0, vocabulary, chunk):
-            last = min(first + chunk, vocabulary)
-            grid = (
-                _blocks(tokens, tile.rows),
-                _blocks(last - first, tile.columns),
-            )
+        for first, last in chunks if head.tokens else ():
+            grid = (_blocks(head.tokens, tile.rows), _blocks(last - first, tile.columns))
             kernels.stats_backward[grid](
-                hidden,
-                weight,
-                hidden if bias is None else bias,
-                c.targets,
-                c.targets if c.exclude is None else c.exclude,
-                c.high,
-                c.constant,
-                c.linear,
-                c.at_target,
-                c.rest_high,
-                c.rest_factor,
-                gradients.buffer,
-                tokens,
-                hidden.shape[1],
-                0 if c.exclude is None else c.exclude.shape[1],
-                first,
-                last,
-                hidden.stride(0),
-                weight.stride(0),
-                chunk,
-                inner,
-                outer,
-                HAS_BIAS=bias is not None,
-                HAS_SOFTCAP=softcap is not None,
-                HAS_EXCLUDE=c.exclude is not None,
-                PRECISION=PRECISIONS[hidden.dtype].logits,
-                **_meta(tile),
+                targets=c.targets,
+                high_in=c.high,
+                constant_in=c.constant,
+                linear_in=c.linear,
+                at_target_in=c.at_target,
+                rest_high_in=c.rest_high,
+                rest_factor_in=c.rest_factor,
+                gradient_out=gradients.buffer,
+                tokens=head.tokens,
+                first=first,
+                last=last,
+                gradient_stride=gradients.buffer.stride(0),
+                **_excluding(c.targets, c.exclude),
+                **_arguments(head),
+                **_options(head, tile),
             )
             gradients.add(first, last)
     return gradients.results(c.active, every)
 
 
-def token_kl_forward(
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    temperature: float,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(kl, logsumexp_p, logsumexp_q), each [T] float64; tiny divergences are taken again by ``refine``."""
-    device = _on_device(hidden_p)
-    statistics = statistics_dtype(hidden_p.device)
-    pair = Pair(
-        Head(hidden_p, weight_p, bias_p, temperature, softcap),
-        Head(hidden_q, weight_q, bias_q, temperature, softcap),
-        torch.float32,
-        differences=False,
-    )
-    hidden_p, weight_p, hidden_q, weight_q = map(_rows, (hidden_p, weight_p, hidden_q, weight_q))
-    tokens, vocabulary = hidden_p.shape[0], weight_p.shape[0]
-    state = Divergence(tokens, statistics, hidden_p.device)
+def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]) in float64; ``chunked`` takes what the kernel cannot again."""
+    device = _on_device(p.hidden)
+    pair = HeadPair(p, q)
+    p, q = _contiguous(p), _contiguous(q)
+    tokens, statistics = p.tokens, statistics_dtype(p.hidden.device)
+    state = Divergence(tokens, statistics, p.hidden.device)
     if tokens == 0:
         return state.result()
-    tile = configuration("kl_forward", hidden_p.dtype)
-    splits, columns = _splits(tokens, vocabulary, tile, hidden_p.device)
-    partials = hidden_p.new_empty(7, splits, tokens, dtype=torch.float32)
-    inner, outer = _scales(temperature, softcap)
+    tile = configuration("kl_forward", p.hidden.dtype)
+    splits, columns = _splits(tokens, p.vocabulary, tile, p.hidden.device)
+    partials = p.hidden.new_empty(7, splits, tokens, dtype=torch.float32)
+    names = ("maximum", "mass", "offset", "centre", "excess", "maximum_q", "mass_q")
     with device:
         kernels.kl_forward[(_blocks(tokens, tile.rows), splits)](
-            hidden_p,
-            weight_p,
-            hidden_p if bias_p is None else bias_p.contiguous(),
-            hidden_q,
-            weight_q,
-            hidden_q if bias_q is None else bias_q.contiguous(),
-            *partials,
-            tokens,
-            vocabulary,
-            hidden_p.shape[1],
-            hidden_q.shape[1],
-            columns,
-            hidden_p.stride(0),
-            weight_p.stride(0),
-            hidden_q.stride(0),
-            weight_q.stride(0),
-            inner,
-            outer,
-            HAS_BIAS_P=bias_p is not None,
-            HAS_BIAS_Q=bias_q is not None,
-            HAS_SOFTCAP=softcap is not None,
-            PRECISION=PRECISIONS[hidden_p.dtype].logits,
-            **_meta(tile),
+            **{f"{name}_out": values for name, values in zip(names, partials, strict=True)},
+            tokens=tokens,
+            vocabulary=p.vocabulary,
+            split_width=columns,
+            **_arguments(p, "_p"),
+            **_arguments(q, "_q"),
+            **_options(p, tile),
         )
-    for maximum, mass, offset, centre, excess, maximum_q, mass_q in partials.to(statistics).unbind(
-        1
-    ):
-        logsumexp_q = maximum_q + offset + mass_q.log()
-        state.add(slice(None), maximum, mass, offset + centre, excess, logsumexp_q)
-    return refine(pair, state.result())
+    lost = torch.zeros(tokens, dtype=torch.bool, device=p.hidden.device)
+    for part in partials.to(statistics).unbind(1):
+        maximum, mass, offset, centre, excess, maximum_q, mass_q = part
+        lost |= too_far(maximum.masked_fill(mass == 0, 0), offset, offset + centre)
+        state.add(slice(None), maximum, mass, offset + centre, excess, maximum_q, mass_q)
+    kl, origins = state.result()
+    # NaN is a token lacked by one model alone, or a gap beyond float32.
+    take_again(any_divergence, pair, lost | ~torch.isfinite(kl), kl, origins)
+    refine(pair, kl, origins)
+    return kl, origins
 
 
 def token_kl_backward(
     upstream: Tensor,
-    hidden_p: Tensor,
-    weight_p: Tensor,
-    hidden_q: Tensor,
-    weight_q: Tensor,
-    bias_p: Tensor | None,
-    bias_q: Tensor | None,
-    saved: tuple[Tensor, Tensor, Tensor],
-    temperature: float,
-    softcap: float | None,
+    p: Head,
+    q: Head,
+    kl: Tensor,
+    origins: Tensor,
     needs_p: tuple[bool, bool, bool],
     needs_q: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed."""
-    device = _on_device(hidden_p)
-    every, vocabulary = hidden_p.shape[0], weight_p.shape[0]
-    c = kl_coefficients(upstream, saved, temperature, torch.float32)
-    hidden_p, hidden_q = (_rows(take(hidden, c.active)) for hidden in (hidden_p, hidden_q))
-    weight_p, weight_q = _rows(weight_p), _rows(weight_q)
-    tokens = hidden_p.shape[0]
-    tile = configuration("kl_backward", hidden_p.dtype, extended=softcap is not None)
-    chunk = _chunk(hidden_p, vocabulary, tile, 2)
-    gradients_p = _Gradients(hidden_p, weight_p, needs_p, chunk)
-    gradients_q = _Gradients(hidden_q, weight_q, needs_q, chunk)
-    bias_p, bias_q = (None if bias is None else bias.contiguous() for bias in (bias_p, bias_q))
-    inner, outer = _scales(temperature, softcap)
-    if tokens == 0:
-        return (*gradients_p.results(c.active, every), *gradients_q.results(c.active, every))
+    """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed.
+
+    ``upstream`` is the gradient of the loss with respect to ``kl``, which the forward returned with ``origins``.
+    """
+    device = _on_device(p.hidden)
+    every = p.tokens
+    c = kl_coefficients(upstream, p.temperature, kl, origins, torch.float32)
+    p, q = _contiguous(p.only(c.active)), _contiguous(q.only(c.active))
+    tile = configuration("kl_backward", p.hidden.dtype, extended=p.softcap is not None)
+    chunks = _chunks(p, tile, 2)
+    gradients_p, gradients_q = (
+        _Gradients(head, needs, chunks, tile) for head, needs in ((p, needs_p), (q, needs_q))
+    )
     with device:
-        for first in range(0, vocabulary, chunk):
-            last = min(first + chunk, vocabulary)
-            grid = (
-                _blocks(tokens, tile.rows),
-                _blocks(last - first, tile.columns),
-            )
+        for first, last in chunks if p.tokens else ():
+            grid = (_blocks(p.tokens, tile.rows), _blocks(last - first, tile.columns))
             kernels.kl_backward[grid](
-                hidden_p,
-                weight_p,
-                hidden_p if bias_p is None else bias_p,
-                hidden_q,
-                weight_q,
-                hidden_q if bias_q is None else bias_q,
-                c.high,
-                c.gap_high,
-                c.gap_low,
-                c.kl,
-                c.factor,
-                gradients_p.buffer,
-                gradients_q.buffer,
-                tokens,
-                hidden_p.shape[1],
-                hidden_q.shape[1],
-                first,
-                last,
-                hidden_p.stride(0),
-                weight_p.stride(0),
-                hidden_q.stride(0),
-                weight_q.stride(0),
-                chunk,
-                inner,
-                outer,
-                HAS_BIAS_P=bias_p is not None,
-                HAS_BIAS_Q=bias_q is not None,
-                HAS_SOFTCAP=softcap is not None,
-                PRECISION=PRECISIONS[hidden_p.dtype].logits,
-                **_meta(tile),
+                high_p_in=c.high_p,
+                factor_p_in=c.factor_p,
+                high_q_in=c.high_q,
+                factor_q_in=c.factor_q,
+                step_in=c.step,
+                # Half of it is a float32 wherever the gradient is.
+                half_kl_in=(c.exact[1] / 2).to(torch.float32),
+                gradient_p_out=gradients_p.buffer,
+                gradient_q_out=gradients_q.buffer,
+                tokens=p.tokens,
+                first=first,
+                last=last,
+                gradient_stride=gradients_p.buffer.stride(0),
+                **_arguments(p, "_p"),
+                **_arguments(q, "_q"),
+                **_options(p, tile),
             )
             gradients_p.add(first, last)
             gradients_q.add(first, last)

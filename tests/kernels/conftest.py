@@ -1,13 +1,10 @@
 """The implementation under test: chunked, or triton in the process that ``test_triton_interpreter.py`` starts."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="the kernels need torch: pip install nondecoupling[torch]")
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

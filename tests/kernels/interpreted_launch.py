@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import EPS32, Head, gradients, kernel_stats
+from kernel_cases import EPS32, Model, gradients, kernel_stats
 from test_token_kl import check_three_ways as check_kl
 from test_token_stats import check_three_ways as check_stats
 from test_token_stats import tokens_for
@@ -17,7 +17,7 @@ def test_this_process_runs_the_interpreter(impl):
 
 @pytest.mark.parametrize("splits", [1, 2, 5])
 def test_partials_of_any_number_of_splits_agree(impl, splits, monkeypatch):
-    head = Head.random(5, 1000, 7, bias=True)
+    head = Model.random(5, 1000, 7, bias=True)
     targets, exclude = tokens_for(head)
 
     def split(tokens, vocabulary, tile, device):
@@ -32,14 +32,14 @@ def test_partials_of_any_number_of_splits_agree(impl, splits, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_backward_in_several_chunks(impl, dtype, monkeypatch):
     monkeypatch.setattr(triton_launch, "BUFFER_BYTES", 1)
-    head = Head.random(3, 300, 5, bias=True)
+    head = Model.random(3, 300, 5, bias=True)
     targets, exclude = tokens_for(head)
     check_stats(impl, head, targets, exclude, dtype, {"softcap": 10.0})
     check_kl(impl, head, head.moved(0.1), dtype, {"softcap": 10.0})
 
 
 def test_chunks_change_nothing(impl, monkeypatch):
-    head = Head.random(6, 300, 5, bias=True).to(torch.float32)
+    head = Model.random(6, 300, 5, bias=True).to(torch.float32)
     targets, exclude = tokens_for(head)
     results = []
     for size in (1 << 26, 1):
@@ -54,7 +54,7 @@ def test_chunks_change_nothing(impl, monkeypatch):
 def test_a_dominant_logit_in_any_tile(impl):
     """The number of logits at the running maximum moves into the mass when a later tile raises it."""
     for position in (0, 128, 699):
-        head = Head.random(2, 700, 3, bias=True)
+        head = Model.random(2, 700, 3, bias=True)
         head.bias[position] += 14.0
         head.bias[(position + 350) % 700] += 9.0
         check_stats(impl, head, torch.full((2,), position), None, torch.float32, {})

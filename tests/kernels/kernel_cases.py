@@ -14,7 +14,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
-class Head:
+class Model:
     """One model's side of a test: float64 masters, rounded to ``dtype`` so that every route sees one input."""
 
     hidden: Tensor
@@ -24,53 +24,53 @@ class Head:
     @staticmethod
     def random(
         tokens: int, vocabulary: int, width: int, *, bias: bool, scale: float = 2.0, seed: int = 0
-    ) -> Head:
+    ) -> Model:
         """Logits of standard deviation ``scale``."""
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        return Head(
+        return Model(
             scale * normal(tokens, width) / width**0.5,
             normal(vocabulary, width),
             normal(vocabulary) if bias else None,
         )
 
-    def moved(self, size: float, seed: int = 1) -> Head:
+    def moved(self, size: float, seed: int = 1) -> Model:
         """The head of a second model near this one."""
-        other = Head.random(
+        other = Model.random(
             self.hidden.shape[0], *self.weight.shape, bias=self.bias is not None, seed=seed
         )
-        return Head(
+        return Model(
             self.hidden + size * other.hidden,
             self.weight + size * other.weight,
             None if self.bias is None or other.bias is None else self.bias + size * other.bias,
         )
 
-    def to(self, dtype: torch.dtype) -> Head:
-        return Head(
+    def to(self, dtype: torch.dtype) -> Model:
+        return Model(
             self.hidden.to(dtype),
             self.weight.to(dtype),
             None if self.bias is None else self.bias.to(dtype),
         )
 
-    def leaves(self) -> Head:
+    def leaves(self) -> Model:
         def leaf(tensor: Tensor) -> Tensor:
             return tensor.detach().clone().requires_grad_()
 
-        return Head(
+        return Model(
             leaf(self.hidden), leaf(self.weight), None if self.bias is None else leaf(self.bias)
         )
 
     def tensors(self) -> list[Tensor]:
         return [t for t in (self.hidden, self.weight, self.bias) if t is not None]
 
-    def with_hidden(self, hidden: Tensor) -> Head:
+    def with_hidden(self, hidden: Tensor) -> Model:
         return replace(self, hidden=hidden)
 
 
-def eager_logits(head: Head, temperature: float = 1.0, softcap: float | None = None) -> Tensor:
+def eager_logits(head: Model, temperature: float = 1.0, softcap: float | None = None) -> Tensor:
     """What most training code does: logits in the input dtype, the softmax in float32."""
     logits = head.hidden @ head.weight.T
     if head.bias is not None:
@@ -82,7 +82,7 @@ def eager_logits(head: Head, temperature: float = 1.0, softcap: float | None = N
 
 
 def eager_stats(
-    head: Head,
+    head: Model,
     targets: Tensor,
     exclude: Tensor | None = None,
     temperature: float = 1.0,
@@ -101,14 +101,14 @@ def eager_stats(
     return tuple(results)
 
 
-def eager_kl(p: Head, q: Head, temperature: float = 1.0, softcap: float | None = None) -> Tensor:
+def eager_kl(p: Model, q: Model, temperature: float = 1.0, softcap: float | None = None) -> Tensor:
     log_p = torch.log_softmax(eager_logits(p, temperature, softcap), dim=1)
     log_q = torch.log_softmax(eager_logits(q, temperature, softcap), dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
 
 def kernel_stats(
-    head: Head, targets: Tensor, exclude: Tensor | None = None, **options: object
+    head: Model, targets: Tensor, exclude: Tensor | None = None, **options: object
 ) -> tuple[Tensor, ...]:
     stats = token_stats(
         head.hidden, head.weight, targets, bias=head.bias, exclude=exclude, **options
@@ -116,11 +116,11 @@ def kernel_stats(
     return tuple(stats if exclude is not None else stats[:3])
 
 
-def kernel_kl(p: Head, q: Head, **options: object) -> Tensor:
+def kernel_kl(p: Model, q: Model, **options: object) -> Tensor:
     return token_kl(p.hidden, p.weight, q.hidden, q.weight, bias_p=p.bias, bias_q=q.bias, **options)
 
 
-def gradients(results: tuple[Tensor, ...], upstream: Tensor, *heads: Head) -> list[Tensor]:
+def gradients(results: tuple[Tensor, ...], upstream: Tensor, *heads: Model) -> list[Tensor]:
     """Gradients of sum_k <upstream[k], results[k]>; rows of -inf take no part."""
     loss = sum(
         (torch.where(torch.isfinite(value), value, 0).double() * weight).sum()
@@ -130,7 +130,7 @@ def gradients(results: tuple[Tensor, ...], upstream: Tensor, *heads: Head) -> li
     return list(torch.autograd.grad(loss, leaves))
 
 
-def logit_error(head: Head, temperature: float = 1.0) -> Tensor:
+def logit_error(head: Model, temperature: float = 1.0) -> Tensor:
     """[T]: what float32 accumulation may do to a logit, eps32 * sum |h w| plus its own rounding, times 8.
 
     8 covers the blocked summation order (about log2 of the width) and a few roundings in exp and log.
@@ -142,7 +142,7 @@ def logit_error(head: Head, temperature: float = 1.0) -> Tensor:
 
 
 def gradient_bounds(
-    head: Head, logit_gradient: Tensor, dtype: torch.dtype, relative: Tensor
+    head: Model, logit_gradient: Tensor, dtype: torch.dtype, relative: Tensor
 ) -> list[Tensor]:
     """Errors of the gradients of hidden, weight and bias when each logit gradient is off by ``relative`` [T].
 

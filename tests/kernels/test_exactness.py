@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from kernel_cases import Head, eager_kl, eager_stats, gradients, kernel_kl, kernel_stats
+from kernel_cases import Model, eager_kl, eager_stats, gradients, kernel_kl, kernel_stats
 
-from nondecoupling.kernels import chunked, reference
+from nondecoupling.kernels import reference, tiles
 
 OPTIONS = ({}, {"temperature": 0.6, "softcap": 3.0})
 EPS64 = torch.finfo(torch.float64).eps
@@ -13,20 +13,20 @@ EPS64 = torch.finfo(torch.float64).eps
 @pytest.fixture(params=["reference", "chunked"])
 def route(request, monkeypatch):
     # Small tiles, so that a small problem has several of each kind and a tail.
-    monkeypatch.setattr(chunked, "TOKENS_PER_TILE", 2)
-    monkeypatch.setattr(chunked, "LOGITS_PER_TILE", 8)
-    monkeypatch.setattr(chunked, "SMALLEST_WIDTH", 4)
+    monkeypatch.setattr(tiles, "TOKENS_PER_TILE", 2)
+    monkeypatch.setattr(tiles, "LOGITS_PER_TILE", 8)
+    monkeypatch.setattr(tiles, "SMALLEST_WIDTH", 4)
     return request.param
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradcheck_of_token_stats(route, options):
-    head = Head.random(5, 11, 3, bias=True).leaves()
+    head = Model.random(5, 11, 3, bias=True).leaves()
     targets = torch.tensor([0, 10, -100, 4, 7])
     exclude = torch.tensor([[0, 1], [4, -1], [-1, -1], [4, 4], [10, 9]])
 
     def function(hidden, weight, bias):
-        return kernel_stats(Head(hidden, weight, bias), targets, exclude, impl=route, **options)
+        return kernel_stats(Model(hidden, weight, bias), targets, exclude, impl=route, **options)
 
     assert torch.autograd.gradcheck(function, tuple(head.tensors()))
 
@@ -34,18 +34,18 @@ def test_gradcheck_of_token_stats(route, options):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("size", (1e-2, 1.0))
 def test_gradcheck_of_token_kl(route, options, size):
-    p = Head.random(5, 11, 3, bias=True)
+    p = Model.random(5, 11, 3, bias=True)
     heads = p.leaves().tensors() + p.moved(size).leaves().tensors()
 
     def function(*tensors):
-        return kernel_kl(Head(*tensors[:3]), Head(*tensors[3:]), impl=route, **options)
+        return kernel_kl(Model(*tensors[:3]), Model(*tensors[3:]), impl=route, **options)
 
     assert torch.autograd.gradcheck(function, tuple(heads))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_float64_in_float64_out(route, options):
-    head = Head.random(5, 23, 4, bias=True)
+    head = Model.random(5, 23, 4, bias=True)
     targets = torch.tensor([0, 22, -100, 4, 7])
     exclude = torch.tensor([[0, 1], [4, -1], [-1, -1], [4, 4], [10, 9]])
     leaves, exact = head.leaves(), head.leaves()
@@ -80,7 +80,7 @@ def test_phi_is_accurate_on_both_sides_of_its_switch():
 
 
 def test_reference_keeps_tiny_divergences_in_float32():
-    p = Head.random(16, 300, 8, bias=False).to(torch.float32)
+    p = Model.random(16, 300, 8, bias=False).to(torch.float32)
     q = p.moved(1e-4).to(torch.float32)
     truth = eager_kl(p.to(torch.float64), q.to(torch.float64))
     assert truth.max() < 1e-6
@@ -92,14 +92,14 @@ def test_reference_keeps_tiny_divergences_in_float32():
 
 
 def test_chunked_matches_one_tile_whatever_the_tile(monkeypatch):
-    head = Head.random(13, 301, 7, bias=True)
+    head = Model.random(13, 301, 7, bias=True)
     targets = torch.arange(13) * 20
     exclude = torch.arange(26).view(13, 2) * 11
     results = []
     for tokens, logits in ((1024, 1 << 20), (5, 40), (1, 7), (13, 13 * 301)):
-        monkeypatch.setattr(chunked, "TOKENS_PER_TILE", tokens)
-        monkeypatch.setattr(chunked, "LOGITS_PER_TILE", logits)
-        monkeypatch.setattr(chunked, "SMALLEST_WIDTH", 1)
+        monkeypatch.setattr(tiles, "TOKENS_PER_TILE", tokens)
+        monkeypatch.setattr(tiles, "LOGITS_PER_TILE", logits)
+        monkeypatch.setattr(tiles, "SMALLEST_WIDTH", 1)
         leaves, q = head.leaves(), head.moved(0.2).leaves()
         values = kernel_stats(leaves, targets, exclude, impl="chunked")
         kl = kernel_kl(leaves, q, impl="chunked")
@@ -115,7 +115,7 @@ def test_chunked_matches_one_tile_whatever_the_tile(monkeypatch):
 def test_chunked_never_holds_the_logits():
     """Peak memory of forward and backward beyond inputs and gradients: a few tiles, not [T, V]."""
     tokens, vocabulary, width = 2048, 30_000, 4
-    head = Head.random(tokens, vocabulary, width, bias=False).to(torch.float32).leaves()
+    head = Model.random(tokens, vocabulary, width, bias=False).to(torch.float32).leaves()
     targets = torch.zeros(tokens, dtype=torch.int64)
     with torch.profiler.profile(profile_memory=True) as profiler:
         logprob = kernel_stats(head, targets, impl="chunked")[0]

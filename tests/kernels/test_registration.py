@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from kernel_cases import EPS32, Head, gradients, kernel_kl, kernel_stats
+from kernel_cases import EPS32, Model, gradients, kernel_kl, kernel_stats
 
 from nondecoupling.kernels import sequence_logprob
 
@@ -16,7 +16,7 @@ if shutil.which("g++"):
 
 
 def inputs(dtype=torch.float32, bias=True):
-    head = Head.random(6, 40, 5, bias=bias).to(dtype).leaves()
+    head = Model.random(6, 40, 5, bias=bias).to(dtype).leaves()
     targets = torch.tensor([0, 39, -100, 4, 7, 1])
     exclude = torch.tensor([[0, 1], [4, -1], [-1, -1], [4, 4], [10, 9], [3, 2]])
     return head, targets, exclude
@@ -26,7 +26,7 @@ def inputs(dtype=torch.float32, bias=True):
 @pytest.mark.parametrize("softcap", (None, 5.0))
 def test_opcheck_token_stats(bias, softcap):
     head, targets, exclude = inputs(bias=bias)
-    arguments = (head.hidden, head.weight, targets, head.bias)
+    arguments = (head.hidden, head.weight, head.bias, targets)
     rest = (0.8, softcap, -100, "chunked")
     torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest))
     torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest))
@@ -36,7 +36,7 @@ def test_opcheck_token_stats(bias, softcap):
 def test_opcheck_token_kl(bias):
     p, _, _ = inputs(bias=bias)
     q = p.moved(0.3).to(torch.float32).leaves()
-    heads = (p.hidden, p.weight, q.hidden, q.weight, p.bias, q.bias)
+    heads = (p.hidden, p.weight, p.bias, q.hidden, q.weight, q.bias)
     torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked"))
 
 
@@ -44,28 +44,24 @@ def test_opcheck_the_backwards_and_the_check():
     head, targets, exclude = inputs()
     detached = [tensor.detach() for tensor in head.tensors()]
     hidden, weight, bias = detached
-    options = (1.0, None, -100)
-    saved = OPERATORS.token_stats(hidden, weight, targets, bias, exclude, *options, "chunked")
+    arguments = (hidden, weight, bias, targets, exclude, 1.0, None, -100, "chunked")
+    saved = OPERATORS.token_stats(*arguments)
     upstream = [torch.ones_like(value) for value in saved]
     torch.library.opcheck(
         OPERATORS.token_stats_backward,
-        (upstream, hidden, weight, targets, bias, exclude, list(saved), *options)
-        + ([True, False, True], "chunked"),
+        (*arguments, upstream[:4], list(saved), [True, False, True]),
     )
-    heads = (hidden, weight, hidden, weight, bias, None)
-    saved = OPERATORS.token_kl(*heads, 1.0, None, "chunked")
-    torch.library.opcheck(
-        OPERATORS.token_kl_backward,
-        (upstream[0], *heads, list(saved), 1.0, None)
-        + ([True, True, True, True, True, False], "chunked"),
-    )
+    arguments = (hidden, weight, bias, hidden, weight, None, 1.0, None, "chunked")
+    saved = OPERATORS.token_kl(*arguments)
+    needs = [True, True, True, True, True, False]
+    torch.library.opcheck(OPERATORS.token_kl_backward, (*arguments, upstream[0], *saved, needs))
     torch.library.opcheck(OPERATORS.checked_tokens, (targets, 40, -100, "targets"))
 
 
 def losses(impl):
     def loss(hidden, weight, bias, other, targets, exclude):
-        stats = kernel_stats(Head(hidden, weight, bias), targets, exclude, impl=impl)
-        kl = kernel_kl(Head(hidden, weight, bias), Head(other, weight, None), impl=impl)
+        stats = kernel_stats(Model(hidden, weight, bias), targets, exclude, impl=impl)
+        kl = kernel_kl(Model(hidden, weight, bias), Model(other, weight, None), impl=impl)
         total = sequence_logprob(hidden[None], weight, targets[None], bias=bias, impl=impl)
         return sum(value.square().sum() for value in stats) + kl.sum() + total.sum()
 
@@ -95,25 +91,25 @@ def test_compile_fullgraph(route, backend):
 def test_compile_with_a_dynamic_number_of_tokens():
     head, _, _ = inputs()
     compiled = torch.compile(
-        lambda *a: kernel_stats(Head(*a[:3]), a[3]),
+        lambda *a: kernel_stats(Model(*a[:3]), a[3]),
         fullgraph=True,
         backend="aot_eager",
         dynamic=True,
     )
     for tokens in (6, 3, 11):
-        hidden = Head.random(tokens, 40, 5, bias=False).hidden.float().requires_grad_()
+        hidden = Model.random(tokens, 40, 5, bias=False).hidden.float().requires_grad_()
         targets = torch.arange(tokens)
         values = compiled(hidden, head.weight, head.bias, targets)
-        expected = kernel_stats(Head(hidden, head.weight, head.bias), targets)
+        expected = kernel_stats(Model(hidden, head.weight, head.bias), targets)
         for first, second in zip(values, expected, strict=True):
             assert torch.allclose(first, second, rtol=32 * EPS32)
-        gradients(values, torch.ones(3, tokens), Head(hidden, head.weight, head.bias))
+        gradients(values, torch.ones(3, tokens), Model(hidden, head.weight, head.bias))
 
 
 def test_a_bad_target_raises_inside_a_compiled_graph_too():
     head, targets, _ = inputs()
     compiled = torch.compile(
-        lambda *a: kernel_stats(Head(*a[:3]), a[3]), fullgraph=True, backend="aot_eager"
+        lambda *a: kernel_stats(Model(*a[:3]), a[3]), fullgraph=True, backend="aot_eager"
     )
     targets = targets.clone()
     targets[3] = 40
@@ -133,7 +129,7 @@ def test_no_grad_and_frozen_inputs():
     head, targets, exclude = inputs()
     with torch.no_grad():
         assert not any(v.requires_grad for v in kernel_stats(head, targets, exclude))
-    frozen = Head(*(tensor.detach() for tensor in head.tensors()))
+    frozen = Model(*(tensor.detach() for tensor in head.tensors()))
     assert not any(v.requires_grad for v in kernel_stats(frozen, targets, exclude))
 
 

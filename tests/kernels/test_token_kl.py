@@ -4,7 +4,7 @@ import pytest
 import torch
 from kernel_cases import (
     EPS32,
-    Head,
+    Model,
     assert_no_worse,
     eager_kl,
     eager_logits,
@@ -14,7 +14,7 @@ from kernel_cases import (
     logit_error,
 )
 
-from nondecoupling.kernels import chunked
+from nondecoupling.kernels import tiles
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SHAPES = ((1, 1, 1), (2, 5, 1), (1, 130, 3), (17, 300, 40), (70, 257, 129), (3, 1500, 5))
@@ -74,7 +74,7 @@ def check_three_ways(impl, master_p, master_q, dtype, options):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_are_no_worse_than_eager(impl, shape, dtype):
     index = SHAPES.index(shape)
-    p = Head.random(*shape, bias=index % 2 == 0)
+    p = Model.random(*shape, bias=index % 2 == 0)
     check_three_ways(impl, p, p.moved(0.2), dtype, OPTIONS[index % len(OPTIONS)])
 
 
@@ -82,14 +82,14 @@ def test_values_and_gradients_are_no_worse_than_eager(impl, shape, dtype):
 @pytest.mark.parametrize("bias", (False, True))
 @pytest.mark.parametrize("size", (1e-3, 1.0))
 def test_options(impl, options, bias, size):
-    p = Head.random(5, 150, 17, bias=bias)
+    p = Model.random(5, 150, 17, bias=bias)
     check_three_ways(impl, p, p.moved(size), torch.float32, options)
 
 
 @pytest.mark.parametrize("exponent", range(-8, 3))
 def test_relative_error_from_tiny_to_huge(impl, exponent):
     """At most 1e-3 relative from 1e-8 to 1e2; the difference of two cross-entropies fails below 1e-5."""
-    p = Head.random(16, 300, 8, bias=False)
+    p = Model.random(16, 300, 8, bias=False)
     size = 10.0 ** (exponent / 2)
     # Rounded to float32 before the truth is taken: the kernel is judged on the inputs it is given.
     single_p = p.to(torch.float32)
@@ -110,10 +110,10 @@ def test_relative_error_from_tiny_to_huge(impl, exponent):
 @pytest.mark.parametrize("shared", (False, True))
 def test_tiny_divergences_are_taken_again_from_differences(impl, shared, options):
     """Down to 1e-12, where the rounding of two logits is a hundred times the gap between them."""
-    p = Head.random(4, 300, 64, bias=True).to(torch.float32)
+    p = Model.random(4, 300, 64, bias=True).to(torch.float32)
     q = p.moved(1e-6).to(torch.float32)
     if shared:
-        q = Head(q.hidden, p.weight, p.bias)
+        q = Model(q.hidden, p.weight, p.bias)
     truth = kernel_kl(p.to(torch.float64), q.to(torch.float64), impl="reference", **options)
     kl = kernel_kl(p, q, impl=impl, **options).double()
     assert (truth < 1e-10).all()
@@ -121,7 +121,7 @@ def test_tiny_divergences_are_taken_again_from_differences(impl, shared, options
 
 
 def test_identical_models_have_zero_divergence_and_gradient(impl):
-    leaves = Head.random(9, 210, 12, bias=True).to(torch.float32).leaves()
+    leaves = Model.random(9, 210, 12, bias=True).to(torch.float32).leaves()
     kl = kernel_kl(leaves, leaves, impl=impl)
     assert (kl >= 0).all() and (kl <= 1e-12).all()
     for gradient in gradients((kl,), torch.ones(1, 9), leaves):
@@ -130,8 +130,8 @@ def test_identical_models_have_zero_divergence_and_gradient(impl):
 
 def test_a_common_shift_of_the_logits_is_invisible(impl):
     """q = p with every logit raised by 5000: the centre removes it before anything is exponentiated."""
-    p = Head.random(4, 200, 6, bias=True)
-    q = Head(p.hidden, p.weight, p.bias + 5000)
+    p = Model.random(4, 200, 6, bias=True)
+    q = Model(p.hidden, p.weight, p.bias + 5000)
     kl = kernel_kl(p.to(torch.float32), q.to(torch.float32), impl=impl)
     # Each logit of q is rounded at 5000: an error delta with E delta^2 <= (eps * 5000)^2.
     assert (kl >= 0).all() and (kl <= (4 * EPS32 * 5000) ** 2).all()
@@ -144,7 +144,7 @@ def test_models_that_disagree_completely(impl, height):
     bias_p, bias_q = torch.zeros(2, vocabulary, dtype=torch.float64)
     bias_p[3], bias_q[190] = height, height
     zeros = torch.zeros(2, 1, dtype=torch.float64), torch.zeros(vocabulary, 1, dtype=torch.float64)
-    p, q = Head(*zeros, bias_p), Head(*zeros, bias_q)
+    p, q = Model(*zeros, bias_p), Model(*zeros, bias_q)
     check_three_ways(impl, p, q, torch.float32, {})
     kl = kernel_kl(p.to(torch.float32), q.to(torch.float32), impl=impl)
     assert torch.allclose(kl.double(), eager_kl(p, q), rtol=1e-5)
@@ -155,14 +155,14 @@ def test_models_that_disagree_completely(impl, height):
 @pytest.mark.parametrize("places", ((3, 250), (250, 3)))
 def test_q_puts_mass_where_p_underflows(impl, monkeypatch, height, share, places):
     """p is certain of one token; q gives a share of its mass to another, in a tile where p has none."""
-    monkeypatch.setattr(chunked, "LOGITS_PER_TILE", 64)
-    monkeypatch.setattr(chunked, "SMALLEST_WIDTH", 32)
+    monkeypatch.setattr(tiles, "LOGITS_PER_TILE", 64)
+    monkeypatch.setattr(tiles, "SMALLEST_WIDTH", 32)
     vocabulary = 300
     bias_p, bias_q = torch.zeros(2, vocabulary, dtype=torch.float64)
     bias_p[places[0]] = bias_q[places[0]] = height
     bias_q[places[1]] = torch.tensor(share).log() + height
     zeros = torch.zeros(1, 1), torch.zeros(vocabulary, 1)
-    p, q = (Head(*zeros, bias.float()) for bias in (bias_p, bias_q))
+    p, q = (Model(*zeros, bias.float()) for bias in (bias_p, bias_q))
     truth = eager_kl(p.to(torch.float64), q.to(torch.float64))
     kl = kernel_kl(p, q, impl=impl)
     assert torch.allclose(kl.double(), truth, rtol=1e-3, atol=0)
@@ -170,28 +170,28 @@ def test_q_puts_mass_where_p_underflows(impl, monkeypatch, height, share, places
 
 @pytest.mark.parametrize("shift", (-1e4, 1e4))
 def test_far_shifted_logits(impl, shift):
-    p = Head.random(6, 140, 9, bias=True)
+    p = Model.random(6, 140, 9, bias=True)
     q = p.moved(0.1)
-    p, q = (Head(h.hidden, h.weight, h.bias + shift) for h in (p, q))
+    p, q = (Model(h.hidden, h.weight, h.bias + shift) for h in (p, q))
     check_three_ways(impl, p, q, torch.float32, {})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_confident_models(impl, dtype):
     """Both models above 0.999 on one token, with different remainders."""
-    p = Head.random(6, 120, 9, bias=True)
+    p = Model.random(6, 120, 9, bias=True)
     p.bias[17] += 16.0
     check_three_ways(impl, p, p.moved(0.05), dtype, {})
 
 
 def test_widths_of_the_two_models_may_differ(impl):
-    p = Head.random(7, 90, 5, bias=True)
-    q = Head.random(7, 90, 11, bias=False, seed=2)
+    p = Model.random(7, 90, 5, bias=True)
+    q = Model.random(7, 90, 11, bias=False, seed=2)
     check_three_ways(impl, p, q, torch.float32, {})
 
 
 def test_a_nan_hidden_state_stays_in_its_row(impl):
-    p = Head.random(20, 150, 6, bias=False).to(torch.float32)
+    p = Model.random(20, 150, 6, bias=False).to(torch.float32)
     q = p.moved(0.1).to(torch.float32)
     clean = kernel_kl(p, q, impl=impl)
     for side in (0, 1):
@@ -206,7 +206,7 @@ def test_a_nan_hidden_state_stays_in_its_row(impl):
 
 
 def test_tokens_without_upstream_gradient_pass_none(impl):
-    p = Head.random(6, 60, 5, bias=True).to(torch.float32)
+    p = Model.random(6, 60, 5, bias=True).to(torch.float32)
     q = p.moved(0.3).to(torch.float32)
     hidden = p.hidden.clone()
     hidden[2] = torch.nan
@@ -221,8 +221,8 @@ def test_tokens_without_upstream_gradient_pass_none(impl):
 
 
 def test_empty_batch(impl):
-    p = Head.random(0, 12, 4, bias=True).to(torch.float32).leaves()
-    q = Head.random(0, 12, 3, bias=False).to(torch.float32).leaves()
+    p = Model.random(0, 12, 4, bias=True).to(torch.float32).leaves()
+    q = Model.random(0, 12, 3, bias=False).to(torch.float32).leaves()
     kl = kernel_kl(p, q, impl=impl)
     assert kl.shape == (0,) and kl.dtype == torch.float32
     for gradient, leaf in zip(
@@ -232,9 +232,9 @@ def test_empty_batch(impl):
 
 
 def test_non_contiguous_inputs(impl):
-    p = Head.random(9, 60, 8, bias=True).to(torch.float32)
+    p = Model.random(9, 60, 8, bias=True).to(torch.float32)
     q = p.moved(0.2).to(torch.float32)
-    strided = Head(
+    strided = Model(
         p.hidden.T.contiguous().T,
         torch.stack([p.weight, p.weight], dim=2)[:, :, 0],
         torch.stack([p.bias, p.bias], dim=1)[:, 0],
@@ -245,7 +245,7 @@ def test_non_contiguous_inputs(impl):
 
 
 def test_backward_is_deterministic(impl):
-    p = Head.random(20, 300, 16, bias=True).to(torch.float32)
+    p = Model.random(20, 300, 16, bias=True).to(torch.float32)
     q = p.moved(0.2).to(torch.float32)
     runs = []
     for _ in range(2):
@@ -257,7 +257,7 @@ def test_backward_is_deterministic(impl):
 
 @pytest.mark.parametrize("side", (0, 1))
 def test_gradient_to_one_model_alone(impl, side):
-    p = Head.random(6, 60, 5, bias=True).to(torch.float32)
+    p = Model.random(6, 60, 5, bias=True).to(torch.float32)
     q = p.moved(0.3).to(torch.float32)
     both = p.leaves(), q.leaves()
     every = gradients((kernel_kl(*both, impl=impl),), torch.ones(1, 6), *both)

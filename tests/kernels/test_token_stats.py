@@ -5,8 +5,9 @@ import torch
 from kernel_cases import (
     EPS32,
     LOW_PRECISION,
-    Head,
+    Model,
     assert_no_worse,
+    eager_logits,
     eager_stats,
     gradient_bounds,
     gradients,
@@ -14,7 +15,7 @@ from kernel_cases import (
     logit_error,
 )
 
-from nondecoupling.kernels import reference, sequence_logprob, token_stats
+from nondecoupling.kernels import sequence_logprob, token_stats
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # (T, V, D): sizes of one, odd ones, tails of every tile size, several tiles.
@@ -64,7 +65,7 @@ def check_three_ways(impl, master, targets, exclude, dtype, options, seed=5):
         assert kernel.dtype == torch.float32
         assert_no_worse(kernel, eager, truth, bound, name)
 
-    logits = reference.logits_of(exact.hidden, exact.weight, exact.bias, **options)
+    logits = eager_logits(exact, **options)
     log_p = torch.log_softmax(logits, dim=1)
     g = upstream.abs() / temperature
     sizes = (g[0] + g[1])[:, None] * log_p.exp()
@@ -86,7 +87,7 @@ def check_three_ways(impl, master, targets, exclude, dtype, options, seed=5):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_are_no_worse_than_eager(impl, shape, dtype):
     index = SHAPES.index(shape)
-    master = Head.random(*shape, bias=index % 2 == 0)
+    master = Model.random(*shape, bias=index % 2 == 0)
     targets, exclude = tokens_for(master)
     options = OPTIONS[index % len(OPTIONS)]
     check_three_ways(impl, master, targets, exclude if index % 3 else None, dtype, options)
@@ -95,7 +96,7 @@ def test_values_and_gradients_are_no_worse_than_eager(impl, shape, dtype):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("bias", (False, True))
 def test_every_option_together_with_every_other(impl, options, bias):
-    master = Head.random(5, 150, 17, bias=bias)
+    master = Model.random(5, 150, 17, bias=bias)
     targets, exclude = tokens_for(master)
     check_three_ways(impl, master, targets, exclude, torch.float32, options)
 
@@ -110,7 +111,7 @@ def test_confident_logits_keep_the_gradient_of_the_true_class(impl, confidence, 
     weight[7] = torch.tensor([1.0, 0.0])
     height = torch.tensor(confidence / (1 - confidence) * vocabulary, dtype=torch.float64).log()
     hidden = torch.stack([height.expand(tokens), 0.1 * torch.arange(tokens)], dim=1)
-    head = Head(hidden, weight, None).to(dtype)
+    head = Model(hidden, weight, None).to(dtype)
     targets = torch.full((tokens,), 7)
 
     leaves, exact = head.leaves(), head.to(torch.float64).leaves()
@@ -127,8 +128,8 @@ def test_confident_logits_keep_the_gradient_of_the_true_class(impl, confidence, 
 @pytest.mark.parametrize("shift", (-1e4, 1e4))
 def test_far_shifted_logits(impl, shift):
     """All logits near -1e4: a running maximum that starts at 0 would report -inf or NaN."""
-    master = Head.random(6, 140, 9, bias=True)
-    master = Head(master.hidden, master.weight, master.bias + shift)
+    master = Model.random(6, 140, 9, bias=True)
+    master = Model(master.hidden, master.weight, master.bias + shift)
     targets, exclude = tokens_for(master)
     check_three_ways(impl, master, targets, exclude, torch.float32, {})
 
@@ -137,14 +138,14 @@ def test_huge_spread_of_logits(impl):
     """Logits from -1e4 to 1e4 within a row: nothing overflows, the entropy goes to 0."""
     vocabulary = 200
     weight = torch.linspace(-1e4, 1e4, vocabulary, dtype=torch.float64)[:, None]
-    head = Head(torch.tensor([[1.0], [-1.0], [0.0]], dtype=torch.float64), weight, None)
+    head = Model(torch.tensor([[1.0], [-1.0], [0.0]], dtype=torch.float64), weight, None)
     targets = torch.tensor([0, 0, 0])
     check_three_ways(impl, head, targets, torch.tensor([[199], [0], [5]]), torch.float32, {})
 
 
 @pytest.mark.parametrize("ignore_index", (-100, 2))
 def test_an_ignored_token_has_logprob_zero_and_no_gradient(impl, ignore_index):
-    head = Head.random(4, 30, 5, bias=False).to(torch.float32)
+    head = Model.random(4, 30, 5, bias=False).to(torch.float32)
     # Padding may hold anything; row 1 is ignored and NaN.
     hidden = head.hidden.clone()
     hidden[1] = torch.nan
@@ -165,7 +166,7 @@ def test_an_ignored_token_has_logprob_zero_and_no_gradient(impl, ignore_index):
 
 
 def test_all_tokens_ignored_gives_zero_gradients(impl):
-    leaves = Head.random(3, 20, 4, bias=True).to(torch.float32).leaves()
+    leaves = Model.random(3, 20, 4, bias=True).to(torch.float32).leaves()
     stats = token_stats(
         leaves.hidden, leaves.weight, torch.full((3,), -100), bias=leaves.bias, impl=impl
     )
@@ -174,7 +175,7 @@ def test_all_tokens_ignored_gives_zero_gradients(impl):
 
 
 def test_a_nan_hidden_state_stays_in_its_row(impl):
-    head = Head.random(40, 150, 6, bias=False).to(torch.float32)
+    head = Model.random(40, 150, 6, bias=False).to(torch.float32)
     clean = kernel_stats(head, *tokens_for(head), impl=impl)
     hidden = head.hidden.clone()
     hidden[11, 2] = torch.nan
@@ -186,7 +187,7 @@ def test_a_nan_hidden_state_stays_in_its_row(impl):
 
 
 def test_exclude_is_a_set_and_minus_one_pads(impl):
-    head = Head.random(2, 40, 5, bias=False).to(torch.float32)
+    head = Model.random(2, 40, 5, bias=False).to(torch.float32)
     targets = torch.tensor([1, 2])
     once = kernel_stats(head, targets, torch.tensor([[4, 9, -1], [7, -1, -1]]), impl=impl)
     again = kernel_stats(head, targets, torch.tensor([[9, 4, 9], [-1, 7, 7]]), impl=impl)
@@ -196,7 +197,7 @@ def test_exclude_is_a_set_and_minus_one_pads(impl):
 
 def test_exclude_of_nothing_and_of_everything(impl):
     vocabulary = 7
-    leaves = Head.random(2, vocabulary, 3, bias=False).to(torch.float32).leaves()
+    leaves = Model.random(2, vocabulary, 3, bias=False).to(torch.float32).leaves()
     everything = torch.stack([torch.arange(vocabulary), torch.full((vocabulary,), -1)])
     stats = token_stats(
         leaves.hidden, leaves.weight, torch.tensor([0, 1]), exclude=everything, impl=impl
@@ -218,7 +219,7 @@ def test_mass_outside_a_confident_list_is_exact(impl):
     """log p(other) near -46, far below the float32 spacing of 1: a subtraction would return log 0."""
     weight = torch.cat([torch.full((3, 1), 50.0), torch.zeros(97, 1)]).double()
     weight[3:, 0] = torch.linspace(-1, 1, 97)
-    head = Head(torch.ones(1, 1, dtype=torch.float64), weight, None).to(torch.float32)
+    head = Model(torch.ones(1, 1, dtype=torch.float64), weight, None).to(torch.float32)
     exclude = torch.tensor([[0, 1, 2]])
     _, lse, _, rest = kernel_stats(head, torch.tensor([0]), exclude, impl=impl)
     _, lse64, _, rest64 = eager_stats(head.to(torch.float64), torch.tensor([0]), exclude)
@@ -227,7 +228,7 @@ def test_mass_outside_a_confident_list_is_exact(impl):
 
 
 def test_empty_batch(impl):
-    leaves = Head.random(0, 12, 4, bias=True).to(torch.float32).leaves()
+    leaves = Model.random(0, 12, 4, bias=True).to(torch.float32).leaves()
     stats = kernel_stats(
         leaves,
         torch.empty(0, dtype=torch.int64),
@@ -242,9 +243,9 @@ def test_empty_batch(impl):
 
 
 def test_non_contiguous_inputs(impl):
-    head = Head.random(9, 60, 8, bias=True).to(torch.float32)
+    head = Model.random(9, 60, 8, bias=True).to(torch.float32)
     targets, exclude = tokens_for(head)
-    strided = Head(
+    strided = Model(
         head.hidden.T.contiguous().T,
         torch.stack([head.weight, head.weight], dim=2)[:, :, 0],
         torch.stack([head.bias, head.bias], dim=1)[:, 0],
@@ -265,7 +266,7 @@ def test_non_contiguous_inputs(impl):
 
 
 def test_backward_is_deterministic(impl):
-    head = Head.random(20, 300, 16, bias=True).to(torch.float32)
+    head = Model.random(20, 300, 16, bias=True).to(torch.float32)
     targets, exclude = tokens_for(head)
     upstream = torch.randn(4, 20, generator=torch.Generator().manual_seed(0))
     runs = []
@@ -278,14 +279,14 @@ def test_backward_is_deterministic(impl):
 
 @pytest.mark.parametrize("wanted", ("hidden", "weight", "bias"))
 def test_gradient_of_one_input_alone(impl, wanted):
-    head = Head.random(6, 50, 5, bias=True).to(torch.float32)
+    head = Model.random(6, 50, 5, bias=True).to(torch.float32)
     targets, _ = tokens_for(head)
     every = head.leaves()
     results = kernel_stats(every, targets, impl=impl)
     all_gradients = gradients(results, torch.ones(3, 6), every)
     position = ("hidden", "weight", "bias").index(wanted)
     single = getattr(head, wanted).clone().requires_grad_()
-    one = Head(**{**vars(head), wanted: single})
+    one = Model(**{**vars(head), wanted: single})
     loss = sum(value.sum() for value in kernel_stats(one, targets, impl=impl))
     (gradient,) = torch.autograd.grad(loss, single)
     assert torch.allclose(gradient, all_gradients[position], atol=8 * EPS32)
@@ -293,7 +294,7 @@ def test_gradient_of_one_input_alone(impl, wanted):
 
 def test_low_precision_results_are_not_rounded_to_it(impl):
     """bfloat16 logits would be off by up to 0.03; float32 accumulation leaves only its own rounding."""
-    head = Head.random(8, 200, 64, bias=False, scale=4.0)
+    head = Model.random(8, 200, 64, bias=False, scale=4.0)
     for dtype in LOW_PRECISION:
         low = head.to(dtype)
         targets, _ = tokens_for(low)
@@ -306,7 +307,7 @@ def test_low_precision_results_are_not_rounded_to_it(impl):
 
 
 def test_sequence_logprob_sums_over_the_mask(impl):
-    head = Head.random(12, 25, 6, bias=True).to(torch.float32)
+    head = Model.random(12, 25, 6, bias=True).to(torch.float32)
     targets, _ = tokens_for(head)
     mask = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) < 0.5
     hidden = head.hidden.view(3, 4, 6).clone()

@@ -15,7 +15,12 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: the kernels cannot be interpreted")
 HERE = Path(__file__).parent
-SHARED = ("test_token_stats.py", "test_token_kl.py", "interpreted_launch.py")
+SHARED = (
+    "test_token_stats.py",
+    "test_token_kl.py",
+    "test_extreme_logits.py",
+    "interpreted_launch.py",
+)
 
 
 def run_interpreted(report: Path, *arguments: str) -> dict[str, int]:

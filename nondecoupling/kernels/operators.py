@@ -1,0 +1,217 @@
+"""The custom operators: what autograd and ``torch.compile`` see of the kernels.
+
+    checked_tokens (in ``arguments``)    token ids, checked where a compiler does not look
+    token_stats, token_stats_backward    [T] statistics of one head
+    token_kl, token_kl_backward          [T] divergences of two
+
+An operator takes tensors one by one; it gathers them into a ``Head`` and hands that to the implementation, a module
+with the functions ``token_stats_forward``, ``token_stats_backward``, ``token_kl_forward`` and ``token_kl_backward``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nondecoupling.kernels import chunked
+from nondecoupling.kernels.head import Head, statistics_dtype
+
+__all__ = ["token_kl", "token_stats"]
+
+
+def _implementation(impl: str) -> ModuleType:
+    if impl == "triton":
+        from nondecoupling.kernels import triton_launch
+
+        return triton_launch
+    return chunked
+
+
+def _statistics(hidden: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=statistics_dtype(hidden.device), device=hidden.device)
+
+
+def _gradient_like(tensor: Tensor | None, needed: bool, hidden: Tensor) -> Tensor:
+    """The shape of a gradient: that of ``tensor``, or empty where it is not needed."""
+    if needed and tensor is not None:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return hidden.new_empty(0)
+
+
+def _dense(gradients: Sequence[Tensor | None], saved: Sequence[Tensor]) -> list[Tensor]:
+    """Upstream gradients with zeros for the outputs that the loss does not use."""
+    return [
+        torch.zeros_like(value) if gradient is None else gradient
+        for gradient, value in zip(gradients, saved, strict=True)
+    ]
+
+
+def _wanted(results: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
+    return [result if need else None for result, need in zip(results, needs, strict=True)]
+
+
+@torch.library.custom_op("nondecoupling::token_stats", mutates_args=())
+def token_stats(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    exclude: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    ignore_index: int,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins); the last serves the backward and has no gradient."""
+    head = Head(hidden, weight, bias, temperature, softcap)
+    return _implementation(impl).token_stats_forward(head, targets, exclude, ignore_index)
+
+
+@token_stats.register_fake
+def _(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    exclude: Tensor | None,
+    *options: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    tokens = hidden.shape[0]
+    logprob, logsumexp, entropy = (_statistics(hidden, tokens) for _ in range(3))
+    if exclude is None:
+        return logprob, logsumexp, entropy, _statistics(hidden, 0), _statistics(hidden, 2, tokens)
+    rest, origins = _statistics(hidden, tokens), _statistics(hidden, 4, tokens)
+    return logprob, logsumexp, entropy, rest, origins
+
+
+@torch.library.custom_op("nondecoupling::token_stats_backward", mutates_args=())
+def _token_stats_backward(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    exclude: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    ignore_index: int,
+    impl: str,
+    upstream: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of hidden, weight and bias, of which ``needs`` says which are wanted."""
+    head = Head(hidden, weight, bias, temperature, softcap)
+    return _implementation(impl).token_stats_backward(
+        upstream, head, targets, exclude, ignore_index, saved, tuple(needs)
+    )
+
+
+@_token_stats_backward.register_fake
+def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    needs = rest[-1]
+    return tuple(
+        _gradient_like(tensor, need, hidden)
+        for tensor, need in zip((hidden, weight, bias), needs, strict=True)
+    )
+
+
+def _save_token_stats(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    hidden, weight, bias, targets, exclude, *ctx.options = inputs
+    ctx.save_for_backward(hidden, weight, bias, targets, exclude, *output)
+
+
+def _differentiate_token_stats(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+    hidden, weight, bias, targets, exclude, *saved = ctx.saved_tensors
+    needs = ctx.needs_input_grad[:3]
+    results = _token_stats_backward(
+        *(hidden, weight, bias, targets, exclude, *ctx.options),
+        _dense(upstream[:4], saved[:4]),
+        saved,
+        needs,
+    )
+    return (*_wanted(results, needs), *[None] * 6)
+
+
+token_stats.register_autograd(_differentiate_token_stats, setup_context=_save_token_stats)
+
+
+@torch.library.custom_op("nondecoupling::token_kl", mutates_args=())
+def token_kl(
+    hidden_p: Tensor,
+    weight_p: Tensor,
+    bias_p: Tensor | None,
+    hidden_q: Tensor,
+    weight_q: Tensor,
+    bias_q: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    impl: str,
+) -> tuple[Tensor, Tensor]:
+    """(kl, origins); the second serves the backward and has no gradient."""
+    return _implementation(impl).token_kl_forward(
+        Head(hidden_p, weight_p, bias_p, temperature, softcap),
+        Head(hidden_q, weight_q, bias_q, temperature, softcap),
+    )
+
+
+@token_kl.register_fake
+def _(hidden_p: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    tokens = hidden_p.shape[0]
+    return _statistics(hidden_p, tokens), _statistics(hidden_p, 4, tokens)
+
+
+@torch.library.custom_op("nondecoupling::token_kl_backward", mutates_args=())
+def _token_kl_backward(
+    hidden_p: Tensor,
+    weight_p: Tensor,
+    bias_p: Tensor | None,
+    hidden_q: Tensor,
+    weight_q: Tensor,
+    bias_q: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    impl: str,
+    upstream: Tensor,
+    kl: Tensor,
+    origins: Tensor,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of hidden, weight and bias of p, then of q, of which ``needs`` says which are wanted."""
+    return _implementation(impl).token_kl_backward(
+        upstream,
+        Head(hidden_p, weight_p, bias_p, temperature, softcap),
+        Head(hidden_q, weight_q, bias_q, temperature, softcap),
+        kl,
+        origins,
+        tuple(needs[:3]),
+        tuple(needs[3:]),
+    )
+
+
+@_token_kl_backward.register_fake
+def _(hidden_p: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    heads, needs = (hidden_p, *rest[:5]), rest[-1]
+    return tuple(
+        _gradient_like(tensor, need, hidden_p) for tensor, need in zip(heads, needs, strict=True)
+    )
+
+
+def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *heads, temperature, softcap, impl = inputs
+    ctx.options = (temperature, softcap, impl)
+    ctx.save_for_backward(*heads, *output)
+
+
+def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+    *heads, kl, origins = ctx.saved_tensors
+    needs = ctx.needs_input_grad[:6]
+    (gradient,) = _dense(upstream[:1], [kl])
+    results = _token_kl_backward(*heads, *ctx.options, gradient, kl, origins, needs)
+    return (*_wanted(results, needs), None, None, None)
+
+
+token_kl.register_autograd(_differentiate_token_kl, setup_context=_save_token_kl)
