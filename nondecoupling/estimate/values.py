@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from nondecoupling.estimate.arguments import (
+    Array,
+    PerWorld,
     checked_bounds,
     positive_number,
     probability,
@@ -21,7 +24,8 @@ from nondecoupling.estimate.means import binomial_interval, mean_interval
 BIAS_PIECES = 256
 
 
-class SoftValue(NamedTuple):
+@dataclass(frozen=True)
+class SoftValue:
     """What ``soft_value`` and ``mean_soft_value`` return, in reward units but for the last.
 
     ``value``: interval for beta log Z (its average over prompts); ``bias_bound``: the estimate's
@@ -30,11 +34,11 @@ class SoftValue(NamedTuple):
     """
 
     value: Interval
-    bias_bound: Any
-    effective_samples: Any
+    bias_bound: PerWorld
+    effective_samples: PerWorld
 
 
-def _quadratic_coefficient(x: np.ndarray) -> np.ndarray:
+def _quadratic_coefficient(x: Array) -> Array:
     """c(x) = (x - 1 - log x)/(x - 1)^2, decreasing: log y >= y - 1 - c(x) (y - 1)^2 for y >= x."""
     u = 1 - x
     near = np.abs(u) < 1e-4
@@ -43,7 +47,7 @@ def _quadratic_coefficient(x: np.ndarray) -> np.ndarray:
         return np.where(near, 0.5 + u / 3 + u * u / 4, (-safe - np.log1p(-safe)) / safe**2)
 
 
-def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray:
+def _bias_bound(log_least: float, low: PerWorld, high: PerWorld, count: int) -> Array:
     """Largest log Z - E log mean(w) for ``count`` weights w in [a, 1] with mean Z in [low, high].
 
     With y = mean(w)/Z >= a/Z: -E log y <= c(a/Z) Var(w)/(count Z^2), Var(w) <= (Z - a)(1 - Z) by
@@ -51,7 +55,7 @@ def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray
     upper end, and (1 - a u)(u - 1), u = 1/Z, where u is nearest to (1 + a)/(2a).
     """
     least = np.exp(log_least)
-    low, high = (np.maximum(end, np.finfo(float).tiny) for end in (low, high))
+    low, high = (np.asarray(np.maximum(end, np.finfo(float).tiny)) for end in (low, high))
     steps = np.linspace(0.0, 1.0, BIAS_PIECES + 1)
     ends = low[..., None] * (high / low)[..., None] ** steps
     first, last = ends[..., :-1], np.minimum(ends[..., 1:], 1.0)
@@ -64,8 +68,8 @@ def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray
 
 
 def _weights(
-    rewards: Any, beta: Any, reward_bounds: Any, axes: int
-) -> tuple[np.ndarray, np.ndarray, float, tuple[float, float]]:
+    rewards: ArrayLike, beta: float, reward_bounds: ArrayLike, axes: int
+) -> tuple[Array, Array, float, tuple[float, float]]:
     array, beta = sample_array("rewards", rewards, axes=axes), positive_number("beta", beta)
     low, high = checked_bounds("reward_bounds", reward_bounds)
     require_within("rewards", array, low, high, "reward_bounds")
@@ -74,13 +78,18 @@ def _weights(
     return scaled, np.clip(high + beta * estimate, low, high), beta, (low, high)
 
 
-def _effective_samples(scaled: np.ndarray) -> np.ndarray:
+def _effective_samples(scaled: Array) -> Array:
     logs = 2 * special.logsumexp(scaled, axis=-1) - special.logsumexp(2 * scaled, axis=-1)
     return np.exp(logs)
 
 
 def soft_value(
-    rewards: Any, beta: float, reward_bounds: Any, delta: float, *, method: str = "betting"
+    rewards: ArrayLike,
+    beta: float,
+    reward_bounds: ArrayLike,
+    delta: float,
+    *,
+    method: str = "betting",
 ) -> SoftValue:
     """beta log Z = beta log E_ref e^{r/beta} of one prompt, from rewards of responses y ~ ref.
 
@@ -114,7 +123,12 @@ def soft_value(
 
 
 def mean_soft_value(
-    rewards: Any, beta: float, reward_bounds: Any, delta: float, *, method: str = "betting"
+    rewards: ArrayLike,
+    beta: float,
+    reward_bounds: ArrayLike,
+    delta: float,
+    *,
+    method: str = "betting",
 ) -> SoftValue:
     """E_q beta log Z over prompts, from k responses y ~ ref to each: J*, the largest J_b there is.
 
@@ -142,7 +156,7 @@ def mean_soft_value(
     return SoftValue(value, bias, _effective_samples(scaled).mean(axis=-1))
 
 
-def _soft_value_of(chance: Any, beta: float) -> Any:
+def _soft_value_of(chance: PerWorld, beta: float) -> Array:
     """beta log(1 + P (e^{1/beta} - 1)), without overflow for small beta or cancellation for large."""
     if beta >= 1:
         return beta * np.log1p(chance * np.expm1(1 / beta))
@@ -151,7 +165,7 @@ def _soft_value_of(chance: Any, beta: float) -> Any:
 
 
 def binary_soft_value(
-    successes: Any, trials: Any, beta: float, delta: float, *, averaged: bool = False
+    successes: ArrayLike, trials: ArrayLike, beta: float, delta: float, *, averaged: bool = False
 ) -> Interval:
     """J* = beta log(1 + P_ref(r = 1)(e^{1/beta} - 1)) for rewards 0 and 1: exact at every size.
 
@@ -178,8 +192,8 @@ def binary_soft_value(
 
 
 def optimality_gap(
-    successes: Any,
-    trials: Any,
+    successes: ArrayLike,
+    trials: ArrayLike,
     regularized_reward: Interval,
     beta: float,
     delta: float,
