@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 # One number, or one for each world of a batch.
 PerWorld = float | Array
 
-# Beyond it the sum of many samples overflows.
+# Beyond it the sum of many samples overflows; below its inverse a quotient does.
 LARGEST = 1e300
 # Beyond it a float64 does not hold every whole number.
 LARGEST_COUNT = 2**53
@@ -142,14 +142,16 @@ def require_within(name: str, array: Array, low: float, high: float, bounds: str
 def finite_number(name: str, value: ArrayLike) -> float:
     array = finite_array(name, value)
     if array.ndim:
-        raise ValueError(f"{name}={_shown(value)}: must be one number")
+        raise ValueError(f"{name} has shape {array.shape}: must be one number")
     return float(array)
 
 
 def positive_number(name: str, value: ArrayLike) -> float:
     array = real_array(name, value)
-    if array.ndim or not (np.isfinite(array) and array > 0):
-        raise ValueError(f"{name}={_shown(value)}: must be one positive finite number")
+    if array.ndim or not 1 / LARGEST <= array <= LARGEST:
+        raise ValueError(
+            f"{name}={_shown(value)}: must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}"
+        )
     return float(array)
 
 

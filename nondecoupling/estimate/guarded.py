@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from nondecoupling.estimate.arguments import (
     checked_bounds,
     finite_array,
+    finite_number,
     positive_number,
     require_within,
     sample_array,
@@ -86,7 +87,7 @@ def guarded_reward(
         raise ValueError(
             f"log_ratios has shape {ratio.shape}, rewards {reward.shape}: one for each response"
         )
-    cap = float(finite_array("largest_log_ratio", largest_log_ratio))
+    cap = finite_number("largest_log_ratio", largest_log_ratio)
     if cap < LEAST_LOG_RATIO:
         raise ValueError(f"largest_log_ratio={cap}: at least {LEAST_LOG_RATIO}; 5 to 20 are usual")
     kept = ratio <= cap

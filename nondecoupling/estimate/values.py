@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from nondecoupling.estimate.arguments import (
     Array,
@@ -67,20 +66,45 @@ def _bias_bound(log_least: float, low: PerWorld, high: PerWorld, count: int) -> 
     return np.maximum(piece.max(axis=-1), 0.0)
 
 
-def _weights(
-    rewards: ArrayLike, beta: float, reward_bounds: ArrayLike, axes: int
-) -> tuple[Array, Array, float, tuple[float, float]]:
-    array, beta = sample_array("rewards", rewards, axes=axes), positive_number("beta", beta)
-    low, high = checked_bounds("reward_bounds", reward_bounds)
-    require_within("rewards", array, low, high, "reward_bounds")
-    scaled = (array - high) / beta
-    estimate = special.logsumexp(scaled, axis=-1) - np.log(array.shape[-1])
-    return scaled, np.clip(high + beta * estimate, low, high), beta, (low, high)
+@dataclass(frozen=True)
+class _Weights:
+    """Rewards as weights e^{(r - max r)/beta} less 1, in [``least``, 0], which keeps the digits of large beta."""
 
+    less_one: Array
+    least: float
+    beta: float
+    low: float
+    high: float
+    estimate: Array
+    effective_samples: Array
 
-def _effective_samples(scaled: Array) -> Array:
-    logs = 2 * special.logsumexp(scaled, axis=-1) - special.logsumexp(2 * scaled, axis=-1)
-    return np.exp(logs)
+    @classmethod
+    def of(cls, rewards: ArrayLike, beta: float, bounds: ArrayLike, axes: int) -> _Weights:
+        array, beta = sample_array("rewards", rewards, axes=axes), positive_number("beta", beta)
+        low, high = checked_bounds("reward_bounds", bounds)
+        require_within("rewards", array, low, high, "reward_bounds")
+        top = array.max(axis=-1, keepdims=True)
+        with np.errstate(over="ignore"):  # a small beta: weights of 0
+            less_one, near_top = np.expm1((array - high) / beta), np.expm1((array - top) / beta)
+            least = float(np.expm1((low - high) / beta))
+        estimate = top[..., 0] + beta * np.log1p(near_top.mean(axis=-1))
+        weights = near_top + 1
+        effective = weights.sum(axis=-1) ** 2 / (weights**2).sum(axis=-1)
+        estimate = np.clip(estimate, low, high)
+        return cls(less_one, least, beta, low, high, estimate, effective)
+
+    def soft_value(self, mean_less_one: PerWorld) -> Array:
+        """max r + beta log(mean weight), within the bounds."""
+        with np.errstate(divide="ignore"):  # weights below the smallest float: the bound itself
+            value = self.high + self.beta * np.log1p(mean_less_one)
+        return np.clip(value, self.low, self.high)
+
+    def bias(self, low: PerWorld, high: PerWorld) -> Array:
+        """In reward units, for a mean weight in [1 + low, 1 + high] of as many responses as were given."""
+        with np.errstate(over="ignore"):
+            log_least = (self.low - self.high) / self.beta
+        logs = _bias_bound(log_least, 1 + low, 1 + high, self.less_one.shape[-1])
+        return np.minimum(self.beta * logs, self.high - self.low)
 
 
 def soft_value(
@@ -112,14 +136,11 @@ def soft_value(
     >>> f"{best.bias_bound:.4f} {best.effective_samples:.1f}"
     '0.0004 329.6'
     """
-    scaled, estimate, beta, (low, high) = _weights(rewards, beta, reward_bounds, axes=1)
-    log_least = (low - high) / beta
-    mean = mean_interval(np.exp(scaled), (np.exp(log_least), 1.0), delta, method=method)
-    bias = beta * _bias_bound(log_least, mean.low, mean.high, scaled.shape[-1])
-    with np.errstate(divide="ignore"):  # weights below the smallest float: the bound itself
-        ends = [np.clip(high + beta * np.log(end), low, high) for end in (mean.low, mean.high)]
-    value = Interval(ends[0], ends[1], estimate, mean.delta, mean.units, mean.method)
-    return SoftValue(value, bias, _effective_samples(scaled))
+    weights = _Weights.of(rewards, beta, reward_bounds, axes=1)
+    mean = mean_interval(weights.less_one, (weights.least, 0.0), delta, method=method)
+    low, high = weights.soft_value(mean.low), weights.soft_value(mean.high)
+    value = Interval(low, high, weights.estimate, mean.delta, mean.units, mean.method)
+    return SoftValue(value, weights.bias(mean.low, mean.high), weights.effective_samples)
 
 
 def mean_soft_value(
@@ -146,14 +167,11 @@ def mean_soft_value(
     >>> print(best.value)
     0.620115 in [0.6050..., 0.6350...] at level 0.95 (betting, 300 units)
     """
-    scaled, estimate, beta, (low, high) = _weights(rewards, beta, reward_bounds, axes=2)
-    log_least = (low - high) / beta
-    mean = mean_interval(estimate, (low, high), delta, method=method)
-    everything = np.asarray(np.exp(log_least)), np.asarray(1.0)
-    bias = beta * float(_bias_bound(log_least, *everything, scaled.shape[-1]))
-    upper = np.minimum(mean.high + bias, high)
-    value = Interval(mean.low, upper, mean.estimate, mean.delta, mean.units, mean.method)
-    return SoftValue(value, bias, _effective_samples(scaled).mean(axis=-1))
+    weights = _Weights.of(rewards, beta, reward_bounds, axes=2)
+    mean = mean_interval(weights.estimate, (weights.low, weights.high), delta, method=method)
+    bias = weights.bias(weights.least, 0.0)
+    value = replace(mean, high=np.minimum(mean.high + bias, weights.high))
+    return SoftValue(value, bias, weights.effective_samples.mean(axis=-1))
 
 
 def _soft_value_of(chance: PerWorld, beta: float) -> Array:
