@@ -23,18 +23,28 @@ samples, leading axes are a batch of worlds; computation is in float64. Losses a
 
 from __future__ import annotations
 
+from nondecoupling.estimate.agreement import (
+    NUCLEUS,
+    TEMPERATURES,
+    SamplerComparison,
+    TokenScores,
+    compare_sampler,
+    sampler_e_value,
+    sampler_pit,
+    token_scores,
+)
+from nondecoupling.estimate.bootstrap import LEAST_UNITS, bootstrap_interval, bootstrap_intervals
 from nondecoupling.estimate.divergences import KLEstimate, kl_estimate, sequence_totals
+from nondecoupling.estimate.guarded import guarded_reward
 from nondecoupling.estimate.intervals import Interval, Outcome, decide, holm
 from nondecoupling.estimate.means import (
     binomial_interval,
-    bootstrap_interval,
-    bootstrap_intervals,
-    cluster_means,
     mean_interval,
     mean_lower_bound,
-    paired_differences,
+    mean_sequence,
 )
 from nondecoupling.estimate.planning import coupling_samples, detectable_effect, required_samples
+from nondecoupling.estimate.prompts import cluster_means, paired_differences
 from nondecoupling.estimate.values import (
     SoftValue,
     binary_soft_value,
@@ -44,26 +54,37 @@ from nondecoupling.estimate.values import (
 )
 
 __all__ = [
+    "LEAST_UNITS",
+    "NUCLEUS",
+    "TEMPERATURES",
     "Interval",
     "KLEstimate",
     "Outcome",
+    "SamplerComparison",
     "SoftValue",
+    "TokenScores",
     "binary_soft_value",
     "binomial_interval",
     "bootstrap_interval",
     "bootstrap_intervals",
     "cluster_means",
+    "compare_sampler",
     "coupling_samples",
     "decide",
     "detectable_effect",
+    "guarded_reward",
     "holm",
     "kl_estimate",
     "mean_interval",
     "mean_lower_bound",
+    "mean_sequence",
     "mean_soft_value",
     "optimality_gap",
     "paired_differences",
     "required_samples",
+    "sampler_e_value",
+    "sampler_pit",
     "sequence_totals",
     "soft_value",
+    "token_scores",
 ]

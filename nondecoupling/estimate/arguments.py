@@ -2,28 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from numbers import Integral
+from typing import Any, NoReturn
 
 import array_api_compat
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+# One number, or one for each world of a batch.
+PerWorld = float | Array
+
+# Beyond it the sum of many samples overflows; below its inverse a quotient does.
+LARGEST = 1e300
+# Beyond it a float64 does not hold every whole number.
+LARGEST_COUNT = 2**53
 
 
-def _named(name: str, bad: np.ndarray) -> tuple[str, tuple[int, ...]]:
+def _shown(value: object) -> str:
+    """The value as text of a length that an error can carry."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _refuse(name: str, values: object, why: str) -> NoReturn:
+    raise ValueError(f"{name}={_shown(values)}: not a real array ({why})")
+
+
+def _named(name: str, bad: NDArray[np.bool_]) -> tuple[str, tuple[int, ...]]:
     index = tuple(int(i) for i in np.argwhere(bad)[0])
     return (f"{name}[{', '.join(map(str, index))}]" if index else name), index
 
 
-def real_array(name: str, values: Any) -> np.ndarray:
-    """``values`` in float64; NumPy, torch (any device, detached) or nested lists."""
+def _as_given(name: str, values: ArrayLike) -> NDArray[Any]:
+    """``values`` as a NumPy array of its own kind of real numbers; nothing is dropped on the way."""
     if array_api_compat.is_torch_array(values):
-        values = values.detach().cpu().double().numpy()
+        values = _from_torch(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        _refuse(name, values, "masked: fill what is masked, or leave its whole prompt out")
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}={values!r}: not a real array ({error})") from None
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        _refuse(name, values, str(error))
+    if array.dtype.kind not in "biuf":
+        kinds = {"c": "complex numbers", "O": "other things than numbers, or too large ones"}
+        what = kinds.get(array.dtype.kind, f"{array.dtype}")
+        _refuse(name, values, f"it holds {what}; give real numbers that float64 can hold")
+    return array
 
 
-def finite_array(name: str, values: Any) -> np.ndarray:
+def _from_torch(name: str, tensor: Any) -> NDArray[Any]:
+    if tensor.is_meta or str(tensor.layout) != "torch.strided" or tensor.is_nested:
+        _refuse(name, tensor, f"on device {tensor.device}, {tensor.layout}; give a dense tensor")
+    if tensor.is_complex() or tensor.is_quantized:
+        _refuse(name, tensor, f"it holds {tensor.dtype}; give real numbers")
+    tensor = tensor.detach().cpu()
+    try:
+        return np.asarray(tensor.numpy())
+    except TypeError:  # NumPy has no bfloat16
+        return np.asarray(tensor.double().numpy())
+
+
+def real_array(name: str, values: ArrayLike) -> Array:
+    """``values`` in float64; NumPy, torch (any device, detached) or nested lists."""
+    with np.errstate(over="ignore"):  # a longdouble out of range becomes inf, and is not finite
+        return _as_given(name, values).astype(np.float64)
+
+
+def rounding_of(name: str, values: ArrayLike) -> float:
+    """The machine epsilon of the numbers given: that of float64 unless they are shorter floats."""
+    if array_api_compat.is_torch_array(values) and values.is_floating_point():
+        import torch
+
+        return max(torch.finfo(values.dtype).eps, float(np.finfo(np.float64).eps))
+    dtype = _as_given(name, values).dtype
+    double = float(np.finfo(np.float64).eps)
+    return max(float(np.finfo(dtype).eps), double) if dtype.kind == "f" else double
+
+
+def finite_array(name: str, values: ArrayLike) -> Array:
     array = real_array(name, values)
     bad = ~np.isfinite(array)
     if bad.any():
@@ -32,10 +93,16 @@ def finite_array(name: str, values: Any) -> np.ndarray:
             f"{where}={array[index]}: must be finite; drop the whole prompt or fix its source, "
             "because dropping single responses biases the estimate"
         )
+    bad = np.abs(array) > LARGEST
+    if bad.any():
+        where, index = _named(name, bad)
+        raise ValueError(
+            f"{where}={array[index]}: at most {LARGEST:g} in size, or sums overflow; rescale"
+        )
     return array
 
 
-def sample_array(name: str, values: Any, *, axes: int = 1, least: int = 1) -> np.ndarray:
+def sample_array(name: str, values: ArrayLike, *, axes: int = 1, least: int = 1) -> Array:
     """Finite samples of shape [..., n] (``axes`` of them name samples), n >= ``least``."""
     array = finite_array(name, values)
     if array.ndim < axes:
@@ -48,17 +115,21 @@ def sample_array(name: str, values: Any, *, axes: int = 1, least: int = 1) -> np
     return array
 
 
-def checked_bounds(name: str, bounds: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(end) for end in bounds)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={bounds!r}: give two numbers (low, high)") from None
+def checked_bounds(name: str, bounds: ArrayLike) -> tuple[float, float]:
+    array = real_array(name, bounds)
+    if array.shape != (2,):
+        raise ValueError(f"{name}={_shown(bounds)}: give two numbers (low, high)")
+    low, high = map(float, array)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"{name}=({low}, {high}): give finite numbers with low < high")
+    if max(-low, high) > LARGEST:
+        raise ValueError(
+            f"{name}=({low}, {high}): at most {LARGEST:g} in size, or sums overflow; rescale"
+        )
     return low, high
 
 
-def require_within(name: str, array: np.ndarray, low: float, high: float, bounds: str) -> None:
+def require_within(name: str, array: Array, low: float, high: float, bounds: str) -> None:
     bad = (array < low) | (array > high)
     if bad.any():
         where, index = _named(name, bad)
@@ -68,14 +139,30 @@ def require_within(name: str, array: np.ndarray, low: float, high: float, bounds
         )
 
 
-def positive_number(name: str, value: Any) -> float:
-    array = real_array(name, value)
-    if array.ndim or not (np.isfinite(array) and array > 0):
-        raise ValueError(f"{name}={value}: must be one positive finite number")
+def finite_number(name: str, value: ArrayLike) -> float:
+    array = finite_array(name, value)
+    if array.ndim:
+        raise ValueError(f"{name} has shape {array.shape}: must be one number")
     return float(array)
 
 
-def positive_array(name: str, values: Any) -> np.ndarray:
+def positive_number(name: str, value: ArrayLike) -> float:
+    array = real_array(name, value)
+    if array.ndim or not 1 / LARGEST <= array <= LARGEST:
+        raise ValueError(
+            f"{name}={_shown(value)}: must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}"
+        )
+    return float(array)
+
+
+def nonnegative_number(name: str, value: ArrayLike) -> float:
+    array = real_array(name, value)
+    if array.ndim or not 0 <= array < np.inf:
+        raise ValueError(f"{name}={_shown(value)}: must be a finite number, at least 0")
+    return float(array)
+
+
+def positive_array(name: str, values: ArrayLike) -> Array:
     array = finite_array(name, values)
     if (array <= 0).any():
         where, index = _named(name, array <= 0)
@@ -83,18 +170,58 @@ def positive_array(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def probability(name: str, value: Any) -> float:
+def probability(name: str, value: ArrayLike) -> float:
     """A number strictly between 0 and 1: ``delta``, ``power``."""
     array = real_array(name, value)
     if array.ndim or not 0 < array < 1:
-        raise ValueError(f"{name}={value}: must lie strictly between 0 and 1, for instance 0.05")
+        raise ValueError(f"{name}={_shown(value)}: must lie strictly between 0 and 1, as 0.05")
     return float(array)
 
 
-def count_array(name: str, values: Any, least: int) -> np.ndarray:
+def count_array(name: str, values: ArrayLike, least: int) -> Array:
     array = finite_array(name, values)
-    bad = (array != np.floor(array)) | (array < least)
+    bad = (array != np.floor(array)) | (array < least) | (array > LARGEST_COUNT)
     if bad.any():
         where, index = _named(name, bad)
-        raise ValueError(f"{where}={array[index]}: must be a whole number, at least {least}")
+        raise ValueError(
+            f"{where}={array[index]}: must be a whole number, at least {least} and at most 2^53"
+        )
     return array
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """A Python or NumPy integer: ``seed``, ``resamples``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}={_shown(value)}: must be a whole number, at least {least}")
+    return int(value)
+
+
+def prompt_labels(name: str, labels: ArrayLike, count: int) -> list[Hashable]:
+    """``count`` labels that tell prompts apart: whole numbers, or strings, not both.
+
+    Floats (1e16 + 1 == 1e16, NaN != NaN), None and True (== 1) would merge prompts or split one.
+    """
+    if array_api_compat.is_torch_array(labels):
+        labels = _from_torch(name, labels)
+    if isinstance(labels, np.ma.MaskedArray):
+        _refuse(name, labels, "masked: leave what is masked out, with its responses")
+    # A list is read as it is: NumPy would turn ["1", 1] into two equal strings.
+    listed = labels if isinstance(labels, (list, tuple)) else np.asarray(labels)
+    shape = (len(listed),) if isinstance(listed, (list, tuple)) else listed.shape
+    if shape != (count,):
+        raise ValueError(
+            f"{name} has shape {shape}: give one prompt label for each of the {count} responses"
+        )
+    found: list[Hashable] = []
+    for place, label in enumerate(listed):
+        whole = isinstance(label, Integral) and not isinstance(label, bool)
+        if not whole and not isinstance(label, str):
+            raise ValueError(
+                f"{name}[{place}]={_shown(label)}: give whole numbers or strings as prompt labels"
+            )
+        found.append(int(label) if whole else str(label))
+    if len({type(label) for label in found}) > 1:
+        raise ValueError(
+            f"{name}={_shown(labels)}: whole numbers or strings, not both, tell prompts apart"
+        )
+    return found

@@ -1,26 +1,37 @@
-"""KL(p||q) of sequence laws from sampled responses, and a self-test of sampler against scorer."""
+"""KL(p||q) of sequence laws from sampled responses."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from nondecoupling.estimate.arguments import probability, real_array, sample_array
+from nondecoupling.estimate.arguments import (
+    Array,
+    nonnegative_number,
+    probability,
+    real_array,
+    rounding_of,
+    sample_array,
+)
+from nondecoupling.estimate.bootstrap import ROUNDING_STEPS, bootstrap_interval
 from nondecoupling.estimate.intervals import Interval
-from nondecoupling.estimate.means import bootstrap_interval, cluster_means
+from nondecoupling.estimate.prompts import cluster_means
 
 # A full-vocabulary KL is nonnegative; float32 sums over a vocabulary may fall below 0 by this much.
 LEAST_TOKEN_KL = -1e-4
 
 
-class KLEstimate(NamedTuple):
+@dataclass(frozen=True)
+class KLEstimate:
     """What ``kl_estimate`` returns: three intervals, in nats per response.
 
     ``rao_blackwellised``: from per-token KL, the one to use; ``log_ratio``: from log-probabilities
     of the sampled tokens only; ``difference``: log-ratio minus Rao-Blackwellised, of mean zero if
-    the responses were sampled from the p that scores them: ``decide(estimate.difference, "==")`` is
-    VIOLATED where they were not.
+    the responses were sampled from the p that scores them. It says how large a discrepancy is, not
+    whether there is one: for a sharp policy the rare tokens that balance the mean are missing from
+    most samples. The test is ``compare_sampler``.
     """
 
     rao_blackwellised: Interval
@@ -28,7 +39,7 @@ class KLEstimate(NamedTuple):
     difference: Interval
 
 
-def sequence_totals(token_values: Any, mask: Any | None = None) -> np.ndarray:
+def sequence_totals(token_values: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Per response, the sum over its tokens; entries outside ``mask`` are ignored, NaN included.
 
     ``mask`` is true on the tokens of the response, its end-of-sequence token included, false on
@@ -43,50 +54,57 @@ def sequence_totals(token_values: Any, mask: Any | None = None) -> np.ndarray:
     return _totals("token_values", token_values, mask)
 
 
-def _totals(name: str, token_values: Any, mask: Any | None) -> np.ndarray:
+def checked_mask(mask: ArrayLike, name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """``mask`` as booleans of the shape of the values ``name``, with a token in every response."""
+    kept = real_array("mask", mask)
+    if kept.shape != shape:
+        raise ValueError(f"mask has shape {kept.shape}, {name} {shape}: they must agree")
+    if not np.isin(kept, (0, 1)).all():
+        raise ValueError("mask has other values than 0 and 1: give true on response tokens")
+    empty = ~kept.any(axis=-1)
+    if empty.any():
+        where = ", ".join(str(i) for i in np.argwhere(empty)[0])
+        raise ValueError(
+            f"mask[{where}] keeps no token: an empty response still has its end-of-sequence "
+            "token, which counts"
+        )
+    return kept != 0
+
+
+def _totals(name: str, token_values: ArrayLike, mask: ArrayLike | None) -> Array:
     values = real_array(name, token_values)
     if mask is not None:
-        kept = real_array("mask", mask)
-        if kept.shape != values.shape:
-            raise ValueError(f"mask has shape {kept.shape}, {name} {values.shape}: they must agree")
-        if not np.isin(kept, (0, 1)).all():
-            raise ValueError("mask has other values than 0 and 1: give true on response tokens")
-        empty = ~kept.any(axis=-1)
-        if empty.any():
-            where = ", ".join(str(i) for i in np.argwhere(empty)[0])
-            raise ValueError(
-                f"mask[{where}] keeps no token: an empty response still has its end-of-sequence "
-                "token, which counts"
-            )
-        values = np.where(kept != 0, values, 0.0)
+        values = np.where(checked_mask(mask, name, values.shape), values, 0.0)
     return sample_array(name, values, axes=2).sum(axis=-1)
 
 
 def kl_estimate(
-    token_kl: Any,
-    token_log_ratio: Any,
-    mask: Any | None = None,
+    token_kl: ArrayLike,
+    token_log_ratio: ArrayLike,
+    mask: ArrayLike | None = None,
     *,
     delta: float,
-    prompts: Any | None = None,
+    prompts: ArrayLike | None = None,
     resamples: int = 9999,
     seed: int = 0,
+    rounding: float = 0.0,
 ) -> KLEstimate:
     """KL(p||q) per response from responses y ~ p, two ways, each at level 1 - delta.
 
     By the chain rule KL(p||q) = E_p sum_t KL(p(.|y_<t)||q(.|y_<t)) = E_p sum_t log p(y_t|..)/q(y_t|..).
     The first, from ``token_kl`` over the full vocabulary, averages the last token's randomness out
-    (Rao-Blackwell): never negative, usually of far smaller variance. The difference of the two is a
-    martingale under p: a mean away from zero shows that sampler and scorer differ (temperature,
-    top-p, dropout, another precision, a shifted mask).
+    (Rao-Blackwell): never negative, usually of far smaller variance.
 
-    Neither has an upper bound, so all three are bootstrap intervals over prompts, ``approximate``;
-    a lower limit that holds at every size is ``mean_lower_bound(cluster_means(sequence_totals(
-    token_kl, mask), prompts), floor=0, cap=...)``.
+    Neither has an upper bound, so all three are bootstrap intervals over prompts, ``approximate``
+    and refused below 64 of them: ``bootstrap_interval`` says what they cannot know. A lower limit
+    that holds at every size is ``mean_lower_bound(cluster_means(sequence_totals(token_kl, mask),
+    prompts), floor=0, cap=...)``; no upper limit does (see ``guarded_reward``). ``rounding`` is the
+    absolute error of a response's sums, such as 1e-6 times its number of tokens for float32 scores;
+    at least 4 machine epsilons of all that was summed are assumed.
 
     Shapes: token_kl, token_log_ratio, mask ``[..., n, T]``, prompts ``[n]`` -> intervals ``[...]``;
     without ``prompts`` every response is one. Units: nats per response. Assumes prompts i.i.d. Errors: as
-    ``sequence_totals``; token_kl below zero; fewer than two prompts. Source: F4; Rao-Blackwell as in
+    ``sequence_totals``, ``bootstrap_interval``; token_kl below zero. Source: F4; Rao-Blackwell as in
     Amini, Vieira and Cotterell 2025.
 
     >>> import numpy as np
@@ -97,9 +115,6 @@ def kl_estimate(
     >>> estimate = kl_estimate(token_kl, np.log(p / q)[tokens], delta=0.05)
     >>> print(estimate.log_ratio)  # the truth is 3 * 0.1438 = 0.4315
     0.4... in [0.3..., 0.5...] at level 0.95 (bootstrap, 400 units, approximate)
-    >>> from nondecoupling.estimate import decide
-    >>> decide(estimate.difference, "==").value
-    'inconclusive'
     """
     delta = probability("delta", delta)
     exact = _totals("token_kl", token_kl, mask)
@@ -117,14 +132,17 @@ def kl_estimate(
             f"token_kl[{', '.join(map(str, index))}]={values[index]}: a KL is not negative; give "
             "full-vocabulary KL(p||q) per token, not the log-ratio of the sampled token"
         )
+    # The scale of a difference's error is that of the terms subtracted.
+    summed = _totals("token_kl", np.abs(values), mask)
+    summed = summed + _totals("token_log_ratio", np.abs(real_array("", token_log_ratio)), mask)
+    epsilon = max(rounding_of("", token_kl), rounding_of("", token_log_ratio))
+    rounding = nonnegative_number("rounding", rounding)
+    rounding = max(rounding, ROUNDING_STEPS * epsilon * float(summed.max()))
     parts = np.stack([exact, noisy, noisy - exact])
     if prompts is not None:
         parts = cluster_means(parts, prompts)
-    whole = bootstrap_interval(parts, delta, resamples=resamples, seed=seed)
-    one_by_one = zip(whole.low, whole.high, whole.estimate, strict=True)
+    whole = bootstrap_interval(parts, delta, resamples=resamples, seed=seed, rounding=rounding)
+    low, high, estimate = (np.asarray(part) for part in (whole.low, whole.high, whole.estimate))
     return KLEstimate(
-        *(
-            Interval(*ends, whole.delta, whole.units, whole.method, whole.approximate)
-            for ends in one_by_one
-        )
+        *(replace(whole, low=low[i], high=high[i], estimate=estimate[i]) for i in range(len(parts)))
     )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from nondecoupling.estimate.arguments import probability, real_array
+from nondecoupling.estimate.arguments import (
+    PerWorld,
+    nonnegative_number,
+    probability,
+    real_array,
+)
 
 RELATIONS = (">=", "==")
 
@@ -41,9 +46,9 @@ class Interval:
     0.2 in [0, 0.4] at level 0.95 (betting + bootstrap, 100 units, approximate)
     """
 
-    low: Any
-    high: Any
-    estimate: Any
+    low: PerWorld
+    high: PerWorld
+    estimate: PerWorld
     delta: float
     units: int
     method: str
@@ -52,18 +57,20 @@ class Interval:
     __array_ufunc__ = None  # numpy_number * interval is left to __rmul__
 
     def __post_init__(self) -> None:
-        if not np.all(np.asarray(self.low) <= np.asarray(self.high)):
+        low, high = real_array("low", self.low), real_array("high", self.high)
+        if not np.all(low <= high):
             raise ValueError(f"low={self.low}, high={self.high}: give numbers with low <= high")
 
     @property
-    def width(self) -> Any:
+    def width(self) -> PerWorld:
         return self.high - self.low
 
-    def contains(self, value: Any) -> Any:
+    def contains(self, value: ArrayLike) -> NDArray[np.bool_]:
         """Whether ``value`` lies in the interval; broadcasts."""
+        value = real_array("value", value)
         return (self.low <= value) & (value <= self.high)
 
-    def map(self, increasing: Callable[[Any], Any]) -> Interval:
+    def map(self, increasing: Callable[[PerWorld], PerWorld]) -> Interval:
         """The interval of a nondecreasing function of the quantity; the estimate is mapped as well.
 
         >>> half = Interval(0.25, 0.75, 0.5, delta=0.05, units=9, method="betting")
@@ -76,19 +83,26 @@ class Interval:
     def __neg__(self) -> Interval:
         return self * -1.0
 
-    def __mul__(self, factor: Any) -> Interval:
+    def __mul__(self, factor: ArrayLike) -> Interval:
         if isinstance(factor, Interval):
             return NotImplemented
-        ends = self.low * factor, self.high * factor
+        factor = real_array("factor", factor)
+
+        def times(end: PerWorld) -> PerWorld:
+            with np.errstate(invalid="ignore"):  # nothing times an unknown quantity is nothing
+                return np.where(factor == 0, 0.0, end * factor)[()]
+
+        ends = times(self.low), times(self.high)
         low, high = np.minimum(*ends), np.maximum(*ends)
-        estimate = self.estimate * factor
+        estimate = times(self.estimate)
         return Interval(low, high, estimate, self.delta, self.units, self.method, self.approximate)
 
     __rmul__ = __mul__
 
-    def __add__(self, other: Any) -> Interval:
+    def __add__(self, other: Interval | ArrayLike) -> Interval:
         if not isinstance(other, Interval):
-            return self.map(lambda end: end + other)
+            shift = real_array("summand", other)
+            return self.map(lambda end: end + shift)
         methods = dict.fromkeys([*self.method.split(" + "), *other.method.split(" + ")])
         return Interval(
             self.low + other.low,
@@ -102,10 +116,12 @@ class Interval:
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Interval:
-        return self + -1.0 * other
+    def __sub__(self, other: Interval | ArrayLike) -> Interval:
+        if isinstance(other, Interval):
+            return self + -other
+        return self + -real_array("subtrahend", other)
 
-    def __rsub__(self, other: Any) -> Interval:
+    def __rsub__(self, other: ArrayLike) -> Interval:
         return -self + other
 
     def __str__(self) -> str:
@@ -116,7 +132,9 @@ class Interval:
         return f"{ends} at level {1 - self.delta:g} ({note})"
 
 
-def decide(margin: Interval, relation: str = ">=", *, tolerance: float = 0.0) -> Any:
+def decide(
+    margin: Interval, relation: str = ">=", *, tolerance: float = 0.0
+) -> Outcome | NDArray[np.object_]:
     """The verdict on ``margin >= -tolerance`` or ``|margin| <= tolerance`` ("==") at level 1 - delta.
 
     *Confirmed* where the whole interval satisfies it, *violated* where no point of it does,
@@ -133,10 +151,11 @@ def decide(margin: Interval, relation: str = ">=", *, tolerance: float = 0.0) ->
     >>> decide(kept, "==", tolerance=0.5).value, decide(kept, "==").value
     ('confirmed', 'violated')
     """
+    if not isinstance(margin, Interval):
+        raise ValueError(f"margin={margin!r}: must be an Interval, as mean_interval gives")
     if relation not in RELATIONS:
         raise ValueError(f"relation={relation!r}: '>=' or '=='; for '<=' give rhs - lhs and '>='")
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance={tolerance}: must be a finite number, at least 0")
+    tolerance = nonnegative_number("tolerance", tolerance)
     low, high = np.broadcast_arrays(real_array("low", margin.low), real_array("high", margin.high))
     confirmed, violated = low >= -tolerance, high < -tolerance
     if relation == "==":
@@ -153,7 +172,7 @@ def holm(
     relations: str | Sequence[str] = ">=",
     *,
     tolerance: float = 0.0,
-) -> np.ndarray:
+) -> NDArray[np.object_]:
     """Verdicts on several statements at once: with probability >= 1 - delta none of them is wrong.
 
     ``margins`` has one function per statement, which gives the interval of its margin at any level,
@@ -189,7 +208,8 @@ def holm(
         for margin, relation in zip(margins, relations, strict=True):
             # An equality is violated at either end, so it pays for both.
             level = delta / k / (2 if relation == "==" else 1)
-            row.append(decide(margin(level), relation, tolerance=tolerance))
+            verdict = decide(margin(level), relation, tolerance=tolerance)
+            row.append(np.asarray(verdict, dtype=object))
         tables.append(np.stack(np.broadcast_arrays(*row), axis=-1))
     outcomes = np.full(tables[0].shape, Outcome.INCONCLUSIVE, dtype=object)
     for side in (Outcome.CONFIRMED, Outcome.VIOLATED):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from nondecoupling import bounds as exact
 from nondecoupling.estimate.arguments import (
+    Array,
+    PerWorld,
     checked_bounds,
     count_array,
     finite_array,
@@ -24,7 +26,7 @@ def _standard_errors(delta: float, power: float) -> float:
     return float(special.ndtri(1 - delta / 2) + special.ndtri(power))
 
 
-def _deviations(sd: Any) -> np.ndarray:
+def _deviations(sd: ArrayLike) -> Array:
     sd = finite_array("sd", sd)
     if (sd < 0).any():
         raise ValueError(f"sd={sd.min()}: a standard deviation is at least 0")
@@ -32,8 +34,13 @@ def _deviations(sd: Any) -> np.ndarray:
 
 
 def required_samples(
-    effect: Any, sd: Any, delta: float, power: float = 0.9, *, bounds: Any | None = None
-) -> Any:
+    effect: ArrayLike,
+    sd: ArrayLike,
+    delta: float,
+    power: float = 0.9,
+    *,
+    bounds: ArrayLike | None = None,
+) -> PerWorld:
     """Independent units (prompts) after which a margin of size ``effect`` is confirmed, likely ``power``.
 
     n = ((z_{1-delta/2} + z_power) sd/effect)^2 for a normal interval and, in the limit, the bootstrap.
@@ -66,7 +73,9 @@ def required_samples(
     return np.ceil(1 / s**2) + 1
 
 
-def detectable_effect(samples: Any, sd: Any, delta: float, power: float = 0.9) -> Any:
+def detectable_effect(
+    samples: ArrayLike, sd: ArrayLike, delta: float, power: float = 0.9
+) -> PerWorld:
     """The resolution of ``samples`` units: (z_{1-delta/2} + z_power) sd/sqrt(samples).
 
     The smallest margin that they confirm with probability ``power``; a smaller one stays, most
@@ -82,7 +91,9 @@ def detectable_effect(samples: Any, sd: Any, delta: float, power: float = 0.9) -
     return _standard_errors(delta, power) * _deviations(sd) / np.sqrt(count)
 
 
-def coupling_samples(log_d: Any, reward: Any, beta: Any, delta: float, power: float = 0.9) -> Any:
+def coupling_samples(
+    log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike, delta: float, power: float = 0.9
+) -> PerWorld:
     """Samples y ~ d after which the coupling DeltaL of RL and SFT is confirmed, with chance ``power``.
 
     ``bounds.samples_to_detect`` at z = z_{1-delta/2} + z_power: n = z^2 Var_d(r)/(beta DeltaL)^2 for

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
+from numpy.typing import ArrayLike
 
 from nondecoupling.estimate.arguments import (
+    Array,
+    PerWorld,
     checked_bounds,
     positive_number,
     probability,
@@ -21,7 +23,8 @@ from nondecoupling.estimate.means import binomial_interval, mean_interval
 BIAS_PIECES = 256
 
 
-class SoftValue(NamedTuple):
+@dataclass(frozen=True)
+class SoftValue:
     """What ``soft_value`` and ``mean_soft_value`` return, in reward units but for the last.
 
     ``value``: interval for beta log Z (its average over prompts); ``bias_bound``: the estimate's
@@ -30,11 +33,11 @@ class SoftValue(NamedTuple):
     """
 
     value: Interval
-    bias_bound: Any
-    effective_samples: Any
+    bias_bound: PerWorld
+    effective_samples: PerWorld
 
 
-def _quadratic_coefficient(x: np.ndarray) -> np.ndarray:
+def _quadratic_coefficient(x: Array) -> Array:
     """c(x) = (x - 1 - log x)/(x - 1)^2, decreasing: log y >= y - 1 - c(x) (y - 1)^2 for y >= x."""
     u = 1 - x
     near = np.abs(u) < 1e-4
@@ -43,7 +46,7 @@ def _quadratic_coefficient(x: np.ndarray) -> np.ndarray:
         return np.where(near, 0.5 + u / 3 + u * u / 4, (-safe - np.log1p(-safe)) / safe**2)
 
 
-def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray:
+def _bias_bound(log_least: float, low: PerWorld, high: PerWorld, count: int) -> Array:
     """Largest log Z - E log mean(w) for ``count`` weights w in [a, 1] with mean Z in [low, high].
 
     With y = mean(w)/Z >= a/Z: -E log y <= c(a/Z) Var(w)/(count Z^2), Var(w) <= (Z - a)(1 - Z) by
@@ -51,7 +54,7 @@ def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray
     upper end, and (1 - a u)(u - 1), u = 1/Z, where u is nearest to (1 + a)/(2a).
     """
     least = np.exp(log_least)
-    low, high = (np.maximum(end, np.finfo(float).tiny) for end in (low, high))
+    low, high = (np.asarray(np.maximum(end, np.finfo(float).tiny)) for end in (low, high))
     steps = np.linspace(0.0, 1.0, BIAS_PIECES + 1)
     ends = low[..., None] * (high / low)[..., None] ** steps
     first, last = ends[..., :-1], np.minimum(ends[..., 1:], 1.0)
@@ -63,24 +66,54 @@ def _bias_bound(log_least: float, low: Any, high: Any, count: int) -> np.ndarray
     return np.maximum(piece.max(axis=-1), 0.0)
 
 
-def _weights(
-    rewards: Any, beta: Any, reward_bounds: Any, axes: int
-) -> tuple[np.ndarray, np.ndarray, float, tuple[float, float]]:
-    array, beta = sample_array("rewards", rewards, axes=axes), positive_number("beta", beta)
-    low, high = checked_bounds("reward_bounds", reward_bounds)
-    require_within("rewards", array, low, high, "reward_bounds")
-    scaled = (array - high) / beta
-    estimate = special.logsumexp(scaled, axis=-1) - np.log(array.shape[-1])
-    return scaled, np.clip(high + beta * estimate, low, high), beta, (low, high)
+@dataclass(frozen=True)
+class _Weights:
+    """Rewards as weights e^{(r - max r)/beta} less 1, in [``least``, 0], which keeps the digits of large beta."""
 
+    less_one: Array
+    least: float
+    beta: float
+    low: float
+    high: float
+    estimate: Array
+    effective_samples: Array
 
-def _effective_samples(scaled: np.ndarray) -> np.ndarray:
-    logs = 2 * special.logsumexp(scaled, axis=-1) - special.logsumexp(2 * scaled, axis=-1)
-    return np.exp(logs)
+    @classmethod
+    def of(cls, rewards: ArrayLike, beta: float, bounds: ArrayLike, axes: int) -> _Weights:
+        array, beta = sample_array("rewards", rewards, axes=axes), positive_number("beta", beta)
+        low, high = checked_bounds("reward_bounds", bounds)
+        require_within("rewards", array, low, high, "reward_bounds")
+        top = array.max(axis=-1, keepdims=True)
+        with np.errstate(over="ignore"):  # a small beta: weights of 0
+            less_one, near_top = np.expm1((array - high) / beta), np.expm1((array - top) / beta)
+            least = float(np.expm1((low - high) / beta))
+        estimate = top[..., 0] + beta * np.log1p(near_top.mean(axis=-1))
+        weights = near_top + 1
+        effective = weights.sum(axis=-1) ** 2 / (weights**2).sum(axis=-1)
+        estimate = np.clip(estimate, low, high)
+        return cls(less_one, least, beta, low, high, estimate, effective)
+
+    def soft_value(self, mean_less_one: PerWorld) -> Array:
+        """max r + beta log(mean weight), within the bounds."""
+        with np.errstate(divide="ignore"):  # weights below the smallest float: the bound itself
+            value = self.high + self.beta * np.log1p(mean_less_one)
+        return np.clip(value, self.low, self.high)
+
+    def bias(self, low: PerWorld, high: PerWorld) -> Array:
+        """In reward units, for a mean weight in [1 + low, 1 + high] of as many responses as were given."""
+        with np.errstate(over="ignore"):
+            log_least = (self.low - self.high) / self.beta
+        logs = _bias_bound(log_least, 1 + low, 1 + high, self.less_one.shape[-1])
+        return np.minimum(self.beta * logs, self.high - self.low)
 
 
 def soft_value(
-    rewards: Any, beta: float, reward_bounds: Any, delta: float, *, method: str = "betting"
+    rewards: ArrayLike,
+    beta: float,
+    reward_bounds: ArrayLike,
+    delta: float,
+    *,
+    method: str = "betting",
 ) -> SoftValue:
     """beta log Z = beta log E_ref e^{r/beta} of one prompt, from rewards of responses y ~ ref.
 
@@ -103,18 +136,20 @@ def soft_value(
     >>> f"{best.bias_bound:.4f} {best.effective_samples:.1f}"
     '0.0004 329.6'
     """
-    scaled, estimate, beta, (low, high) = _weights(rewards, beta, reward_bounds, axes=1)
-    log_least = (low - high) / beta
-    mean = mean_interval(np.exp(scaled), (np.exp(log_least), 1.0), delta, method=method)
-    bias = beta * _bias_bound(log_least, mean.low, mean.high, scaled.shape[-1])
-    with np.errstate(divide="ignore"):  # weights below the smallest float: the bound itself
-        ends = [np.clip(high + beta * np.log(end), low, high) for end in (mean.low, mean.high)]
-    value = Interval(ends[0], ends[1], estimate, mean.delta, mean.units, mean.method)
-    return SoftValue(value, bias, _effective_samples(scaled))
+    weights = _Weights.of(rewards, beta, reward_bounds, axes=1)
+    mean = mean_interval(weights.less_one, (weights.least, 0.0), delta, method=method)
+    low, high = weights.soft_value(mean.low), weights.soft_value(mean.high)
+    value = Interval(low, high, weights.estimate, mean.delta, mean.units, mean.method)
+    return SoftValue(value, weights.bias(mean.low, mean.high), weights.effective_samples)
 
 
 def mean_soft_value(
-    rewards: Any, beta: float, reward_bounds: Any, delta: float, *, method: str = "betting"
+    rewards: ArrayLike,
+    beta: float,
+    reward_bounds: ArrayLike,
+    delta: float,
+    *,
+    method: str = "betting",
 ) -> SoftValue:
     """E_q beta log Z over prompts, from k responses y ~ ref to each: J*, the largest J_b there is.
 
@@ -132,17 +167,14 @@ def mean_soft_value(
     >>> print(best.value)
     0.620115 in [0.6050..., 0.6350...] at level 0.95 (betting, 300 units)
     """
-    scaled, estimate, beta, (low, high) = _weights(rewards, beta, reward_bounds, axes=2)
-    log_least = (low - high) / beta
-    mean = mean_interval(estimate, (low, high), delta, method=method)
-    everything = np.asarray(np.exp(log_least)), np.asarray(1.0)
-    bias = beta * float(_bias_bound(log_least, *everything, scaled.shape[-1]))
-    upper = np.minimum(mean.high + bias, high)
-    value = Interval(mean.low, upper, mean.estimate, mean.delta, mean.units, mean.method)
-    return SoftValue(value, bias, _effective_samples(scaled).mean(axis=-1))
+    weights = _Weights.of(rewards, beta, reward_bounds, axes=2)
+    mean = mean_interval(weights.estimate, (weights.low, weights.high), delta, method=method)
+    bias = weights.bias(weights.least, 0.0)
+    value = replace(mean, high=np.minimum(mean.high + bias, weights.high))
+    return SoftValue(value, bias, weights.effective_samples.mean(axis=-1))
 
 
-def _soft_value_of(chance: Any, beta: float) -> Any:
+def _soft_value_of(chance: PerWorld, beta: float) -> Array:
     """beta log(1 + P (e^{1/beta} - 1)), without overflow for small beta or cancellation for large."""
     if beta >= 1:
         return beta * np.log1p(chance * np.expm1(1 / beta))
@@ -151,7 +183,7 @@ def _soft_value_of(chance: Any, beta: float) -> Any:
 
 
 def binary_soft_value(
-    successes: Any, trials: Any, beta: float, delta: float, *, averaged: bool = False
+    successes: ArrayLike, trials: ArrayLike, beta: float, delta: float, *, averaged: bool = False
 ) -> Interval:
     """J* = beta log(1 + P_ref(r = 1)(e^{1/beta} - 1)) for rewards 0 and 1: exact at every size.
 
@@ -178,8 +210,8 @@ def binary_soft_value(
 
 
 def optimality_gap(
-    successes: Any,
-    trials: Any,
+    successes: ArrayLike,
+    trials: ArrayLike,
     regularized_reward: Interval,
     beta: float,
     delta: float,
