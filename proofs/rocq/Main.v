@@ -813,3 +813,227 @@ Theorem J2_no_free_order_averaged p (joint : forall x, Y x -> R) d ref r (mu : X
 Proof. exact (fun lq b0 => @Averages.avg_no_free_order X Y q lq beta b0 p joint d ref r mu lambda). Qed.
 
 End Averaged.
+
+(** ** Second chapter: what trainers converge to, and what it costs *)
+
+From NonDecoupling Require Overpayment Verifiable.
+
+Section SecondChapter.
+Variable Y : finType.
+Implicit Types (p q d ref r g f theta : Y -> R) (beta s t m M c l mu : R) (A : Y -> bool).
+
+(** S9. Overpayment: for any p and any l with 1 - l w > 0 on supp d, KL(d‖p) is the dual value of l (S5)
+    and three terms: E_d[z - 1 - log z], l (J(p) - c)/(M - c), E_p[1_{d=0} (1 - l w)]. *)
+Theorem S9_overpayment_identity d p r c M l : law d -> law p -> d ≪ p -> c < M ->
+  (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  KL d p - E d (fun y => ln (h y)) =
+  E d (fun y => z y - 1 - ln (z y)) + l * (E p r - c) / (M - c) +
+  E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y).
+Proof. exact (@Overpayment.overpayment Y d p r c M l). Qed.
+
+(** S9. For M = max r and J(d) < c < M some l (that of S5) makes, for every p with J(p) = c, the
+    middle term 0 and the others >= 0; p overpays nothing iff p (1 - l w) = d, iff no policy with at
+    least that reward has a smaller KL(d‖.), that is iff p is a frontier policy. *)
+Theorem S9_zero_iff_frontier d r c M y0 : law d -> (forall y, r y <= M) -> r y0 = M -> E d r < c ->
+  c < M -> exists l, 0 <= l <= 1 /\ forall p, law p -> d ≪ p -> E p r = c ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  let first := E d (fun y => z y - 1 - ln (z y)) in
+  let last := E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y) in
+  KL d p - E d (fun y => ln (h y)) = first + last /\ 0 <= first /\ 0 <= last /\
+  (first + last = 0 <-> forall y, p y * h y = d y) /\
+  (first + last = 0 <-> forall p', law p' -> d ≪ p' -> c <= E p' r -> KL d p <= KL d p').
+Proof. exact (@Overpayment.overpayment_frontier Y d r c M y0). Qed.
+
+(** S10. What a run's logs prove: (J(p) - J(d))/beta - KL(p‖ref) = DeltaL(tilt) - KL(p‖tilt). *)
+Theorem S10_identity d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref - KL p (tilt ref r beta).
+Proof. exact (@Overpayment.run_proves Y d p ref r beta). Qed.
+
+(** S10. So it is at most DeltaL(tilt), with equality at the tilt only. *)
+Theorem S10_lower_bound d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref <= CE d (tilt ref r beta) - CE d ref /\
+  ((E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref <->
+   forall y, p y = tilt ref r beta y).
+Proof. exact (@Overpayment.run_lower_bound Y d p ref r beta). Qed.
+
+(** S10. In s = 1/beta every checkpoint is an affine minorant of DeltaL(tilt_s), met at p = tilt_s. *)
+Theorem S10_affine_minorant d p ref r s : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  s * (E p r - E d r) - KL p ref <= CE d (tilt_at ref r s) - CE d ref /\
+  ((forall y, p y = tilt_at ref r s y) ->
+   s * (E p r - E d r) - KL p ref = CE d (tilt_at ref r s) - CE d ref).
+Proof. exact (@Overpayment.run_minorant Y d p ref r s). Qed.
+
+(** S10. s -> DeltaL(tilt_s) is convex, for every d ≪ ref. *)
+Theorem S10_convex d ref r s (u t : R) : law d -> law ref -> d ≪ ref -> 0 <= t <= 1 ->
+  let f := fun s => CE d (tilt_at ref r s) - CE d ref in
+  f ((1 - t) * s + t * u) <= (1 - t) * f s + t * f u.
+Proof. exact (@Overpayment.loss_change_convex Y d ref r s u t). Qed.
+
+(** S10. If J(p) - J(d) > beta KL(p‖ref), the exact optimum at beta raises the SFT loss. *)
+Theorem S10_run_raises_loss d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  0 < beta -> beta * KL p ref < E p r - E d r -> CE d ref < CE d (tilt ref r beta).
+Proof. exact (@Overpayment.run_raises_loss Y d p ref r beta). Qed.
+
+(** V1. Verifiable rewards, r = 1 on A and 0 outside: in log-odds the tilt adds 1/beta to ref(A). *)
+Theorem V1_logit A ref beta : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in let c := E (tilt ref r beta) r in
+  0 < a < 1 -> 0 < c < 1 /\ ln (c / (1 - c)) = ln (a / (1 - a)) + / beta.
+Proof. exact (@Verifiable.logit_tilt Y A ref beta). Qed.
+
+(** V1. The beta that reaches the success rate c in (ref(A), 1). *)
+Theorem V1_beta_for_target A ref c : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a -> a < c < 1 ->
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ E (tilt ref r beta) r = c.
+Proof. exact (@Verifiable.beta_for_target Y A ref c). Qed.
+
+(** V1. With ref = d the tilt costs kl(ref(A), tilt(A)), and no policy with its success costs less. *)
+Theorem V1_cost_is_price A d beta : law d ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E d r in let c := E (tilt d r beta) r in
+  let kl := a * ln (a / c) + (1 - a) * ln ((1 - a) / (1 - c)) in
+  0 < a < 1 -> 0 < beta ->
+  CE d (tilt d r beta) - CE d d = kl /\
+  (forall p, law p -> d ≪ p -> c <= E p r -> kl <= KL d p).
+Proof. exact (@Verifiable.verifiable_cost Y A d beta). Qed.
+
+(** V1. Chain rule: KL(p‖ref) = kl(p(A), ref(A)) + p(A) KL(p_A‖ref_A) + (1 - p(A)) KL of the conditional
+    laws outside A. (If p(A) is 0 or 1, the term without a conditional law is 0.) *)
+Theorem V1_chain_rule A p ref : law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 ->
+  let on := fun q y => if A y then q y / E q r else 0 in
+  let off := fun q y => if A y then 0 else q y / (1 - E q r) in
+  let c := E p r in let a := E ref r in
+  KL p ref = c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) +
+             c * KL (on p) (on ref) + (1 - c) * KL (off p) (off ref).
+Proof. exact (@Verifiable.KL_conditional Y A p ref). Qed.
+
+(** V1. The least KL at success c = p(A) is kl(c, ref(A)), for unchanged conditional laws only. *)
+Theorem V1_least_KL A p ref : law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let c := E p r in let a := E ref r in
+  let kl := c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) in
+  0 < a < 1 ->
+  kl <= KL p ref /\
+  (KL p ref = kl <-> forall y, p y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y).
+Proof. exact (@Verifiable.least_KL_at_success Y A p ref). Qed.
+
+(** V1. For every c in [0, 1] that policy exists. *)
+Theorem V1_least_KL_attained A ref c : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  let q := fun y => if A y then c / a * ref y else (1 - c) / (1 - a) * ref y in
+  0 < a < 1 -> 0 <= c <= 1 -> law q /\ E q r = c.
+Proof. exact (@Verifiable.at_success_law Y A ref c). Qed.
+
+(** V1. The tilt, where natural gradient ends, is the policy of least KL at its success rate. *)
+Theorem V1_tilt_has_least_KL A ref beta y : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a < 1 ->
+  let c := E (tilt ref r beta) r in
+  tilt ref r beta y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y.
+Proof. exact (@Verifiable.tilt_least_KL Y A ref beta y). Qed.
+
+(** V1. pass@k rises at the exact optimum, at every prompt with success strictly between 0 and 1. *)
+Theorem V1_pass_at_k A ref beta (k : nat) : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 -> 0 < beta -> (0 < k)%nat ->
+  1 - (1 - E ref r) ^ k < 1 - (1 - E (tilt ref r beta) r) ^ k.
+Proof. exact (@Verifiable.pass_at_k_rises Y A ref beta k). Qed.
+
+(** G1. Proxy and gold: d/ds E_{tilt_s} g = Cov_{tilt_s}(g, r). *)
+Theorem G1_covariance ref r g s : law ref ->
+  let t := tilt_at ref r s in
+  is_derive (fun s => E (tilt_at ref r s) g) s (E t (fun y => (g y - E t g) * (r y - E t r))).
+Proof. exact (@Verifiable.gold_derivative Y ref r g s). Qed.
+
+(** G1. While the covariance is positive the gold reward rises: it can turn only where it vanishes. *)
+Theorem G1_gold_rises ref r g (s s' : R) : law ref -> s < s' ->
+  (forall u, s <= u <= s' ->
+   let t := tilt_at ref r u in 0 < E t (fun y => (g y - E t g) * (r y - E t r))) ->
+  E (tilt_at ref r s) g < E (tilt_at ref r s') g.
+Proof. exact (@Verifiable.gold_rises Y ref r g s s'). Qed.
+
+(** G1. Any p: J_g(p) - J_g(ref) >= J_r(p) - J_r(ref) - range(r - g) sqrt(KL(p‖ref)/2). *)
+Theorem G1_gold_gain p ref r g m M : law p -> law ref -> p ≪ ref -> (forall y, m <= r y - g y <= M) ->
+  E p r - E ref r - (M - m) * sqrt (KL p ref / 2) <= E p g - E ref g.
+Proof. exact (@Verifiable.gold_gain Y p ref r g m M). Qed.
+
+(** G1. Sharper: kl(E_p f, E_ref f) <= KL(p‖ref) for any f in [0, 1], such as (r - g - min)/range. *)
+Theorem G1_sharper p ref f : law p -> law ref -> p ≪ ref -> (forall y, 0 <= f y <= 1) ->
+  let c := E p f in let a := E ref f in
+  0 < a < 1 -> c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) <= KL p ref.
+Proof. exact (@Verifiable.coin_kl_le_KL Y p ref f). Qed.
+
+End SecondChapter.
+
+(** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
+    value nu c + 1 + E_q[E_d log(mu - nu r) - mu] and the three terms. *)
+Theorem S9_overpayment_identity_averaged (X : finType) (Y : X -> finType) (q : X -> R)
+  (d p r : forall x, Y x -> R) (mu : X -> R) (nu c : R) : law q -> (forall x, law (d x)) ->
+  (forall x, law (p x)) -> (forall x, d x ≪ p x) ->
+  (forall x y, 0 < d x y -> 0 < mu x - nu * r x y) ->
+  let z := fun x y => p x y * (mu x - nu * r x y) / d x y in
+  E q (fun x => KL (d x) (p x)) -
+    (nu * c + 1 + E q (fun x => E (d x) (fun y => ln (mu x - nu * r x y)) - mu x)) =
+  E q (fun x => E (d x) (fun y => z x y - 1 - ln (z x y))) +
+  nu * (E q (fun x => E (p x) (r x)) - c) +
+  E q (fun x => E (p x) (fun y => (if Req_EM_T (d x y) 0 then 1 else 0) * (mu x - nu * r x y))).
+Proof. exact (@Overpayment.avg_overpayment X Y q d p r mu nu c). Qed.
+
+(** R9. Refuted: "0 < a <= KL(p_SFT‖p_RL) <= A implies J(p_SFT) <= J(p_RL) - C, C > 0". Constant reward:
+    p_RL = (1/2, 1/2) is the RL optimum, p_SFT = (3/4, 1/4), and nothing is lost. *)
+Theorem R9_constant_reward :
+  let p_rl := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p_sft := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let r := fun _ : bool_finType => 0 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ (forall b, tilt p_rl r 1 b = p_rl b) /\
+  E p_sft r = E p_rl r.
+Proof. exact Overpayment.refuted_constant. Qed.
+
+(** R9. Refuted with a non-constant reward: from ref = (3/4, 1/4), r = (0, 1), e^{1/beta} = 3 the RL
+    optimum is (1/2, 1/2), and SFT to d = (1/4, 3/4) raises the reward by 1/4. *)
+Theorem R9_reward_rises :
+  let ref := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let d := fun b : bool_finType => if b then 1 / 4 else 1 - 1 / 4 in
+  let r := fun b : bool_finType => if b then 0 else 1 in
+  let beta := / ln 3 in let p_rl := tilt ref r beta in
+  law ref /\ law d /\ 0 < beta /\ (forall b, p_rl b = if b then 1 / 2 else 1 - 1 / 2) /\
+  0 < KL d p_rl /\ E d r = E p_rl r + 1 / 4.
+Proof. exact Overpayment.refuted_rise. Qed.
+
+(** R9. Refuted by level sets: r = (0, 0, 1), and p_SFT moves mass between the first two responses. *)
+Theorem R9_level_sets :
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let p_rl := three (1 / 4) (1 / 4) (1 / 2) in
+  let p_sft := three (1 / 8) (3 / 8) (1 / 2) in
+  let r := three 0 0 1 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ E p_sft r = E p_rl r.
+Proof. exact Overpayment.refuted_level_set. Qed.
+
+(** V1. Refuted: "policy gradient finds the KL-minimal solution". ref = (1/2, 1/4, 1/4), r = 1 on the first
+    two; on the path of T10 at sigma = 20/3, tau = 23/3 stands p = (96, 32, 9)/137, and q, with the same
+    success rate, has a smaller KL. *)
+Theorem V1_razor_refuted :
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let ref := three (1 / 2) (1 / 4) (1 / 4) in
+  let r := three 1 1 0 in
+  let sigma := 20 / 3 in let tau := 23 / 3 in
+  let w := fun y => / (/ ref y + (sigma - tau * r y)) in
+  let p := fun y => w y / sum w in
+  let q := three (256 / 411) (128 / 411) (9 / 137) in
+  law ref /\ law p /\ law q /\ (forall y, 0 < / ref y + (sigma - tau * r y)) /\
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+  p ord0 = 96 / 137 /\ p (lift ord0 ord0) = 32 / 137 /\ p (lift ord0 (lift ord0 ord0)) = 9 / 137 /\
+  E q r = E p r /\ KL q ref < KL p ref.
+Proof. exact Verifiable.razor_refuted. Qed.
