@@ -816,7 +816,7 @@ End Averaged.
 
 (** ** Second chapter: what trainers converge to, and what it costs *)
 
-From NonDecoupling Require Overpayment Verifiable.
+From NonDecoupling Require Overpayment Verifiable Trainers.
 
 Section SecondChapter.
 Variable Y : finType.
@@ -973,6 +973,191 @@ Theorem G1_sharper p ref f : law p -> law ref -> p ≪ ref -> (forall y, 0 <= f 
   0 < a < 1 -> c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) <= KL p ref.
 Proof. exact (@Verifiable.coin_kl_le_KL Y p ref f). Qed.
 
+(** T1. Gradients are derivatives along the logits theta + eta g, for every direction g; g - E_p g is the
+    score. Any f of u = log(p/ref): grad E_p f(u) = E_p[(f + f')(u) grad log p]. *)
+Theorem T1_gradient_of_expectation theta g ref (f f' : R -> R) : inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0
+    (E p (fun y => (f (ln (p y / ref y)) + f' (ln (p y / ref y))) * (g y - E p g))).
+Proof. exact (fun inh pos => @Trainers.expectation_gradient Y ref theta g inh pos f f'). Qed.
+
+(** T1. k1 = u in the loss (differentiated at held samples y, then averaged) trains nothing. *)
+Theorem T1_k1_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y)) 0 (G y)) /\
+  E (softmax theta) G = 0.
+Proof. exact (@Trainers.k1_in_loss Y ref theta g). Qed.
+
+(** T1. k2 = u^2/2 in the loss trains KL(p‖ref). *)
+Theorem T1_k2_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y) ^ 2 / 2) 0 (G y)) /\
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E (softmax theta) G).
+Proof. exact (@Trainers.k2_in_loss Y ref theta g). Qed.
+
+(** T1. k3 = e^{-u} - 1 + u in the loss trains KL(ref‖p). *)
+Theorem T1_k3_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => let u := ln (p_at eta y / ref y) in exp (- u) - 1 + u) 0 (G y)) /\
+  is_derive (fun eta => KL ref (p_at eta)) 0 (E (softmax theta) G).
+Proof. exact (@Trainers.k3_in_loss Y ref theta g). Qed.
+
+(** T1. In the reward, E_p[k grad log p]: k1 trains KL(p‖ref). *)
+Theorem T1_k1_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E p (fun y => ln (p y / ref y) * (g y - E p g))).
+Proof. exact (@Trainers.k1_in_reward Y ref theta g). Qed.
+
+(** T1. In the reward, k2 trains E_p[u^2/2 - u]. *)
+Theorem T1_k2_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => let u := ln (p_at eta y / ref y) in u ^ 2 / 2 - u)) 0
+    (E p (fun y => ln (p y / ref y) ^ 2 / 2 * (g y - E p g))).
+Proof. exact (@Trainers.k2_in_reward Y ref theta g). Qed.
+
+(** T1. In the reward, k3 trains KL(p‖ref) - KL(ref‖p). *)
+Theorem T1_k3_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) 0
+    (E p (fun y => (exp (- ln (p y / ref y)) - 1 + ln (p y / ref y)) * (g y - E p g))).
+Proof. exact (@Trainers.k3_in_reward Y ref theta g). Qed.
+
+(** T1. Times the differentiable ratio, any k = f(u) trains E_p[k]. *)
+Theorem T1_any_k_times_ratio theta g ref (f f' : R -> R) : inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => p_at eta y / p y * f (ln (p_at eta y / ref y))) 0 (G y)) /\
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0 (E p G).
+Proof. exact (fun inh pos => @Trainers.any_k_times_ratio Y ref theta g inh pos f f'). Qed.
+
+(** T2. k3 in the loss, O(p) = J(p) - beta KL(ref‖p): a mu > max r makes p* = beta ref/(mu - r) a law. *)
+Theorem T2_mu_exists ref r beta : law ref -> (forall y, 0 < ref y) -> 0 < beta ->
+  exists mu, (forall y, r y < mu) /\ sum (fun y => beta * ref y / (mu - r y)) = 1.
+Proof. exact (@Trainers.forward_mu_exists Y ref r beta). Qed.
+
+(** T2. J(p* ) = mu - beta, and O(p* ) - O(p) = beta E_ref[z - 1 - log z], z = p/p*. *)
+Theorem T2_identity p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  let z := fun y => p y / opt y in
+  E opt r = mu - beta /\
+  (E opt r - beta * KL ref opt) - (E p r - beta * KL ref p) = beta * E ref (fun y => z y - 1 - ln (z y)).
+Proof. exact (fun lp lr pos pos' b0 rm tot => conj (Trainers.forward_optimum_reward lr rm tot)
+  (Trainers.forward_gap lp lr pos pos' b0 rm tot)). Qed.
+
+(** T2. p* is the only maximiser of O among the full-support policies. *)
+Theorem T2_unique_maximiser p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  E p r - beta * KL ref p <= E opt r - beta * KL ref opt /\
+  (E p r - beta * KL ref p = E opt r - beta * KL ref opt <-> forall y, p y = opt y).
+Proof. exact (@Trainers.forward_unique Y p ref r beta mu). Qed.
+
+(** T2. With ref = d (full support) it pays exactly the price of its reward, alone. *)
+Theorem T2_on_the_frontier d p r beta mu : law p -> law d -> d ≪ p -> (forall y, 0 < d y) -> 0 < beta ->
+  (forall y, r y < mu) ->
+  let opt := fun y => beta * d y / (mu - r y) in
+  sum opt = 1 -> E opt r <= E p r ->
+  KL d opt <= KL d p /\ (KL d p = KL d opt -> forall y, p y = opt y).
+Proof. exact (@Trainers.forward_optimum_on_frontier Y d p r beta mu). Qed.
+
+(** T2. Every reward c in (J(d), max r) is that of some beta, with mu = c + beta. *)
+Theorem T2_every_reward d r c y0 : law d -> (forall y, 0 < d y) -> (forall y, r y <= r y0) ->
+  E d r < c < r y0 -> exists beta, 0 < beta /\ (forall y, r y < c + beta) /\
+  sum (fun y => beta * d y / (c + beta - r y)) = 1 /\
+  E (fun y => beta * d y / (c + beta - r y)) r = c.
+Proof. exact (@Trainers.forward_every_reward Y d r c y0). Qed.
+
+(** T2. k3 in the reward trains J - beta [KL(p‖ref) - KL(ref‖p)] (T1): unbounded for every beta and every
+    reward as soon as there are two responses. *)
+Theorem T2_k3_in_reward_unbounded ref r beta (y0 y1 : Y) (B : R) : law ref -> (forall y, 0 < ref y) ->
+  0 < beta -> y0 != y1 ->
+  exists p, law p /\ (forall y, 0 < p y) /\ B < E p r - beta * (KL p ref - KL ref p).
+Proof. exact (@Trainers.k3_in_reward_unbounded Y ref r beta y0 y1 B). Qed.
+
+(** T2. At p = ref that penalty has zero gradient and zero Hessian, in every direction of the logits. *)
+Theorem T2_k3_in_reward_flat theta g : inhabited Y ->
+  let ref := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists D : R -> R,
+  (forall eta, is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) eta (D eta)) /\
+  D 0 = 0 /\ is_derive D 0 0.
+Proof. exact (@Trainers.k3_in_reward_flat Y theta g). Qed.
+
+(** T10. Policy gradient without a leash, theta' = grad J. The path solves the flow: logits
+    -log(1/ref + sigma - tau r) with sum log(1 + ref (sigma - tau r)) = 0, in the clock with
+    tau' = 1/(sum of their exponentials). *)
+Theorem T10_path_solves_flow ref r (sigma tau : R -> R) (a b t : R) y : (forall y, 0 < ref y) ->
+  a < t < b ->
+  (forall u, a < u < b -> (forall z, 0 < / ref z + (sigma u - tau u * r z)) /\
+     sum (fun z => ln (1 + ref z * (sigma u - tau u * r z))) = 0) ->
+  let theta := fun u z => - ln (/ ref z + (sigma u - tau u * r z)) in
+  let p := softmax (theta t) in
+  ex_derive sigma t -> is_derive tau t (/ sum (fun z => exp (theta t z))) ->
+  is_derive (fun u => theta u y) t (p y * (r y - E p r)).
+Proof. exact (fun pos => @Trainers.path_solves_flow Y ref r pos sigma tau a b t y). Qed.
+
+(** T10. Conversely, every solution from theta_0 = log ref is on that path at all times. *)
+Theorem T10_flow_on_path ref r (theta : R -> Y -> R) (a b t : R) : (forall y, 0 < ref y) ->
+  a < 0 < b -> a < t < b -> (forall y, theta 0 y = ln (ref y)) ->
+  (forall u y, a < u < b -> let p := softmax (theta u) in
+   is_derive (fun u => theta u y) u (p y * (r y - E p r))) ->
+  exists sigma tau : R, let w := fun y => / ref y + (sigma - tau * r y) in
+    (forall y, 0 < w y) /\ sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+    (forall y, theta t y = - ln (w y)) /\
+    (forall y, softmax (theta t) y = / w y / sum (fun z => / w z)).
+Proof. exact (fun pos => @Trainers.flow_on_path Y ref r pos theta a b t). Qed.
+
+(** T10. For each tau at most one sigma satisfies the constraint: its left side increases in sigma. *)
+Theorem T10_sigma_unique ref r (sigma sigma' tau : R) : (forall y, 0 < ref y) -> inhabited Y ->
+  sigma < sigma' -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) <
+  sum (fun y => ln (1 + ref y * (sigma' - tau * r y))).
+Proof. exact (fun pos => @Trainers.path_sigma_unique Y ref r pos sigma sigma' tau). Qed.
+
+(** T10. From a uniform ref every point of the path with tau > 0 is on S5's frontier. *)
+Theorem T10_uniform_ref_frontier ref r (sigma tau k : R) p' : (forall y, 0 < ref y) -> law ref ->
+  (forall y, ref y = k) -> 0 < tau -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  let w := fun y => / ref y + (sigma - tau * r y) in
+  let p := fun y => / w y / sum (fun z => / w z) in
+  law p' -> ref ≪ p' -> E p r <= E p' r -> KL ref p <= KL ref p'.
+Proof. exact (fun pos => @Trainers.path_from_uniform Y ref r pos sigma tau k p'). Qed.
+
+(** T11. A verifier with false-positive rate f0 and false-negative rate f1: the optimum for what it pays
+    on average is the tilt at beta/(1 - f0 - f1). *)
+Theorem T11_noisy_verifier ref r beta (f0 f1 : R) y : law ref -> 0 < beta -> f0 + f1 < 1 ->
+  let seen := fun z => r z * (1 - f1) + (1 - r z) * f0 in
+  tilt ref seen beta y = tilt ref r (beta / (1 - f0 - f1)) y.
+Proof. exact (@Trainers.noisy_verifier Y ref r beta f0 f1 y). Qed.
+
+(** T11. Entropy bonus: J_b + alpha H has the optimum prop. to ref^{beta/(alpha+beta)} e^{r/(alpha+beta)},
+    and any p is (alpha + beta) KL(p‖optimum) below it. *)
+Theorem T11_entropy_bonus p ref r beta (alpha : R) : law p -> law ref -> (forall y, 0 < ref y) ->
+  0 < alpha + beta ->
+  let w := fun y => Rpower (ref y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let F := fun p => J_b p ref r beta + alpha * CE p p in
+  law opt /\ F opt - F p = (alpha + beta) * KL p opt.
+Proof. exact (@Trainers.entropy_bonus Y p ref r beta alpha). Qed.
+
+(** T11. With ref = d, S2 prices that optimum with the reward r - alpha log d at alpha + beta. *)
+Theorem T11_entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d y) -> 0 < alpha + beta ->
+  let w := fun y => Rpower (d y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let r' := fun y => r y - alpha * ln (d y) in
+  CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
+Proof. exact (@Trainers.entropy_bonus_cost Y d r beta alpha). Qed.
+
 End SecondChapter.
 
 (** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
@@ -1037,3 +1222,11 @@ Theorem V1_razor_refuted :
   p ord0 = 96 / 137 /\ p (lift ord0 ord0) = 32 / 137 /\ p (lift ord0 (lift ord0 ord0)) = 9 / 137 /\
   E q r = E p r /\ KL q ref < KL p ref.
 Proof. exact Verifiable.razor_refuted. Qed.
+
+(** T2. The smallest unbounded world: ref = (1/2, 1/2), r = 0, p = (1 - 2^-k, 2^-k) has
+    O(p) >= beta (k/2 - 2) log 2. *)
+Theorem T2_k3_in_reward_two_responses (beta : R) (k : nat) : 0 < beta -> (0 < k)%nat ->
+  let ref := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p := fun b : bool_finType => if b then 1 - (1 / 2) ^ k else 1 - (1 - (1 / 2) ^ k) in
+  beta * (INR k / 2 - 2) * ln 2 <= E p (fun _ => 0) - beta * (KL p ref - KL ref p).
+Proof. exact (@Trainers.k3_in_reward_two_responses beta k). Qed.
