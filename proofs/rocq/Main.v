@@ -816,7 +816,8 @@ End Averaged.
 
 (** ** Second chapter: what trainers converge to, and what it costs *)
 
-From NonDecoupling Require Overpayment Verifiable Trainers.
+From NonDecoupling Require Overpayment Verifiable Trainers Schedules.
+From NonDecoupling Require Alternation BestOfN.
 
 Section SecondChapter.
 Variable Y : finType.
@@ -1158,6 +1159,163 @@ Theorem T11_entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d 
   CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
 Proof. exact (@Trainers.entropy_bonus_cost Y d r beta alpha). Qed.
 
+(** T5. Tilts compose: tilt_s(tilt_t(p)) = tilt_{s+t}(p). *)
+Theorem T5_tilts_compose p r s t y : law p ->
+  tilt_at (tilt_at p r t) r s y = tilt_at p r (s + t) y.
+Proof. exact (@Schedules.tilts_compose Y p r s t y). Qed.
+
+(** T5. k runs in a row at beta, the reference reset between, are one run at beta/k. *)
+Theorem T5_runs_in_a_row ref r beta (k : nat) y : law ref -> 0 < beta -> (0 < k)%nat ->
+  iter k (fun p => tilt p r beta) ref y = tilt ref r (beta / INR k) y.
+Proof. exact (@Schedules.tilts_in_a_row Y ref r beta k y). Qed.
+
+(** T5. ref^{1-v} tilt^v, normalised, is the tilt at beta/v. *)
+Theorem T5_geometric_mixture ref r beta (v : R) y : law ref -> (forall y, 0 < ref y) -> beta <> 0 ->
+  v <> 0 ->
+  let w := fun z => Rpower (ref z) (1 - v) * Rpower (tilt ref r beta z) v in
+  w y / sum w = tilt ref r (beta / v) y.
+Proof. exact (@Schedules.geometric_mixture_is_tilt Y ref r beta v y). Qed.
+
+(** T5. Sampling sequences at temperature T is the tilt of p by log p at s = 1/T - 1. *)
+Theorem T5_temperature p (T : R) y : law p -> (forall y, 0 < p y) ->
+  let w := fun z => Rpower (p z) (/ T) in
+  w y / sum w = tilt_at p (fun z => ln (p z)) (/ T - 1) y.
+Proof. exact (@Schedules.temperature_is_tilt Y p T y). Qed.
+
+(** T6. (a) Logit form. A cycle is RL for time s (p -> tilt_s(p)), then p -> p^{1-eta} d^eta, normalised:
+    from any full-support p the log-odds errors against tilt_{s(1-eta)/eta}(d) are exactly (1-eta)^n of
+    what they were after n cycles. *)
+Theorem T6_logit_contraction d r s (eta : R) p (n : nat) y z : law p -> (forall y, 0 < p y) -> law d ->
+  (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  let pn := iter n cycle p in
+  ln (pn y / lim y) - ln (pn z / lim z) = (1 - eta) ^ n * (ln (p y / lim y) - ln (p z / lim z)).
+Proof. exact (@Alternation.logit_alternation Y d r s eta p n y z). Qed.
+
+(** T6. (a) That limit after SFT stays in place, and after RL it is tilt_{s/eta}(d). *)
+Theorem T6_logit_limits d r s (eta : R) y : law d -> (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  cycle lim y = lim y /\ tilt_at lim r s y = tilt_at d r (s / eta) y.
+Proof. exact (@Alternation.logit_alternation_limits Y d r s eta y). Qed.
+
+(** T6. (b) Mixture form. A cycle is p -> (1-eta) tilt_s(p) + eta d; p stays in place iff p =
+    eta d lambda/(lambda - (1-eta) e^{sr}) with lambda = E_p e^{sr} > (1-eta) max e^{sr}. *)
+Theorem T6_mixture_fixed_point d r s (eta : R) p : law d -> (forall y, 0 < d y) -> law p -> 0 < eta < 1 ->
+  let lambda := E p (fun z => exp (s * r z)) in
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) <->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+  (forall y, p y = eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+Proof. exact (@Alternation.mixture_fixed_point Y d r s eta p). Qed.
+
+(** T6. (b) A lambda > (1-eta) max e^{sr} that makes this a law exists. *)
+Theorem T6_mixture_lambda_exists d r s (eta : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  exists lambda : R, (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+    sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1.
+Proof. exact (@Alternation.mixture_lambda_exists Y d r s eta). Qed.
+
+(** T6. (b) It is the only one: the sum strictly decreases in lambda. *)
+Theorem T6_mixture_lambda_unique d r s (eta lambda lambda' : R) : law d -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) -> lambda < lambda' ->
+  sum (fun y => eta * d y * lambda' / (lambda' - (1 - eta) * exp (s * r y))) <
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+Proof. exact (@Alternation.mixture_lambda_unique Y d r s eta lambda lambda'). Qed.
+
+(** T6. (b) That law has E_p e^{sr} = lambda, stays in place, is (eta/lambda) d/(e^{-sr} - (1-eta)/lambda)
+    after RL, and is S5's frontier policy of the reward e^{sr}. *)
+Theorem T6_mixture_limit d r s (eta lambda : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let p := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum p = 1 ->
+  law p /\ E p (fun z => exp (s * r z)) = lambda /\
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) /\
+  (forall y, tilt_at p r s y = eta / lambda * d y / (exp (- (s * r y)) - (1 - eta) / lambda)) /\
+  (forall p', law p' -> d ≪ p' -> lambda <= E p' (fun z => exp (s * r z)) -> KL d p <= KL d p').
+Proof. exact (@Alternation.mixture_limit_facts Y d r s eta lambda). Qed.
+
+(** T6. (b) Rate: with v = p/limit, max v/min v - 1 (here: any K with v(y) <= (1 + K) v(z)) shrinks by
+    rho = (1-eta) max e^{sr}/lambda a cycle. (max v - min v need not, before p is near the limit.) *)
+Theorem T6_mixture_rate d r s (eta lambda : R) p M (K : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let lim := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum lim = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let next := fun y => (1 - eta) * tilt_at p r s y + eta * d y in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y z, next y / lim y <= (1 + (1 - eta) * M / lambda * K) * (next z / lim z).
+Proof. exact (@Alternation.mixture_rate Y d r s eta lambda p M K). Qed.
+
+(** T6. (b) With M = max e^{sr}: rho <= (1-eta)/(1 - eta + eta d(argmax)). *)
+Theorem T6_mixture_rate_bound d r s (eta lambda : R) M : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1 ->
+  (forall y, exp (s * r y) <= M) -> 0 < M -> (1 - eta) * M < lambda ->
+  (1 - eta) * M / lambda <=
+  (1 - eta) / (1 - eta + eta * sum (fun y => if Req_EM_T (exp (s * r y)) M then d y else 0)).
+Proof. exact (@Alternation.mixture_rate_bound Y d r s eta lambda M). Qed.
+
+(** T8. Replay m = (1-v) d + v p: J(m) - J(d) = v (J(p) - J(d)). *)
+Theorem T8_replay_reward d p r (v : R) :
+  E (fun y => (1 - v) * d y + v * p y) r - E d r = v * (E p r - E d r).
+Proof. exact (@Schedules.replay_reward Y d p r v). Qed.
+
+(** T8. KL(d‖m) <= -log(1 - v + v e^{-KL(d‖p)}), itself at most -log(1-v) and v KL(d‖p); equality iff v is
+    0 or 1 or p = d on supp d up to a factor. *)
+Theorem T8_replay_bound d p (v : R) : law d -> law p -> d ≪ p -> 0 <= v <= 1 ->
+  let m := fun y => (1 - v) * d y + v * p y in
+  let bound := - ln (1 - v + v * exp (- KL d p)) in
+  KL d m <= bound /\ (v < 1 -> bound <= - ln (1 - v)) /\ bound <= v * KL d p /\
+  (KL d m = bound <-> v = 0 \/ v = 1 \/ forall y z, 0 < d y -> 0 < d z -> p y / d y = p z / d z).
+Proof. exact (@Schedules.replay_bound Y d p v). Qed.
+
+(** T9. Weighted SFT: -E_d[stopgrad(p^a) log p] has the gradient of -sum d p^a/a (for a = 1, that of
+    -E_p[d]: policy gradient with the reward d). *)
+Theorem T9_gradient d theta g (a : R) : inhabited Y -> a <> 0 ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : R,
+  is_derive (fun eta => - sum (fun y => d y * Rpower (softmax theta y) a * ln (p_at eta y))) 0 G /\
+  is_derive (fun eta => - sum (fun y => d y * Rpower (p_at eta y) a / a)) 0 G.
+Proof. exact (@Schedules.weighted_sft_gradient Y d theta g a). Qed.
+
+(** T9. For a < 1, a != 0 the only optimum among full-support policies is d^{1/(1-a)}, normalised: the tilt
+    of d by log d at s = a/(1-a). It costs log sum d^{1/(1-a)} + a/(1-a) H(d). (d has full support; for
+    a >= 1 only the gradient above is proved.) *)
+Theorem T9_optimum d p (a : R) : law d -> law p -> (forall y, 0 < d y) -> (forall y, 0 < p y) ->
+  a < 1 -> a <> 0 ->
+  let w := fun y => Rpower (d y) (/ (1 - a)) in
+  let opt := fun y => w y / sum w in
+  let O := fun p => - sum (fun y => d y * Rpower (p y) a / a) in
+  (forall y, opt y = tilt_at d (fun y => ln (d y)) (a / (1 - a)) y) /\
+  O opt <= O p /\ (O p = O opt -> forall y, p y = opt y) /\
+  CE d opt - CE d d = ln (sum w) + a / (1 - a) * CE d d.
+Proof. exact (@Schedules.weighted_sft_optimum Y d p a). Qed.
+
+(** T9. SFT on data reweighted by f > 0 ends at d f/E_d f, alone. (f = e^{r/beta}, AWR: the tilt.) *)
+Theorem T9_reweighted_data d f p : law d -> (forall y, 0 < f y) -> law p -> d ≪ p ->
+  let opt := fun y => d y * f y / E d f in
+  let L := fun p => - E d (fun y => f y * ln (p y)) in
+  law opt /\ L opt <= L p /\ (L p = L opt <-> forall y, p y = opt y).
+Proof. exact (@Schedules.reweighted_sft Y d f p). Qed.
+
+(** T9. The weights beta/(mu - r) end on the frontier: at T2's policy. *)
+Theorem T9_frontier_weights d r beta mu y : law d -> 0 < beta -> (forall y, r y < mu) ->
+  sum (fun y => beta * d y / (mu - r y)) = 1 ->
+  d y * (beta / (mu - r y)) / E d (fun z => beta / (mu - r z)) = beta * d y / (mu - r y).
+Proof. exact (@Schedules.frontier_weights Y d r beta mu y). Qed.
+
+(** T9. Verifiable rewards: filtered SFT with replay, (1-v) d + v d_A, is the tilt with success c =
+    (1-v) a + v, 1/beta = logit c - logit a, a = d(A). (So the target c needs v = (c-a)/(1-a).) *)
+Theorem T9_filtered_sft_is_tilt A d (v : R) y : law d ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E d r < 1 -> 0 < v < 1 ->
+  let a := E d r in let c := (1 - v) * a + v in
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ (1 - v) * d y + v * (if A y then d y / a else 0) = tilt d r beta y.
+Proof. exact (@Schedules.filtered_sft_is_tilt Y A d v y). Qed.
+
 End SecondChapter.
 
 (** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
@@ -1230,3 +1388,36 @@ Theorem T2_k3_in_reward_two_responses (beta : R) (k : nat) : 0 < beta -> (0 < k)
   let p := fun b : bool_finType => if b then 1 - (1 / 2) ^ k else 1 - (1 - (1 / 2) ^ k) in
   beta * (INR k / 2 - 2) * ln 2 <= E p (fun _ => 0) - beta * (KL p ref - KL ref p).
 Proof. exact (@Trainers.k3_in_reward_two_responses beta k). Qed.
+
+(** T7. Best of n, responses 0 ... N-1 numbered from worst to best (ties in a fixed order): with F(i) the
+    mass of the first i, pi_n(i) = F(i+1)^n - F(i)^n. One draw is ref; one more draw keeps the better. *)
+Theorem T7_draws (N : nat) (ref : ordinal_finType N -> R) (n : nat) (i : 'I_N) : law ref ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun n (i : ordinal_finType N) => F i.+1 ^ n - F i ^ n in
+  best 1%nat i = ref i /\ best n.+1 i = best n i * F i.+1 + F i ^ n * ref i.
+Proof. exact (@BestOfN.best_of_draws N ref n i). Qed.
+
+(** T7. KL(pi_n‖ref) <= log n - (n-1)/n and KL(ref‖pi_n) <= n - 1 - log n, for any reward. *)
+Theorem T7_bounds (N : nat) (ref : ordinal_finType N -> R) (n : nat) : law ref -> (0 < n)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  KL best ref <= ln (INR n) - (INR n - 1) / INR n /\ KL ref best <= INR n - 1 - ln (INR n).
+Proof. exact (@BestOfN.best_of_bounds N ref n). Qed.
+
+(** T7. Best of m of best of n is best of m n. *)
+Theorem T7_best_of_best (N : nat) (ref : ordinal_finType N -> R) (m n : nat) (i : 'I_N) : (0 < n)%nat ->
+  let F := fun (p : ordinal_finType N -> R) (i : nat) =>
+    sum (fun j : ordinal_finType N => if (j < i)%nat then p j else 0) in
+  let best := fun p n (i : ordinal_finType N) => F p i.+1 ^ n - F p i ^ n in
+  best (best ref n) m i = best ref (n * m)%coq_nat i.
+Proof. exact (@BestOfN.best_of_best_of N ref m n i). Qed.
+
+(** T7. Binary reward, 1 on the responses from k on: success 1 - (1-a)^n. (That pi_n is then a tilt holds
+    with two responses, or with ties broken by the order of the draws: not here.) *)
+Theorem T7_success (N : nat) (ref : ordinal_finType N -> R) (n k : nat) : law ref -> (0 < n)%nat ->
+  (k <= N)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  let r := fun i : ordinal_finType N => if (k <= i)%nat then 1 else 0 in
+  E best r = 1 - (1 - E ref r) ^ n.
+Proof. exact (@BestOfN.best_of_success N ref n k). Qed.
