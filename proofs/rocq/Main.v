@@ -813,3 +813,611 @@ Theorem J2_no_free_order_averaged p (joint : forall x, Y x -> R) d ref r (mu : X
 Proof. exact (fun lq b0 => @Averages.avg_no_free_order X Y q lq beta b0 p joint d ref r mu lambda). Qed.
 
 End Averaged.
+
+(** ** Second chapter: what trainers converge to, and what it costs *)
+
+From NonDecoupling Require Overpayment Verifiable Trainers Schedules.
+From NonDecoupling Require Alternation BestOfN.
+
+Section SecondChapter.
+Variable Y : finType.
+Implicit Types (p q d ref r g f theta : Y -> R) (beta s t m M c l mu : R) (A : Y -> bool).
+
+(** S9. Overpayment: for any p and any l with 1 - l w > 0 on supp d, KL(d‖p) is the dual value of l (S5)
+    and three terms: E_d[z - 1 - log z], l (J(p) - c)/(M - c), E_p[1_{d=0} (1 - l w)]. *)
+Theorem S9_overpayment_identity d p r c M l : law d -> law p -> d ≪ p -> c < M ->
+  (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  KL d p - E d (fun y => ln (h y)) =
+  E d (fun y => z y - 1 - ln (z y)) + l * (E p r - c) / (M - c) +
+  E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y).
+Proof. exact (@Overpayment.overpayment Y d p r c M l). Qed.
+
+(** S9. For M = max r and J(d) < c < M some l (that of S5) makes, for every p with J(p) = c, the
+    middle term 0 and the others >= 0; p overpays nothing iff p (1 - l w) = d, iff no policy with at
+    least that reward has a smaller KL(d‖.), that is iff p is a frontier policy. *)
+Theorem S9_zero_iff_frontier d r c M y0 : law d -> (forall y, r y <= M) -> r y0 = M -> E d r < c ->
+  c < M -> exists l, 0 <= l <= 1 /\ forall p, law p -> d ≪ p -> E p r = c ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  let first := E d (fun y => z y - 1 - ln (z y)) in
+  let last := E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y) in
+  KL d p - E d (fun y => ln (h y)) = first + last /\ 0 <= first /\ 0 <= last /\
+  (first + last = 0 <-> forall y, p y * h y = d y) /\
+  (first + last = 0 <-> forall p', law p' -> d ≪ p' -> c <= E p' r -> KL d p <= KL d p').
+Proof. exact (@Overpayment.overpayment_frontier Y d r c M y0). Qed.
+
+(** S10. What a run's logs prove: (J(p) - J(d))/beta - KL(p‖ref) = DeltaL(tilt) - KL(p‖tilt). *)
+Theorem S10_identity d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref - KL p (tilt ref r beta).
+Proof. exact (@Overpayment.run_proves Y d p ref r beta). Qed.
+
+(** S10. So it is at most DeltaL(tilt), with equality at the tilt only. *)
+Theorem S10_lower_bound d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref <= CE d (tilt ref r beta) - CE d ref /\
+  ((E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref <->
+   forall y, p y = tilt ref r beta y).
+Proof. exact (@Overpayment.run_lower_bound Y d p ref r beta). Qed.
+
+(** S10. In s = 1/beta every checkpoint is an affine minorant of DeltaL(tilt_s), met at p = tilt_s. *)
+Theorem S10_affine_minorant d p ref r s : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  s * (E p r - E d r) - KL p ref <= CE d (tilt_at ref r s) - CE d ref /\
+  ((forall y, p y = tilt_at ref r s y) ->
+   s * (E p r - E d r) - KL p ref = CE d (tilt_at ref r s) - CE d ref).
+Proof. exact (@Overpayment.run_minorant Y d p ref r s). Qed.
+
+(** S10. s -> DeltaL(tilt_s) is convex, for every d ≪ ref. *)
+Theorem S10_convex d ref r s (u t : R) : law d -> law ref -> d ≪ ref -> 0 <= t <= 1 ->
+  let f := fun s => CE d (tilt_at ref r s) - CE d ref in
+  f ((1 - t) * s + t * u) <= (1 - t) * f s + t * f u.
+Proof. exact (@Overpayment.loss_change_convex Y d ref r s u t). Qed.
+
+(** S10. If J(p) - J(d) > beta KL(p‖ref), the exact optimum at beta raises the SFT loss. *)
+Theorem S10_run_raises_loss d p ref r beta : law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  0 < beta -> beta * KL p ref < E p r - E d r -> CE d ref < CE d (tilt ref r beta).
+Proof. exact (@Overpayment.run_raises_loss Y d p ref r beta). Qed.
+
+(** V1. Verifiable rewards, r = 1 on A and 0 outside: in log-odds the tilt adds 1/beta to ref(A). *)
+Theorem V1_logit A ref beta : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in let c := E (tilt ref r beta) r in
+  0 < a < 1 -> 0 < c < 1 /\ ln (c / (1 - c)) = ln (a / (1 - a)) + / beta.
+Proof. exact (@Verifiable.logit_tilt Y A ref beta). Qed.
+
+(** V1. The beta that reaches the success rate c in (ref(A), 1). *)
+Theorem V1_beta_for_target A ref c : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a -> a < c < 1 ->
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ E (tilt ref r beta) r = c.
+Proof. exact (@Verifiable.beta_for_target Y A ref c). Qed.
+
+(** V1. With ref = d the tilt costs kl(ref(A), tilt(A)), and no policy with its success costs less. *)
+Theorem V1_cost_is_price A d beta : law d ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E d r in let c := E (tilt d r beta) r in
+  let kl := a * ln (a / c) + (1 - a) * ln ((1 - a) / (1 - c)) in
+  0 < a < 1 -> 0 < beta ->
+  CE d (tilt d r beta) - CE d d = kl /\
+  (forall p, law p -> d ≪ p -> c <= E p r -> kl <= KL d p).
+Proof. exact (@Verifiable.verifiable_cost Y A d beta). Qed.
+
+(** V1. Chain rule: KL(p‖ref) = kl(p(A), ref(A)) + p(A) KL(p_A‖ref_A) + (1 - p(A)) KL of the conditional
+    laws outside A. (If p(A) is 0 or 1, the term without a conditional law is 0.) *)
+Theorem V1_chain_rule A p ref : law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 ->
+  let on := fun q y => if A y then q y / E q r else 0 in
+  let off := fun q y => if A y then 0 else q y / (1 - E q r) in
+  let c := E p r in let a := E ref r in
+  KL p ref = c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) +
+             c * KL (on p) (on ref) + (1 - c) * KL (off p) (off ref).
+Proof. exact (@Verifiable.KL_conditional Y A p ref). Qed.
+
+(** V1. The least KL at success c = p(A) is kl(c, ref(A)), for unchanged conditional laws only. *)
+Theorem V1_least_KL A p ref : law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let c := E p r in let a := E ref r in
+  let kl := c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) in
+  0 < a < 1 ->
+  kl <= KL p ref /\
+  (KL p ref = kl <-> forall y, p y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y).
+Proof. exact (@Verifiable.least_KL_at_success Y A p ref). Qed.
+
+(** V1. For every c in [0, 1] that policy exists. *)
+Theorem V1_least_KL_attained A ref c : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  let q := fun y => if A y then c / a * ref y else (1 - c) / (1 - a) * ref y in
+  0 < a < 1 -> 0 <= c <= 1 -> law q /\ E q r = c.
+Proof. exact (@Verifiable.at_success_law Y A ref c). Qed.
+
+(** V1. The tilt, where natural gradient ends, is the policy of least KL at its success rate. *)
+Theorem V1_tilt_has_least_KL A ref beta y : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a < 1 ->
+  let c := E (tilt ref r beta) r in
+  tilt ref r beta y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y.
+Proof. exact (@Verifiable.tilt_least_KL Y A ref beta y). Qed.
+
+(** V1. pass@k rises at the exact optimum, at every prompt with success strictly between 0 and 1. *)
+Theorem V1_pass_at_k A ref beta (k : nat) : law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 -> 0 < beta -> (0 < k)%nat ->
+  1 - (1 - E ref r) ^ k < 1 - (1 - E (tilt ref r beta) r) ^ k.
+Proof. exact (@Verifiable.pass_at_k_rises Y A ref beta k). Qed.
+
+(** G1. Proxy and gold: d/ds E_{tilt_s} g = Cov_{tilt_s}(g, r). *)
+Theorem G1_covariance ref r g s : law ref ->
+  let t := tilt_at ref r s in
+  is_derive (fun s => E (tilt_at ref r s) g) s (E t (fun y => (g y - E t g) * (r y - E t r))).
+Proof. exact (@Verifiable.gold_derivative Y ref r g s). Qed.
+
+(** G1. While the covariance is positive the gold reward rises: it can turn only where it vanishes. *)
+Theorem G1_gold_rises ref r g (s s' : R) : law ref -> s < s' ->
+  (forall u, s <= u <= s' ->
+   let t := tilt_at ref r u in 0 < E t (fun y => (g y - E t g) * (r y - E t r))) ->
+  E (tilt_at ref r s) g < E (tilt_at ref r s') g.
+Proof. exact (@Verifiable.gold_rises Y ref r g s s'). Qed.
+
+(** G1. Any p: J_g(p) - J_g(ref) >= J_r(p) - J_r(ref) - range(r - g) sqrt(KL(p‖ref)/2). *)
+Theorem G1_gold_gain p ref r g m M : law p -> law ref -> p ≪ ref -> (forall y, m <= r y - g y <= M) ->
+  E p r - E ref r - (M - m) * sqrt (KL p ref / 2) <= E p g - E ref g.
+Proof. exact (@Verifiable.gold_gain Y p ref r g m M). Qed.
+
+(** G1. Sharper: kl(E_p f, E_ref f) <= KL(p‖ref) for any f in [0, 1], such as (r - g - min)/range. *)
+Theorem G1_sharper p ref f : law p -> law ref -> p ≪ ref -> (forall y, 0 <= f y <= 1) ->
+  let c := E p f in let a := E ref f in
+  0 < a < 1 -> c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) <= KL p ref.
+Proof. exact (@Verifiable.coin_kl_le_KL Y p ref f). Qed.
+
+(** T1. Gradients are derivatives along the logits theta + eta g, for every direction g; g - E_p g is the
+    score. Any f of u = log(p/ref): grad E_p f(u) = E_p[(f + f')(u) grad log p]. *)
+Theorem T1_gradient_of_expectation theta g ref (f f' : R -> R) : inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0
+    (E p (fun y => (f (ln (p y / ref y)) + f' (ln (p y / ref y))) * (g y - E p g))).
+Proof. exact (fun inh pos => @Trainers.expectation_gradient Y ref theta g inh pos f f'). Qed.
+
+(** T1. k1 = u in the loss (differentiated at held samples y, then averaged) trains nothing. *)
+Theorem T1_k1_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y)) 0 (G y)) /\
+  E (softmax theta) G = 0.
+Proof. exact (@Trainers.k1_in_loss Y ref theta g). Qed.
+
+(** T1. k2 = u^2/2 in the loss trains KL(p‖ref). *)
+Theorem T1_k2_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y) ^ 2 / 2) 0 (G y)) /\
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E (softmax theta) G).
+Proof. exact (@Trainers.k2_in_loss Y ref theta g). Qed.
+
+(** T1. k3 = e^{-u} - 1 + u in the loss trains KL(ref‖p). *)
+Theorem T1_k3_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => let u := ln (p_at eta y / ref y) in exp (- u) - 1 + u) 0 (G y)) /\
+  is_derive (fun eta => KL ref (p_at eta)) 0 (E (softmax theta) G).
+Proof. exact (@Trainers.k3_in_loss Y ref theta g). Qed.
+
+(** T1. In the reward, E_p[k grad log p]: k1 trains KL(p‖ref). *)
+Theorem T1_k1_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E p (fun y => ln (p y / ref y) * (g y - E p g))).
+Proof. exact (@Trainers.k1_in_reward Y ref theta g). Qed.
+
+(** T1. In the reward, k2 trains E_p[u^2/2 - u]. *)
+Theorem T1_k2_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => let u := ln (p_at eta y / ref y) in u ^ 2 / 2 - u)) 0
+    (E p (fun y => ln (p y / ref y) ^ 2 / 2 * (g y - E p g))).
+Proof. exact (@Trainers.k2_in_reward Y ref theta g). Qed.
+
+(** T1. In the reward, k3 trains KL(p‖ref) - KL(ref‖p). *)
+Theorem T1_k3_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) 0
+    (E p (fun y => (exp (- ln (p y / ref y)) - 1 + ln (p y / ref y)) * (g y - E p g))).
+Proof. exact (@Trainers.k3_in_reward Y ref theta g). Qed.
+
+(** T1. Times the differentiable ratio, any k = f(u) trains E_p[k]. *)
+Theorem T1_any_k_times_ratio theta g ref (f f' : R -> R) : inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => p_at eta y / p y * f (ln (p_at eta y / ref y))) 0 (G y)) /\
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0 (E p G).
+Proof. exact (fun inh pos => @Trainers.any_k_times_ratio Y ref theta g inh pos f f'). Qed.
+
+(** T2. k3 in the loss, O(p) = J(p) - beta KL(ref‖p): a mu > max r makes p* = beta ref/(mu - r) a law. *)
+Theorem T2_mu_exists ref r beta : law ref -> (forall y, 0 < ref y) -> 0 < beta ->
+  exists mu, (forall y, r y < mu) /\ sum (fun y => beta * ref y / (mu - r y)) = 1.
+Proof. exact (@Trainers.forward_mu_exists Y ref r beta). Qed.
+
+(** T2. J(p* ) = mu - beta, and O(p* ) - O(p) = beta E_ref[z - 1 - log z], z = p/p*. *)
+Theorem T2_identity p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  let z := fun y => p y / opt y in
+  E opt r = mu - beta /\
+  (E opt r - beta * KL ref opt) - (E p r - beta * KL ref p) = beta * E ref (fun y => z y - 1 - ln (z y)).
+Proof. exact (fun lp lr pos pos' b0 rm tot => conj (Trainers.forward_optimum_reward lr rm tot)
+  (Trainers.forward_gap lp lr pos pos' b0 rm tot)). Qed.
+
+(** T2. p* is the only maximiser of O among the full-support policies. *)
+Theorem T2_unique_maximiser p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  E p r - beta * KL ref p <= E opt r - beta * KL ref opt /\
+  (E p r - beta * KL ref p = E opt r - beta * KL ref opt <-> forall y, p y = opt y).
+Proof. exact (@Trainers.forward_unique Y p ref r beta mu). Qed.
+
+(** T2. With ref = d (full support) it pays exactly the price of its reward, alone. *)
+Theorem T2_on_the_frontier d p r beta mu : law p -> law d -> d ≪ p -> (forall y, 0 < d y) -> 0 < beta ->
+  (forall y, r y < mu) ->
+  let opt := fun y => beta * d y / (mu - r y) in
+  sum opt = 1 -> E opt r <= E p r ->
+  KL d opt <= KL d p /\ (KL d p = KL d opt -> forall y, p y = opt y).
+Proof. exact (@Trainers.forward_optimum_on_frontier Y d p r beta mu). Qed.
+
+(** T2. Every reward c in (J(d), max r) is that of some beta, with mu = c + beta. *)
+Theorem T2_every_reward d r c y0 : law d -> (forall y, 0 < d y) -> (forall y, r y <= r y0) ->
+  E d r < c < r y0 -> exists beta, 0 < beta /\ (forall y, r y < c + beta) /\
+  sum (fun y => beta * d y / (c + beta - r y)) = 1 /\
+  E (fun y => beta * d y / (c + beta - r y)) r = c.
+Proof. exact (@Trainers.forward_every_reward Y d r c y0). Qed.
+
+(** T2. k3 in the reward trains J - beta [KL(p‖ref) - KL(ref‖p)] (T1): unbounded for every beta and every
+    reward as soon as there are two responses. *)
+Theorem T2_k3_in_reward_unbounded ref r beta (y0 y1 : Y) (B : R) : law ref -> (forall y, 0 < ref y) ->
+  0 < beta -> y0 != y1 ->
+  exists p, law p /\ (forall y, 0 < p y) /\ B < E p r - beta * (KL p ref - KL ref p).
+Proof. exact (@Trainers.k3_in_reward_unbounded Y ref r beta y0 y1 B). Qed.
+
+(** T2. At p = ref that penalty has zero gradient and zero Hessian, in every direction of the logits. *)
+Theorem T2_k3_in_reward_flat theta g : inhabited Y ->
+  let ref := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists D : R -> R,
+  (forall eta, is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) eta (D eta)) /\
+  D 0 = 0 /\ is_derive D 0 0.
+Proof. exact (@Trainers.k3_in_reward_flat Y theta g). Qed.
+
+(** T10. Policy gradient without a leash, theta' = grad J. The path solves the flow: logits
+    -log(1/ref + sigma - tau r) with sum log(1 + ref (sigma - tau r)) = 0, in the clock with
+    tau' = 1/(sum of their exponentials). *)
+Theorem T10_path_solves_flow ref r (sigma tau : R -> R) (a b t : R) y : (forall y, 0 < ref y) ->
+  a < t < b ->
+  (forall u, a < u < b -> (forall z, 0 < / ref z + (sigma u - tau u * r z)) /\
+     sum (fun z => ln (1 + ref z * (sigma u - tau u * r z))) = 0) ->
+  let theta := fun u z => - ln (/ ref z + (sigma u - tau u * r z)) in
+  let p := softmax (theta t) in
+  ex_derive sigma t -> is_derive tau t (/ sum (fun z => exp (theta t z))) ->
+  is_derive (fun u => theta u y) t (p y * (r y - E p r)).
+Proof. exact (fun pos => @Trainers.path_solves_flow Y ref r pos sigma tau a b t y). Qed.
+
+(** T10. Conversely, every solution from theta_0 = log ref is on that path at all times. *)
+Theorem T10_flow_on_path ref r (theta : R -> Y -> R) (a b t : R) : (forall y, 0 < ref y) ->
+  a < 0 < b -> a < t < b -> (forall y, theta 0 y = ln (ref y)) ->
+  (forall u y, a < u < b -> let p := softmax (theta u) in
+   is_derive (fun u => theta u y) u (p y * (r y - E p r))) ->
+  exists sigma tau : R, let w := fun y => / ref y + (sigma - tau * r y) in
+    (forall y, 0 < w y) /\ sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+    (forall y, theta t y = - ln (w y)) /\
+    (forall y, softmax (theta t) y = / w y / sum (fun z => / w z)).
+Proof. exact (fun pos => @Trainers.flow_on_path Y ref r pos theta a b t). Qed.
+
+(** T10. For each tau at most one sigma satisfies the constraint: its left side increases in sigma. *)
+Theorem T10_sigma_unique ref r (sigma sigma' tau : R) : (forall y, 0 < ref y) -> inhabited Y ->
+  sigma < sigma' -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) <
+  sum (fun y => ln (1 + ref y * (sigma' - tau * r y))).
+Proof. exact (fun pos => @Trainers.path_sigma_unique Y ref r pos sigma sigma' tau). Qed.
+
+(** T10. From a uniform ref every point of the path with tau > 0 is on S5's frontier. *)
+Theorem T10_uniform_ref_frontier ref r (sigma tau k : R) p' : (forall y, 0 < ref y) -> law ref ->
+  (forall y, ref y = k) -> 0 < tau -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  let w := fun y => / ref y + (sigma - tau * r y) in
+  let p := fun y => / w y / sum (fun z => / w z) in
+  law p' -> ref ≪ p' -> E p r <= E p' r -> KL ref p <= KL ref p'.
+Proof. exact (fun pos => @Trainers.path_from_uniform Y ref r pos sigma tau k p'). Qed.
+
+(** T11. A verifier with false-positive rate f0 and false-negative rate f1: the optimum for what it pays
+    on average is the tilt at beta/(1 - f0 - f1). *)
+Theorem T11_noisy_verifier ref r beta (f0 f1 : R) y : law ref -> 0 < beta -> f0 + f1 < 1 ->
+  let seen := fun z => r z * (1 - f1) + (1 - r z) * f0 in
+  tilt ref seen beta y = tilt ref r (beta / (1 - f0 - f1)) y.
+Proof. exact (@Trainers.noisy_verifier Y ref r beta f0 f1 y). Qed.
+
+(** T11. Entropy bonus: J_b + alpha H has the optimum prop. to ref^{beta/(alpha+beta)} e^{r/(alpha+beta)},
+    and any p is (alpha + beta) KL(p‖optimum) below it. *)
+Theorem T11_entropy_bonus p ref r beta (alpha : R) : law p -> law ref -> (forall y, 0 < ref y) ->
+  0 < alpha + beta ->
+  let w := fun y => Rpower (ref y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let F := fun p => J_b p ref r beta + alpha * CE p p in
+  law opt /\ F opt - F p = (alpha + beta) * KL p opt.
+Proof. exact (@Trainers.entropy_bonus Y p ref r beta alpha). Qed.
+
+(** T11. With ref = d, S2 prices that optimum with the reward r - alpha log d at alpha + beta. *)
+Theorem T11_entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d y) -> 0 < alpha + beta ->
+  let w := fun y => Rpower (d y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let r' := fun y => r y - alpha * ln (d y) in
+  CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
+Proof. exact (@Trainers.entropy_bonus_cost Y d r beta alpha). Qed.
+
+(** T5. Tilts compose: tilt_s(tilt_t(p)) = tilt_{s+t}(p). *)
+Theorem T5_tilts_compose p r s t y : law p ->
+  tilt_at (tilt_at p r t) r s y = tilt_at p r (s + t) y.
+Proof. exact (@Schedules.tilts_compose Y p r s t y). Qed.
+
+(** T5. k runs in a row at beta, the reference reset between, are one run at beta/k. *)
+Theorem T5_runs_in_a_row ref r beta (k : nat) y : law ref -> 0 < beta -> (0 < k)%nat ->
+  iter k (fun p => tilt p r beta) ref y = tilt ref r (beta / INR k) y.
+Proof. exact (@Schedules.tilts_in_a_row Y ref r beta k y). Qed.
+
+(** T5. ref^{1-v} tilt^v, normalised, is the tilt at beta/v. *)
+Theorem T5_geometric_mixture ref r beta (v : R) y : law ref -> (forall y, 0 < ref y) -> beta <> 0 ->
+  v <> 0 ->
+  let w := fun z => Rpower (ref z) (1 - v) * Rpower (tilt ref r beta z) v in
+  w y / sum w = tilt ref r (beta / v) y.
+Proof. exact (@Schedules.geometric_mixture_is_tilt Y ref r beta v y). Qed.
+
+(** T5. Sampling sequences at temperature T is the tilt of p by log p at s = 1/T - 1. *)
+Theorem T5_temperature p (T : R) y : law p -> (forall y, 0 < p y) ->
+  let w := fun z => Rpower (p z) (/ T) in
+  w y / sum w = tilt_at p (fun z => ln (p z)) (/ T - 1) y.
+Proof. exact (@Schedules.temperature_is_tilt Y p T y). Qed.
+
+(** T6. (a) Logit form. A cycle is RL for time s (p -> tilt_s(p)), then p -> p^{1-eta} d^eta, normalised:
+    from any full-support p the log-odds errors against tilt_{s(1-eta)/eta}(d) are exactly (1-eta)^n of
+    what they were after n cycles. *)
+Theorem T6_logit_contraction d r s (eta : R) p (n : nat) y z : law p -> (forall y, 0 < p y) -> law d ->
+  (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  let pn := iter n cycle p in
+  ln (pn y / lim y) - ln (pn z / lim z) = (1 - eta) ^ n * (ln (p y / lim y) - ln (p z / lim z)).
+Proof. exact (@Alternation.logit_alternation Y d r s eta p n y z). Qed.
+
+(** T6. (a) That limit after SFT stays in place, and after RL it is tilt_{s/eta}(d). *)
+Theorem T6_logit_limits d r s (eta : R) y : law d -> (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  cycle lim y = lim y /\ tilt_at lim r s y = tilt_at d r (s / eta) y.
+Proof. exact (@Alternation.logit_alternation_limits Y d r s eta y). Qed.
+
+(** T6. (b) Mixture form. A cycle is p -> (1-eta) tilt_s(p) + eta d; p stays in place iff p =
+    eta d lambda/(lambda - (1-eta) e^{sr}) with lambda = E_p e^{sr} > (1-eta) max e^{sr}. *)
+Theorem T6_mixture_fixed_point d r s (eta : R) p : law d -> (forall y, 0 < d y) -> law p -> 0 < eta < 1 ->
+  let lambda := E p (fun z => exp (s * r z)) in
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) <->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+  (forall y, p y = eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+Proof. exact (@Alternation.mixture_fixed_point Y d r s eta p). Qed.
+
+(** T6. (b) A lambda > (1-eta) max e^{sr} that makes this a law exists. *)
+Theorem T6_mixture_lambda_exists d r s (eta : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  exists lambda : R, (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+    sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1.
+Proof. exact (@Alternation.mixture_lambda_exists Y d r s eta). Qed.
+
+(** T6. (b) It is the only one: the sum strictly decreases in lambda. *)
+Theorem T6_mixture_lambda_unique d r s (eta lambda lambda' : R) : law d -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) -> lambda < lambda' ->
+  sum (fun y => eta * d y * lambda' / (lambda' - (1 - eta) * exp (s * r y))) <
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+Proof. exact (@Alternation.mixture_lambda_unique Y d r s eta lambda lambda'). Qed.
+
+(** T6. (b) That law has E_p e^{sr} = lambda, stays in place, is (eta/lambda) d/(e^{-sr} - (1-eta)/lambda)
+    after RL, and is S5's frontier policy of the reward e^{sr}. *)
+Theorem T6_mixture_limit d r s (eta lambda : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let p := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum p = 1 ->
+  law p /\ E p (fun z => exp (s * r z)) = lambda /\
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) /\
+  (forall y, tilt_at p r s y = eta / lambda * d y / (exp (- (s * r y)) - (1 - eta) / lambda)) /\
+  (forall p', law p' -> d ≪ p' -> lambda <= E p' (fun z => exp (s * r z)) -> KL d p <= KL d p').
+Proof. exact (@Alternation.mixture_limit_facts Y d r s eta lambda). Qed.
+
+(** T6. (b) Rate: with v = p/limit, max v/min v - 1 (here: any K with v(y) <= (1 + K) v(z)) shrinks by
+    rho = (1-eta) max e^{sr}/lambda a cycle. (max v - min v need not, before p is near the limit.) *)
+Theorem T6_mixture_rate d r s (eta lambda : R) p M (K : R) : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let lim := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum lim = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let next := fun y => (1 - eta) * tilt_at p r s y + eta * d y in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y z, next y / lim y <= (1 + (1 - eta) * M / lambda * K) * (next z / lim z).
+Proof. exact (@Alternation.mixture_rate Y d r s eta lambda p M K). Qed.
+
+(** T6. (b) With M = max e^{sr}: rho <= (1-eta)/(1 - eta + eta d(argmax)). *)
+Theorem T6_mixture_rate_bound d r s (eta lambda : R) M : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1 ->
+  (forall y, exp (s * r y) <= M) -> 0 < M -> (1 - eta) * M < lambda ->
+  (1 - eta) * M / lambda <=
+  (1 - eta) / (1 - eta + eta * sum (fun y => if Req_EM_T (exp (s * r y)) M then d y else 0)).
+Proof. exact (@Alternation.mixture_rate_bound Y d r s eta lambda M). Qed.
+
+(** T8. Replay m = (1-v) d + v p: J(m) - J(d) = v (J(p) - J(d)). *)
+Theorem T8_replay_reward d p r (v : R) :
+  E (fun y => (1 - v) * d y + v * p y) r - E d r = v * (E p r - E d r).
+Proof. exact (@Schedules.replay_reward Y d p r v). Qed.
+
+(** T8. KL(d‖m) <= -log(1 - v + v e^{-KL(d‖p)}), itself at most -log(1-v) and v KL(d‖p); equality iff v is
+    0 or 1 or p = d on supp d up to a factor. *)
+Theorem T8_replay_bound d p (v : R) : law d -> law p -> d ≪ p -> 0 <= v <= 1 ->
+  let m := fun y => (1 - v) * d y + v * p y in
+  let bound := - ln (1 - v + v * exp (- KL d p)) in
+  KL d m <= bound /\ (v < 1 -> bound <= - ln (1 - v)) /\ bound <= v * KL d p /\
+  (KL d m = bound <-> v = 0 \/ v = 1 \/ forall y z, 0 < d y -> 0 < d z -> p y / d y = p z / d z).
+Proof. exact (@Schedules.replay_bound Y d p v). Qed.
+
+(** T9. Weighted SFT: -E_d[stopgrad(p^a) log p] has the gradient of -sum d p^a/a (for a = 1, that of
+    -E_p[d]: policy gradient with the reward d). *)
+Theorem T9_gradient d theta g (a : R) : inhabited Y -> a <> 0 ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : R,
+  is_derive (fun eta => - sum (fun y => d y * Rpower (softmax theta y) a * ln (p_at eta y))) 0 G /\
+  is_derive (fun eta => - sum (fun y => d y * Rpower (p_at eta y) a / a)) 0 G.
+Proof. exact (@Schedules.weighted_sft_gradient Y d theta g a). Qed.
+
+(** T9. For a < 1, a != 0 the only optimum among full-support policies is d^{1/(1-a)}, normalised: the tilt
+    of d by log d at s = a/(1-a). It costs log sum d^{1/(1-a)} + a/(1-a) H(d). (d has full support; for
+    a >= 1 only the gradient above is proved.) *)
+Theorem T9_optimum d p (a : R) : law d -> law p -> (forall y, 0 < d y) -> (forall y, 0 < p y) ->
+  a < 1 -> a <> 0 ->
+  let w := fun y => Rpower (d y) (/ (1 - a)) in
+  let opt := fun y => w y / sum w in
+  let O := fun p => - sum (fun y => d y * Rpower (p y) a / a) in
+  (forall y, opt y = tilt_at d (fun y => ln (d y)) (a / (1 - a)) y) /\
+  O opt <= O p /\ (O p = O opt -> forall y, p y = opt y) /\
+  CE d opt - CE d d = ln (sum w) + a / (1 - a) * CE d d.
+Proof. exact (@Schedules.weighted_sft_optimum Y d p a). Qed.
+
+(** T9. SFT on data reweighted by f > 0 ends at d f/E_d f, alone. (f = e^{r/beta}, AWR: the tilt.) *)
+Theorem T9_reweighted_data d f p : law d -> (forall y, 0 < f y) -> law p -> d ≪ p ->
+  let opt := fun y => d y * f y / E d f in
+  let L := fun p => - E d (fun y => f y * ln (p y)) in
+  law opt /\ L opt <= L p /\ (L p = L opt <-> forall y, p y = opt y).
+Proof. exact (@Schedules.reweighted_sft Y d f p). Qed.
+
+(** T9. The weights beta/(mu - r) end on the frontier: at T2's policy. *)
+Theorem T9_frontier_weights d r beta mu y : law d -> 0 < beta -> (forall y, r y < mu) ->
+  sum (fun y => beta * d y / (mu - r y)) = 1 ->
+  d y * (beta / (mu - r y)) / E d (fun z => beta / (mu - r z)) = beta * d y / (mu - r y).
+Proof. exact (@Schedules.frontier_weights Y d r beta mu y). Qed.
+
+(** T9. Verifiable rewards: filtered SFT with replay, (1-v) d + v d_A, is the tilt with success c =
+    (1-v) a + v, 1/beta = logit c - logit a, a = d(A). (So the target c needs v = (c-a)/(1-a).) *)
+Theorem T9_filtered_sft_is_tilt A d (v : R) y : law d ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E d r < 1 -> 0 < v < 1 ->
+  let a := E d r in let c := (1 - v) * a + v in
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ (1 - v) * d y + v * (if A y then d y / a else 0) = tilt d r beta y.
+Proof. exact (@Schedules.filtered_sft_is_tilt Y A d v y). Qed.
+
+End SecondChapter.
+
+(** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
+    value nu c + 1 + E_q[E_d log(mu - nu r) - mu] and the three terms. *)
+Theorem S9_overpayment_identity_averaged (X : finType) (Y : X -> finType) (q : X -> R)
+  (d p r : forall x, Y x -> R) (mu : X -> R) (nu c : R) : law q -> (forall x, law (d x)) ->
+  (forall x, law (p x)) -> (forall x, d x ≪ p x) ->
+  (forall x y, 0 < d x y -> 0 < mu x - nu * r x y) ->
+  let z := fun x y => p x y * (mu x - nu * r x y) / d x y in
+  E q (fun x => KL (d x) (p x)) -
+    (nu * c + 1 + E q (fun x => E (d x) (fun y => ln (mu x - nu * r x y)) - mu x)) =
+  E q (fun x => E (d x) (fun y => z x y - 1 - ln (z x y))) +
+  nu * (E q (fun x => E (p x) (r x)) - c) +
+  E q (fun x => E (p x) (fun y => (if Req_EM_T (d x y) 0 then 1 else 0) * (mu x - nu * r x y))).
+Proof. exact (@Overpayment.avg_overpayment X Y q d p r mu nu c). Qed.
+
+(** R9. Refuted: "0 < a <= KL(p_SFT‖p_RL) <= A implies J(p_SFT) <= J(p_RL) - C, C > 0". Constant reward:
+    p_RL = (1/2, 1/2) is the RL optimum, p_SFT = (3/4, 1/4), and nothing is lost. *)
+Theorem R9_constant_reward :
+  let p_rl := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p_sft := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let r := fun _ : bool_finType => 0 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ (forall b, tilt p_rl r 1 b = p_rl b) /\
+  E p_sft r = E p_rl r.
+Proof. exact Overpayment.refuted_constant. Qed.
+
+(** R9. Refuted with a non-constant reward: from ref = (3/4, 1/4), r = (0, 1), e^{1/beta} = 3 the RL
+    optimum is (1/2, 1/2), and SFT to d = (1/4, 3/4) raises the reward by 1/4. *)
+Theorem R9_reward_rises :
+  let ref := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let d := fun b : bool_finType => if b then 1 / 4 else 1 - 1 / 4 in
+  let r := fun b : bool_finType => if b then 0 else 1 in
+  let beta := / ln 3 in let p_rl := tilt ref r beta in
+  law ref /\ law d /\ 0 < beta /\ (forall b, p_rl b = if b then 1 / 2 else 1 - 1 / 2) /\
+  0 < KL d p_rl /\ E d r = E p_rl r + 1 / 4.
+Proof. exact Overpayment.refuted_rise. Qed.
+
+(** R9. Refuted by level sets: r = (0, 0, 1), and p_SFT moves mass between the first two responses. *)
+Theorem R9_level_sets :
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let p_rl := three (1 / 4) (1 / 4) (1 / 2) in
+  let p_sft := three (1 / 8) (3 / 8) (1 / 2) in
+  let r := three 0 0 1 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ E p_sft r = E p_rl r.
+Proof. exact Overpayment.refuted_level_set. Qed.
+
+(** V1. Refuted: "policy gradient finds the KL-minimal solution". ref = (1/2, 1/4, 1/4), r = 1 on the first
+    two; on the path of T10 at sigma = 20/3, tau = 23/3 stands p = (96, 32, 9)/137, and q, with the same
+    success rate, has a smaller KL. *)
+Theorem V1_razor_refuted :
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let ref := three (1 / 2) (1 / 4) (1 / 4) in
+  let r := three 1 1 0 in
+  let sigma := 20 / 3 in let tau := 23 / 3 in
+  let w := fun y => / (/ ref y + (sigma - tau * r y)) in
+  let p := fun y => w y / sum w in
+  let q := three (256 / 411) (128 / 411) (9 / 137) in
+  law ref /\ law p /\ law q /\ (forall y, 0 < / ref y + (sigma - tau * r y)) /\
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+  p ord0 = 96 / 137 /\ p (lift ord0 ord0) = 32 / 137 /\ p (lift ord0 (lift ord0 ord0)) = 9 / 137 /\
+  E q r = E p r /\ KL q ref < KL p ref.
+Proof. exact Verifiable.razor_refuted. Qed.
+
+(** T2. The smallest unbounded world: ref = (1/2, 1/2), r = 0, p = (1 - 2^-k, 2^-k) has
+    O(p) >= beta (k/2 - 2) log 2. *)
+Theorem T2_k3_in_reward_two_responses (beta : R) (k : nat) : 0 < beta -> (0 < k)%nat ->
+  let ref := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p := fun b : bool_finType => if b then 1 - (1 / 2) ^ k else 1 - (1 - (1 / 2) ^ k) in
+  beta * (INR k / 2 - 2) * ln 2 <= E p (fun _ => 0) - beta * (KL p ref - KL ref p).
+Proof. exact (@Trainers.k3_in_reward_two_responses beta k). Qed.
+
+(** T7. Best of n, responses 0 ... N-1 numbered from worst to best (ties in a fixed order): with F(i) the
+    mass of the first i, pi_n(i) = F(i+1)^n - F(i)^n. One draw is ref; one more draw keeps the better. *)
+Theorem T7_draws (N : nat) (ref : ordinal_finType N -> R) (n : nat) (i : 'I_N) : law ref ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun n (i : ordinal_finType N) => F i.+1 ^ n - F i ^ n in
+  best 1%nat i = ref i /\ best n.+1 i = best n i * F i.+1 + F i ^ n * ref i.
+Proof. exact (@BestOfN.best_of_draws N ref n i). Qed.
+
+(** T7. KL(pi_n‖ref) <= log n - (n-1)/n and KL(ref‖pi_n) <= n - 1 - log n, for any reward. *)
+Theorem T7_bounds (N : nat) (ref : ordinal_finType N -> R) (n : nat) : law ref -> (0 < n)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  KL best ref <= ln (INR n) - (INR n - 1) / INR n /\ KL ref best <= INR n - 1 - ln (INR n).
+Proof. exact (@BestOfN.best_of_bounds N ref n). Qed.
+
+(** T7. Best of m of best of n is best of m n. *)
+Theorem T7_best_of_best (N : nat) (ref : ordinal_finType N -> R) (m n : nat) (i : 'I_N) : (0 < n)%nat ->
+  let F := fun (p : ordinal_finType N -> R) (i : nat) =>
+    sum (fun j : ordinal_finType N => if (j < i)%nat then p j else 0) in
+  let best := fun p n (i : ordinal_finType N) => F p i.+1 ^ n - F p i ^ n in
+  best (best ref n) m i = best ref (n * m)%coq_nat i.
+Proof. exact (@BestOfN.best_of_best_of N ref m n i). Qed.
+
+(** T7. Binary reward, 1 on the responses from k on: success 1 - (1-a)^n. (That pi_n is then a tilt holds
+    with two responses, or with ties broken by the order of the draws: not here.) *)
+Theorem T7_success (N : nat) (ref : ordinal_finType N -> R) (n k : nat) : law ref -> (0 < n)%nat ->
+  (k <= N)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  let r := fun i : ordinal_finType N => if (k <= i)%nat then 1 else 0 in
+  E best r = 1 - (1 - E ref r) ^ n.
+Proof. exact (@BestOfN.best_of_success N ref n k). Qed.
