@@ -58,7 +58,7 @@ class Landscape:
     def tilt_path(self) -> tuple[np.ndarray, np.ndarray]:
         """S4: RL optima for RL weights from nothing to ``LONGEST``/beta."""
         times = np.linspace(0, LONGEST / self.beta, POINTS)[1:]
-        tilts = bounds.gibbs_tilt(self.log_ref, self.reward, 1 / times[:, None])
+        tilts = bounds.gibbs_tilt(self.log_ref[None], self.reward[None], 1 / times[:, None])
         return self._points(np.concatenate([self.log_ref[None], tilts]))
 
     def joint_path(self) -> tuple[np.ndarray, np.ndarray]:
@@ -68,8 +68,9 @@ class Landscape:
 
     def joint_frontier(self) -> tuple[np.ndarray, np.ndarray]:
         """J1: the best regularised reward of any policy for its SFT loss."""
-        ref = {"log_ref": self.log_ref, "beta": self.beta}
-        loss, best = bounds.pareto_frontier(self.log_d, self.reward, points=POINTS, **ref)
+        loss, best = bounds.pareto_frontier(
+            self.log_d, self.reward, log_ref=self.log_ref, beta=self.beta, points=POINTS
+        )
         return loss - self.floor, best
 
     def _points(self, laws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

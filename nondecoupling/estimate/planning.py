@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from nondecoupling import bounds as exact
+from nondecoupling.bounds.arrays import ArrayLike as RealArrayLike
+from nondecoupling.bounds.arrays import FloatArray
 from nondecoupling.estimate.arguments import (
     Array,
     PerWorld,
@@ -92,8 +94,12 @@ def detectable_effect(
 
 
 def coupling_samples(
-    log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike, delta: float, power: float = 0.9
-) -> PerWorld:
+    log_d: RealArrayLike,
+    reward: RealArrayLike,
+    beta: RealArrayLike,
+    delta: float,
+    power: float = 0.9,
+) -> FloatArray:
     """Samples y ~ d after which the coupling DeltaL of RL and SFT is confirmed, with chance ``power``.
 
     ``bounds.samples_to_detect`` at z = z_{1-delta/2} + z_power: n = z^2 Var_d(r)/(beta DeltaL)^2 for

@@ -7,7 +7,7 @@ NumPy arrays of several batches.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ __all__ = [
     "transport_limit",
 ]
 
-Means = TypeVar("Means", float, NDArray[np.float64])
+Means: TypeAlias = float | NDArray[np.float64]
 
 
 def transport_limit(divergence: Means, width: float) -> Means:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ NATS, REWARD = "nats", "reward"
 CHECKED = (
     "F2", "F3", "S1", "S2", "S3", "S5", "S6", "S7", "R1", "R2", "R3", "R6", "R8", "J2", "J3",
 )  # fmt: skip
-Law = NDArray[np.float64]
+Law = NDArray[np.floating[Any]]
 
 
 def checks_of(experts: PromptMeans, episodes: Sequence[Episode]) -> list[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from nondecoupling.formulas.averages import pinsker_radius
 
 __all__ = ["PromptMeans"]
 
-Law = NDArray[np.float64]
+Law = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Goal:
     def loss(self, log_p: Tensor, processes: Processes) -> Tensor:
         """The average over this process's prompts, scaled so that the mean over processes is that over all."""
 
-        def mine(array: NDArray[np.float64]) -> Tensor:
+        def mine(array: NDArray[np.floating[Any]]) -> Tensor:
             return torch.from_numpy(processes.share(array)).to(log_p.device)
 
         loss = torch.zeros(len(log_p), dtype=log_p.dtype, device=log_p.device)
