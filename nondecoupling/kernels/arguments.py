@@ -7,6 +7,8 @@ checked inside the custom operator :func:`checked_tokens`, which a compiler trea
 from __future__ import annotations
 
 import numbers
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ __all__ = [
     "check_logit_options",
     "check_tensor",
     "check_token_shapes",
+    "checked_law_options",
     "checked_number",
     "checked_tokens",
 ]
@@ -119,6 +122,29 @@ def check_logit_options(temperature: Any, softcap: Any, dtype: torch.dtype) -> N
             f"softcap / temperature is {given['softcap']} / {given['temperature']}, "
             f"outside [{lowest:.2g}, {1 / lowest:.2g}]; no logit in {dtype} could be that size"
         )
+
+
+def checked_law_options(tempered: Any, nucleus: Any) -> tuple[list[float], float | None]:
+    """``tempered`` as positive finite floats and ``nucleus`` as one in (0, 1), or None.
+
+    Raises:
+        TypeError: not a sequence of numbers, or not a number.
+        ValueError: out of range.
+    """
+    if isinstance(tempered, (str, Tensor)) or not isinstance(tempered, Sequence):
+        raise TypeError(f"tempered must be a sequence of temperatures, got {_shown(tempered)}")
+    values = []
+    for place, given in enumerate(tempered):
+        value = checked_number(f"tempered[{place}]", given)
+        if not sys.float_info.min <= value <= 1 / sys.float_info.min:
+            raise ValueError(f"tempered[{place}] is {value}; it must be positive and finite")
+        values.append(value)
+    if nucleus is None:
+        return values, None
+    level = checked_number("nucleus", nucleus)
+    if not 0 < level < 1:
+        raise ValueError(f"nucleus is {level}; it must lie between 0 and 1, as 0.95 does")
+    return values, level
 
 
 def check_ignore_index(ignore_index: Any) -> None:

@@ -3,6 +3,7 @@
     checked_tokens (in ``arguments``)    token ids, checked where a compiler does not look
     token_stats, token_stats_backward    [T] statistics of one head
     token_kl, token_kl_backward          [T] divergences of two
+    token_ranks                          log-sums at other temperatures and ranks, without gradient
 
 An operator takes tensors one by one; it gathers them into a ``Head`` and hands that to the implementation, a module
 with the functions ``token_stats_forward``, ``token_stats_backward``, ``token_kl_forward`` and ``token_kl_backward``.
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from nondecoupling.kernels import chunked
 from nondecoupling.kernels.head import Head, statistics_dtype
+from nondecoupling.kernels.ranks import tempered_and_ranks
 
-__all__ = ["token_kl", "token_stats"]
+__all__ = ["token_kl", "token_ranks", "token_stats"]
 
 
 def _implementation(impl: str) -> ModuleType:
@@ -215,3 +217,31 @@ def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor 
 
 
 token_kl.register_autograd(_differentiate_token_kl, setup_context=_save_token_kl)
+
+
+@torch.library.custom_op("nondecoupling::token_ranks", mutates_args=())
+def token_ranks(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    temperature: float,
+    softcap: float | None,
+    ignore_index: int,
+    tempered: Sequence[float],
+    nucleus: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As ``tempered_and_ranks``."""
+    head = Head(hidden, weight, bias, temperature, softcap)
+    return tempered_and_ranks(head, targets, ignore_index, tempered, nucleus)
+
+
+@token_ranks.register_fake
+def _(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tokens, (tempered, nucleus) = hidden.shape[0], options[-2:]
+    ranked = 0 if nucleus is None else tokens
+    mass_before, nucleus_mass = (_statistics(hidden, ranked) for _ in range(2))
+    in_nucleus = mass_before.new_empty(ranked, dtype=torch.bool)
+    return _statistics(hidden, tokens, len(tempered)), mass_before, nucleus_mass, in_nucleus

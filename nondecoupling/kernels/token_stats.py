@@ -18,6 +18,7 @@ and biases with any upstream gradient per token, and work under ``torch.compile(
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,9 +31,11 @@ from nondecoupling.kernels.arguments import (
     check_logit_options,
     check_tensor,
     check_token_shapes,
+    checked_law_options,
     checked_tokens,
 )
 from nondecoupling.kernels.head import Head
+from nondecoupling.kernels.ranks import Ranks
 
 __all__ = ["IMPLEMENTATIONS", "TokenStats", "sequence_logprob", "token_kl", "token_stats"]
 
@@ -42,12 +45,14 @@ TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class TokenStats(NamedTuple):
-    """What ``token_stats`` returns: one tensor [T] per field, in nats."""
+    """What ``token_stats`` returns, in nats: tensors [T], but for ``tempered`` [T, n] and ``ranks``, three of them."""
 
     logprob: Tensor
     logsumexp: Tensor
     entropy: Tensor
     logsumexp_rest: Tensor | None = None
+    tempered: Tensor | None = None
+    ranks: Ranks | None = None
 
 
 def _resolve(impl: str, hidden: Tensor) -> str:
@@ -97,6 +102,8 @@ def token_stats(
     softcap: float | None = None,
     ignore_index: int = -100,
     exclude: Tensor | None = None,
+    tempered: Sequence[float] = (),
+    nucleus: float | None = None,
     impl: str = "auto",
 ) -> TokenStats:
     """Log-probability of the target, logsumexp and entropy of every token's next-token law.
@@ -104,7 +111,9 @@ def token_stats(
     With z_j the logits of the module's header and p = softmax(z), per token:
         logprob = z_target - logsumexp,   logsumexp = log sum_j e^z_j,   entropy = -sum_j p_j log p_j,
         logsumexp_rest = log sum_{j not in exclude} e^z_j,
-    so log p(outside the excluded tokens) = logsumexp_rest - logsumexp, without a subtraction of probabilities.
+    so log p(outside the excluded tokens) = logsumexp_rest - logsumexp, without a subtraction of probabilities. For
+    tests of a sampler against p, without gradients:
+        tempered = log sum_j p_j^(1/tau) for each tau, and the ``Ranks`` of the targets.
 
     Args:
         hidden: [T, D], the hidden states that enter the head.
@@ -114,27 +123,37 @@ def token_stats(
         temperature: positive; divides the logits after the cap.
         softcap: positive, or None for no cap.
         exclude: [T, k] token ids to leave out of ``logsumexp_rest``, a set per row; -1 pads a shorter row.
-        impl: see the module's header.
+        tempered: positive temperatures tau, of the law that ``temperature`` has already made.
+        nucleus: in (0, 1), the least mass of the nucleus; asks for ``ranks``.
+        impl: see the module's header. ``"triton"`` has neither ``tempered`` nor ``ranks``; ``"auto"`` takes them
+            from ``"chunked"``.
 
     Returns:
-        ``TokenStats`` of tensors [T]: float64 for float64 inputs, float32 otherwise; ``logsumexp_rest`` is None
-        without ``exclude``, and -inf where a row leaves out the whole vocabulary. A NaN in a hidden state makes
-        that token's statistics NaN and no other's.
+        ``TokenStats``: float64 for float64 inputs, float32 otherwise; ``logsumexp_rest`` is None without
+        ``exclude``, and -inf where a row leaves out the whole vocabulary; ``tempered`` and ``ranks`` are None unless
+        asked for. A NaN in a hidden state makes that token's statistics NaN and no other's. Logits may be -inf (a
+        masked token, with 0 log 0 = 0); a row of nothing else, or with +inf, is no law and gives NaN.
 
     Raises:
-        TypeError: an unsupported or mismatched dtype.
-        ValueError: a wrong shape, device, temperature, softcap or impl.
+        TypeError: an unsupported or mismatched dtype, a sparse tensor, or an option that is no number.
+        ValueError: a wrong shape, device, temperature, softcap, nucleus or impl.
         IndexError: a target or an excluded token outside the vocabulary.
 
     Example:
         >>> hidden, weight = torch.zeros(1, 2), torch.zeros(4, 2)
         >>> stats = token_stats(hidden, weight, torch.tensor([3]), exclude=torch.tensor([[0, 1, 2]]))
-        >>> [round(value.item(), 4) for value in stats]
+        >>> [round(value.item(), 4) for value in stats[:4]]
         [-1.3863, 1.3863, 1.3863, 0.0]
+        >>> token_stats(hidden, weight, torch.tensor([2]), nucleus=0.6).ranks
+        Ranks(mass_before=tensor([0.5000]), nucleus_mass=tensor([0.7500]), in_nucleus=tensor([True]))
     """
     head = _head(hidden, weight, bias, temperature, softcap)
     check_token_shapes(hidden, targets, exclude)
     check_ignore_index(ignore_index)
+    tempered, nucleus = checked_law_options(tempered, nucleus)
+    extra = bool(tempered) or nucleus is not None
+    if extra and impl == "triton":
+        raise ValueError("impl='triton' offers neither tempered nor nucleus; use impl='chunked'")
     impl = _resolve(impl, hidden)
     targets = checked_tokens(targets, head.vocabulary, ignore_index, "targets")
     if exclude is not None:
@@ -146,7 +165,18 @@ def token_stats(
             *head[:3], targets, exclude, head.temperature, head.softcap, ignore_index, impl
         )
     logprob, logsumexp, entropy, rest = (value.to(head.dtype) for value in results)
-    return TokenStats(logprob, logsumexp, entropy, None if exclude is None else rest)
+    stats = TokenStats(logprob, logsumexp, entropy, None if exclude is None else rest)
+    if not extra:
+        return stats
+    detached = [None if tensor is None else tensor.detach() for tensor in head[:3]]
+    sums, mass_before, nucleus_mass, in_nucleus = operators.token_ranks(
+        *detached, targets, head.temperature, head.softcap, ignore_index, tempered, nucleus
+    )
+    ranks = Ranks(mass_before.to(head.dtype), nucleus_mass.to(head.dtype), in_nucleus)
+    return stats._replace(
+        tempered=sums.to(head.dtype) if tempered else None,
+        ranks=None if nucleus is None else ranks,
+    )
 
 
 def token_kl(
@@ -174,7 +204,8 @@ def token_kl(
 
     Returns:
         [T], float64 for float64 inputs and float32 otherwise. The reverse divergence is the call with p and q
-        swapped. Differentiable with respect to both models.
+        swapped. Differentiable with respect to both models. Infinite, with a gradient of NaN, where p has mass (in
+        float64) on a token whose logit under q is -inf; such a token that p lacks too adds nothing.
 
     Raises:
         TypeError: an unsupported or mismatched dtype.

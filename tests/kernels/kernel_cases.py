@@ -113,7 +113,7 @@ def kernel_stats(
     stats = token_stats(
         head.hidden, head.weight, targets, bias=head.bias, exclude=exclude, **options
     )
-    return tuple(stats if exclude is not None else stats[:3])
+    return tuple(stats[:3] if exclude is None else stats[:4])
 
 
 def kernel_kl(p: Model, q: Model, **options: object) -> Tensor:

@@ -12,13 +12,13 @@ from kernel_cases import EPS32, Model, gradients, kernel_kl, kernel_stats
 from nondecoupling.kernels import tiles
 
 INF = torch.inf
-VOCABULARY = 700
+VOCABULARY = 420
 LOWEST = torch.finfo(torch.float32).min
 # Stretches wider than a tile, first and last tiles, single tokens, all but one token.
 MASKS = {
-    "first": range(200),
-    "last": range(500, VOCABULARY),
-    "middle": range(130, 420),
+    "first": range(150),
+    "last": range(260, VOCABULARY),
+    "middle": range(70, 330),
     "ends": (0, VOCABULARY - 1),
     "every other": range(0, VOCABULARY, 2),
     "all but one": [j for j in range(VOCABULARY) if j != 333],
@@ -122,7 +122,7 @@ def test_statistics_under_a_mask(route, where, value, options):
     allowed = next(j for j in range(VOCABULARY) if j not in set(MASKS[where]))
     targets = torch.tensor([allowed, allowed, allowed])
     # Left out: a masked token, an allowed one, and both.
-    exclude = torch.tensor([[0, 699], [333, 334], [198, 201]])
+    exclude = torch.tensor([[0, 419], [333, 334], [148, 151]])
     truth, slopes = true_stats(logits_of(model, **options), targets, exclude)
     leaves = model.to(torch.float32).leaves()
     got = kernel_stats(leaves, targets, exclude, impl=route, **options)
@@ -159,7 +159,7 @@ def test_a_masked_target_is_impossible(route):
 def test_a_softcap_ends_a_mask(route):
     """softcap * tanh(-inf) is -softcap: a logit like any other, whose slope is 0."""
     model = masked(rounded(Model.random(3, VOCABULARY, 5, bias=True)), MASKS["first"], -INF)
-    targets, exclude = torch.tensor([5, 300, 699]), torch.tensor([[1, 2], [3, 600], [7, 8]])
+    targets, exclude = torch.tensor([5, 300, 419]), torch.tensor([[1, 2], [3, 400], [7, 8]])
     options = {"softcap": 6.0, "temperature": 0.8}
     truth, slopes = true_stats(logits_of(model, **options), targets, exclude)
     leaves = model.to(torch.float32).leaves()
@@ -268,15 +268,15 @@ ROWS = (
 def spread_out(row, dtype=torch.float32):
     """The logits of ``row`` at far places of a vocabulary whose other tokens are masked, as a model without width."""
     bias = torch.full((VOCABULARY,), -INF, dtype=dtype)
-    bias[[3, 350, 690]] = torch.tensor(row, dtype=dtype)
+    bias[[3, 200, 410]] = torch.tensor(row, dtype=dtype)
     return Model(torch.zeros(1, 1, dtype=dtype), torch.zeros(VOCABULARY, 1, dtype=dtype), bias)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_statistics_of_logits_beyond_any_difference(route, row):
     model = spread_out(row)
-    exclude = torch.tensor([[350]])
-    for target in (3, 350, 690):
+    exclude = torch.tensor([[200]])
+    for target in (3, 200, 410):
         targets = torch.tensor([target])
         truth, slopes = true_stats(model.bias.double()[None], targets, exclude)
         leaves = model.leaves()
@@ -288,10 +288,11 @@ def test_statistics_of_logits_beyond_any_difference(route, row):
                 assert_close(gradient, slope[0], "gradient", scale=0.2)
 
 
-@pytest.mark.parametrize("row_q", ROWS, ids=str)
-@pytest.mark.parametrize("row_p", ROWS, ids=str)
-def test_divergence_of_logits_beyond_any_difference(route, row_p, row_q):
-    p, q = spread_out(row_p), spread_out(row_q)
+@pytest.mark.parametrize("step", (0, 1, 3, 5, 6, 8))
+@pytest.mark.parametrize("first", range(len(ROWS)))
+def test_divergence_of_logits_beyond_any_difference(route, first, step):
+    """Half of all pairs of the rows."""
+    p, q = spread_out(ROWS[first]), spread_out(ROWS[(first + step) % len(ROWS)])
     truth, slope_p, slope_q = true_kl(p.bias.double()[None], q.bias.double()[None])
     leaves = p.leaves(), q.leaves()
     kl = kernel_kl(*leaves, impl=route)
@@ -306,7 +307,7 @@ def test_divergence_of_logits_beyond_any_difference(route, row_p, row_q):
 def test_the_lowest_number_of_a_low_precision(route, dtype):
     model = Model.random(3, VOCABULARY, 5, bias=True).to(dtype).to(torch.float64)
     model = masked(model, MASKS["last"], torch.finfo(dtype).min)
-    targets, exclude = torch.tensor([1, 2, 3]), torch.tensor([[0, 1], [600, 4], [5, 6]])
+    targets, exclude = torch.tensor([1, 2, 3]), torch.tensor([[0, 1], [400, 4], [5, 6]])
     truth, _ = true_stats(logits_of(model), targets, exclude)
     leaves = model.to(dtype).leaves()
     got = kernel_stats(leaves, targets, exclude, impl=route)
@@ -340,7 +341,7 @@ def test_float64_beyond_its_own_range(row, monkeypatch):
     monkeypatch.setattr(tiles, "LOGITS_PER_TILE", 64)
     monkeypatch.setattr(tiles, "SMALLEST_WIDTH", 64)
     model = spread_out(row, torch.float64)
-    targets, exclude = torch.tensor([3]), torch.tensor([[350]])
+    targets, exclude = torch.tensor([3]), torch.tensor([[200]])
     truth, slopes = true_stats(model.bias[None], targets, exclude)
     for name in ("reference", "chunked"):
         leaves = model.leaves()

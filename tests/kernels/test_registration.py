@@ -106,6 +106,17 @@ def test_compile_with_a_dynamic_number_of_tokens():
         gradients(values, torch.ones(3, tokens), Model(hidden, head.weight, head.bias))
 
 
+def test_compile_with_another_temperature():
+    head, targets, _ = inputs()
+
+    def entropy(temperature):
+        return kernel_stats(head, targets, temperature=temperature)[2]
+
+    compiled = torch.compile(entropy, fullgraph=True, backend="aot_eager")
+    for temperature in (0.5, 0.75, 2.0):
+        assert torch.allclose(compiled(temperature), entropy(temperature), rtol=32 * EPS32)
+
+
 def test_a_bad_target_raises_inside_a_compiled_graph_too():
     head, targets, _ = inputs()
     compiled = torch.compile(
