@@ -817,7 +817,7 @@ End Averaged.
 (** ** Second chapter: what trainers converge to, and what it costs *)
 
 From NonDecoupling Require Overpayment Verifiable Trainers Schedules.
-From NonDecoupling Require Alternation BestOfN.
+From NonDecoupling Require Alternation BestOfN Groups GroupNormalised PerToken.
 
 Section SecondChapter.
 Variable Y : finType.
@@ -1316,6 +1316,41 @@ Theorem T9_filtered_sft_is_tilt A d (v : R) y : law d ->
   0 < beta /\ (1 - v) * d y + v * (if A y then d y / a else 0) = tilt d r beta y.
 Proof. exact (@Schedules.filtered_sft_is_tilt Y A d v y). Qed.
 
+(** T1. Baselines in a group of G independent draws: with the mean of the other G - 1 rewards the expected
+    gradient is E_p[r S] (S a score, E_p S = 0), with the mean of all G it is (G-1)/G of that; a penalty in
+    the reward scales alike. [draws p G F], the expectation of F over G draws, is defined by recursion on G
+    in Groups.v. *)
+Theorem T1_baselines p r (S : Y -> R) (G : nat) : law p -> E p S = 0 -> (1 < G)%nat ->
+  let total := fun (f : Y -> R) (l : list Y) => \big[Rplus/0]_(y <- l) f y in
+  Groups.draws p G (fun l : list Y =>
+    total (fun y => (r y - (total r l - r y) / (INR G - 1)) * S y) l / INR G) = E p (fun y => r y * S y) /\
+  Groups.draws p G (fun l : list Y => total (fun y => (r y - total r l / INR G) * S y) l / INR G) =
+  (INR G - 1) / INR G * E p (fun y => r y * S y).
+Proof. exact (@Groups.baselines Y p r S G). Qed.
+
+(** T4. Binary reward, groups of G, advantages (r - m) phi(K) with K successes and m = K/G (phi = 1/(sd + e)):
+    the expected gradient is grad c = E_p[1_A S] times E[m(1-m) phi(K)]/(c(1-c)), K ~ Bin(G, c). *)
+Theorem T4_expected_gradient A p (S : Y -> R) (G : nat) (phi : nat -> R) : law p -> E p S = 0 ->
+  (0 < G)%nat ->
+  let r := fun y => if A y then 1 else 0 in
+  let c := E p r in
+  0 < c < 1 ->
+  Groups.draws p G (fun l : list Y => \big[Rplus/0]_(y <- l)
+    ((r y - INR (count A l) / INR G) * phi (count A l) * S y) / INR G) =
+  sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k * (1 - c) ^ (G - k) *
+    (INR k / INR G * (1 - INR k / INR G) * phi k)) / (c * (1 - c)) * E p (fun y => r y * S y).
+Proof. exact (@Groups.group_gradient Y A p S G phi). Qed.
+
+(** T4. Stationary with the reverse leash: h grad J = beta grad KL(p‖ref), in every direction g of the
+    logits, iff p is the tilt at beta/h. (With r = 1_A and h = h_G(p(A)), V1 gives logit c = logit a + h/beta
+    and unchanged conditional laws.) *)
+Theorem T4_stationary p ref r beta (h : R) : law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> 0 < h ->
+  (forall g, h * E p (fun y => r y * (g y - E p g)) =
+             beta * E p (fun y => ln (p y / ref y) * (g y - E p g))) <->
+  (forall y, p y = tilt ref r (beta / h) y).
+Proof. exact (@GroupNormalised.stationary_iff_tilt Y p ref r beta h). Qed.
+
 End SecondChapter.
 
 (** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
@@ -1421,3 +1456,106 @@ Theorem T7_success (N : nat) (ref : ordinal_finType N -> R) (n k : nat) : law re
   let r := fun i : ordinal_finType N => if (k <= i)%nat then 1 else 0 in
   E best r = 1 - (1 - E ref r) ^ n.
 Proof. exact (@BestOfN.best_of_success N ref n k). Qed.
+
+(** T4. Population standard deviation, no epsilon: h_G(c) = E[sqrt(m(1-m))]/(c(1-c)) lies between
+    2(G-1)/G and min(sqrt(G-1), 1/sqrt(c(1-c))). *)
+Theorem T4_factor_bounds (G : nat) (c : R) : (1 < G)%nat -> 0 < c < 1 ->
+  let h := sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k * (1 - c) ^ (G - k) *
+    sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  2 * (INR G - 1) / INR G <= h /\ h <= sqrt (INR G - 1) /\ h <= 1 / sqrt (c * (1 - c)).
+Proof. exact (fun g2 => @GroupNormalised.group_factor_bounds G g2 c). Qed.
+
+(** T4. So logit c = logit a + h_G(c)/beta has a root for every beta > 0 ... *)
+Theorem T4_root_exists (G : nat) (a beta : R) : (1 < G)%nat -> 0 < a < 1 -> 0 < beta ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  exists c, 0 < c < 1 /\ ln (c / (1 - c)) = ln (a / (1 - a)) + h c / beta.
+Proof. exact (fun g2 => @GroupNormalised.group_stationary_exists G g2 a beta). Qed.
+
+(** T4. ... and at every root logit c - logit a lies in [2(G-1)/(G beta), sqrt(G-1)/beta], so the failure rate
+    is at most ((1-a)/a) e^{-2(G-1)/(G beta)}. *)
+Theorem T4_root_bounds (G : nat) (a beta c : R) : (1 < G)%nat -> 0 < a < 1 -> 0 < beta -> 0 < c < 1 ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  let gain := ln (c / (1 - c)) - ln (a / (1 - a)) in
+  ln (c / (1 - c)) = ln (a / (1 - a)) + h c / beta ->
+  2 * (INR G - 1) / (INR G * beta) <= gain <= sqrt (INR G - 1) / beta /\
+  1 - c <= (1 - a) / a * exp (- (2 * (INR G - 1) / (INR G * beta))).
+Proof. exact (fun g2 => @GroupNormalised.group_stationary_bounds G g2 a beta c). Qed.
+
+(** T4. Large groups, h = 1/sqrt(c(1-c)) = 2 cosh(x/2) at the log-odds x = logit c. *)
+Theorem T4_large_group_factor (c : R) : 0 < c < 1 ->
+  1 / sqrt (c * (1 - c)) = 2 * cosh (ln (c / (1 - c)) / 2).
+Proof. exact (@GroupNormalised.spread c). Qed.
+
+(** T4. With L = logit a, some x0 > max(0, L) has (x0 - L) tanh(x0/2) = 2 ... *)
+Theorem T4_critical_exists (L : R) : exists x0, 0 < x0 /\ L < x0 /\ (x0 - L) * tanh (x0 / 2) = 2.
+Proof. exact (@GroupNormalised.critical_exists L). Qed.
+
+(** T4. ... and beta_c = sinh(x0/2) is critical for beta (x - L) = 2 cosh(x/2): no stationary policy below
+    it, one at it, exactly two above it. (That the lower one attracts is not proved.) *)
+Theorem T4_critical_beta (L x0 beta : R) : 0 < x0 -> L < x0 -> (x0 - L) * tanh (x0 / 2) = 2 -> 0 < beta ->
+  let beta_c := sinh (x0 / 2) in
+  let stationary := fun beta x => beta * (x - L) = 2 * cosh (x / 2) in
+  (beta < beta_c -> forall x, ~ stationary beta x) /\
+  (beta = beta_c -> forall x, stationary beta x <-> x = x0) /\
+  (beta_c < beta -> exists x1 x2, L < x1 < x0 /\ x0 < x2 /\
+     forall x, stationary beta x <-> x = x1 \/ x = x2).
+Proof. exact (@GroupNormalised.critical_beta L x0 beta). Qed.
+
+(** T3. Leashes per token, T tokens from V, reward r of the sequence. [Q p h a] is the expected reward after
+    the tokens h and a under p ([PerToken.action_value], from the recursion [PerToken.value]); "stationary
+    at h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
+    loss: stationary at h iff p(.|h) = tilt of ref(.|h) by Q(h,.). *)
+Theorem T3_k2_is_tilt_of_hard_value (V : finType) (T : nat) (r : list V -> R) (beta : R)
+  (ref p : list V -> V -> R) (h : list V) : 0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let Q := PerToken.action_value T r p h in
+  (forall a, p h a * (Q a - E (p h) Q) =
+     beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b))))) <->
+  (forall a, p h a = tilt (ref h) Q beta a).
+Proof. exact (fun b0 => @PerToken.stationary_k2_tilt V T r beta b0 ref p h). Qed.
+
+(** T3. k3 in the loss: stationary at h only if p(a|h) = beta ref(a|h)/(mu - Q(h,a)), mu = V(h) + beta. *)
+Theorem T3_k3_form (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p : list V -> V -> R)
+  (h : list V) : 0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let Q := PerToken.action_value T r p h in
+  (forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a)) ->
+  let mu := E (p h) Q + beta in
+  (forall a, Q a < mu) /\ (forall a, p h a = beta * ref h a / (mu - Q a)).
+Proof. exact (fun b0 => @PerToken.stationary_k3_forward V T r beta b0 ref p h). Qed.
+
+(** T3. At most one full-support policy is stationary at every prefix with k2 ... (That it attracts every
+    flow is not proved.) *)
+Theorem T3_k2_unique (V : finType) (T : nat) (r : list V -> R) (beta : R)
+  (ref p p' : list V -> V -> R) : 0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
+  (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let stationary := fun p h => let Q := PerToken.action_value T r p h in
+    forall a, p h a * (Q a - E (p h) Q) =
+      beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))) in
+  (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
+  forall h, (size h < T)%nat -> forall a, p h a = p' h a.
+Proof. exact (fun b0 => @PerToken.per_token_k2_unique V T r beta b0 ref p p'). Qed.
+
+(** T3. ... and with k3. *)
+Theorem T3_k3_unique (V : finType) (T : nat) (r : list V -> R) (beta : R)
+  (ref p p' : list V -> V -> R) : 0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
+  (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let stationary := fun p h => let Q := PerToken.action_value T r p h in
+    forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a) in
+  (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
+  forall h, (size h < T)%nat -> forall a, p h a = p' h a.
+Proof. exact (fun b0 => @PerToken.per_token_k3_unique V T r beta b0 ref p p'). Qed.
+
+(** T3. With k2 there is one, by backward induction. *)
+Theorem T3_k2_exists (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref : list V -> V -> R) :
+  0 < beta -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  exists p, (forall h, law (p h) /\ forall a, 0 < p h a) /\
+  forall h, (size h < T)%nat -> let Q := PerToken.action_value T r p h in
+    forall a, p h a * (Q a - E (p h) Q) =
+      beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))).
+Proof. exact (fun b0 fr => ex_intro _ (PerToken.k2_policy T r beta ref)
+  (@PerToken.per_token_k2_exists V T r beta b0 ref fr)). Qed.
