@@ -6,7 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate test lint docs figures package proofs-full rocq ledger clean
+# Two processes, and one thread in each: what two cores can do.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2
+
+.PHONY: help setup validate test test-full lint docs figures package rocq ledger clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -26,8 +29,12 @@ validate: $(READY) ## the theorems on a language model: a tiny Qwen3, trained in
 	$(BIN)/python experiments/qwen_validate.py
 
 test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes last
-	$(BIN)/python -m pytest --quiet --numprocesses 2 --doctest-modules nondecoupling tests
-	$(BIN)/python -m pytest --quiet proofs
+	$(PYTEST) --doctest-modules nondecoupling tests
+	$(PYTEST) proofs
+
+test-full: $(READY) ## all of them, the slow ones too; packages are left to make package
+	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
+	$(PYTEST) --durations 25 -m "" proofs
 
 lint: $(READY) ## ruff over everything, mypy over the package
 	$(BIN)/ruff check .
@@ -40,10 +47,7 @@ figures: $(READY) ## draw the figures of the documentation again
 	$(BIN)/python docs/figures/figures.py
 
 package: $(READY) ## wheel and sdist in dist/, each tried in a clean environment
-	$(BIN)/python -m pytest --quiet tests/test_packaging.py -m slow
-
-proofs-full: $(READY) ## the slow certificates that make test leaves out
-	$(BIN)/python -m pytest --quiet proofs -m slow
+	$(BIN)/python -m pytest --quiet tests/test_packaging.py -m packaging
 
 ledger: $(READY) ## run the proofs and write the ledger that is committed
 	$(BIN)/python -m pytest --quiet proofs --update-ledger

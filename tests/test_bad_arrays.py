@@ -74,9 +74,11 @@ def test_a_number_of_the_world_has_the_axes_of_the_batch(name, shape):
     function = bounds.coupling_gap if name == "beta" else bounds.price_of_reward
     laws, rewards = np.stack([EVEN] * 2), np.stack([REWARD] * 2)
     number = np.full(shape, 0.7)
+    # Without a batch there is nothing to confuse a grid with.
+    assert function(EVEN, REWARD, number).shape == shape
     if len(shape) == 1:
         assert function(laws, rewards, number).shape == (2,)
-        laws, rewards = EVEN, REWARD
+        return
     with pytest.raises(ValueError, match=rf"{name} {re.escape(str(shape))}.*log_d\[None\]"):
         function(laws, rewards, number)
 

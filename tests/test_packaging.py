@@ -16,7 +16,7 @@ import nondecoupling
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.packaging]
 
 
 def run(*command: object, cwd: Path = ROOT) -> str:

@@ -109,6 +109,10 @@ def make_targets_exist(root: Path, files: list[str]) -> list[str]:
     return problems
 
 
+# Files whose place and meaning Python or packaging tools fix.
+UNLISTED = {"__init__.py", "__main__.py", "py.typed"}
+
+
 def contributing_lists_the_package(root: Path, files: list[str]) -> list[str]:
     """CONTRIBUTING.md has one line per file and folder of the package, and no line too many."""
     text = (root / "CONTRIBUTING.md").read_text()
@@ -116,7 +120,7 @@ def contributing_lists_the_package(root: Path, files: list[str]) -> list[str]:
     assert block, "CONTRIBUTING.md has no layout"
     listed = {line.split()[0] for line in block[1].splitlines() if not line.startswith("   ")}
     parts = [name.split("/")[1:] for name in files if name.startswith("nondecoupling/")]
-    there = {part[0] + ("/" if part[1:] else "") for part in parts} - {"__init__.py"}
+    there = {part[0] + ("/" if part[1:] else "") for part in parts} - UNLISTED
     return sorted(there ^ listed)
 
 
@@ -173,7 +177,7 @@ SOUND = {
     "CHANGELOG.md": "## 1.2.3\n",
     "CITATION.cff": "version: 1.2.3\n",
     "CONTRIBUTING.md": "nondecoupling/\n  cli.py    the command\n             and more of it\n"
-    "  kernels/  fast\n  py.typed  typed\n\n`make test`\n",
+    "  kernels/  fast\n\n`make test`\n",
     "Makefile": "test:\n",
     "README.md": "    make test\nmake test\n",
     "constraints.txt": "# exact\npytest==9.0\niniconfig==2.0\npackaging==1.0\npluggy==1.0\n"

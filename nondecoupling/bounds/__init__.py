@@ -3,7 +3,8 @@
 Conventions. Laws are log-probabilities (``log_p``; ``-inf`` for zero mass) in natural logarithms;
 losses and divergences are in nats per response. The last axis lists the responses, leading axes
 are a batch of prompts or worlds; per-world numbers (``beta``, ``target``) are scalars or have the
-batch shape, and so have the results. dtype and device in = dtype and device out (float32 or
+batch shape, and so have the results. A grid of betas: any shape without a batch, else as a leading axis
+of all (``log_d[None], reward[None], beta[:, None]``). dtype and device in = dtype and device out (float32 or
 float64); in torch everything is differentiable, with gradients meant along the simplex.
 
 Errors, for every function: ``ValueError`` naming the argument, the value and the remedy, for NaN, rows that do

@@ -91,15 +91,15 @@ class Arguments:
         scalars = {name: tuple(self.arrays[name].shape) for name in self.scalars}
         try:
             batch = np.broadcast_shapes(*(shape[:-1] for shape in shapes.values()))
-            if any(shape and len(shape) != len(batch) for shape in scalars.values()):
+            if batch and any(shape and len(shape) != len(batch) for shape in scalars.values()):
                 raise ValueError("an axis too many or too few")
             batch = np.broadcast_shapes(batch, *scalars.values())
         except ValueError:
             numbers = "".join(f", {name} {shape}" for name, shape in scalars.items())
             raise ValueError(
                 f"shapes {shown}{numbers}: leading axes are the batch and must broadcast; a number of the "
-                "world, such as beta, is a scalar or has as many axes as the batch. For a grid give the "
-                "arrays a leading axis of one: log_d[None]"
+                "world, such as beta, is a scalar or has as many axes as the batch. For a grid over a batch "
+                "give the arrays a leading axis of one: log_d[None]"
             ) from None
         self.batch = batch
         n = next(iter(shapes.values()))[-1]
