@@ -114,8 +114,12 @@ def token_scores(
         )
     if not np.isin(chosen, np.arange(log_law.shape[-1])).all():
         raise ValueError(f"tokens must be indices below {log_law.shape[-1]}, the vocabulary")
-    if np.isnan(log_law).any():
-        raise ValueError("log_probs holds NaN: give log-probabilities, -inf where there are none")
+    if np.isnan(log_law).any() or (log_law == np.inf).any():
+        raise ValueError(
+            "log_probs holds NaN or inf: give log-probabilities, -inf where there are none"
+        )
+    off = special.logsumexp(log_law, axis=-1)
+    _refuse_where("log_probs", np.abs(off) > SLACK, off, "the log of its sum; a law sums to 1")
     token = chosen.astype(int)[..., None]
     order = np.argsort(-log_law, axis=-1, kind="stable")
     ranked = np.exp(np.take_along_axis(log_law, order, axis=-1))

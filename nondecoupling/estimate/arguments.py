@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from numbers import Integral
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ LARGEST = 1e300
 LARGEST_COUNT = 2**53
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The value as text of a length that an error can carry."""
     try:
         text = repr(value)
@@ -30,7 +30,7 @@ def _shown(value: object) -> str:
 
 
 def _refuse(name: str, values: object, why: str) -> NoReturn:
-    raise ValueError(f"{name}={_shown(values)}: not a real array ({why})")
+    raise ValueError(f"{name}={shown(values)}: not a real array ({why})")
 
 
 def _named(name: str, bad: NDArray[np.bool_]) -> tuple[str, tuple[int, ...]]:
@@ -118,7 +118,7 @@ def sample_array(name: str, values: ArrayLike, *, axes: int = 1, least: int = 1)
 def checked_bounds(name: str, bounds: ArrayLike) -> tuple[float, float]:
     array = real_array(name, bounds)
     if array.shape != (2,):
-        raise ValueError(f"{name}={_shown(bounds)}: give two numbers (low, high)")
+        raise ValueError(f"{name}={shown(bounds)}: give two numbers (low, high)")
     low, high = map(float, array)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"{name}=({low}, {high}): give finite numbers with low < high")
@@ -139,6 +139,16 @@ def require_within(name: str, array: Array, low: float, high: float, bounds: str
         )
 
 
+def require_one_shape(**arrays: ArrayLike) -> None:
+    """Named arrays must broadcast against each other."""
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{', '.join(shapes)}: shapes that do not fit, {listed}") from None
+
+
 def finite_number(name: str, value: ArrayLike) -> float:
     array = finite_array(name, value)
     if array.ndim:
@@ -150,7 +160,7 @@ def positive_number(name: str, value: ArrayLike) -> float:
     array = real_array(name, value)
     if array.ndim or not 1 / LARGEST <= array <= LARGEST:
         raise ValueError(
-            f"{name}={_shown(value)}: must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}"
+            f"{name}={shown(value)}: must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}"
         )
     return float(array)
 
@@ -158,7 +168,7 @@ def positive_number(name: str, value: ArrayLike) -> float:
 def nonnegative_number(name: str, value: ArrayLike) -> float:
     array = real_array(name, value)
     if array.ndim or not 0 <= array < np.inf:
-        raise ValueError(f"{name}={_shown(value)}: must be a finite number, at least 0")
+        raise ValueError(f"{name}={shown(value)}: must be a finite number, at least 0")
     return float(array)
 
 
@@ -173,8 +183,10 @@ def positive_array(name: str, values: ArrayLike) -> Array:
 def probability(name: str, value: ArrayLike) -> float:
     """A number strictly between 0 and 1: ``delta``, ``power``."""
     array = real_array(name, value)
-    if array.ndim or not 0 < array < 1:
-        raise ValueError(f"{name}={_shown(value)}: must lie strictly between 0 and 1, as 0.05")
+    if array.ndim or not 1 / LARGEST <= array < 1:
+        raise ValueError(
+            f"{name}={shown(value)}: must lie strictly between 0 and 1 (at least 1e-300), as 0.05"
+        )
     return float(array)
 
 
@@ -189,11 +201,21 @@ def count_array(name: str, values: ArrayLike, least: int) -> Array:
     return array
 
 
-def whole_number(name: str, value: object, least: int) -> int:
+def whole_number(name: str, value: object, least: int, most: int = LARGEST_COUNT) -> int:
     """A Python or NumPy integer: ``seed``, ``resamples``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={_shown(value)}: must be a whole number, at least {least}")
-    return int(value)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= most:  # type: ignore[call-overload]
+        raise ValueError(
+            f"{name}={shown(value)}: must be a whole number, at least {least} and at most {most}"
+        )
+    return int(value)  # type: ignore[call-overload]
+
+
+def one_of(name: str, value: str, choices: Sequence[str], remedy: str = "") -> str:
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{name}={shown(value)}: choose one of {listed}{remedy}")
+    return value
 
 
 def prompt_labels(name: str, labels: ArrayLike, count: int) -> list[Hashable]:
@@ -217,11 +239,11 @@ def prompt_labels(name: str, labels: ArrayLike, count: int) -> list[Hashable]:
         whole = isinstance(label, Integral) and not isinstance(label, bool)
         if not whole and not isinstance(label, str):
             raise ValueError(
-                f"{name}[{place}]={_shown(label)}: give whole numbers or strings as prompt labels"
+                f"{name}[{place}]={shown(label)}: give whole numbers or strings as prompt labels"
             )
         found.append(int(label) if whole else str(label))
     if len({type(label) for label in found}) > 1:
         raise ValueError(
-            f"{name}={_shown(labels)}: whole numbers or strings, not both, tell prompts apart"
+            f"{name}={shown(labels)}: whole numbers or strings, not both, tell prompts apart"
         )
     return found

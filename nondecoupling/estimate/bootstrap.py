@@ -25,6 +25,7 @@ LEAST_UNITS = 64
 LARGEST_ACCELERATION = 0.02
 # Resamples that must lie beyond an end for it to be an estimate of a quantile.
 LEAST_TAIL = 5
+MOST_RESAMPLES = 10**7
 # Numbers that a block of resamples may hold.
 RESAMPLED_NUMBERS = 4_000_000
 # Machine epsilons, of the largest sample, that computing a sample may have cost.
@@ -91,12 +92,9 @@ def bootstrap_intervals(
     """
     array = sample_array("samples", samples)
     units = array.shape[-1]
-    if units < LEAST_UNITS:
-        raise ValueError(
-            f"samples has {units} on the last axis: the bootstrap is offered from {LEAST_UNITS} "
-            "independent units on; take more prompts, or mean_interval if the quantity is bounded"
-        )
-    resamples, seed = whole_number("resamples", resamples, 100), whole_number("seed", seed, 0)
+    require_units("samples", units)
+    resamples = whole_number("resamples", resamples, 100, MOST_RESAMPLES)
+    seed = whole_number("seed", seed, 0)
     mean, spread = array.mean(axis=-1), np.ptp(array, axis=-1)
     error = ROUNDING_STEPS * rounding_of("samples", samples) * np.abs(array).max(axis=-1)
     error = np.maximum(error, nonnegative_number("rounding", rounding))
@@ -116,6 +114,14 @@ def bootstrap_intervals(
         return Interval(low[()], high[()], mean[()], delta, units, "bootstrap", approximate=True)
 
     return interval
+
+
+def require_units(name: str, units: int) -> None:
+    if units < LEAST_UNITS:
+        raise ValueError(
+            f"{name} has {units} independent units: the bootstrap is offered from {LEAST_UNITS} on; "
+            "take more prompts, or mean_interval if the quantity is bounded"
+        )
 
 
 def _acceleration(deviations: Array) -> Array:

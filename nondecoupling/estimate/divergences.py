@@ -15,7 +15,7 @@ from nondecoupling.estimate.arguments import (
     rounding_of,
     sample_array,
 )
-from nondecoupling.estimate.bootstrap import ROUNDING_STEPS, bootstrap_interval
+from nondecoupling.estimate.bootstrap import ROUNDING_STEPS, bootstrap_interval, require_units
 from nondecoupling.estimate.intervals import Interval
 from nondecoupling.estimate.prompts import cluster_means
 
@@ -141,6 +141,7 @@ def kl_estimate(
     parts = np.stack([exact, noisy, noisy - exact])
     if prompts is not None:
         parts = cluster_means(parts, prompts)
+    require_units("token_kl" if prompts is None else "prompts", parts.shape[-1])
     whole = bootstrap_interval(parts, delta, resamples=resamples, seed=seed, rounding=rounding)
     low, high, estimate = (np.asarray(part) for part in (whole.low, whole.high, whole.estimate))
     return KLEstimate(

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nondecoupling.estimate.arguments import (
+    LARGEST,
     checked_bounds,
     finite_array,
     finite_number,
@@ -90,12 +91,15 @@ def guarded_reward(
     cap = finite_number("largest_log_ratio", largest_log_ratio)
     if cap < LEAST_LOG_RATIO:
         raise ValueError(f"largest_log_ratio={cap}: at least {LEAST_LOG_RATIO}; 5 to 20 are usual")
+    range_below = low - beta * max(cap, 1.0), high - beta * LEAST_LOG_RATIO
+    if max(-range_below[0], range_below[1]) > LARGEST:
+        raise ValueError(f"beta={beta}: beta times largest_log_ratio={cap} overflows; rescale")
     kept = ratio <= cap
-    at_least = np.where(kept, reward - beta * np.maximum(ratio, LEAST_LOG_RATIO), low - beta)
+    raised = np.clip(ratio, LEAST_LOG_RATIO, cap)
+    at_least = np.where(kept, reward - beta * raised, low - beta)
     at_most = np.where(kept, reward, high)
     if prompts is not None:
         at_least, at_most = cluster_means(at_least, prompts), cluster_means(at_most, prompts)
-    range_below = low - beta * max(cap, 1.0), high - beta * LEAST_LOG_RATIO
     lower = mean_interval(at_least, range_below, delta, method=method)
     upper = mean_interval(at_most, (low, high), delta, method=method)
     return replace(lower, high=np.maximum(upper.high, lower.low))

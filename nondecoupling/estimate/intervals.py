@@ -12,8 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from nondecoupling.estimate.arguments import (
     PerWorld,
     nonnegative_number,
+    one_of,
     probability,
     real_array,
+    require_one_shape,
+    shown,
 )
 
 RELATIONS = (">=", "==")
@@ -58,6 +61,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         low, high = real_array("low", self.low), real_array("high", self.high)
+        require_one_shape(low=low, high=high, estimate=real_array("estimate", self.estimate))
         if not np.all(low <= high):
             raise ValueError(f"low={self.low}, high={self.high}: give numbers with low <= high")
 
@@ -87,6 +91,7 @@ class Interval:
         if isinstance(factor, Interval):
             return NotImplemented
         factor = real_array("factor", factor)
+        require_one_shape(factor=factor, low=self.low)
 
         def times(end: PerWorld) -> PerWorld:
             with np.errstate(invalid="ignore"):  # nothing times an unknown quantity is nothing
@@ -102,7 +107,9 @@ class Interval:
     def __add__(self, other: Interval | ArrayLike) -> Interval:
         if not isinstance(other, Interval):
             shift = real_array("summand", other)
+            require_one_shape(summand=shift, low=self.low)
             return self.map(lambda end: end + shift)
+        require_one_shape(low=self.low, summand=other.low)
         methods = dict.fromkeys([*self.method.split(" + "), *other.method.split(" + ")])
         return Interval(
             self.low + other.low,
@@ -152,9 +159,8 @@ def decide(
     ('confirmed', 'violated')
     """
     if not isinstance(margin, Interval):
-        raise ValueError(f"margin={margin!r}: must be an Interval, as mean_interval gives")
-    if relation not in RELATIONS:
-        raise ValueError(f"relation={relation!r}: '>=' or '=='; for '<=' give rhs - lhs and '>='")
+        raise ValueError(f"margin={shown(margin)}: must be an Interval, as mean_interval gives")
+    one_of("relation", relation, RELATIONS, "; for '<=' give rhs - lhs and '>='")
     tolerance = nonnegative_number("tolerance", tolerance)
     low, high = np.broadcast_arrays(real_array("low", margin.low), real_array("high", margin.high))
     confirmed, violated = low >= -tolerance, high < -tolerance
@@ -196,10 +202,16 @@ def holm(
     ['confirmed', 'inconclusive', 'violated']
     """
     delta = probability("delta", delta)
+    if not isinstance(margins, Sequence) or not all(map(callable, margins)):
+        raise ValueError(f"margins={shown(margins)}: give a list of functions delta -> Interval")
     count = len(margins)
     if not count:
         raise ValueError("margins is empty: give one function delta -> Interval per statement")
-    relations = [relations] * count if isinstance(relations, str) else list(relations)
+    if not isinstance(relations, Sequence):
+        raise ValueError(f"relations={shown(relations)}: one of {RELATIONS}, or a list of them")
+    relations = [relations] * count if isinstance(relations, str) else relations
+    for relation in relations:
+        one_of("relations", relation, RELATIONS)
     if len(relations) != count:
         raise ValueError(f"relations has {len(relations)} entries, margins {count}: one for each")
     tables = []

@@ -12,7 +12,10 @@ from nondecoupling.estimate.arguments import (
     Array,
     checked_bounds,
     count_array,
+    finite_number,
+    one_of,
     probability,
+    require_one_shape,
     require_within,
     sample_array,
 )
@@ -66,13 +69,11 @@ def mean_interval(
     low, high = checked_bounds("bounds", bounds)
     unit = _to_unit(samples, low, high)
     count, mean = samples.shape[-1], np.clip(samples.mean(axis=-1), low, high)
-    if method in STAKES:
+    if one_of("method", method, METHODS) in STAKES:
         lower = lower_end(unit, delta, STAKES[method])
         upper = 1 - lower_end(1 - unit, delta, STAKES[method])
-    elif method == "bernstein":
-        lower, upper = _bernstein_ends(unit, delta)
     else:
-        raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, METHODS))}")
+        lower, upper = _bernstein_ends(unit, delta)
     lower, upper = _from_unit(lower, upper, low, high)
     return Interval(lower, upper, mean, delta, count, _names(method))
 
@@ -157,6 +158,7 @@ def mean_lower_bound(
     (0.7812..., inf, 2.15)
     """
     samples = sample_array("samples", samples)
+    floor, cap = finite_number("floor", floor), finite_number("cap", cap)
     floor, cap = checked_bounds("(floor, cap)", (floor, cap))
     require_within("samples", samples, floor, math.inf, "(floor, inf)")
     capped = mean_interval(np.minimum(samples, cap), (floor, cap), delta, method=method)
@@ -179,6 +181,7 @@ def binomial_interval(successes: ArrayLike, trials: ArrayLike, delta: float) -> 
     """
     delta = probability("delta", delta)
     k, n = count_array("successes", successes, 0), count_array("trials", trials, 1)
+    require_one_shape(successes=k, trials=n)
     k, n = np.broadcast_arrays(k, n)
     if (k > n).any():
         worst = np.argwhere(k > n)[0]
@@ -187,5 +190,8 @@ def binomial_interval(successes: ArrayLike, trials: ArrayLike, delta: float) -> 
         )
     # Where k = 0 or k = n a parameter is 0; any positive number keeps the branch not taken quiet.
     low = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, delta / 2), 0.0)
-    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - delta / 2), 1.0)
-    return Interval(low[()], high[()], (k / n)[()], delta, int(n.min()), "Clopper-Pearson")
+    high = np.where(k < n, special.betainccinv(k + 1, np.maximum(n - k, 1), delta / 2), 1.0)
+    # The inversion gives up for deltas far below any that is used; 0 and 1 are safe.
+    low, high = np.nan_to_num(low, nan=0.0), np.nan_to_num(high, nan=1.0)
+    units = int(n.min()) if n.size else 0
+    return Interval(low[()], high[()], (k / n)[()], delta, units, "Clopper-Pearson")

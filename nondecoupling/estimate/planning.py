@@ -19,13 +19,14 @@ from nondecoupling.estimate.arguments import (
     finite_array,
     positive_array,
     probability,
+    require_one_shape,
 )
 
 
 def _standard_errors(delta: float, power: float) -> float:
     """z_{1 - delta/2} + z_power: how many standard errors from zero a mean must lie."""
     delta, power = probability("delta", delta), probability("power", power)
-    return float(special.ndtri(1 - delta / 2) + special.ndtri(power))
+    return float(special.ndtri(power) - special.ndtri(delta / 2))
 
 
 def _deviations(sd: ArrayLike) -> Array:
@@ -64,15 +65,18 @@ def required_samples(
         _deviations(sd),
         _standard_errors(delta, power),
     )
+    require_one_shape(effect=effect, sd=sd)
     if bounds is None:
-        return np.maximum(np.ceil((z * sd / effect) ** 2), 2.0)
+        with np.errstate(over="ignore"):  # inf: more than a float can count
+            return np.maximum(np.ceil((z * sd / effect) ** 2), 2.0)
     low, high = checked_bounds("bounds", bounds)
-    share = math.log(4 / delta)
-    linear = sd * max(math.sqrt(2 * share) + float(special.ndtri(power)), 0.0)
+    share = math.log(4) - math.log(delta)
+    linear = sd * max(math.sqrt(2 * share) + float(special.ndtri(float(power))), 0.0)
     square = 7 * (high - low) * share / 3
     # square s^2 + linear s = effect at s = 1/sqrt(n - 1)
-    s = 2 * effect / (linear + np.sqrt(linear**2 + 4 * square * effect))
-    return np.ceil(1 / s**2) + 1
+    with np.errstate(over="ignore", divide="ignore"):
+        s = 2 * effect / (linear + np.hypot(linear, np.sqrt(4 * square) * np.sqrt(effect)))
+        return np.ceil(1 / s**2) + 1
 
 
 def detectable_effect(
@@ -89,8 +93,9 @@ def detectable_effect(
     >>> round(float(detectable_effect(673, sd=0.4, delta=0.05)), 4)
     0.05
     """
-    count = count_array("samples", samples, 1)
-    return _standard_errors(delta, power) * _deviations(sd) / np.sqrt(count)
+    count, sd = count_array("samples", samples, 1), _deviations(sd)
+    require_one_shape(samples=count, sd=sd)
+    return _standard_errors(delta, power) * sd / np.sqrt(count)
 
 
 def coupling_samples(

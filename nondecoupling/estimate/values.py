@@ -15,6 +15,7 @@ from nondecoupling.estimate.arguments import (
     probability,
     require_within,
     sample_array,
+    shown,
 )
 from nondecoupling.estimate.intervals import Interval
 from nondecoupling.estimate.means import binomial_interval, mean_interval
@@ -234,6 +235,11 @@ def optimality_gap(
     0.0001145... in [0, 0.0667...] at level 0.95 (Clopper-Pearson, 1000 units)
     """
     delta = probability("delta", delta)
+    if not isinstance(regularized_reward, Interval):
+        raise ValueError(
+            f"regularized_reward={shown(regularized_reward)}: must be an Interval, such as "
+            "guarded_reward gives"
+        )
     probability("delta + regularized_reward.delta", delta + regularized_reward.delta)
     best = binary_soft_value(successes, trials, beta, delta, averaged=averaged)
     gap = best - regularized_reward

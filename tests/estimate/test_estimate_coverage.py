@@ -1,6 +1,6 @@
 """Verdicts are wrong no more often than delta, either end no more often than half of it, and the test can fail.
 
-An estimator passes if an exact binomial test at level 1e-3 does not reject. The normal suite draws 1,000
+An estimator passes if an exact binomial test at level 1e-3 does not reject. The normal suite draws 600
 worlds for each, the slow one 4,000.
 """
 
@@ -20,7 +20,7 @@ from known_worlds import (
 
 from nondecoupling.estimate import Interval, Outcome, binomial_interval, decide, holm
 
-FEW = 1000
+FEW = 600
 BUDGETS = [FEW, pytest.param(4000, marks=pytest.mark.slow)]
 
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from nondecoupling.estimate import Outcome, binomial_interval, decide, mean_interval, mean_sequence
 
-LENGTH = 150
-BUDGETS = [400, pytest.param(3000, marks=pytest.mark.slow)]
+LENGTH = 120
+BUDGETS = [250, pytest.param(3000, marks=pytest.mark.slow)]
 
 
 def coins(rng, worlds, length=LENGTH):
@@ -53,7 +53,7 @@ def test_ends_are_never_wrong_more_often_than_half_of_delta(kind, worlds):
 def test_verdicts_at_random_stopping_times_hold(seed):
     """Stop when the data please: at the first verdict, or when the mean looks extreme, or by a clock."""
     rng = np.random.default_rng(seed)
-    samples, truth = coins(rng, 300)
+    samples, truth = coins(rng, 250)
     running = np.cumsum(samples, -1) / np.arange(1, LENGTH + 1)
     sequence = mean_sequence(samples, (0, 1), DELTA)
     claims = {"true": truth, "false": truth + 1e-9}
@@ -72,7 +72,7 @@ def test_verdicts_at_random_stopping_times_hold(seed):
 
 @pytest.mark.parametrize("invalid", [exact_at_every_size, normal_at_every_size])
 def test_an_interval_that_may_not_be_looked_at_again_fails_the_same_test(invalid):
-    samples, truth = coins(np.random.default_rng(7), 400)
+    samples, truth = coins(np.random.default_rng(7), 250)
     low, high = invalid(samples)
     ever = ((low > truth[:, None]) | (high < truth[:, None])).any(-1)
     assert p_value(ever) < LEVEL
@@ -90,7 +90,7 @@ def test_every_prefix_has_the_interval_that_it_would_have_had():
 
 
 def test_ends_only_move_inwards_and_the_price_of_looking_is_bounded():
-    samples = np.random.default_rng(0).beta(2.0, 2.0, size=(50, 400))
+    samples = np.random.default_rng(0).beta(2.0, 2.0, size=(20, 300))
     found = mean_sequence(samples, (0, 1), 0.05)
     assert (np.diff(found.low) >= 0).all() and (np.diff(found.high) <= 0).all()
     fixed = mean_interval(samples, (0, 1), 0.05)

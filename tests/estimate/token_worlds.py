@@ -31,7 +31,7 @@ class Sampled:
         return self.texts[..., :-1]
 
 
-def policies(rng, worlds, vocabulary=8, sharpness=1.0, end=0.15):
+def policies(rng, worlds, *, sharpness, end, vocabulary=8):
     """Random laws: softmax of normal logits times ``sharpness``, mixed with END at chance ``end``."""
     logits = sharpness * rng.normal(size=(worlds, vocabulary, vocabulary))
     law = np.exp(logits - logits.max(-1, keepdims=True))
