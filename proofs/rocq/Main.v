@@ -1,815 +1,369 @@
-(** * The machine-checked theorems, on one page
+(** * The machine-checked theorems
 
-    Every headline theorem, restated from primitives: the only notions used below are sums over a
-    finite type, [exp], [ln], [sqrt], [Rabs], Coquelicot's [is_derive] (f has this derivative at x) and
-    [is_RInt] (f has this integral), and the abbreviations of the next block, which unfold to them. No
-    definition of the other files is needed to read the statements (but for the law of T tokens in F4);
-    each is closed by [exact] from the file named, so a statement that drifts there breaks the build.
+    Each trusted proposition of [Statements.v], proved under the same name by the lemma of the file named.
+    Nothing else may stand here: the audit accepts imports and theorems of this one form. *)
 
-    A theorem's name begins with the id of the statement in the catalogue; the comment above it
-    says which form is proved. Responses form a finite type [Y]; [p ≪ ref] says that p puts mass only
-    where ref does (always so when ref has full support), which is what makes KL(p‖ref) finite. *)
-
-From Coq Require Import Reals.
-From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
-From Coquelicot Require Import Coquelicot.
-From NonDecoupling Require Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward.
-From NonDecoupling Require RlThenSft Landscape Decoupling Averages.
-
-Set Implicit Arguments.
-Unset Strict Implicit.
-Local Open Scope R_scope.
-
-(** ** Abbreviations *)
-
-(** Sum over all responses (or prompts), expectation, variance. *)
-Local Notation sum f := (\big[Rplus/0]_y f y).
-Local Notation E p f := (sum (fun y => p y * f y)).
-Local Notation Var p f := (E p (fun y => (f y - E p f) ^ 2)).
-(** Probability law; absolute continuity. *)
-Local Notation law p := ((forall y, 0 <= p y) /\ \big[Rplus/0]_y (p y)%R = 1).
-Local Notation "p ≪ q" := (forall y, q y = 0 -> p y = 0) (at level 70).
-(** KL divergence, SFT loss (cross entropy), total variation, in nats. *)
-Local Notation KL p q := (sum (fun y => p y * ln (p y / q y))).
-Local Notation CE d p := (- sum (fun y => d y * ln (p y))).
-Local Notation TV p q := (sum (fun y => Rabs (p y - q y)) / 2).
-(** Partition function, tilt (the exact RL optimum), tilt at time s = 1/beta. *)
-Local Notation Z ref r beta := (E ref (fun y => exp (r y / beta))).
-Local Notation tilt ref r beta := (fun y => ref y * exp (r y / beta) / Z ref r beta).
-Local Notation tilt_at ref r s :=
-  (fun y => ref y * exp (s * r y) / E ref (fun z => exp (s * r z))).
-(** Regularised reward; softmax policy. *)
-Local Notation J_b p ref r beta := (E p r - beta * KL p ref).
-Local Notation softmax theta := (fun y => exp (theta y) / sum (fun z => exp (theta z))).
-
-Section OnePrompt.
-Variable Y : finType.
-Implicit Types (p q d ref joint r theta g : Y -> R) (beta s t m M c l eps lambda mu eta : R).
+From NonDecoupling Require Statements.
+From NonDecoupling Require
+Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
+Decoupling Averages.
 
 (** ** Foundations *)
 
-(** F1. Gibbs inequality: KL(p‖q) >= 0, with equality iff p = q. *)
-Theorem F1_gibbs_inequality p q : law p -> law q -> p ≪ q ->
-  0 <= KL p q /\ (KL p q = 0 <-> forall y, p y = q y).
-Proof. exact (fun lp lq pq => conj (Foundations.KL_ge0 lp lq pq) (Foundations.KL_eq0 lp lq pq)). Qed.
+Theorem F1_gibbs_inequality : Statements.F1_gibbs_inequality.
+Proof. exact (fun Y p q lp lq pq => conj (Foundations.KL_ge0 lp lq pq) (Foundations.KL_eq0 lp lq
+  pq)). Qed.
 
-(** F2. Decomposition: CE(d,p) = H(d) + KL(d‖p); CE(d,p) >= H(d), with equality at p = d only. *)
-Theorem F2_decomposition d p : law d -> law p -> d ≪ p ->
-  CE d p = CE d d + KL d p /\ CE d d <= CE d p /\ (CE d p = CE d d <-> forall y, p y = d y).
-Proof. exact (fun ld lp dp => conj (Foundations.CE_decomposition ld lp dp)
-  (Foundations.CE_min ld lp dp)). Qed.
+Theorem F2_decomposition : Statements.F2_decomposition.
+Proof. exact (fun Y d p ld lp dp => conj (Foundations.CE_decomposition ld lp dp) (Foundations.CE_min
+  ld lp dp)). Qed.
 
-(** F3. Gibbs variational principle: J_b(tilt) - J_b(p) = beta KL(p‖tilt) and J_b(tilt) = beta log Z. *)
-Theorem F3_gibbs_variational_principle p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  J_b (tilt ref r beta) ref r beta - J_b p ref r beta = beta * KL p (tilt ref r beta) /\
-  J_b (tilt ref r beta) ref r beta = beta * ln (Z ref r beta).
-Proof.
-exact (fun lp lr pr b0 => conj (Foundations.regularised_reward_gap r lp lr pr b0)
-                               (Foundations.regularised_reward_value r lr b0)).
-Qed.
+Theorem F3_gibbs_variational_principle : Statements.F3_gibbs_variational_principle.
+Proof. exact (fun Y p ref r beta lp lr pr b0 => conj (Foundations.regularised_reward_gap r lp lr pr
+  b0) (Foundations.regularised_reward_value r lr b0)). Qed.
 
-(** F3. The maximum of J_b is beta log Z, reached at the tilt only. *)
-Theorem F3_unique_maximiser p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  J_b p ref r beta <= beta * ln (Z ref r beta) /\
-  (J_b p ref r beta = beta * ln (Z ref r beta) <-> forall y, p y = tilt ref r beta y).
-Proof. exact (@Foundations.regularised_reward_max Y p ref r beta). Qed.
+Theorem F3_unique_maximiser : Statements.F3_unique_maximiser.
+Proof. exact @Foundations.regularised_reward_max. Qed.
 
-(** F5. Softmax derivatives, as derivatives in every direction g of the logits: the gradient of the
-    SFT loss is p - d. *)
-Theorem F5_gradient_of_sft_loss d theta g : law d ->
-  is_derive (fun eta => CE d (softmax (fun y => theta y + eta * g y))) 0
-            (sum (fun y => (softmax theta y - d y) * g y)).
-Proof. exact (@Landscape.sft_gradient Y d theta g). Qed.
+Theorem F5_gradient_of_sft_loss : Statements.F5_gradient_of_sft_loss.
+Proof. exact @Landscape.sft_gradient. Qed.
 
-(** F5. The gradient of the raw reward is p * (r - E_p r). *)
-Theorem F5_gradient_of_reward theta r g : inhabited Y ->
-  is_derive (fun eta => E (softmax (fun y => theta y + eta * g y)) r) 0
-            (sum (fun y => softmax theta y * (r y - E (softmax theta) r) * g y)).
-Proof. exact (@Landscape.reward_gradient Y theta r g). Qed.
+Theorem F5_gradient_of_reward : Statements.F5_gradient_of_reward.
+Proof. exact @Landscape.reward_gradient. Qed.
 
-(** F5. The Hessian of the SFT loss is diag(p) - p p^T (bilinear form in the directions g and h). *)
-Theorem F5_hessian_of_sft_loss d theta g (h : Y -> R) : law d ->
-  is_derive (fun eta => sum (fun y => (softmax (fun z => theta z + eta * g z) y - d y) * h y)) 0
-            (sum (fun y => softmax theta y * h y * g y) - E (softmax theta) h * E (softmax theta) g).
-Proof. exact (@Landscape.sft_hessian Y d theta g h). Qed.
+Theorem F5_hessian_of_sft_loss : Statements.F5_hessian_of_sft_loss.
+Proof. exact @Landscape.sft_hessian. Qed.
 
-(** F5. KL between softmax policies is the Bregman divergence of logsumexp. *)
-Theorem F5_bregman theta (theta' : Y -> R) : inhabited Y ->
-  KL (softmax theta) (softmax theta') =
-  ln (sum (fun y => exp (theta' y))) - ln (sum (fun y => exp (theta y)))
-  - E (softmax theta) (fun y => theta' y - theta y).
-Proof. exact (@Landscape.softmax_bregman Y theta theta'). Qed.
+Theorem F5_bregman : Statements.F5_bregman.
+Proof. exact @Landscape.softmax_bregman. Qed.
 
-(** I1. Implicit reward: every full-support p is the tilt of a full-support ref for the reward
-    beta log(p/ref), and any reward whose tilt is p differs from it by a constant. *)
-Theorem I1_implicit_reward p ref r beta : law p -> law ref -> (forall y, 0 < p y) ->
-  (forall y, 0 < ref y) -> 0 < beta ->
-  (forall y, tilt ref (fun z => beta * ln (p z / ref z)) beta y = p y) /\
-  ((forall y, tilt ref r beta y = p y) -> exists c, forall y, r y = beta * ln (p y / ref y) + c).
-Proof.
-exact (fun lp lr pos_p pos_ref b0 => conj
-  (@Foundations.implicit_reward Y p ref beta lp lr pos_p pos_ref b0)
-  (@Foundations.implicit_reward_unique Y p ref r beta lp lr pos_p pos_ref b0)).
-Qed.
+Theorem I1_implicit_reward : Statements.I1_implicit_reward.
+Proof. exact (fun Y p ref r beta lp lr pos_p pos_ref b0 => conj (@Foundations.implicit_reward Y p
+  ref beta lp lr pos_p pos_ref b0) (@Foundations.implicit_reward_unique Y p ref r beta lp lr pos_p
+  pos_ref b0)). Qed.
 
-(** I1. With ref = d: J(p) - J(d) = beta [KL(d‖p) + KL(p‖d)] + (E_p - E_d)(r - r'). *)
-Theorem I1_reward_gain p d r beta : law p -> law d -> (forall y, 0 < p y) -> (forall y, 0 < d y) ->
-  0 < beta ->
-  let r' := fun y => beta * ln (p y / d y) in
-  E p r - E d r = beta * (KL d p + KL p d) + (E p (fun y => r y - r' y) - E d (fun y => r y - r' y)).
-Proof. exact (@Foundations.implicit_reward_gain Y p d r beta). Qed.
+Theorem I1_reward_gain : Statements.I1_reward_gain.
+Proof. exact @Foundations.implicit_reward_gain. Qed.
 
-(** I1. The last term is at most range(r - r') TV(p,d): stated for any f with values in [m, M]. *)
-Theorem I1_total_variation_bound p d (f : Y -> R) m M : law p -> law d -> (forall y, m <= f y <= M) ->
-  Rabs (E p f - E d f) <= (M - m) * TV p d.
-Proof. exact (@Foundations.expectation_difference_TV Y p d f m M). Qed.
+Theorem I1_total_variation_bound : Statements.I1_total_variation_bound.
+Proof. exact @Foundations.expectation_difference_TV. Qed.
 
 (** ** SFT, then RL *)
 
-(** S1. Exact change: DeltaL(tilt) = log Z - E_d r/beta, for every d ≪ ref. *)
-Theorem S1_exact_change d ref r beta : law d -> law ref -> d ≪ ref ->
-  CE d (tilt ref r beta) - CE d ref = ln (Z ref r beta) - E d r / beta.
-Proof. exact (@SftThenRl.loss_change_tilt Y d ref r beta). Qed.
+Theorem S1_exact_change : Statements.S1_exact_change.
+Proof. exact @SftThenRl.loss_change_tilt. Qed.
 
-(** S1. For any policy: DeltaL(p) = KL(ref‖p) - (E_d - E_ref) log(p/ref). *)
-Theorem S1_exact_change_any_policy d p ref : law d -> law p -> law ref -> d ≪ ref -> ref ≪ p ->
-  CE d p - CE d ref =
-  KL ref p - (E d (fun y => ln (p y / ref y)) - E ref (fun y => ln (p y / ref y))).
-Proof. exact (@SftThenRl.loss_change_any Y d p ref). Qed.
+Theorem S1_exact_change_any_policy : Statements.S1_exact_change_any_policy.
+Proof. exact @SftThenRl.loss_change_any. Qed.
 
-(** S2. Coupling at SFT optimality: with ref = d, DeltaL(tilt) = log E_d e^{r/beta} - E_d r/beta =
-    KL(d‖tilt). *)
-Theorem S2_coupling_gap d r beta : law d ->
-  CE d (tilt d r beta) - CE d d = ln (E d (fun y => exp (r y / beta))) - E d r / beta /\
-  CE d (tilt d r beta) - CE d d = KL d (tilt d r beta).
-Proof. exact (@SftThenRl.coupling_gap Y d r beta). Qed.
+Theorem S2_coupling_gap : Statements.S2_coupling_gap.
+Proof. exact @SftThenRl.coupling_gap. Qed.
 
-(** S2. Coupling at SFT optimality: with ref = d, DeltaL(tilt) >= 0, and = 0 iff r is constant on the
-    support of d. *)
-Theorem S2_coupling_at_sft_optimality d r beta : law d -> 0 < beta ->
-  0 <= CE d (tilt d r beta) - CE d d /\
-  (CE d (tilt d r beta) - CE d d = 0 <-> forall y z, 0 < d y -> 0 < d z -> r y = r z).
-Proof. exact (@SftThenRl.coupling Y d r beta). Qed.
+Theorem S2_coupling_at_sft_optimality : Statements.S2_coupling_at_sft_optimality.
+Proof. exact @SftThenRl.coupling. Qed.
 
-(** S3. Two-sided size, by the two-point laws (Bennett), with v = s^2 Var_d(r), a = s (E_d r - m),
-    b = s (M - E_d r) for any bounds m <= r <= M strictly around E_d r; s = 1/beta. *)
-Theorem S3_two_sided_size d r beta m M : law d -> 0 < beta -> (forall y, m <= r y <= M) ->
-  m < E d r < M ->
-  let v := (/ beta) ^ 2 * Var d r in
-  let a := / beta * (E d r - m) in
-  let b := / beta * (M - E d r) in
-  ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) <= CE d (tilt d r beta) - CE d d
-  <= ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
-Proof. exact (@SftThenRl.coupling_two_point Y d r beta m M). Qed.
+Theorem S3_two_sided_size : Statements.S3_two_sided_size.
+Proof. exact @SftThenRl.coupling_two_point. Qed.
 
-(** S3. Each of these two bounds is attained by every law on two reward levels. *)
-Theorem S3_two_sided_size_attained d r beta m M : law d -> 0 < beta ->
-  (forall y, r y = m \/ r y = M) -> m < E d r < M ->
-  let v := (/ beta) ^ 2 * Var d r in
-  let a := / beta * (E d r - m) in
-  let b := / beta * (M - E d r) in
-  CE d (tilt d r beta) - CE d d = ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) /\
-  CE d (tilt d r beta) - CE d d = ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
-Proof. exact (@SftThenRl.coupling_two_point_attained Y d r beta m M). Qed.
+Theorem S3_two_sided_size_attained : Statements.S3_two_sided_size_attained.
+Proof. exact @SftThenRl.coupling_two_point_attained. Qed.
 
-(** S3. As beta -> inf (s = 1/beta -> 0), DeltaL(tilt_s) = s^2 Var_d(r)/2 + o(s^2). *)
-Theorem S3_small_time d r eps : law d -> 0 < eps -> exists delta, 0 < delta /\
-  forall s, 0 < s < delta ->
-  Rabs (CE d (tilt_at d r s) - CE d d - s ^ 2 * Var d r / 2) <= eps * s ^ 2.
-Proof. exact (@SftThenRl.coupling_small_time Y d r eps). Qed.
+Theorem S3_small_time : Statements.S3_small_time.
+Proof. exact @SftThenRl.coupling_small_time. Qed.
 
-(** S3. DeltaL <= s^2 R^2/8 (Hoeffding). *)
-Theorem S3_hoeffding d r beta m M : law d -> 0 < beta -> (forall y, m <= r y <= M) ->
-  CE d (tilt d r beta) - CE d d <= (M - m) ^ 2 / (8 * beta ^ 2).
-Proof. exact (@SftThenRl.coupling_hoeffding Y d r beta m M). Qed.
+Theorem S3_hoeffding : Statements.S3_hoeffding.
+Proof. exact @SftThenRl.coupling_hoeffding. Qed.
 
-(** S4. Longer RL costs more: d/ds DeltaL(tilt_s) = E_{tilt_s} r - E_d r. *)
-Theorem S4_derivative d r s : law d ->
-  is_derive (fun s => CE d (tilt_at d r s) - CE d d) s (E (tilt_at d r s) r - E d r).
-Proof. exact (@SftThenRl.loss_derivative Y d r s). Qed.
+Theorem S4_derivative : Statements.S4_derivative.
+Proof. exact @SftThenRl.loss_derivative. Qed.
 
-(** S4. That derivative is the integral of Var_{tilt_u}(r) for u from 0 to s. *)
-Theorem S4_variance_integral d r s : law d ->
-  is_RInt (fun u => Var (tilt_at d r u) r) 0 s (E (tilt_at d r s) r - E d r).
-Proof. exact (@SftThenRl.reward_gain_integral Y d r s). Qed.
+Theorem S4_variance_integral : Statements.S4_variance_integral.
+Proof. exact @SftThenRl.reward_gain_integral. Qed.
 
-(** S4. The second derivative of DeltaL in s is Var_{tilt_s}(r) >= 0, so DeltaL is convex in s. *)
-Theorem S4_second_derivative d r s : law d ->
-  is_derive (fun s => E (tilt_at d r s) r - E d r) s (Var (tilt_at d r s) r)
-    /\ 0 <= Var (tilt_at d r s) r.
-Proof. exact (@SftThenRl.gain_derivative Y d r s). Qed.
+Theorem S4_second_derivative : Statements.S4_second_derivative.
+Proof. exact @SftThenRl.gain_derivative. Qed.
 
-(** S4. DeltaL is nondecreasing in s. *)
-Theorem S4_monotone d r s t : law d -> 0 <= s <= t ->
-  CE d (tilt_at d r s) - CE d d <= CE d (tilt_at d r t) - CE d d.
-Proof. exact (@SftThenRl.loss_monotone Y d r s t). Qed.
+Theorem S4_monotone : Statements.S4_monotone.
+Proof. exact @SftThenRl.loss_monotone. Qed.
 
-(** S4. DeltaL is strictly increasing in s iff r is not constant on the support of d. *)
-Theorem S4_strictly_monotone d r s t : law d -> 0 <= s < t ->
-  CE d (tilt_at d r s) - CE d d < CE d (tilt_at d r t) - CE d d <->
-  exists y z, 0 < d y /\ 0 < d z /\ r y <> r z.
-Proof. exact (@SftThenRl.loss_strictly_monotone_iff Y d r s t). Qed.
+Theorem S4_strictly_monotone : Statements.S4_strictly_monotone.
+Proof. exact @SftThenRl.loss_strictly_monotone_iff. Qed.
 
-(** S4. J(tilt) - J(d) >= beta DeltaL(tilt). *)
-Theorem S4_gain_exceeds_cost d r beta : law d -> 0 < beta ->
-  beta * (CE d (tilt d r beta) - CE d d) <= E (tilt d r beta) r - E d r.
-Proof. exact (@SftThenRl.reward_gain_exceeds_loss Y d r beta). Qed.
+Theorem S4_gain_exceeds_cost : Statements.S4_gain_exceeds_cost.
+Proof. exact @SftThenRl.reward_gain_exceeds_loss. Qed.
 
-(** S5. Price of reward, dual bound: any policy with J(p) >= c has KL(d‖p) >= E_d log(1 - l (r-c)/(M-c))
-    for every l in [0,1] and M >= max r; l = 1 needs d = 0 where r = M. *)
-Theorem S5_price_of_reward d r c M p l : law d -> (forall y, r y <= M) -> c < M ->
-  law p -> d ≪ p -> c <= E p r -> 0 <= l <= 1 -> (l = 1 -> forall y, r y = M -> d y = 0) ->
-  E d (fun y => ln (1 - l * (r y - c) / (M - c))) <= KL d p.
-Proof. exact (fun ld rM cM => @PriceOfReward.weak_duality Y d r c M ld rM cM p l). Qed.
+Theorem S5_price_of_reward : Statements.S5_price_of_reward.
+Proof. exact (fun Y d r c M p l ld rM cM => @PriceOfReward.weak_duality Y d r c M ld rM cM p l).
+  Qed.
 
-(** S5. Price of reward, exactly (K_inf): for M = max r and J(d) < c < M some l and p have J(p) = c,
-    KL(d‖p) equal to the dual value of l, minimal among the policies with J >= c and maximal among the
-    dual values. If l < 1, p = d/(1 - l (r-c)/(M-c)); if l = 1 (only when d(argmax r) = 0), so outside
-    argmax r. *)
-Theorem S5_price_of_reward_exact d r c M (y0 : Y) : law d -> (forall y, r y <= M) -> c < M ->
-  r y0 = M -> E d r < c ->
-  exists l p, 0 <= l <= 1 /\ (l = 1 -> forall y, r y = M -> d y = 0) /\
-  law p /\ d ≪ p /\ E p r = c /\
-  (forall y, l < 1 \/ r y <> M -> p y = d y / (1 - l * (r y - c) / (M - c))) /\
-  KL d p = E d (fun y => ln (1 - l * (r y - c) / (M - c))) /\
-  (forall p', law p' -> d ≪ p' -> c <= E p' r -> KL d p <= KL d p') /\
-  (forall l', 0 <= l' <= 1 -> (l' = 1 -> forall y, r y = M -> d y = 0) ->
-   E d (fun y => ln (1 - l' * (r y - c) / (M - c))) <= KL d p).
-Proof. exact (fun ld rM cM => @PriceOfReward.price_of_reward_exact Y d r c M ld rM cM y0). Qed.
+Theorem S5_price_of_reward_exact : Statements.S5_price_of_reward_exact.
+Proof. exact (fun Y d r c M y0 ld rM cM => @PriceOfReward.price_of_reward_exact Y d r c M ld rM cM
+  y0). Qed.
 
-(** S5. Weaker: KL(d‖p) >= kl_bernoulli((J(d)-m)/(M-m), (c-m)/(M-m)) for c <= J(p) and bounds m <= r <=
-    M with m < J(d) <= c < M. *)
-Theorem S5_price_of_reward_bernoulli d r c M p m : law d -> (forall y, r y <= M) -> c < M ->
-  law p -> d ≪ p -> (forall y, m <= r y) -> m < E d r -> E d r <= c -> c <= E p r ->
-  let a := (E d r - m) / (M - m) in
-  let b := (c - m) / (M - m) in
-  a * ln (a / b) + (1 - a) * ln ((1 - a) / (1 - b)) <= KL d p.
-Proof. exact (fun ld rM cM => @PriceOfReward.price_of_reward_bernoulli Y d r c M ld rM cM p m). Qed.
+Theorem S5_price_of_reward_bernoulli : Statements.S5_price_of_reward_bernoulli.
+Proof. exact (fun Y d r c M p m ld rM cM => @PriceOfReward.price_of_reward_bernoulli Y d r c M ld rM
+  cM p m). Qed.
 
-(** S5. Pinsker form: with ref = d, any policy has DeltaL(p) >= 2 (J(p) - J(d))^2/R^2. *)
-Theorem S5_price_of_reward_pinsker d p r m M : law d -> law p -> d ≪ p -> (forall y, m <= r y <= M) ->
-  m < M -> 2 * (E p r - E d r) ^ 2 / (M - m) ^ 2 <= CE d p - CE d d.
-Proof. exact (@SftThenRl.price_of_reward_pinsker Y d p r m M). Qed.
+Theorem S5_price_of_reward_pinsker : Statements.S5_price_of_reward_pinsker.
+Proof. exact @SftThenRl.price_of_reward_pinsker. Qed.
 
-(** S6. Identity: DeltaL(tilt) = KL(ref‖tilt) - (E_d r - E_ref r)/beta. *)
-Theorem S6_identity d ref r beta : law d -> law ref -> d ≪ ref -> 0 < beta ->
-  CE d (tilt ref r beta) - CE d ref = KL ref (tilt ref r beta) - (E d r - E ref r) / beta.
-Proof. exact (@SftThenRl.threshold_identity Y d ref r beta). Qed.
+Theorem S6_identity : Statements.S6_identity.
+Proof. exact @SftThenRl.threshold_identity. Qed.
 
-(** S6. RL to the tilt lowers the SFT loss iff E_d r > beta log Z. *)
-Theorem S6_lowers_iff d ref r beta : law d -> law ref -> d ≪ ref -> 0 < beta ->
-  CE d (tilt ref r beta) < CE d ref <-> beta * ln (Z ref r beta) < E d r.
-Proof. exact (@SftThenRl.threshold_iff Y d ref r beta). Qed.
+Theorem S6_lowers_iff : Statements.S6_lowers_iff.
+Proof. exact @SftThenRl.threshold_iff. Qed.
 
-(** S6. Threshold (Pinsker): DeltaL > 0 whenever KL(d‖ref) < 2 (beta KL(ref‖tilt)/R)^2. *)
-Theorem S6_threshold d ref r beta m M : law d -> law ref -> d ≪ ref -> 0 < beta ->
-  (forall y, m <= r y <= M) -> m < M ->
-  KL d ref < 2 * (beta * KL ref (tilt ref r beta) / (M - m)) ^ 2 ->
-  CE d ref < CE d (tilt ref r beta).
-Proof. exact (@SftThenRl.threshold_pinsker Y d ref r beta m M). Qed.
+Theorem S6_threshold : Statements.S6_threshold.
+Proof. exact @SftThenRl.threshold_pinsker. Qed.
 
-(** S6. Exact radius: DeltaL > 0 whenever KL(d‖ref) < KL(tilt_t‖ref), for a t > 0 that solves
-    J(tilt_t) = beta log Z. *)
-Theorem S6_exact_radius d ref r beta t : law d -> law ref -> d ≪ ref -> 0 < beta -> 0 < t ->
-  E (tilt_at ref r t) r = beta * ln (Z ref r beta) -> KL d ref < KL (tilt_at ref r t) ref ->
-  CE d ref < CE d (tilt ref r beta).
-Proof. exact (@SftThenRl.threshold_exact_radius Y d ref r beta t). Qed.
+Theorem S6_exact_radius : Statements.S6_exact_radius.
+Proof. exact @SftThenRl.threshold_exact_radius. Qed.
 
-(** S6. Such a t exists in (0, s), s = 1/beta, unless r is constant on the support of ref. *)
-Theorem S6_exact_radius_exists ref r beta : law ref -> 0 < beta ->
-  (exists y z, 0 < ref y /\ 0 < ref z /\ r y <> r z) ->
-  exists t, 0 < t < / beta /\ E (tilt_at ref r t) r = beta * ln (Z ref r beta).
-Proof. exact (@SftThenRl.threshold_radius_exists Y ref r beta). Qed.
+Theorem S6_exact_radius_exists : Statements.S6_exact_radius_exists.
+Proof. exact @SftThenRl.threshold_radius_exists. Qed.
 
-(** S6. The exact radius is never smaller than Pinsker's. *)
-Theorem S6_exact_radius_vs_pinsker ref r beta t m M : law ref -> 0 < beta ->
-  (forall y, m <= r y <= M) -> m < M -> E (tilt_at ref r t) r = beta * ln (Z ref r beta) ->
-  2 * (beta * KL ref (tilt ref r beta) / (M - m)) ^ 2 <= KL (tilt_at ref r t) ref.
-Proof. exact (@SftThenRl.threshold_radius_vs_pinsker Y ref r beta t m M). Qed.
+Theorem S6_exact_radius_vs_pinsker : Statements.S6_exact_radius_vs_pinsker.
+Proof. exact @SftThenRl.threshold_radius_vs_pinsker. Qed.
 
-(** S6. The exact radius is tight at d = tilt_t: DeltaL = 0 there. *)
-Theorem S6_exact_radius_tight ref r beta t : law ref -> 0 < beta ->
-  E (tilt_at ref r t) r = beta * ln (Z ref r beta) ->
-  CE (tilt_at ref r t) (tilt ref r beta) = CE (tilt_at ref r t) ref.
-Proof. exact (@SftThenRl.threshold_radius_tight Y ref r beta t). Qed.
+Theorem S6_exact_radius_tight : Statements.S6_exact_radius_tight.
+Proof. exact @SftThenRl.threshold_radius_tight. Qed.
 
-(** S6. Best early stop: at a time s0 with J(tilt_{s0}) = J(d), DeltaL is -KL(tilt_{s0}‖ref), and at any
-    other time s it is larger by KL(tilt_{s0}‖tilt_s). (That s0 exists when J(ref) < J(d) < max r: not
-    here.) *)
-Theorem S6_best_early_stop d ref r (s0 : R) s : law d -> law ref -> d ≪ ref ->
-  E (tilt_at ref r s0) r = E d r ->
-  CE d (tilt_at ref r s0) - CE d ref = - KL (tilt_at ref r s0) ref /\
-  CE d (tilt_at ref r s) - CE d ref =
-    (CE d (tilt_at ref r s0) - CE d ref) + KL (tilt_at ref r s0) (tilt_at ref r s).
-Proof. exact (@SftThenRl.best_early_stop Y d ref r s0 s). Qed.
+Theorem S6_best_early_stop : Statements.S6_best_early_stop.
+Proof. exact @SftThenRl.best_early_stop. Qed.
 
-(** S7. Approximate SFT optimum, any RL algorithm: KL(d‖ref) <= eps implies
-    J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2). *)
-Theorem S7_approximate_optimum d p ref r m M eps : law d -> law p -> law ref -> d ≪ p -> d ≪ ref ->
-  (forall y, m <= r y <= M) -> KL d ref <= eps ->
-  E p r <= E d r + (M - m) * sqrt ((eps + (CE d p - CE d ref)) / 2).
-Proof. exact (@SftThenRl.approximate_optimum Y d p ref r m M eps). Qed.
+Theorem S7_approximate_optimum : Statements.S7_approximate_optimum.
+Proof. exact @SftThenRl.approximate_optimum. Qed.
 
-(** S7. DeltaL(p) >= K_inf(d, c) - eps for every c <= J(p), with each dual value (S5) in place of K_inf. *)
-Theorem S7_approximate_optimum_dual d p ref r c M l eps : law d -> law p -> law ref ->
-  d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r -> 0 <= l < 1 -> KL d ref <= eps ->
-  E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
-Proof. exact (@SftThenRl.approximate_optimum_dual Y d p ref r c M l eps). Qed.
+Theorem S7_approximate_optimum_dual : Statements.S7_approximate_optimum_dual.
+Proof. exact @SftThenRl.approximate_optimum_dual. Qed.
 
 (** ** RL, then SFT *)
 
-(** R1. Regularised reward: J_b(tilt) - J_b(p) = beta KL(p‖tilt) for every p. *)
-Theorem R1_regularised_reward p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  J_b (tilt ref r beta) ref r beta - J_b p ref r beta = beta * KL p (tilt ref r beta).
-Proof. exact (@Foundations.regularised_reward_gap Y p ref r beta). Qed.
+Theorem R1_regularised_reward : Statements.R1_regularised_reward.
+Proof. exact @Foundations.regularised_reward_gap. Qed.
 
-(** R1. If a <= KL(p‖tilt) <= A, the drop lies in [beta a, beta A]. *)
-Theorem R1_drop_bounds p ref r beta (a A : R) : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  a <= KL p (tilt ref r beta) <= A ->
-  beta * a <= J_b (tilt ref r beta) ref r beta - J_b p ref r beta <= beta * A.
-Proof. exact (@RlThenSft.regularised_drop_bounds Y p ref r beta a A). Qed.
+Theorem R1_drop_bounds : Statements.R1_drop_bounds.
+Proof. exact @RlThenSft.regularised_drop_bounds. Qed.
 
-(** R2. Raw reward, three points: J(tilt) - J(p) = beta [KL(p‖tilt) + KL(tilt‖ref) - KL(p‖ref)]. *)
-Theorem R2_three_points p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  E (tilt ref r beta) r - E p r =
-  beta * (KL p (tilt ref r beta) + KL (tilt ref r beta) ref - KL p ref).
-Proof. exact (@RlThenSft.reward_drop Y p ref r beta). Qed.
+Theorem R2_three_points : Statements.R2_three_points.
+Proof. exact @RlThenSft.reward_drop. Qed.
 
-(** R2. SFT lowers the raw reward iff KL(p‖ref) < KL(p‖tilt) + KL(tilt‖ref). *)
-Theorem R2_lowers_iff p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  E p r < E (tilt ref r beta) r <-> KL p ref < KL p (tilt ref r beta) + KL (tilt ref r beta) ref.
-Proof. exact (@RlThenSft.reward_drop_iff Y p ref r beta). Qed.
+Theorem R2_lowers_iff : Statements.R2_lowers_iff.
+Proof. exact @RlThenSft.reward_drop_iff. Qed.
 
-(** R3. Raw reward in the KL ball: if KL(p‖ref) <= KL(tilt‖ref) then J(p) <= J(tilt) - beta KL(p‖tilt). *)
-Theorem R3_kl_ball p ref r beta : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  KL p ref <= KL (tilt ref r beta) ref ->
-  E p r <= E (tilt ref r beta) r - beta * KL p (tilt ref r beta).
-Proof. exact (@RlThenSft.reward_drop_in_kl_ball Y p ref r beta). Qed.
+Theorem R3_kl_ball : Statements.R3_kl_ball.
+Proof. exact @RlThenSft.reward_drop_in_kl_ball. Qed.
 
-(** R3. Strict form: in that ball every other policy has a smaller reward. *)
-Theorem R3_kl_ball_strict p ref r beta (y : Y) : law p -> law ref -> p ≪ ref -> 0 < beta ->
-  KL p ref <= KL (tilt ref r beta) ref -> p y <> tilt ref r beta y ->
-  E p r < E (tilt ref r beta) r.
-Proof. exact (@RlThenSft.reward_drop_in_kl_ball_strict Y p ref r beta y). Qed.
+Theorem R3_kl_ball_strict : Statements.R3_kl_ball_strict.
+Proof. exact @RlThenSft.reward_drop_in_kl_ball_strict. Qed.
 
-(** R4. Size of the change, Pinsker form: |J(p) - J(tilt)| <= R sqrt(KL(p‖tilt)/2). *)
-Theorem R4_pinsker p ref r beta m M : law p -> law ref -> p ≪ ref -> (forall y, m <= r y <= M) ->
-  Rabs (E p r - E (tilt ref r beta) r) <= (M - m) * sqrt (KL p (tilt ref r beta) / 2).
-Proof. exact (@RlThenSft.reward_change_pinsker Y p ref r beta m M). Qed.
+Theorem R4_pinsker : Statements.R4_pinsker.
+Proof. exact @RlThenSft.reward_change_pinsker. Qed.
 
-(** R4. Bretagnolle-Huber form: |J(p) - J(tilt)| <= R sqrt(1 - e^{-KL(p‖tilt)}). *)
-Theorem R4_bretagnolle_huber p ref r beta m M : law p -> law ref -> p ≪ ref ->
-  (forall y, m <= r y <= M) ->
-  Rabs (E p r - E (tilt ref r beta) r) <= (M - m) * sqrt (1 - exp (- KL p (tilt ref r beta))).
-Proof. exact (@RlThenSft.reward_change_bretagnolle_huber Y p ref r beta m M). Qed.
+Theorem R4_bretagnolle_huber : Statements.R4_bretagnolle_huber.
+Proof. exact @RlThenSft.reward_change_bretagnolle_huber. Qed.
 
-(** R4. Bernstein form for rises: J(p) - J(tilt) <= sqrt(2 A Var_tilt(r)) + (M - J(tilt)) A/3, A =
-    KL(p‖tilt). *)
-Theorem R4_bernstein_rise p ref r beta M : law p -> law ref -> p ≪ ref -> (forall y, r y <= M) ->
-  let t := tilt ref r beta in E t r < M ->
-  E p r - E t r <= sqrt (2 * KL p t * Var t r) + (M - E t r) * KL p t / 3.
-Proof. exact (@RlThenSft.reward_rise_bernstein Y p ref r beta M). Qed.
+Theorem R4_bernstein_rise : Statements.R4_bernstein_rise.
+Proof. exact @RlThenSft.reward_rise_bernstein. Qed.
 
-(** R4. Bernstein form for drops: J(tilt) - J(p) <= sqrt(2 A Var_tilt(r)) + (J(tilt) - m) A/3, A =
-    KL(p‖tilt). *)
-Theorem R4_bernstein_drop p ref r beta m : law p -> law ref -> p ≪ ref -> (forall y, m <= r y) ->
-  let t := tilt ref r beta in m < E t r ->
-  E t r - E p r <= sqrt (2 * KL p t * Var t r) + (E t r - m) * KL p t / 3.
-Proof. exact (@RlThenSft.reward_drop_bernstein Y p ref r beta m). Qed.
+Theorem R4_bernstein_drop : Statements.R4_bernstein_drop.
+Proof. exact @RlThenSft.reward_drop_bernstein. Qed.
 
-(** R4. Exact extremes: over the ball around tilt_s of radius KL(tilt_{s+t}‖tilt_s), J is largest
-    (t > 0) or smallest (t < 0) at tilt_{s+t}. *)
-Theorem R4_extremes p ref r s t : law p -> law ref -> p ≪ ref ->
-  KL p (tilt_at ref r s) <= KL (tilt_at ref r (s + t)) (tilt_at ref r s) ->
-  (0 < t -> E p r <= E (tilt_at ref r (s + t)) r) /\
-  (t < 0 -> E (tilt_at ref r (s + t)) r <= E p r).
-Proof. exact (@RlThenSft.reward_extremes Y p ref r s t). Qed.
+Theorem R4_extremes : Statements.R4_extremes.
+Proof. exact @RlThenSft.reward_extremes. Qed.
 
-(** R5. (ii) p that moves mass (K y z from y to z) only within level sets of r keeps the reward. *)
-Theorem R5_level_sets_keep_reward p (p' : Y -> R) r (K : Y -> Y -> R) :
-  (forall y, sum (fun z => K y z) = p y) -> (forall z, sum (fun y => K y z) = p' z) ->
-  (forall y z, K y z <> 0 -> r y = r z) -> E p' r = E p r.
-Proof. exact (@RlThenSft.level_sets_keep_reward Y p p' r K). Qed.
+Theorem R5_level_sets_keep_reward : Statements.R5_level_sets_keep_reward.
+Proof. exact @RlThenSft.level_sets_keep_reward. Qed.
 
-(** R5. For every non-constant r some p has J(p) > J(tilt). *)
-Theorem R5_some_policy_beats_tilt ref r beta : law ref -> 0 < beta ->
-  (exists y z, 0 < ref y /\ 0 < ref z /\ r y <> r z) ->
-  exists p, law p /\ p ≪ ref /\ E (tilt ref r beta) r < E p r.
-Proof. exact (@RlThenSft.some_policy_beats_tilt Y ref r beta). Qed.
+Theorem R5_some_policy_beats_tilt : Statements.R5_some_policy_beats_tilt.
+Proof. exact @RlThenSft.some_policy_beats_tilt. Qed.
 
-(** R6. Cycle law, ref = d: J(tilt) - J(d) = beta [KL(d‖tilt) + KL(tilt‖d)]. *)
-Theorem R6_cycle_law d r beta : law d -> 0 < beta ->
-  E (tilt d r beta) r - E d r = beta * (KL d (tilt d r beta) + KL (tilt d r beta) d).
-Proof. exact (@SftThenRl.cycle_gain Y d r beta). Qed.
+Theorem R6_cycle_law : Statements.R6_cycle_law.
+Proof. exact @SftThenRl.cycle_gain. Qed.
 
-(** R7. On the mixture path (1 - t) p + t d, J is affine in t. *)
-Theorem R7_reward_along_mixture p d r t :
-  E (fun y => (1 - t) * p y + t * d y) r = (1 - t) * E p r + t * E d r.
-Proof. exact (@RlThenSft.reward_mixture Y p d r t). Qed.
+Theorem R7_reward_along_mixture : Statements.R7_reward_along_mixture.
+Proof. exact @RlThenSft.reward_mixture. Qed.
 
-(** R7. On the mixture path from the tilt to d, J_b falls strictly unless d is the tilt. *)
-Theorem R7_regularised_reward_along_mixture d ref r beta t (t' : R) (y : Y) : law d -> law ref ->
-  d ≪ ref -> 0 < beta -> 0 <= t < t' -> t' <= 1 -> d y <> tilt ref r beta y ->
-  J_b (fun z => (1 - t') * tilt ref r beta z + t' * d z) ref r beta <
-  J_b (fun z => (1 - t) * tilt ref r beta z + t * d z) ref r beta.
-Proof. exact (@RlThenSft.regularised_reward_along_mixture Y d ref r beta t t' y). Qed.
+Theorem R7_regularised_reward_along_mixture : Statements.R7_regularised_reward_along_mixture.
+Proof. exact @RlThenSft.regularised_reward_along_mixture. Qed.
 
-(** R7. One softmax SFT step of size eta from p changes J by -eta <p - d, p*(r - E_p r)> + o(eta). *)
-Theorem R7_first_sft_step d theta r : law d ->
-  let p := softmax theta in
-  is_derive (fun eta => E (softmax (fun y => theta y - eta * (p y - d y))) r) 0
-            (- sum (fun y => (p y - d y) * (p y * (r y - E p r)))).
-Proof. exact (@Landscape.first_sft_step Y d theta r). Qed.
+Theorem R7_first_sft_step : Statements.R7_first_sft_step.
+Proof. exact @Landscape.first_sft_step. Qed.
 
-(** R8. Approximate RL optimum: J_b(p1) - J_b(p2) = beta [KL(p2‖tilt) - KL(p1‖tilt)]. *)
-Theorem R8_between_two_policies (p1 p2 : Y -> R) ref r beta : law p1 -> law p2 -> law ref ->
-  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
-  J_b p1 ref r beta - J_b p2 ref r beta = beta * (KL p2 (tilt ref r beta) - KL p1 (tilt ref r beta)).
-Proof. exact (@RlThenSft.regularised_drop_between Y p1 p2 ref r beta). Qed.
+Theorem R8_between_two_policies : Statements.R8_between_two_policies.
+Proof. exact @RlThenSft.regularised_drop_between. Qed.
 
-(** R8. The drop is guaranteed iff SFT ends farther from the tilt than RL did. *)
-Theorem R8_drop_iff (p1 p2 : Y -> R) ref r beta : law p1 -> law p2 -> law ref ->
-  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
-  J_b p2 ref r beta < J_b p1 ref r beta <-> KL p1 (tilt ref r beta) < KL p2 (tilt ref r beta).
-Proof. exact (@RlThenSft.regularised_drop_between_iff Y p1 p2 ref r beta). Qed.
+Theorem R8_drop_iff : Statements.R8_drop_iff.
+Proof. exact @RlThenSft.regularised_drop_between_iff. Qed.
 
-(** R8. With RL suboptimality at most delta, the drop is at least beta KL(p2‖tilt) - delta. *)
-Theorem R8_suboptimal_rl (p1 p2 : Y -> R) ref r beta (delta : R) : law p1 -> law p2 -> law ref ->
-  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
-  J_b (tilt ref r beta) ref r beta - J_b p1 ref r beta <= delta ->
-  beta * KL p2 (tilt ref r beta) - delta <= J_b p1 ref r beta - J_b p2 ref r beta.
-Proof. exact (@RlThenSft.regularised_drop_suboptimal Y p1 p2 ref r beta delta). Qed.
+Theorem R8_suboptimal_rl : Statements.R8_suboptimal_rl.
+Proof. exact @RlThenSft.regularised_drop_suboptimal. Qed.
 
 (** ** Landscape *)
 
-(** P1. PL of the SFT loss: 1/2 ‖p - d‖^2 >= (m/2) KL(d‖p) for m <= min p (p - d is the gradient: F5). *)
-Theorem P1_pl_sft_loss p d m : law p -> law d -> 0 < m -> (forall y, m <= p y) ->
-  m / 2 * KL d p <= 1 / 2 * sum (fun y => (p y - d y) ^ 2).
-Proof. exact (@Landscape.pl_sft_loss Y p d m). Qed.
+Theorem P1_pl_sft_loss : Statements.P1_pl_sft_loss.
+Proof. exact @Landscape.pl_sft_loss. Qed.
 
-(** The squared norm of g centred at its mean over the responses. *)
-Local Notation centred_sq g :=
-  (\big[Rplus/0]_(y : Y) (g y - (\big[Rplus/0]_(z : Y) g z) / (\big[Rplus/0]_(z : Y) 1)) ^ 2).
+Theorem P2_sandwich : Statements.P2_sandwich.
+Proof. exact @Landscape.logit_sandwich. Qed.
 
-(** P2. Sandwich: (m/2) D <= KL(p_theta‖p_theta') <= D/4, D = ‖(theta - theta')_c‖^2, for 0 < m <= min
-    over y of both policies. *)
-Theorem P2_sandwich theta (theta' : Y -> R) m : inhabited Y -> 0 < m ->
-  (forall y, m <= softmax theta y) -> (forall y, m <= softmax theta' y) ->
-  let D := centred_sq (fun y => theta' y - theta y) in
-  m / 2 * D <= KL (softmax theta) (softmax theta') <= D / 4.
-Proof. exact (@Landscape.logit_sandwich Y theta theta' m). Qed.
+Theorem P2_coupling_sandwich : Statements.P2_coupling_sandwich.
+Proof. exact @Landscape.coupling_sandwich. Qed.
 
-(** P2. At SFT optimality the tilt raises the loss by between (m/2)‖r_c‖^2/beta^2 and ‖r_c‖^2/(4
-    beta^2). *)
-Theorem P2_coupling_sandwich d r beta m : law d -> 0 < beta -> 0 < m -> (forall y, m <= d y) ->
-  (forall y, m <= tilt d r beta y) ->
-  m / 2 * centred_sq r / beta ^ 2 <= CE d (tilt d r beta) - CE d d <= centred_sq r / (4 * beta ^ 2).
-Proof. exact (@Landscape.coupling_sandwich Y d r beta m). Qed.
+Theorem P3_gradient : Statements.P3_gradient.
+Proof. exact @Landscape.regularised_reward_gradient. Qed.
 
-(** P3. The gradient of J_b in the logits is p * (phi - E_p phi), phi = r - beta log(p/ref). *)
-Theorem P3_gradient theta ref r beta g : inhabited Y -> (forall y, 0 < ref y) ->
-  let p := softmax theta in
-  let phi := fun y => r y - beta * ln (p y / ref y) in
-  is_derive (fun eta => J_b (softmax (fun y => theta y + eta * g y)) ref r beta) 0
-            (sum (fun y => p y * (phi y - E p phi) * g y)).
-Proof. exact (@Landscape.regularised_reward_gradient Y theta ref r beta g). Qed.
+Theorem P3_pl_regularised_reward : Statements.P3_pl_regularised_reward.
+Proof. exact @Landscape.pl_regularised_reward. Qed.
 
-(** P3. PL of the regularised reward: 1/2 ‖grad J_b‖^2 >= 2 beta m^2 (J_b(tilt) - J_b(p)) for 0 < m <=
-    min p. *)
-Theorem P3_pl_regularised_reward p ref r beta m : law p -> law ref -> (forall y, 0 < ref y) ->
-  0 < beta -> 0 < m -> (forall y, m <= p y) ->
-  let phi := fun y => r y - beta * ln (p y / ref y) in
-  2 * beta * m ^ 2 * (J_b (tilt ref r beta) ref r beta - J_b p ref r beta) <=
-  1 / 2 * sum (fun y => (p y * (phi y - E p phi)) ^ 2).
-Proof. exact (@Landscape.pl_regularised_reward Y p ref r beta m). Qed.
+Theorem P3_drop_from_tilt : Statements.P3_drop_from_tilt.
+Proof. exact @Landscape.regularised_drop_lower. Qed.
 
-(** P3. J_b(tilt) - J_b(p) >= beta (m/2) D, where D is the squared centred difference of the logits
-    theta of p and theta' of the tilt, and 0 < m <= both policies. *)
-Theorem P3_drop_from_tilt theta (theta' : Y -> R) ref r beta m : law ref -> 0 < beta -> 0 < m ->
-  (forall y, 0 < ref y) -> (forall y, tilt ref r beta y = softmax theta' y) ->
-  (forall y, m <= softmax theta y) -> (forall y, m <= softmax theta' y) ->
-  beta * (m / 2 * centred_sq (fun y => theta' y - theta y)) <=
-  J_b (tilt ref r beta) ref r beta - J_b (softmax theta) ref r beta.
-Proof. exact (@Landscape.regularised_drop_lower Y theta theta' ref r beta m). Qed.
+Theorem P4_step_identity : Statements.P4_step_identity.
+Proof. exact @Landscape.step_identity. Qed.
 
-(** P4. Exact step identity: L(theta + eta g) - L(theta) = eta <p - d, g> + KL(p_theta‖p_{theta + eta
-    g}). *)
-Theorem P4_step_identity d theta g eta : law d ->
-  let p := softmax theta in
-  let p' := softmax (fun y => theta y + eta * g y) in
-  CE d p' - CE d p = eta * sum (fun y => (p y - d y) * g y) + KL p p'.
-Proof. exact (@Landscape.step_identity Y d theta g eta). Qed.
+Theorem P4_step_improves_iff : Statements.P4_step_improves_iff.
+Proof. exact @Landscape.step_improves_iff. Qed.
 
-(** P4. So the step lowers the SFT loss iff eta <d - p, g> > KL(p_theta‖p_{theta + eta g}). *)
-Theorem P4_step_improves_iff d theta g eta : law d ->
-  let p := softmax theta in
-  let p' := softmax (fun y => theta y + eta * g y) in
-  CE d p' < CE d p <-> KL p p' < eta * sum (fun y => (d y - p y) * g y).
-Proof. exact (@Landscape.step_improves_iff Y d theta g eta). Qed.
-
-(** P4. Sufficient: a step eta > 0 with <d - p, g> > eta ‖g_c‖^2/4 lowers the SFT loss. *)
-Theorem P4_sufficient d theta g eta : law d -> 0 < eta ->
-  let p := softmax theta in
-  let p' := softmax (fun y => theta y + eta * g y) in
-  eta * centred_sq g / 4 < sum (fun y => (d y - p y) * g y) -> CE d p' < CE d p.
-Proof. exact (@Landscape.step_improves_if Y d theta g eta). Qed.
+Theorem P4_sufficient : Statements.P4_sufficient.
+Proof. exact @Landscape.step_improves_if. Qed.
 
 (** ** Joint training *)
 
-(** J1. Joint optimum: a full-support law p_joint exists that satisfies the first-order condition of
-    F(p) = J_b(p) - lambda CE(d,p), here in the form r - beta log(p_joint/ref) + lambda d/p_joint = mu. *)
-Theorem J1_joint_optimum_exists d ref r beta lambda : law d -> (forall y, 0 < ref y) -> 0 < beta ->
-  0 <= lambda ->
-  exists joint mu, law joint /\ (forall y, 0 < joint y) /\
-  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu).
-Proof. exact (@Decoupling.joint_exists Y d ref r beta lambda). Qed.
+Theorem J1_joint_optimum_exists : Statements.J1_joint_optimum_exists.
+Proof. exact @Decoupling.joint_exists. Qed.
 
-(** J1. That p_joint is the only maximiser of F. (The closed form through W, strict concavity and the
-    Pareto frontier are not proved here.) *)
-Theorem J1_unique_maximiser p joint d ref r beta lambda mu : law p -> law joint -> law d ->
-  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p -> 0 < beta -> 0 <= lambda ->
-  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
-  J_b p ref r beta - lambda * CE d p <= J_b joint ref r beta - lambda * CE d joint /\
-  (J_b p ref r beta - lambda * CE d p = J_b joint ref r beta - lambda * CE d joint <->
-   forall y, p y = joint y).
-Proof. exact (@Decoupling.joint_unique Y p joint d ref r beta lambda mu). Qed.
+Theorem J1_unique_maximiser : Statements.J1_unique_maximiser.
+Proof. exact @Decoupling.joint_unique. Qed.
 
-(** J2. Exact form: F(p_joint) - F(p) = beta KL(p‖p_joint) + lambda E_d[z - 1 - log z], z = p/p_joint,
-    where p_joint is the full-support law that satisfies the first-order condition of J1. *)
-Theorem J2_exact_gap p joint d ref r beta lambda mu : law p -> law joint -> law d ->
-  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p ->
-  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
-  (J_b joint ref r beta - lambda * CE d joint) - (J_b p ref r beta - lambda * CE d p) =
-  beta * KL p joint + lambda * E d (fun y => p y / joint y - 1 - ln (p y / joint y)).
-Proof. exact (@Decoupling.joint_gap Y p joint d ref r beta lambda mu). Qed.
+Theorem J2_exact_gap : Statements.J2_exact_gap.
+Proof. exact @Decoupling.joint_gap. Qed.
 
-(** J2. No free order: J_b(p) - J_b(p_joint) <= lambda [CE(d,p) - CE(d,p_joint)] for every p. *)
-Theorem J2_no_free_order p joint d ref r beta lambda mu : law p -> law joint -> law d ->
-  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p -> 0 < beta -> 0 <= lambda ->
-  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
-  J_b p ref r beta - J_b joint ref r beta <= lambda * (CE d p - CE d joint).
-Proof. exact (@Decoupling.joint_optimal Y p joint d ref r beta lambda mu). Qed.
-
-End OnePrompt.
+Theorem J2_no_free_order : Statements.J2_no_free_order.
+Proof. exact @Decoupling.joint_optimal. Qed.
 
 (** ** Sequences *)
 
-(** F4. Chain rule, two steps: a from p, then b from p' a; q, q' likewise. *)
-Theorem F4_chain_rule_two_steps (A B : finType) (p q : A -> R) (p' q' : A -> B -> R) :
-  law p -> law q -> p ≪ q ->
-  (forall a, law (p' a)) -> (forall a, law (q' a)) -> (forall a, p' a ≪ q' a) ->
-  KL (fun ab : prod_finType A B => p ab.1 * p' ab.1 ab.2) (fun ab => q ab.1 * q' ab.1 ab.2) =
-  KL p q + E p (fun a => KL (p' a) (q' a)).
-Proof. exact (@ChainRule.chain_rule_two_steps A B p q p' q'). Qed.
+Theorem F4_chain_rule_two_steps : Statements.F4_chain_rule_two_steps.
+Proof. exact @ChainRule.chain_rule_two_steps. Qed.
 
-(** F4. Chain rule for T tokens after the tokens h: KL of sequence laws = sum over t < T of
-    E_{y_<t ~ first argument} KL(token laws). [sequence_law p h T] is the product of the token
-    probabilities p (h y_<t) y_t, defined by recursion on T in ChainRule.v. *)
-Theorem F4_chain_rule (V : finType) (p q : list V -> V -> R) (h : list V) (T : nat) :
-  (forall h, law (p h)) -> (forall h, law (q h)) -> (forall h, p h ≪ q h) ->
-  KL (@ChainRule.sequence_law V p h T) (@ChainRule.sequence_law V q h T) =
-  sum (fun t : ordinal_finType T => E (@ChainRule.sequence_law V p h t) (fun s =>
-    KL (p (h ++ ChainRule.tokens s)) (q (h ++ ChainRule.tokens s)))).
-Proof. exact (@ChainRule.chain_rule V p q h T). Qed.
+Theorem F4_chain_rule : Statements.F4_chain_rule.
+Proof. exact @ChainRule.chain_rule. Qed.
 
 (** ** Worlds that refute "SFT after RL always lowers the raw reward" *)
 
-(** R5. (i) Constant r: some p other than the tilt has the tilt's reward (two responses). *)
-Theorem R5_constant_reward_refutes : exists (ref p r : bool_finType -> R) (beta : R),
-  law ref /\ law p /\ (forall y, 0 < ref y) /\ 0 < beta /\
-  (exists y, p y <> tilt ref r beta y) /\ E p r = E (tilt ref r beta) r.
+Theorem R5_constant_reward_refutes : Statements.R5_constant_reward_refutes.
 Proof. exact RlThenSft.constant_reward_no_drop. Qed.
 
-(** R5. (iii) With KL(p‖ref) > KL(p‖tilt) + KL(tilt‖ref) the reward rises (two responses). *)
-Theorem R5_reward_can_rise : exists (ref p r : bool_finType -> R) (beta : R),
-  law ref /\ law p /\ (forall y, 0 < ref y) /\ 0 < beta /\
-  KL p (tilt ref r beta) + KL (tilt ref r beta) ref < KL p ref /\ E (tilt ref r beta) r < E p r.
+Theorem R5_reward_can_rise : Statements.R5_reward_can_rise.
 Proof. exact RlThenSft.reward_can_rise. Qed.
 
-(** R7. Refuted: "the first SFT step from the tilt lowers the raw reward". With ref = d and three
-    responses, the derivative of J along that step (R7_first_sft_step) is positive at the tilt. *)
-Theorem R7_first_step_can_raise_reward : exists (d r : ordinal_finType 3 -> R) (beta : R),
-  law d /\ (forall y, 0 < d y) /\ 0 < beta /\
-  let p := tilt d r beta in 0 < - sum (fun y => (p y - d y) * (p y * (r y - E p r))).
+Theorem R7_first_step_can_raise_reward : Statements.R7_first_step_can_raise_reward.
 Proof. exact Landscape.first_sft_step_can_raise_reward. Qed.
 
-(** ** Averages over prompts x with law q; each prompt has its own response type [Y x]
+(** ** Averages over prompts *)
 
-    The width w stands for R: the rewards of prompt x lie in [m x, m x + w]. A theorem that does not
-    assume [law q] holds for any weights q. *)
-Section Averaged.
-Variables (X : finType) (Y : X -> finType) (q : X -> R).
-Implicit Types (p d ref r : forall x, Y x -> R) (m : X -> R) (beta w eps : R).
+Theorem D1_exact_decoupling : Statements.D1_exact_decoupling.
+Proof. exact @Decoupling.decoupling_iff. Qed.
 
-(** D1. Exact decoupling: with prompt laws q_SFT and q_RL and ref = d, the loss change of the RL
-    optimum that equals ref wherever q_RL = 0 vanishes iff r(x,.) is constant on supp d(.|x) for every x
-    in both supports. *)
-Theorem D1_exact_decoupling (q_sft q_rl : X -> R) d r beta :
-  law q_sft -> law q_rl -> (forall x, law (d x)) -> 0 < beta ->
-  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
-  E q_sft (fun x => CE (d x) (rl x) - CE (d x) (d x)) = 0 <->
-  (forall x, 0 < q_sft x -> 0 < q_rl x -> forall y z, 0 < d x y -> 0 < d x z -> r x y = r x z).
-Proof. exact (@Decoupling.decoupling_iff X Y q_sft q_rl d r beta). Qed.
+Theorem D1_rl_optimum : Statements.D1_rl_optimum.
+Proof. exact @Decoupling.rl_optimum_is_optimal. Qed.
 
-(** D1. That policy does maximise the regularised reward averaged over q_RL. *)
-Theorem D1_rl_optimum (q_rl : X -> R) d r beta p :
-  law q_rl -> (forall x, law (d x)) -> (forall x, law (p x)) -> (forall x, p x ≪ d x) -> 0 < beta ->
-  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
-  E q_rl (fun x => J_b (p x) (d x) (r x) beta) <= E q_rl (fun x => J_b (rl x) (d x) (r x) beta).
-Proof. exact (@Decoupling.rl_optimum_is_optimal X Y q_rl d r beta p). Qed.
+Theorem D1_disjoint_prompts : Statements.D1_disjoint_prompts.
+Proof. exact @Decoupling.disjoint_prompts_decouple. Qed.
 
-(** D1. Disjoint prompts decouple a tabular policy. *)
-Theorem D1_disjoint_prompts (q_sft q_rl : X -> R) d r beta :
-  law q_sft -> law q_rl -> (forall x, law (d x)) -> 0 < beta -> (forall x, q_sft x = 0 \/ q_rl x = 0) ->
-  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
-  E q_sft (fun x => CE (d x) (rl x) - CE (d x) (d x)) = 0.
-Proof. exact (@Decoupling.disjoint_prompts_decouple X Y q_sft q_rl d r beta). Qed.
-
-Local Notation J p r := (E q (fun x => E (p x) (r x))).
-Local Notation KLq p ref := (E q (fun x => KL (p x) (ref x))).
-Local Notation Lq d p := (E q (fun x => CE (d x) (p x))).
-Local Notation logZ ref r beta := (E q (fun x => ln (Z (ref x) (r x) beta))).
-Local Notation tilts ref r beta := (fun x => tilt (ref x) (r x) beta).
-Local Notation J_bq p ref r beta := (J p r - beta * KLq p ref).
-Local Notation laws p := (forall x, law (p x)).
-Local Notation "p ≪≪ ref" := (forall x, p x ≪ ref x) (at level 70).
-
-(** F3 (averaged). J_b(tilt) - J_b(p) = beta E_q KL(p‖tilt); J_b(tilt) = beta E_q log Z. *)
-Theorem F3_averaged p ref r beta : law q -> 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
-  J_bq (tilts ref r beta) ref r beta - J_bq p ref r beta = beta * KLq p (tilts ref r beta) /\
-  J_bq (tilts ref r beta) ref r beta = beta * logZ ref r beta.
-Proof. exact (fun lq b0 lp lr pr => conj
-  (@Averages.avg_regularised_reward_gap X Y q beta b0 p ref r lp lr pr)
-  (@Averages.avg_regularised_reward_value X Y q beta b0 ref r lr)). Qed.
-
-(** F3 (averaged). max J_b = beta E_q log Z, at the tilt only (on every prompt that q gives mass). *)
-Theorem F3_unique_maximiser_averaged p ref r beta : law q -> 0 < beta -> laws p -> laws ref ->
-  p ≪≪ ref ->
-  J_bq p ref r beta <= beta * logZ ref r beta /\
-  (J_bq p ref r beta = beta * logZ ref r beta <->
-   forall x, 0 < q x -> forall y, p x y = tilts ref r beta x y).
-Proof. exact (fun lq b0 => @Averages.avg_regularised_reward_max X Y q lq beta b0 p ref r). Qed.
-
-(** S1 (averaged). DeltaL(tilt) = E_q log Z - J(d)/beta. *)
-Theorem S1_exact_change_averaged d ref r beta : laws d -> laws ref -> d ≪≪ ref ->
-  Lq d (tilts ref r beta) - Lq d ref = logZ ref r beta - J d r / beta.
-Proof. exact (@Averages.avg_loss_change_tilt X Y q beta d ref r). Qed.
-
-(** S2 (averaged). With ref = d: DeltaL(tilt) = E_q log Z - J(d)/beta = E_q KL(d‖tilt). *)
-Theorem S2_coupling_gap_averaged d r beta : law q -> laws d ->
-  Lq d (tilts d r beta) - Lq d d = logZ d r beta - J d r / beta /\
-  Lq d (tilts d r beta) - Lq d d = KLq d (tilts d r beta).
-Proof. exact (fun lq => @Averages.avg_coupling_gap X Y q lq beta d r). Qed.
-
-(** S2 (averaged). DeltaL(tilt) >= 0, = 0 iff r(x,.) is constant on supp d(.|x) for every x with q(x) >
-    0. *)
-Theorem S2_coupling_at_sft_optimality_averaged d r beta : law q -> 0 < beta -> laws d ->
-  0 <= Lq d (tilts d r beta) - Lq d d /\
-  (Lq d (tilts d r beta) - Lq d d = 0 <->
-   forall x, 0 < q x -> forall y z, 0 < d x y -> 0 < d x z -> r x y = r x z).
-Proof. exact (fun lq b0 => @Averages.avg_coupling X Y q lq beta b0 d r). Qed.
-
-(** S3 (averaged). DeltaL <= s^2 R^2/8. *)
-Theorem S3_hoeffding_averaged d r m w beta : law q -> 0 < beta -> laws d ->
-  (forall x y, m x <= r x y <= m x + w) ->
-  Lq d (tilts d r beta) - Lq d d <= w ^ 2 / (8 * beta ^ 2).
-Proof. exact (fun lq b0 => @Averages.avg_coupling_hoeffding X Y q lq beta b0 d r m w). Qed.
-
-(** S4 (averaged). The SFT loss of tilt_s is nondecreasing in s. *)
-Theorem S4_monotone_averaged d r (s t : R) : law q -> laws d -> 0 <= s <= t ->
-  Lq d (fun x => tilt_at (d x) (r x) s) <= Lq d (fun x => tilt_at (d x) (r x) t).
-Proof. exact (fun lq => @Averages.avg_loss_monotone X Y q lq d r s t). Qed.
-
-(** S5 (averaged, Pinsker form). With ref = d, any policy has DeltaL(p) >= 2 (J(p) - J(d))^2/R^2. *)
-Theorem S5_price_of_reward_pinsker_averaged d p r m w : law q -> laws d -> laws p -> d ≪≪ p ->
-  (forall x y, m x <= r x y <= m x + w) -> 0 < w ->
-  2 * (J p r - J d r) ^ 2 / w ^ 2 <= Lq d p - Lq d d.
-Proof. exact (fun lq => @Averages.avg_price_of_reward_pinsker X Y q lq d p r m w). Qed.
-
-(** S5 (averaged). Dual bound with a target, an upper bound and a dual variable for each prompt. *)
-Theorem S5_price_of_reward_averaged d p r (c M l : X -> R) : law q -> laws d -> laws p -> d ≪≪ p ->
-  (forall x y, r x y <= M x) -> (forall x, c x < M x) -> (forall x, c x <= E (p x) (r x)) ->
-  (forall x, 0 <= l x < 1) ->
-  E q (fun x => E (d x) (fun y => ln (1 - l x * (r x y - c x) / (M x - c x)))) <= KLq d p.
-Proof. exact (fun lq => @Averages.avg_price_of_reward X Y q lq d p r c M l). Qed.
-
-(** S6 (averaged). DeltaL(tilt) = E_q KL(ref‖tilt) - (J(d) - J(ref))/beta. *)
-Theorem S6_identity_averaged d ref r beta : 0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
-  Lq d (tilts ref r beta) - Lq d ref = KLq ref (tilts ref r beta) - (J d r - J ref r) / beta.
-Proof. exact (fun b0 => @Averages.avg_threshold_identity X Y q beta b0 d ref r). Qed.
-
-(** S6 (averaged). RL to the tilt lowers the SFT loss iff J(d) > beta E_q log Z. *)
-Theorem S6_lowers_iff_averaged d ref r beta : 0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
-  Lq d (tilts ref r beta) < Lq d ref <-> beta * logZ ref r beta < J d r.
-Proof. exact (fun b0 => @Averages.avg_threshold_iff X Y q beta b0 d ref r). Qed.
-
-(** S6 (averaged). DeltaL > 0 whenever E_q KL(d‖ref) < 2 (beta E_q KL(ref‖tilt)/R)^2. *)
-Theorem S6_threshold_averaged d ref r m w beta : law q -> 0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
-  (forall x y, m x <= r x y <= m x + w) -> 0 < w ->
-  KLq d ref < 2 * (beta * KLq ref (tilts ref r beta) / w) ^ 2 ->
-  Lq d ref < Lq d (tilts ref r beta).
-Proof. exact (fun lq b0 => @Averages.avg_threshold_pinsker X Y q lq beta b0 d ref r m w). Qed.
-
-(** S6 (averaged). Exact radius: DeltaL > 0 whenever E_q KL(d‖ref) < E_q KL(tilt_t‖ref), for a t > 0
-    that solves J(tilt_t) = beta E_q log Z. (That such a t exists is proved for one prompt only.) *)
-Theorem S6_exact_radius_averaged d ref r beta (t : R) : law q -> 0 < beta ->
-  laws d -> laws ref -> d ≪≪ ref -> 0 < t ->
-  J (fun x => tilt_at (ref x) (r x) t) r = beta * logZ ref r beta ->
-  KLq d ref < KLq (fun x => tilt_at (ref x) (r x) t) ref ->
-  Lq d ref < Lq d (tilts ref r beta).
-Proof. exact (fun lq b0 => @Averages.avg_threshold_exact_radius X Y q lq beta b0 d ref r t). Qed.
-
-(** S7 (averaged). DeltaL(p) >= E_q K_inf(d_x, c_x) - eps with c_x <= J_x(p), each dual value (S5) in
-    place of K_inf. *)
-Theorem S7_approximate_optimum_dual_averaged d p ref r (c M l : X -> R) eps : law q ->
-  laws d -> laws p -> laws ref -> d ≪≪ p -> d ≪≪ ref ->
-  (forall x y, r x y <= M x) -> (forall x, c x < M x) -> (forall x, c x <= E (p x) (r x)) ->
-  (forall x, 0 <= l x < 1) -> KLq d ref <= eps ->
-  E q (fun x => E (d x) (fun y => ln (1 - l x * (r x y - c x) / (M x - c x)))) - eps <= Lq d p
-    - Lq d ref.
-Proof. exact (fun lq => @Averages.avg_approximate_optimum_dual X Y q lq d p ref r c M l eps). Qed.
-
-(** S7 (averaged). E_q KL(d‖ref) <= eps implies J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2). *)
-Theorem S7_approximate_optimum_averaged d p ref r m w eps : law q -> laws d -> laws p -> laws ref ->
-  d ≪≪ p -> d ≪≪ ref ->
-  (forall x y, m x <= r x y <= m x + w) -> KLq d ref <= eps ->
-  J p r <= J d r + w * sqrt ((eps + (Lq d p - Lq d ref)) / 2).
-Proof. exact (fun lq => @Averages.avg_approximate_optimum X Y q lq d p ref r m w eps). Qed.
-
-(** R1 (averaged). If a <= E_q KL(p‖tilt) <= A, the drop of J_b lies in [beta a, beta A]. *)
-Theorem R1_drop_bounds_averaged p ref r (a A : R) beta : law q -> 0 < beta -> laws p -> laws ref ->
-  p ≪≪ ref -> a <= KLq p (tilts ref r beta) <= A ->
-  beta * a <= J_bq (tilts ref r beta) ref r beta - J_bq p ref r beta <= beta * A.
-Proof. exact (fun _ b0 => @Averages.avg_regularised_drop_bounds X Y q beta b0 p ref r a A). Qed.
-
-(** R2 (averaged). J(tilt) - J(p) = beta E_q [KL(p‖tilt) + KL(tilt‖ref) - KL(p‖ref)]. *)
-Theorem R2_three_points_averaged p ref r beta : 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
-  J (tilts ref r beta) r - J p r =
-  beta * (KLq p (tilts ref r beta) + KLq (tilts ref r beta) ref - KLq p ref).
-Proof. exact (fun b0 => @Averages.avg_reward_drop X Y q beta b0 p ref r). Qed.
-
-(** R2 (averaged). SFT lowers J iff E_q KL(p‖ref) < E_q KL(p‖tilt) + E_q KL(tilt‖ref). *)
-Theorem R2_lowers_iff_averaged p ref r beta : 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
-  J p r < J (tilts ref r beta) r <-> KLq p ref < KLq p (tilts ref r beta) + KLq (tilts ref r beta) ref.
-Proof. exact (fun b0 => @Averages.avg_reward_drop_iff X Y q beta b0 p ref r). Qed.
-
-(** R3 (averaged). If E_q KL(p‖ref) <= E_q KL(tilt‖ref) then J(p) <= J(tilt) - beta E_q KL(p‖tilt),
-    strictly below J(tilt) when p differs from the tilt on a prompt with q(x) > 0. *)
-Theorem R3_kl_ball_averaged p ref r beta : law q -> 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
-  KLq p ref <= KLq (tilts ref r beta) ref ->
-  J p r <= J (tilts ref r beta) r - beta * KLq p (tilts ref r beta) /\
-  (forall x y, 0 < q x -> p x y <> tilts ref r beta x y -> J p r < J (tilts ref r beta) r).
-Proof. exact (fun lq b0 => @Averages.avg_reward_drop_in_kl_ball X Y q lq beta b0 p ref r). Qed.
-
-(** R4 (averaged, Pinsker form). |J(p) - J(tilt)| <= R sqrt(E_q KL(p‖tilt)/2). *)
-Theorem R4_pinsker_averaged p ref r m w beta : law q -> laws p -> laws ref -> p ≪≪ ref ->
-  (forall x y, m x <= r x y <= m x + w) ->
-  Rabs (J p r - J (tilts ref r beta) r) <= w * sqrt (KLq p (tilts ref r beta) / 2).
-Proof. exact (fun lq => @Averages.avg_reward_change_pinsker X Y q lq beta p ref r m w). Qed.
-
-(** R4 (averaged, Bretagnolle-Huber form). |J(p) - J(tilt)| <= R sqrt(1 - e^{-E_q KL(p‖tilt)}). *)
-Theorem R4_bretagnolle_huber_averaged p ref r m w beta : law q -> laws p -> laws ref -> p ≪≪ ref ->
-  (forall x y, m x <= r x y <= m x + w) ->
-  Rabs (J p r - J (tilts ref r beta) r) <= w * sqrt (1 - exp (- KLq p (tilts ref r beta))).
-Proof. exact (fun lq => @Averages.avg_reward_change_bretagnolle_huber X Y q lq beta p ref r m w). Qed.
-
-(** R6 (averaged). ref = d: J(tilt) - J(d) = beta E_q [KL(d‖tilt) + KL(tilt‖d)]. *)
-Theorem R6_cycle_law_averaged d r beta : 0 < beta -> laws d ->
-  J (tilts d r beta) r - J d r = beta * (KLq d (tilts d r beta) + KLq (tilts d r beta) d).
-Proof. exact (fun b0 => @Averages.avg_cycle_gain X Y q beta b0 d r). Qed.
-
-(** R8 (averaged). J_b(p1) - J_b(p2) = beta E_q [KL(p2‖tilt) - KL(p1‖tilt)]. *)
-Theorem R8_between_two_policies_averaged (p1 p2 : forall x, Y x -> R) ref r beta : law q -> 0 < beta ->
-  laws p1 -> laws p2 -> laws ref -> p1 ≪≪ ref -> p2 ≪≪ ref ->
-  J_bq p1 ref r beta - J_bq p2 ref r beta =
-  beta * (KLq p2 (tilts ref r beta) - KLq p1 (tilts ref r beta)).
-Proof. exact (fun _ b0 => @Averages.avg_regularised_drop_between X Y q beta b0 p1 p2 ref r). Qed.
-
-(** R8 (averaged). With RL suboptimality at most delta, the drop is at least beta E_q KL(p2‖tilt) -
-    delta. *)
-Theorem R8_suboptimal_rl_averaged (p1 p2 : forall x, Y x -> R) ref r beta (delta : R) : law q ->
-  0 < beta -> laws p1 -> laws p2 -> laws ref -> p1 ≪≪ ref -> p2 ≪≪ ref ->
-  J_bq (tilts ref r beta) ref r beta - J_bq p1 ref r beta <= delta ->
-  beta * KLq p2 (tilts ref r beta) - delta <= J_bq p1 ref r beta - J_bq p2 ref r beta.
-Proof. exact (fun _ b0 => @Averages.avg_regularised_drop_suboptimal X Y q beta b0 p1 p2 ref r delta).
+Theorem F3_averaged : Statements.F3_averaged.
+Proof. exact (fun X Y q p ref r beta lq b0 lp lr pr => conj (@Averages.avg_regularised_reward_gap X
+  Y q beta b0 p ref r lp lr pr) (@Averages.avg_regularised_reward_value X Y q beta b0 ref r lr)).
   Qed.
 
-(** P1 (averaged). The gradient of the averaged loss carries q(x): 1/2 sum_x q(x)^2 ‖p_x - d_x‖^2 >=
-    (q_min m/2) E_q KL(d‖p), with q_min <= q and m <= p. *)
-Theorem P1_pl_sft_loss_averaged p d (m0 q_min : R) : laws p -> laws d -> 0 < m0 ->
-  (forall x y, m0 <= p x y) ->
-  0 <= q_min -> (forall x, q_min <= q x) ->
-  q_min * m0 / 2 * KLq d p <= 1 / 2 * sum (fun x => q x ^ 2 * sum (fun y => (p x y - d x y) ^ 2)).
-Proof. exact (@Averages.avg_pl_sft_loss X Y q p d m0 q_min). Qed.
+Theorem F3_unique_maximiser_averaged : Statements.F3_unique_maximiser_averaged.
+Proof. exact (fun X Y q p ref r beta lq b0 => @Averages.avg_regularised_reward_max X Y q lq beta b0
+  p ref r). Qed.
 
-(** J2 (averaged). J_b(p) - J_b(p_joint) <= lambda [CE(d,p) - CE(d,p_joint)] for every p, all four
-    averaged. *)
-Theorem J2_no_free_order_averaged p (joint : forall x, Y x -> R) d ref r (mu : X -> R) (lambda : R)
-  beta :
-  law q -> 0 < beta -> laws p -> laws joint -> laws d -> (forall x y, 0 < ref x y) ->
-  (forall x y, 0 < joint x y) -> d ≪≪ p -> 0 <= lambda ->
-  (forall x y, r x y - beta * ln (joint x y / ref x y) + lambda * d x y / joint x y = mu x) ->
-  J_bq p ref r beta - J_bq joint ref r beta <= lambda * (Lq d p - Lq d joint).
-Proof. exact (fun lq b0 => @Averages.avg_no_free_order X Y q lq beta b0 p joint d ref r mu lambda). Qed.
+Theorem S1_exact_change_averaged : Statements.S1_exact_change_averaged.
+Proof. exact (fun X Y q d ref r beta => @Averages.avg_loss_change_tilt X Y q beta d ref r). Qed.
 
-End Averaged.
+Theorem S2_coupling_gap_averaged : Statements.S2_coupling_gap_averaged.
+Proof. exact (fun X Y q d r beta lq => @Averages.avg_coupling_gap X Y q lq beta d r). Qed.
+
+Theorem S2_coupling_at_sft_optimality_averaged : Statements.S2_coupling_at_sft_optimality_averaged.
+Proof. exact (fun X Y q d r beta lq b0 => @Averages.avg_coupling X Y q lq beta b0 d r). Qed.
+
+Theorem S3_hoeffding_averaged : Statements.S3_hoeffding_averaged.
+Proof. exact (fun X Y q d r m w beta lq b0 => @Averages.avg_coupling_hoeffding X Y q lq beta b0 d r
+  m w). Qed.
+
+Theorem S4_monotone_averaged : Statements.S4_monotone_averaged.
+Proof. exact (fun X Y q d r s t lq => @Averages.avg_loss_monotone X Y q lq d r s t). Qed.
+
+Theorem S5_price_of_reward_pinsker_averaged : Statements.S5_price_of_reward_pinsker_averaged.
+Proof. exact (fun X Y q d p r m w lq => @Averages.avg_price_of_reward_pinsker X Y q lq d p r m w).
+  Qed.
+
+Theorem S5_price_of_reward_averaged : Statements.S5_price_of_reward_averaged.
+Proof. exact (fun X Y q d p r c M l lq => @Averages.avg_price_of_reward X Y q lq d p r c M l). Qed.
+
+Theorem S6_identity_averaged : Statements.S6_identity_averaged.
+Proof. exact (fun X Y q d ref r beta b0 => @Averages.avg_threshold_identity X Y q beta b0 d ref r).
+  Qed.
+
+Theorem S6_lowers_iff_averaged : Statements.S6_lowers_iff_averaged.
+Proof. exact (fun X Y q d ref r beta b0 => @Averages.avg_threshold_iff X Y q beta b0 d ref r). Qed.
+
+Theorem S6_threshold_averaged : Statements.S6_threshold_averaged.
+Proof. exact (fun X Y q d ref r m w beta lq b0 => @Averages.avg_threshold_pinsker X Y q lq beta b0 d
+  ref r m w). Qed.
+
+Theorem S6_exact_radius_averaged : Statements.S6_exact_radius_averaged.
+Proof. exact (fun X Y q d ref r beta t lq b0 => @Averages.avg_threshold_exact_radius X Y q lq beta
+  b0 d ref r t). Qed.
+
+Theorem S7_approximate_optimum_dual_averaged : Statements.S7_approximate_optimum_dual_averaged.
+Proof. exact (fun X Y q d p ref r c M l eps lq => @Averages.avg_approximate_optimum_dual X Y q lq d
+  p ref r c M l eps). Qed.
+
+Theorem S7_approximate_optimum_averaged : Statements.S7_approximate_optimum_averaged.
+Proof. exact (fun X Y q d p ref r m w eps lq => @Averages.avg_approximate_optimum X Y q lq d p ref r
+  m w eps). Qed.
+
+Theorem R1_drop_bounds_averaged : Statements.R1_drop_bounds_averaged.
+Proof. exact (fun X Y q p ref r a A beta _ b0 => @Averages.avg_regularised_drop_bounds X Y q beta b0
+  p ref r a A). Qed.
+
+Theorem R2_three_points_averaged : Statements.R2_three_points_averaged.
+Proof. exact (fun X Y q p ref r beta b0 => @Averages.avg_reward_drop X Y q beta b0 p ref r). Qed.
+
+Theorem R2_lowers_iff_averaged : Statements.R2_lowers_iff_averaged.
+Proof. exact (fun X Y q p ref r beta b0 => @Averages.avg_reward_drop_iff X Y q beta b0 p ref r).
+  Qed.
+
+Theorem R3_kl_ball_averaged : Statements.R3_kl_ball_averaged.
+Proof. exact (fun X Y q p ref r beta lq b0 => @Averages.avg_reward_drop_in_kl_ball X Y q lq beta b0
+  p ref r). Qed.
+
+Theorem R4_pinsker_averaged : Statements.R4_pinsker_averaged.
+Proof. exact (fun X Y q p ref r m w beta lq => @Averages.avg_reward_change_pinsker X Y q lq beta p
+  ref r m w). Qed.
+
+Theorem R4_bretagnolle_huber_averaged : Statements.R4_bretagnolle_huber_averaged.
+Proof. exact (fun X Y q p ref r m w beta lq => @Averages.avg_reward_change_bretagnolle_huber X Y q
+  lq beta p ref r m w). Qed.
+
+Theorem R6_cycle_law_averaged : Statements.R6_cycle_law_averaged.
+Proof. exact (fun X Y q d r beta b0 => @Averages.avg_cycle_gain X Y q beta b0 d r). Qed.
+
+Theorem R8_between_two_policies_averaged : Statements.R8_between_two_policies_averaged.
+Proof. exact (fun X Y q p1 p2 ref r beta _ b0 => @Averages.avg_regularised_drop_between X Y q beta
+  b0 p1 p2 ref r). Qed.
+
+Theorem R8_suboptimal_rl_averaged : Statements.R8_suboptimal_rl_averaged.
+Proof. exact (fun X Y q p1 p2 ref r beta delta _ b0 => @Averages.avg_regularised_drop_suboptimal X Y
+  q beta b0 p1 p2 ref r delta). Qed.
+
+Theorem P1_pl_sft_loss_averaged : Statements.P1_pl_sft_loss_averaged.
+Proof. exact @Averages.avg_pl_sft_loss. Qed.
+
+Theorem J2_no_free_order_averaged : Statements.J2_no_free_order_averaged.
+Proof. exact (fun X Y q p joint d ref r mu lambda beta lq b0 => @Averages.avg_no_free_order X Y q lq
+  beta b0 p joint d ref r mu lambda). Qed.
