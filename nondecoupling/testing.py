@@ -10,10 +10,13 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import singledispatch
 
+from hypothesis import currently_in_test_context
 from hypothesis import strategies as st
 
 from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Field, Fractions, Law, Logits, Positive, Reward, Same, Unit
 from nondecoupling.theory.statement import StatementType
 from nondecoupling.theory.worlds import World
@@ -134,4 +137,6 @@ def assert_holds(statement: StatementType, world: World) -> list[Verdict]:
     for verdict in verdicts:
         decided = verdict.status in (Status.HOLDS, Status.OUT_OF_SCOPE)
         assert decided or is_equality_case(verdict), f"{verdict}\nworld: {world}"
+        if currently_in_test_context() and verdict.status is not Status.OUT_OF_SCOPE:
+            report_verdict(Assurance.SAMPLED, statement, verdict.claim, Status.HOLDS)
     return verdicts

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.sampling import check_arguments
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Field, Fractions, Same
 from nondecoupling.theory.statement import Arguments, Claim, StatementType, only
 from nondecoupling.theory.worlds import World, sample_worlds
@@ -141,6 +143,9 @@ def _attack(
         # Rounding is held against the attack: only a tightness beyond the error bound counts.
         proven = 1 - (result.margin + result.error) / size
     usable = result.applies & ~result.undecided & np.isfinite(proven)
+    if usable.any():  # a search that met no world in scope decides nothing
+        status = Status.REFUTED if result.violated.any() else Status.HOLDS
+        report_verdict(Assurance.ATTACKED, statement, claim, status)
     index = int(np.argmax(np.where(usable, proven, -np.inf)))
     return AttackResult(
         statement.id,

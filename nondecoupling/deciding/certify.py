@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.arb import arb
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.statement import Arguments, Claim, StatementType
 from nondecoupling.theory.worlds import World
 
@@ -35,6 +37,9 @@ def certify(
                 break
     finally:
         flint.ctx.prec = saved
+    for verdict in verdicts:
+        status = Status.HOLDS if is_equality_case(verdict) else verdict.status
+        report_verdict(Assurance.CERTIFIED, statement, verdict.claim, status)
     return verdicts
 
 

@@ -6,7 +6,7 @@
 From NonDecoupling Require Statements.
 From NonDecoupling Require
 Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
-Decoupling Averages.
+Decoupling Averages AsStated.
 
 (** ** Foundations *)
 
@@ -74,6 +74,12 @@ Proof. exact @SftThenRl.coupling_small_time. Qed.
 Theorem S3_hoeffding : Statements.S3_hoeffding.
 Proof. exact @SftThenRl.coupling_hoeffding. Qed.
 
+Theorem S3_two_sided_size_on_support : Statements.S3_two_sided_size_on_support.
+Proof. exact @AsStated.coupling_two_point_on_support. Qed.
+
+Theorem S3_hoeffding_on_support : Statements.S3_hoeffding_on_support.
+Proof. exact @AsStated.coupling_hoeffding_on_support. Qed.
+
 Theorem S4_derivative : Statements.S4_derivative.
 Proof. exact @SftThenRl.loss_derivative. Qed.
 
@@ -131,11 +137,26 @@ Proof. exact @SftThenRl.threshold_radius_tight. Qed.
 Theorem S6_best_early_stop : Statements.S6_best_early_stop.
 Proof. exact @SftThenRl.best_early_stop. Qed.
 
+Theorem S6_best_early_stop_exists : Statements.S6_best_early_stop_exists.
+Proof. exact @AsStated.early_stop_exists. Qed.
+
 Theorem S7_approximate_optimum : Statements.S7_approximate_optimum.
 Proof. exact @SftThenRl.approximate_optimum. Qed.
 
 Theorem S7_approximate_optimum_dual : Statements.S7_approximate_optimum_dual.
 Proof. exact @SftThenRl.approximate_optimum_dual. Qed.
+
+Theorem S7_approximate_optimum_dual_closed : Statements.S7_approximate_optimum_dual_closed.
+Proof. exact @AsStated.approximate_optimum_dual_closed. Qed.
+
+Theorem S8_paired_change : Statements.S8_paired_change.
+Proof. exact @AsStated.paired_mean_and_variance. Qed.
+
+Theorem S8_samples : Statements.S8_samples.
+Proof. exact @AsStated.samples_to_see_it. Qed.
+
+Theorem S8_per_token : Statements.S8_per_token.
+Proof. exact @AsStated.change_per_token. Qed.
 
 (** ** RL, then SFT *)
 
@@ -168,6 +189,18 @@ Proof. exact @RlThenSft.reward_rise_bernstein. Qed.
 
 Theorem R4_bernstein_drop : Statements.R4_bernstein_drop.
 Proof. exact @RlThenSft.reward_drop_bernstein. Qed.
+
+Theorem R4_pinsker_any_law : Statements.R4_pinsker_any_law.
+Proof. exact @AsStated.change_pinsker. Qed.
+
+Theorem R4_bretagnolle_huber_any_law : Statements.R4_bretagnolle_huber_any_law.
+Proof. exact @AsStated.change_bretagnolle_huber. Qed.
+
+Theorem R4_bernstein_rise_any_law : Statements.R4_bernstein_rise_any_law.
+Proof. exact @AsStated.rise_bernstein. Qed.
+
+Theorem R4_bernstein_drop_any_law : Statements.R4_bernstein_drop_any_law.
+Proof. exact @AsStated.drop_bernstein. Qed.
 
 Theorem R4_extremes : Statements.R4_extremes.
 Proof. exact @RlThenSft.reward_extremes. Qed.
@@ -204,6 +237,9 @@ Proof. exact @RlThenSft.regularised_drop_suboptimal. Qed.
 Theorem P1_pl_sft_loss : Statements.P1_pl_sft_loss.
 Proof. exact @Landscape.pl_sft_loss. Qed.
 
+Theorem P1_log_form : Statements.P1_log_form.
+Proof. exact @AsStated.excess_below_log. Qed.
+
 Theorem P2_sandwich : Statements.P2_sandwich.
 Proof. exact @Landscape.logit_sandwich. Qed.
 
@@ -235,6 +271,12 @@ Proof. exact @Decoupling.joint_exists. Qed.
 
 Theorem J1_unique_maximiser : Statements.J1_unique_maximiser.
 Proof. exact @Decoupling.joint_unique. Qed.
+
+Theorem J1_closed_form : Statements.J1_closed_form.
+Proof. exact @AsStated.joint_closed_form. Qed.
+
+Theorem J1_multiplier : Statements.J1_multiplier.
+Proof. exact @AsStated.joint_multiplier. Qed.
 
 Theorem J2_exact_gap : Statements.J2_exact_gap.
 Proof. exact @Decoupling.joint_gap. Qed.

@@ -219,6 +219,22 @@ Definition S3_hoeffding : Prop :=
   law d -> 0 < beta -> (forall y, m <= r y <= M) ->
   CE d (tilt d r beta) - CE d d <= (M - m) ^ 2 / (8 * beta ^ 2).
 
+(** S3. The same two bounds with m and M bounds of r on the support of d only. *)
+Definition S3_two_sided_size_on_support : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) -> m < E d r < M ->
+  let v := (/ beta) ^ 2 * Var d r in
+  let a := / beta * (E d r - m) in
+  let b := / beta * (M - E d r) in
+  ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) <= CE d (tilt d r beta) - CE d d
+  <= ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
+
+(** S3. DeltaL <= s^2 R^2/8 with R the range of r on the support of d. *)
+Definition S3_hoeffding_on_support : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) ->
+  CE d (tilt d r beta) - CE d d <= (M - m) ^ 2 / (8 * beta ^ 2).
+
 (** S4. Longer RL costs more: d/ds DeltaL(tilt_s) = E_{tilt_s} r - E_d r. *)
 Definition S4_derivative : Prop :=
   forall (Y : finType) (d r : Y -> R) (s : R),
@@ -347,8 +363,7 @@ Definition S6_exact_radius_tight : Prop :=
   CE (tilt_at ref r t) (tilt ref r beta) = CE (tilt_at ref r t) ref.
 
 (** S6. Best early stop: at a time s0 with J(tilt_{s0}) = J(d), DeltaL is -KL(tilt_{s0}‖ref), and at any
-    other time s it is larger by KL(tilt_{s0}‖tilt_s). (That s0 exists when J(ref) < J(d) < max r: not
-    here.) *)
+    other time s it is larger by KL(tilt_{s0}‖tilt_s). *)
 Definition S6_best_early_stop : Prop :=
   forall (Y : finType) (d ref r : Y -> R) (s0 s : R),
   law d -> law ref -> d ≪ ref ->
@@ -356,6 +371,13 @@ Definition S6_best_early_stop : Prop :=
   CE d (tilt_at ref r s0) - CE d ref = - KL (tilt_at ref r s0) ref /\
   CE d (tilt_at ref r s) - CE d ref =
     (CE d (tilt_at ref r s0) - CE d ref) + KL (tilt_at ref r s0) (tilt_at ref r s).
+
+(** S6. That time s0 > 0 exists for every reward c, such as J(d), with J(ref) < c < r(y0) for some response
+    y0 in the support of ref. *)
+Definition S6_best_early_stop_exists : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (c : R) (y0 : Y),
+  law ref -> 0 < ref y0 -> E ref r < c < r y0 ->
+  exists s0, 0 < s0 /\ E (tilt_at ref r s0) r = c.
 
 (** S7. Approximate SFT optimum, any RL algorithm: KL(d‖ref) <= eps implies
     J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2). *)
@@ -371,6 +393,36 @@ Definition S7_approximate_optimum_dual : Prop :=
   law d -> law p -> law ref ->
   d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r -> 0 <= l < 1 -> KL d ref <= eps ->
   E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
+
+(** S7. The same with the dual variable up to its end l = 1, which needs d = 0 where r = M. *)
+Definition S7_approximate_optimum_dual_closed : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (c M l eps : R),
+  law d -> law p -> law ref -> d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r ->
+  0 <= l <= 1 -> (l = 1 -> forall y, r y = M -> d y = 0) -> KL d ref <= eps ->
+  E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
+
+(** S8. With ref = d the paired change of the loss, log d - log tilt, has mean DeltaL and variance
+    s^2 Var_d(r) under d. *)
+Definition S8_paired_change : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R), law d -> 0 < beta ->
+  let change := fun y => ln (d y) - ln (tilt d r beta y) in
+  E d change = CE d (tilt d r beta) - CE d d /\ Var d change = Var d r / beta ^ 2.
+
+(** S8. If r is not constant on the support of d, the number of samples n = z^2 Var/mean^2 that puts the
+    mean z standard errors above zero is at least 64 z^2 Var_d(r)/(s^2 R^4), R the range on the support. *)
+Definition S8_samples : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M z : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) ->
+  (exists y y', 0 < d y /\ 0 < d y' /\ r y <> r y') -> m < M ->
+  let change := fun y => ln (d y) - ln (tilt d r beta y) in
+  let n := z ^ 2 * Var d change / E d change ^ 2 in
+  0 < E d change /\ 64 * z ^ 2 * beta ^ 2 * Var d r / (M - m) ^ 4 <= n.
+
+(** S8. Per token, at mean length T, the change is at most s^2 R^2/(8 T). *)
+Definition S8_per_token : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M T : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) -> 0 < T ->
+  (CE d (tilt d r beta) - CE d d) / T <= (M - m) ^ 2 / (8 * beta ^ 2 * T).
 
 (** ** RL, then SFT *)
 
@@ -441,6 +493,30 @@ Definition R4_bernstein_drop : Prop :=
   forall (Y : finType) (p ref r : Y -> R) (beta m : R),
   law p -> law ref -> p ≪ ref -> (forall y, m <= r y) ->
   let t := tilt ref r beta in m < E t r ->
+  E t r - E p r <= sqrt (2 * KL p t * Var t r) + (E t r - m) * KL p t / 3.
+
+(** R4. The four bounds for any law t in place of the tilt. Pinsker form. *)
+Definition R4_pinsker_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m M : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y <= M) ->
+  Rabs (E p r - E t r) <= (M - m) * sqrt (KL p t / 2).
+
+(** R4. Bretagnolle-Huber form for any law t. *)
+Definition R4_bretagnolle_huber_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m M : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y <= M) ->
+  Rabs (E p r - E t r) <= (M - m) * sqrt (1 - exp (- KL p t)).
+
+(** R4. Bernstein form for rises above any law t. *)
+Definition R4_bernstein_rise_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (M : R),
+  law p -> law t -> p ≪ t -> (forall y, r y <= M) -> E t r < M ->
+  E p r - E t r <= sqrt (2 * KL p t * Var t r) + (M - E t r) * KL p t / 3.
+
+(** R4. Bernstein form for drops below any law t. *)
+Definition R4_bernstein_drop_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y) -> m < E t r ->
   E t r - E p r <= sqrt (2 * KL p t * Var t r) + (E t r - m) * KL p t / 3.
 
 (** R4. Exact extremes: over the ball around tilt_s of radius KL(tilt_{s+t}‖tilt_s), J is largest
@@ -521,6 +597,11 @@ Definition P1_pl_sft_loss : Prop :=
   forall (Y : finType) (p d : Y -> R) (m : R),
   law p -> law d -> 0 < m -> (forall y, m <= p y) ->
   m / 2 * KL d p <= 1 / 2 * sum (fun y => (p y - d y) ^ 2).
+
+(** P1. Sharper: KL(d‖p) <= log(1 + ‖p - d‖^2/m). *)
+Definition P1_log_form : Prop :=
+  forall (Y : finType) (p d : Y -> R) (m : R), law p -> law d -> 0 < m -> (forall y, m <= p y) ->
+  KL d p <= ln (1 + sum (fun y => (p y - d y) ^ 2) / m).
 
 (** P2. Sandwich: (m/2) D <= KL(p_theta‖p_theta') <= D/4, D = ‖(theta - theta')_c‖^2, for 0 < m <= min
     over y of both policies. *)
@@ -604,8 +685,7 @@ Definition J1_joint_optimum_exists : Prop :=
   exists joint mu, law joint /\ (forall y, 0 < joint y) /\
   (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu).
 
-(** J1. That p_joint is the only maximiser of F. (The closed form through W, strict concavity and the
-    Pareto frontier are not proved here.) *)
+(** J1. That p_joint is the only maximiser of F. *)
 Definition J1_unique_maximiser : Prop :=
   forall (Y : finType) (p joint d ref r : Y -> R) (beta lambda mu : R),
   law p -> law joint -> law d ->
@@ -614,6 +694,25 @@ Definition J1_unique_maximiser : Prop :=
   J_b p ref r beta - lambda * CE d p <= J_b joint ref r beta - lambda * CE d joint /\
   (J_b p ref r beta - lambda * CE d p = J_b joint ref r beta - lambda * CE d joint <->
    forall y, p y = joint y).
+
+(** J1. Closed form: where d = 0, p_joint = ref e^{(r - mu)/beta}; elsewhere u = lambda d/(beta p_joint)
+    solves u + log u = log(lambda d/beta) - (r + beta log ref - mu)/beta, the equation of Wright's omega. *)
+Definition J1_closed_form : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R) (y : Y),
+  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta -> 0 < lambda ->
+  r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu ->
+  (d y = 0 -> joint y = ref y * exp ((r y - mu) / beta)) /\
+  (0 < d y -> let u := lambda * d y / (beta * joint y) in
+   u + ln u = ln (lambda * d y / beta) - (r y + beta * ln (ref y) - mu) / beta).
+
+(** J1. mu = beta log Z + lambda - beta KL(p_joint‖tilt), between beta log Z and beta log Z + lambda. *)
+Definition J1_multiplier : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R),
+  law joint -> law d -> law ref -> (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta ->
+  0 <= lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  mu = beta * ln (Z ref r beta) + lambda - beta * KL joint (tilt ref r beta) /\
+  beta * ln (Z ref r beta) <= mu <= beta * ln (Z ref r beta) + lambda.
 
 (** J2. Exact form: F(p_joint) - F(p) = beta KL(p‖p_joint) + lambda E_d[z - 1 - log z], z = p/p_joint,
     where p_joint is the full-support law that satisfies the first-order condition of J1. *)

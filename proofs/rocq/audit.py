@@ -34,6 +34,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nondecoupling.deciding.decisions import Decision, report
+from nondecoupling.theory.assurance import Assurance
 from proofs.rocq import sources
 from proofs.rocq.sources import MAIN, STATEMENTS, AuditError, Headline
 
@@ -115,6 +117,7 @@ def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) ->
     theorems: dict[str, list[str]] = {}
     for headline in listed:
         theorems.setdefault(headline.statement, []).append(headline.name)
+        report(Decision(Assurance.MACHINE_CHECKED, headline.statement, headline.name))
     return AuditReport(theorems, sorted(axioms), time.monotonic() - started, version.split()[0])
 
 
@@ -378,19 +381,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.markdown:
             print(theorem_table(), end="")
             return 0
-        report = audit(coqchk=options.coqchk, timeout=options.timeout)
+        found = audit(coqchk=options.coqchk, timeout=options.timeout)
     except AuditError as error:
         print(f"audit failed: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(json.dumps(asdict(found), indent=2))
         return 0
-    for statement, names in report.theorems.items():
+    for statement, names in found.theorems.items():
         print(f"{statement:4}", *names)
-    print("axioms:", *report.axioms)
-    count = sum(map(len, report.theorems.values()))
+    print("axioms:", *found.axioms)
+    count = sum(map(len, found.theorems.values()))
     print(
-        f"{count} theorems for {len(report.theorems)} statements, {report.seconds:.1f} s, Coq {report.coq_version}"
+        f"{count} theorems for {len(found.theorems)} statements, {found.seconds:.1f} s, Coq {found.coq_version}"
     )
     return 0
 
