@@ -18,17 +18,6 @@ def tangent_of_exp() -> str:
     return "e^u >= 1 + u"
 
 
-def hoeffding_curvature() -> str:
-    """(d/dh)^2 log(1 - m + m e^h) <= 1/4, so the coupling gap is at most h^2/8 for range h."""
-    h = sp.Symbol("h", real=True)
-    m = sp.Symbol("m", positive=True)
-    curvature = sp.diff(sp.log(1 - m + m * sp.exp(h)), h, 2)
-    t = m * sp.exp(h) / (1 - m + m * sp.exp(h))
-    room = sp.factor(sp.simplify(sp.Rational(1, 4) - curvature))
-    assert sp.simplify(room - (t - sp.Rational(1, 2)) ** 2) == 0
-    return "t(1 - t) <= 1/4"
-
-
 def hoeffding_by_curvature(responses: int = 3) -> str:
     """psi(t) = log E e^{t (f - E f)} <= t^2 R^2/8 for m <= f <= M, R = M - m.
 
