@@ -53,7 +53,7 @@ ledger: $(READY) ## run the proofs and write the ledger that is committed
 	$(BIN)/python -m pytest --quiet proofs --update-ledger
 
 rocq: $(READY) ## build and audit the machine-checked proofs (needs coqc)
-	$(BIN)/python proofs/rocq/audit.py
+	$(BIN)/python -m proofs.rocq.audit
 
 clean: ## remove .venv and what tools left behind
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

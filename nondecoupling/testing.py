@@ -7,10 +7,13 @@ and large offsets.
 
 from __future__ import annotations
 
+from hypothesis import currently_in_test_context
 from hypothesis import strategies as st
 
 from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Field, Fractions, free_fields
 from nondecoupling.theory.statement import StatementType
 from nondecoupling.theory.worlds import World
@@ -45,4 +48,6 @@ def assert_holds(statement: StatementType, world: World) -> list[Verdict]:
     for verdict in verdicts:
         decided = verdict.status in (Status.HOLDS, Status.OUT_OF_SCOPE)
         assert decided or is_equality_case(verdict), f"{verdict}\nworld: {world}"
+        if currently_in_test_context() and verdict.status is not Status.OUT_OF_SCOPE:
+            report_verdict(Assurance.SAMPLED, statement, verdict.claim, Status.HOLDS)
     return verdicts

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from nondecoupling.deciding.attack import AttackResult, attack, smallest_witness
 from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.deciding.verdict import Status, Verdict
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.statement import StatementType, dropping, tightened
 from nondecoupling.theory.worlds import World
 
@@ -47,6 +52,24 @@ def assert_attained(statement: StatementType, claim: str, world: World) -> Verdi
     exact = verdict.status is Status.HOLDS and verdict.margin == 0
     assert exact or is_equality_case(verdict), f"{verdict}\nworld: {world}"
     return verdict
+
+
+def assert_in_all(holds: Any, claim: str) -> None:
+    """The claim, as an array of truth values, holds in every one of a positive number of drawn worlds."""
+    values = np.asarray(holds)
+    assert values.dtype == bool and values.size > 0, f"{claim}: no drawn world is in scope"
+    assert values.all(), f"{claim}: fails in {int((~values).sum())} of {values.size} drawn worlds"
+    report(Decision(Assurance.SAMPLED, claim=claim))
+
+
+def assert_positive(*balls: Any, claim: str) -> None:
+    """Every ball lies to the right of zero: interval arithmetic has decided it."""
+    import flint
+
+    assert balls and all(isinstance(ball, flint.arb) for ball in balls), "needs balls"
+    for ball in balls:
+        assert ball > 0, f"{claim}: {ball} is not certainly positive"
+    report(Decision(Assurance.CERTIFIED, claim=claim))
 
 
 def tightness_line(result: AttackResult) -> str:

@@ -1,24 +1,37 @@
 """Collects what the proofs established, prints the ledger, and guards the committed one.
 
 Every test in ``proofs/`` belongs to a statement (module-level ``pytestmark = statement("S2")``) and
-may carry one rung (``@pytest.mark.sampled`` and so on). Tests without a rung are guards: they show
-that a check can fail. Details go to the ledger through the ``evidence`` fixture.
+may carry one rung (``@pytest.mark.sampled`` and so on). A marked test must reach a decision of that kind
+about its statement (``nondecoupling.deciding.decisions``), or it fails: the decision earns the rung, not the
+mark. Tests without a rung are guards: they show that a check can fail. Details go to the ledger through the
+``evidence`` fixture.
+
+The results travel with pytest's reports, so that the workers of ``pytest -n`` bring them to the process that
+writes the ledger.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from nondecoupling.deciding.decisions import Decision, recording
 from nondecoupling.theory import catalog, ledger
 from nondecoupling.theory.assurance import Assurance
+from nondecoupling.theory.statement import Arguments, StatementType
+from nondecoupling.theory.worlds import sample_worlds
 
 HERE = Path(__file__).parent
 COMMITTED = HERE.parent / "nondecoupling" / "theory" / "ledger.json"
 PAGE = HERE.parent / "docs" / "ledger.md"
 RUNG_MARKS = {a.value.replace("-", "_"): a.value for a in Assurance}
+LEDGER = "ledger"  # the key of results in a report's user_properties, and of this plugin
 
 settings.register_profile(
     "proofs",
@@ -29,8 +42,7 @@ settings.register_profile(
 )
 settings.load_profile("proofs")
 
-RESULTS = pytest.StashKey[list[ledger.TestResult]]()
-STALE = pytest.StashKey[list[str]]()
+MADE = pytest.StashKey[list[Decision]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,10 +52,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RESULTS] = []
     config.addinivalue_line("markers", "statement(id): the statement that a test is about")
     for mark, rung in RUNG_MARKS.items():
         config.addinivalue_line("markers", f"{mark}: establishes the rung {rung!r}")
+    config.pluginmanager.register(Collector(config), LEDGER)
 
 
 @pytest.fixture
@@ -66,23 +78,173 @@ def evidence_for(request: pytest.FixtureRequest):
     return record
 
 
+# --- one test -----------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with recording() as made:
+        yield
+    item.stash[MADE] = made
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     outcome = yield
     report = outcome.get_result()
     if HERE not in item.path.parents or (report.when != "call" and report.passed):
         return
+    results = list(results_of(item, report.outcome, item.stash.get(MADE, [])))
+    if report.passed and (idle := [r for r in results if r.rung and not r.decisions]):
+        report.outcome = "failed"
+        report.longrepr = "\n".join(
+            f"{r.name} is marked {r.rung}, but reached no {r.rung} decision about {r.statement}: "
+            "see nondecoupling/deciding/decisions.py"
+            for r in idle
+        )
+    report.user_properties.append((LEDGER, [r.plain(report.outcome) for r in results]))
+
+
+class Result:
+    """What one test says about one statement, on its way to the ledger."""
+
+    def __init__(
+        self, statement: str, name: str, rung: str | None, evidence: list[str], made: list[Decision]
+    ) -> None:
+        self.statement, self.name, self.rung, self.evidence = statement, name, rung, evidence
+        self.decisions = [
+            d for d in made if d.rung.value == rung and d.statement in ("", statement)
+        ]
+
+    def plain(self, outcome: str) -> dict[str, Any]:
+        """The fields of a ``TestResult`` as plain data, which workers can send."""
+        return dict(
+            statement=self.statement,
+            test=self.name,
+            rung=self.rung,
+            outcome=outcome,
+            evidence=self.evidence,
+            claims=sorted({d.claim for d in self.decisions if d.claim}),
+            boxes=sorted({f"{d.claim}: {d.scope}" for d in self.decisions if d.scope}),
+        )
+
+
+def results_of(item: pytest.Item, outcome: str, made: list[Decision]) -> Iterator[Result]:
     rungs = [rung for mark, rung in RUNG_MARKS.items() if item.get_closest_marker(mark)]
+    if len(rungs) > 1:
+        raise pytest.UsageError(f"{item.nodeid} is marked {' and '.join(rungs)}: choose one rung")
     rung = rungs[0] if rungs else None
     name = item.nodeid.removeprefix("proofs/")
-    found = item.config.stash[RESULTS]
-    marker = item.get_closest_marker("statement")
-    lines = tuple(text for key, text in item.user_properties if key == "evidence")
-    if marker is not None:
-        found.append(ledger.TestResult(marker.args[0], name, rung, report.outcome, lines))
+    if marker := item.get_closest_marker("statement"):
+        lines = [text for key, text in item.user_properties if key == "evidence"]
+        yield Result(marker.args[0], name, rung, lines, made)
     for key, value in item.user_properties:
         if key == "statement":
-            found.append(ledger.TestResult(value[0], name, rung, report.outcome, (value[1],)))
+            yield Result(value[0], name, rung, [value[1]], made)
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+class Collector:
+    """Gathers the results of a run, here or from the workers of ``pytest -n``; holds the ledger's verdict."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.results: list[ledger.TestResult] = []
+        self.slow: list[tuple[str, str, str]] = []  # statement, name and box of slow tests
+        self.problems: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Before slow tests are deselected: the ledger remembers that they exist."""
+        for item in items:
+            marker = item.get_closest_marker("statement")
+            if marker and item.get_closest_marker("slow") and HERE in item.path.parents:
+                case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+                box = f": {case.box}" if case else ""
+                self.slow.append((marker.args[0], item.nodeid.removeprefix("proofs/"), box))
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["slow"] = self.slow
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """A worker of ``pytest -n`` has ended; every worker collects the same tests."""
+        self.slow = [
+            tuple(pair) for pair in getattr(node, "workeroutput", {}).get("slow", self.slow)
+        ]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for key, results in report.user_properties:
+            if key == LEDGER:
+                self.results += [ledger.TestResult(**tuples(result)) for result in results]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        config = self.config
+        if hasattr(config, "workerinput") or config.option.collectonly or not is_complete(config):
+            return
+        fresh = self.assemble()
+        skipped = sorted(id_ for id_, e in fresh.items() if e.not_checked)
+        self.problems = [f"missing proof file {name}" for name in missing_proof_files()]
+        if config.getoption("--update-ledger"):
+            if skipped:
+                self.problems.append(f"not written, since tests were skipped: {', '.join(skipped)}")
+            if session.exitstatus == 0 and not self.problems:
+                COMMITTED.write_text(ledger.to_json(fresh))
+                PAGE.write_text(ledger.to_markdown(fresh))
+        else:
+            self.problems += ledger.staleness(
+                read(COMMITTED), read(PAGE), fresh, coqc_missing=coqc_missing()
+            )
+        if self.problems and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def assemble(self) -> dict[str, ledger.Entry]:
+        titles = {id_: s.title for id_, s in catalog.statements().items()}
+        graph = catalog.dependencies()
+        slow = {name for _, name, _ in self.slow}
+        results = [r for r in self.results if r.test not in slow or r.outcome == "failed"]
+        results += [ledger.TestResult(i, name + box, None, "slow") for i, name, box in self.slow]
+        claims = {id_: names_of_claims(s) for id_, s in catalog.statements().items()}
+        order = catalog.dependency_order(graph)
+        return ledger.assemble(results, titles, graph, order, claims)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        config, write = self.config, terminalreporter.write_line
+        if not is_complete(config) or not self.results:
+            write("ledger: not assembled, since this run covers only a part of proofs/")
+            return
+        entries = self.assemble()
+        terminalreporter.section("ledger")
+        rows = ledger.table(entries)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            write(line.rstrip())
+        if coqc_missing():
+            write("coqc is missing: the machine-checked proofs were not checked here", yellow=True)
+        if config.getoption("--update-ledger") and not self.problems:
+            write(f"for the README: The ledger of this release: {ledger.summary(entries)}.")
+        for problem in self.problems:
+            write(f"STALE LEDGER: {problem}", red=True)
+
+
+def tuples(result: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in result.items()}
+
+
+def names_of_claims(statement: StatementType) -> list[str]:
+    """What a statement claims, without the claims that the theory itself refutes."""
+    from nondecoupling.numbers.floats import floats_of
+
+    w = Arguments(sample_worlds(statement.world, np.random.default_rng(0), 1, 4))
+    with np.errstate(all="ignore"):
+        found = list(statement.claims(floats_of(*w.values()), w))
+    return [claim.name for claim in found if not claim.refuted]
+
+
+def coqc_missing() -> bool:
+    return shutil.which("coqc") is None
 
 
 def missing_proof_files() -> list[str]:
@@ -104,43 +266,3 @@ def is_complete(config: pytest.Config) -> bool:
 
 def read(path: Path) -> str | None:
     return path.read_text() if path.exists() else None
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
-    if not is_complete(config) or config.option.collectonly:
-        return
-    fresh = assemble(config)
-    problems = [f"missing proof file {name}" for name in missing_proof_files()]
-    if config.getoption("--update-ledger"):
-        if session.exitstatus == 0 and not problems:
-            COMMITTED.write_text(ledger.to_json(fresh))
-            PAGE.write_text(ledger.to_markdown(fresh))
-    else:
-        problems += ledger.staleness(read(COMMITTED), read(PAGE), fresh)
-    config.stash[STALE] = problems
-    if problems and session.exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def assemble(config: pytest.Config) -> dict[str, ledger.Entry]:
-    titles = {id_: s.title for id_, s in catalog.statements().items()}
-    graph = catalog.dependencies()
-    return ledger.assemble(config.stash[RESULTS], titles, graph, catalog.dependency_order(graph))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    config = terminalreporter.config
-    if not is_complete(config) or not config.stash[RESULTS]:
-        terminalreporter.write_line(
-            "ledger: not assembled, since this run covers only a part of proofs/"
-        )
-        return
-    terminalreporter.section("ledger")
-    rows = ledger.table(assemble(config))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        terminalreporter.write_line(line.rstrip())
-    for problem in config.stash.get(STALE, []):
-        terminalreporter.write_line(f"STALE LEDGER: {problem}", red=True)

@@ -18,15 +18,28 @@ def tangent_of_exp() -> str:
     return "e^u >= 1 + u"
 
 
-def hoeffding_curvature() -> str:
-    """(d/dh)^2 log(1 - m + m e^h) <= 1/4, so the coupling gap is at most h^2/8 for range h."""
-    h = sp.Symbol("h", real=True)
-    m = sp.Symbol("m", positive=True)
-    curvature = sp.diff(sp.log(1 - m + m * sp.exp(h)), h, 2)
-    t = m * sp.exp(h) / (1 - m + m * sp.exp(h))
-    room = sp.factor(sp.simplify(sp.Rational(1, 4) - curvature))
-    assert sp.simplify(room - (t - sp.Rational(1, 2)) ** 2) == 0
-    return "t(1 - t) <= 1/4"
+def hoeffding_by_curvature(responses: int = 3) -> str:
+    """psi(t) = log E e^{t (f - E f)} <= t^2 R^2/8 for m <= f <= M, R = M - m.
+
+    psi vanishes with its slope at t = 0, psi'' is the variance of f under the law tilted by t f, and
+    R^2/4 - Var f = E (M - f)(f - m) + (E f - (m + M)/2)^2 under any law.
+    """
+    t, low, high = sp.symbols("t m M", real=True)
+    q, f = sp.symbols(f"q1:{responses + 1}", positive=True), sp.symbols(f"f1:{responses + 1}")
+    weights = [x * sp.exp(t * y) for x, y in zip(q, f, strict=True)]
+    total = sum(weights)
+
+    def mean(values):
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / total
+
+    psi = sp.log(total / sum(q)) - t * mean(f).subs(t, 0)
+    assert sp.simplify(psi.subs(t, 0)) == 0 and sp.simplify(sp.diff(psi, t).subs(t, 0)) == 0
+    variance = mean([y**2 for y in f]) - mean(f) ** 2
+    assert sp.cancel(sp.together(sp.diff(psi, t, 2) - variance)) == 0
+    inside = mean([(high - y) * (y - low) for y in f])
+    room = (high - low) ** 2 / 4 - variance - inside - (mean(f) - (low + high) / 2) ** 2
+    assert sp.cancel(sp.together(sp.expand(room))) == 0
+    return "log E e^(t (f - E f)) <= t^2 R^2/8"
 
 
 def logarithm_below_tangent() -> str:
@@ -135,15 +148,6 @@ def lagrange_identity(terms: int = 3) -> str:
     pairs = [(i, j) for i in range(terms) for j in range(i)]
     assert sp.expand(room - sum((a[i] * b[j] - a[j] * b[i]) ** 2 for i, j in pairs)) == 0
     return "Lagrange's identity"
-
-
-def relative_entropy_is_convex() -> str:
-    """u -> m log(m/q), m = (1 - u) q + u p, has second derivative (p - q)^2/m >= 0."""
-    u, p, q = sp.symbols("u p q", positive=True)
-    mixed = (1 - u) * q + u * p
-    curvature = sp.diff(mixed * sp.log(mixed / q), u, 2)
-    assert sp.simplify(curvature - (p - q) ** 2 / mixed) == 0
-    return "(p - q)^2/m >= 0"
 
 
 def variance_above_least_mass(responses: int = 3) -> str:

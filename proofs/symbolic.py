@@ -12,7 +12,9 @@ from typing import Any
 
 import sympy as sp
 
+from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import free_fields
 from nondecoupling.theory.statement import Claim, StatementType, only
 from nondecoupling.theory.worlds import WorldValues, world_values
@@ -119,12 +121,27 @@ def normal_form(expression: sp.Expr) -> sp.Expr:
     return NormalForm()(expression)
 
 
+def vanishes(expression: Any) -> bool:
+    """Whether sympy decides that the expression is zero, by one of its ways or by ``normal_form``."""
+    ways = (sp.expand, normal_form, sp.simplify)  # from the fastest to the slowest
+    return any(way(sp.sympify(expression)) == 0 for way in ways)
+
+
+def assert_zero(*expressions: Any, claim: str = "") -> None:
+    """A step of a derivation: sympy decides that each expression is zero. With ``claim``, its last step."""
+    assert expressions, "nothing to decide"
+    for expression in expressions:
+        assert vanishes(expression), f"{claim or 'step'}: {sp.simplify(expression)} is not zero"
+    report(Decision(Assurance.SYMBOLIC, claim=claim))
+
+
 def assert_identity(statement: StatementType, name: str, responses: int) -> str:
     """Derive an identity for free symbols; sympy decides. Returns the line for the ledger."""
     found = claim(statement, name, responses)
     assert found.relation == "==", f"{name} is not an identity"
     difference = normal_form(found.lhs.flat[0] - found.rhs.flat[0])
     assert difference == 0, f"{statement.id} {name}: sides differ by {difference}"
+    report(Decision(Assurance.SYMBOLIC, statement.id, name))
     return f"{name}, n = {responses}"
 
 
@@ -140,4 +157,11 @@ def assert_margin(
     expected = room(sympy_numbers(), symbolic_world(statement, responses))
     difference = normal_form(found.margin().flat[0] - expected.flat[0])
     assert difference == 0, f"{statement.id} {name}: the margin differs by {difference}"
+    report(Decision(Assurance.SYMBOLIC, statement.id, name))
     return f"{name}: the margin is {what}, n = {responses}"
+
+
+def above_tangent(xp: Any, log_d: Any, log_p: Any, factor: Any) -> Any:
+    """E_d[u - 1 - log u] at u = (p/d) factor: a mean of nonnegative terms, since log u <= u - 1."""
+    u = xp.exp(log_p - log_d) * factor
+    return xp.sum(xp.exp(log_d) * (u - 1 - (log_p - log_d) - xp.log(factor)))

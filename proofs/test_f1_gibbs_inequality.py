@@ -3,11 +3,12 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.formulas.laws import kl_divergence
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.f1_gibbs_inequality import GibbsInequality
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("F1")
 
@@ -16,6 +17,12 @@ pytestmark = pytest.mark.statement("F1")
 @pytest.mark.parametrize("responses", [2, 3, 4])
 def test_kl_is_a_sum_of_nonnegative_terms(responses, evidence):
     evidence(assert_identity(GibbsInequality, "stable form", responses))
+
+    def stable_form(xp, w):
+        return kl_divergence(xp, w.log_p, w.log_q)
+
+    what = "the stable form, a sum of p (e^u - 1 - u)"
+    evidence(assert_margin(GibbsInequality, "KL is nonnegative", responses, stable_form, what))
     evidence(f"nonnegative by {tangent_of_exp()}")
 
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.formulas.laws import kl_divergence
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.f2_cross_entropy_decomposition import CrossEntropyDecomposition
 from proofs.checks import (
@@ -13,25 +14,28 @@ from proofs.checks import (
     tightness_line,
 )
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("F2")
+LEAST = "the data law is optimal"
 
 
 @pytest.mark.symbolic
 @pytest.mark.parametrize("responses", [2, 3, 4])
 def test_derivation(responses, evidence):
     evidence(assert_identity(CrossEntropyDecomposition, "decomposition", responses))
-    evidence(f"least at p = d by {tangent_of_exp()}")
+
+    def divergence(xp, w):
+        return kl_divergence(xp, w.log_d, w.log_p)
+
+    evidence(assert_margin(CrossEntropyDecomposition, LEAST, responses, divergence, "KL(d||p)"))
+    evidence(f"nonnegative by {tangent_of_exp()}")
 
 
 @pytest.mark.sampled
 @given(worlds(CrossEntropyDecomposition))
 def test_drawn_worlds(world):
     assert_holds(CrossEntropyDecomposition, world)
-
-
-LEAST = "the data law is optimal"
 
 
 @pytest.mark.certified

@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.deciding.verdict import Status
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.f3_gibbs_variational_principle import GibbsVariationalPrinciple
 from proofs.checks import assert_attained, assert_survives, exact_world
-from proofs.symbolic import assert_identity
+from proofs.elementary import tangent_of_exp
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("F3")
+BEST = "the tilt is optimal"
 
 
 @pytest.mark.symbolic
@@ -18,14 +22,19 @@ def test_derivation(responses, evidence):
     evidence(assert_identity(GibbsVariationalPrinciple, "value", responses))
     evidence(assert_identity(GibbsVariationalPrinciple, "gap", responses))
 
+    def divergence(xp, w):
+        tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
+        return w.beta * kl_divergence(xp, w.log_p, tilt)
+
+    what = "beta KL(p||tilt)"
+    evidence(assert_margin(GibbsVariationalPrinciple, BEST, responses, divergence, what))
+    evidence(f"nonnegative by {tangent_of_exp()}")
+
 
 @pytest.mark.sampled
 @given(worlds(GibbsVariationalPrinciple))
 def test_drawn_worlds(world):
     assert_holds(GibbsVariationalPrinciple, world)
-
-
-BEST = "the tilt is optimal"
 
 
 @pytest.mark.certified
@@ -43,7 +52,7 @@ def test_no_policy_beats_the_tilt():
 def test_a_wrong_temperature_is_noticed():
     """The tilt at beta is not optimal at 2 beta: the same check refutes it."""
     from nondecoupling.deciding.certify import decide
-    from nondecoupling.formulas.tilt import gibbs_tilt, log_partition, regularized_reward
+    from nondecoupling.formulas.tilt import log_partition, regularized_reward
     from nondecoupling.numbers.arb import arb
     from nondecoupling.theory.statement import Claim
 

@@ -15,7 +15,7 @@ from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.f5_softmax_derivatives import SoftmaxDerivatives
 from proofs.checks import assert_attained, assert_survives, assert_tightened_fails, exact_world
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity, assert_margin, normal_form, symbolic_world
+from proofs.symbolic import assert_identity, assert_margin, assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("F5")
 CONVEX = "the SFT loss is convex in the logits"
@@ -37,8 +37,8 @@ def test_gradients_are_the_derivatives(responses, evidence):
     of_loss = sft_loss_gradient(xp, log_p, w.log_d)
     of_reward = reward_gradient(xp, log_p, w.reward)
     for k, logit in enumerate(w.logits):
-        assert normal_form(derivative(loss, logit) - of_loss[k]) == 0
-        assert normal_form(derivative(reward, logit) - of_reward[k]) == 0
+        assert_zero(derivative(loss, logit) - of_loss[k])
+        assert_zero(derivative(reward, logit) - of_reward[k])
     evidence(f"gradients of CE and J, n = {responses}")
 
 
@@ -52,7 +52,7 @@ def test_hessian_of_the_loss(responses, evidence):
     for i, first in enumerate(w.logits):
         for j, second in enumerate(w.logits):
             hessian = (p[i] if i == j else 0) - p[i] * p[j]
-            assert normal_form(derivative(derivative(loss, first), second) - hessian) == 0
+            assert_zero(derivative(derivative(loss, first), second) - hessian)
     evidence(f"Hessian diag(p) - p p^T, n = {responses}")
 
 

@@ -14,10 +14,17 @@ from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.j1_joint_optimum import JointOptimum
-from proofs.checks import assert_attained, assert_survives, exact_world, tightness_line
+from proofs.checks import (
+    assert_attained,
+    assert_in_all,
+    assert_positive,
+    assert_survives,
+    exact_world,
+    tightness_line,
+)
 from proofs.elementary import tangent_of_exp
 from proofs.roots import mass_at
-from proofs.symbolic import normal_form, symbolic_world
+from proofs.symbolic import assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("J1")
 BEST, UPPER = "no policy does better", "mu exceeds it by at most lambda"
@@ -33,7 +40,7 @@ def test_multiplier(n, evidence):
     log_z = sp.Symbol("log_Z", real=True)
     tilt = w.log_ref + reward / w.beta - log_z
     divergence = kl_by_definition(xp, w.log_joint, tilt)
-    assert normal_form((-log_z - w.weight / w.beta + divergence).flat[0]) == 0
+    assert_zero((-log_z - w.weight / w.beta + divergence).flat[0], claim="multiplier")
     evidence(f"multiplier, n = {n}")
 
 
@@ -43,16 +50,17 @@ def test_stationarity_and_concavity(evidence):
     r = sp.Symbol("r", real=True)
     term = p * r - beta * p * sp.log(p / ref) + weight * d * sp.log(p)  # one response's part of F
     curvature = sp.diff(term, p, 2)
-    assert sp.simplify(curvature + beta / p + weight * d / p**2) == 0  # negative: concave
+    # negative, so F is strictly concave and a stationary law is its maximiser
+    assert_zero(curvature + beta / p + weight * d / p**2, claim=BEST)
     # dF/dp = mu + const, solved for r, is the reward of the parametrisation
     slope = sp.diff(term, p)
     solved = sp.solve(slope - (mu - beta), r)[0]
     expected = mu + beta * sp.log(p / ref) - weight * d / p
-    assert sp.simplify(sp.expand_log(solved - expected, force=True)) == 0
+    assert_zero(sp.expand_log(solved - expected, force=True))
     # with u = lambda d/(beta p) it reads u + log u = log(lambda d/beta) - (r + beta log ref - mu)/beta
     u = weight * d / (beta * p)
     z = sp.log(weight * d / beta) - (expected + beta * sp.log(ref) - mu) / beta
-    assert normal_form(u + sp.log(u) - z) == 0
+    assert_zero(u + sp.log(u) - z, claim="closed form")
     evidence("stationarity is u + log u = z; F strictly concave")
     evidence(f"mu <= beta log Z + lambda by F1, mu >= beta log Z as u >= 0; {tangent_of_exp()}")
 
@@ -88,8 +96,10 @@ def test_solver_root_changes_sign(weight, evidence):
     width = 1e-9 * max(offset, 1e-300)
     balls = (xp.array(list(x)) for x in (d, log_tilt))
     log_d, tilt = balls
-    assert mass_at(log_d, tilt, xp.array([ratio]), offset - width) > 0
-    assert mass_at(log_d, tilt, xp.array([ratio]), offset + width) < 0
+    before, after = (
+        mass_at(log_d, tilt, xp.array([ratio]), offset + side) for side in (-width, width)
+    )
+    assert_positive(before, -after, claim="the solver's root")
     evidence(f"lambda = {weight:g}: offset {offset:.6g} by sign change")
 
 
@@ -99,9 +109,9 @@ def test_frontier_falls_from_the_tilt_to_the_data_law(evidence):
     d, ref = np.log([0.6, 0.3, 0.1]), np.log([0.2, 0.3, 0.5])
     reward = np.array([0.0, 1.0, 2.0])
     loss, best = bounds.pareto_frontier(d, reward, log_ref=ref, beta=0.5, points=65)
-    assert (np.diff(loss) < 0).all() and (np.diff(best) < 0).all()
+    assert_in_all(np.diff([loss, best]) < 0, "the frontier is monotone")
     slopes = np.diff(best) / np.diff(loss)  # lambda at a point in between: rises to the end
-    assert (np.diff(slopes) > 0).all()
+    assert_in_all(np.diff(slopes) > 0, "the frontier is concave")
     evidence("frontier of 65 points: monotone and concave")
 
 

@@ -19,6 +19,7 @@ from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.j3_little_sft_is_nearly_free import LittleSftIsNearlyFree
 from proofs.checks import (
     assert_attained,
+    assert_positive,
     assert_survives,
     assert_tightened_fails,
     exact_world,
@@ -26,6 +27,7 @@ from proofs.checks import (
 )
 from proofs.elementary import mean_minimises_squares
 from proofs.roots import enclose_joint
+from proofs.symbolic import assert_zero
 
 pytestmark = pytest.mark.statement("J3")
 CLAIMS = ("saving at least", "saving at most", "cost at least", "cost at most")
@@ -41,14 +43,14 @@ def test_the_path_of_joint_optima(evidence):
     moved = sp.diff(stationary, weight).subs({p.diff(weight): speed, mu.diff(weight): c})
     (p_dot,) = sp.solve(moved.subs(p, d / w), speed)
     flow = (w - c) / (beta + weight * w)
-    assert sp.simplify(p_dot - d / w * flow) == 0
+    assert_zero(p_dot - d / w * flow)
     # -dCE/dlambda = sum w p' = sum p (w - c)^2/(beta + lambda w), since sum p' = 0
-    assert sp.simplify(w * flow - (w - c) ** 2 / (beta + weight * w) - c * flow) == 0
+    assert_zero(w * flow - (w - c) ** 2 / (beta + weight * w) - c * flow)
     # chi2 = sum d^2/p - 1 falls: its slope is -sum w^2 p' = -sum m (w - c)(w^2 - c^2), sum m(w-c) = 0
-    assert sp.expand((w - c) * (w**2 - c**2) - (w - c) ** 2 * (w + c)) == 0
+    assert_zero((w - c) * (w**2 - c**2) - (w - c) ** 2 * (w + c))
     # d log w/dlambda = -flow: the largest w falls (w >= c), and lambda w rises for every response
     rises = sp.simplify(w - weight * w * flow)
-    assert sp.simplify(rises - w * (beta + weight * c) / (beta + weight * w)) == 0
+    assert_zero(rises - w * (beta + weight * c) / (beta + weight * w))
     evidence(
         "-dCE/dlambda = sum p (w - c)^2/(beta + lambda w); chi2 and max w fall, lambda w rises"
     )
@@ -58,13 +60,15 @@ def test_the_path_of_joint_optima(evidence):
 def test_bounds_from_the_path(evidence):
     """chi2(d||p)/(beta + lambda max w) <= -dCE/dlambda <= chi2(d||p)/beta, integrated."""
     weight, beta, chi, u, largest, extra = sp.symbols("lambda beta chi u W e", positive=True)
-    assert sp.simplify(1 / beta - 1 / (beta + u) - u / (beta * (beta + u))) == 0  # positive
+    # positive: the rate is at most chi2/beta
+    assert_zero(1 / beta - 1 / (beta + u) - u / (beta * (beta + u)), claim="saving at most")
     # u W(u) <= lambda W(lambda): the rate over [0, lambda] is at least its value at the end
     room = 1 / (beta + largest) - 1 / (beta + largest + extra)
-    assert sp.simplify(room * (beta + largest) * (beta + largest + extra) - extra) == 0
+    assert_zero(room * (beta + largest) * (beta + largest + extra) - extra, claim="saving at least")
     # the cost is int u (-dCE/du) du by the envelope theorem: both bounds times lambda/2
     saving, cost = (sp.integrate(f, (u, 0, weight)) for f in (chi / beta, u * chi / beta))
-    assert sp.simplify(cost - weight / 2 * saving) == 0
+    for claim in ("cost at least", "cost at most"):
+        assert_zero(cost - weight / 2 * saving, claim=claim)
     evidence(f"integrated over [0, lambda]; {mean_minimises_squares()}")
 
 
@@ -127,13 +131,16 @@ def test_expansion(name, evidence):
         table = [ratios(start / 2**k) for k in range(4)]
         for kind, column in zip(("saving", "cost"), zip(*table, strict=True), strict=True):
             column = list(column)
-            assert all(x < 1 for x in column)  # J3's upper bounds, along the way
+            # J3's upper bounds, along the way
+            assert_positive(*(1 - x for x in column), claim=f"{kind} at most")
             for order in range(1, 4):
                 shrink = [abs(y - 1) / abs(x - 1) for x, y in pairwise(column)]
-                assert all(abs(q * 2**order - 1) < flint.arb(0.01) for q in shrink), shrink
+                near = (flint.arb(0.01) - abs(q * 2**order - 1) for q in shrink)
+                assert_positive(*near, claim=f"{kind}: order {order} of the expansion")
                 factor = 2**order
                 column = [(factor * y - x) / (factor - 1) for x, y in pairwise(column)]
-            assert abs(column[-1] - 1) < flint.arb(2) ** -40
+            distance = flint.arb(2) ** -40 - abs(column[-1] - 1)
+            assert_positive(distance, claim=f"{kind}: limit of the expansion")
             evidence(f"{name}, {kind}: limit {float(column[-1]):.12f} after three Richardson steps")
     finally:
         flint.ctx.prec = saved

@@ -14,6 +14,7 @@ from proofs.checks import (
     tightness_line,
 )
 from proofs.elementary import variance_above_least_mass, variance_below_half_norm
+from proofs.symbolic import assert_zero
 
 pytestmark = pytest.mark.statement("P2")
 CLAIMS = (
@@ -35,13 +36,16 @@ def test_divergence_is_an_integral_of_variances(n, evidence):
     mean = sum(w * y for w, y in zip(weights, v, strict=True)) / total
     square = sum(w * y**2 for w, y in zip(weights, v, strict=True)) / total
     curvature = sp.diff(sp.log(total), t, 2)
-    assert sp.simplify(sp.expand((curvature - square + mean**2) * total**2)) == 0
+    assert_zero(sp.expand((curvature - square + mean**2) * total**2))
     # KL = sum p (log p - log q) is that Bregman divergence, since log(p/q) = -v + f(1) - f(0)
     p = [x / sum(e) for x in e]
     rise = sp.Symbol("rise", real=True)  # f(1) - f(0)
     divergence = sum(q * (rise - y) for q, y in zip(p, v, strict=True))
-    assert sp.simplify(divergence - (rise - mean.subs(t, 0))) == 0
+    assert_zero(divergence - (rise - mean.subs(t, 0)))
     evidence(f"KL = int (1 - t) Var_t dt, n = {n}")
+    # m ||v_c||^2 <= Var_t <= ||v_c||^2/2 all along, and the weight 1 - t integrates to 1/2
+    for claim in CLAIMS[:2]:
+        assert_zero(sp.integrate(1 - t, (t, 0, 1)) - sp.Rational(1, 2), claim=claim)
     evidence(f"with {variance_above_least_mass(n)} and {variance_below_half_norm(n)}")
 
 
@@ -53,7 +57,7 @@ def test_smallest_probability_is_at_an_end(evidence):
     curvature = sp.simplify(sp.diff(log_p, t, 2))
     odds = sp.exp(x + t * a) * sp.exp(y + t * b)
     variance = (a - b) ** 2 * odds / (sp.exp(x + t * a) + sp.exp(y + t * b)) ** 2
-    assert sp.simplify(curvature + variance) == 0
+    assert_zero(curvature + variance)
     evidence("log p_y is concave on segments of logits")
 
 

@@ -16,7 +16,7 @@ from proofs.checks import (
     tightness_line,
 )
 from proofs.elementary import mean_minimises_squares, variance_below_half_norm
-from proofs.symbolic import normal_form
+from proofs.symbolic import assert_zero
 
 pytestmark = pytest.mark.statement("P3")
 CLAIMS = ("PL inequality", "moved logits lower J_b", "two prompts")
@@ -37,7 +37,7 @@ def test_gradient_of_the_regularised_reward(n, evidence):
     log_p, log_ref = (xp.log(xp.array(law)) for law in (p, ref))
     formula = rl_gradient(xp, log_p, log_ref, xp.array(list(r)), xp.array([beta]))
     for found, expected in zip(formula, derivative, strict=True):
-        assert normal_form(found - expected) == 0
+        assert_zero(found - expected)
     evidence(f"grad J_b = p (a - E_p a), a = r - beta log(p/ref), n = {n}")
 
 
@@ -48,11 +48,11 @@ def test_gradient_dominates_the_drop(n, evidence):
     least, beta, u = sp.symbols("m beta u", positive=True)
     extra = sp.Symbol("e", nonnegative=True)
     room = sp.expand(beta**2 * (least + extra) ** 2 * u**2 - beta**2 * least**2 * u**2)
-    assert sp.simplify(room - beta**2 * u**2 * extra * (2 * least + extra)) == 0
+    assert_zero(room - beta**2 * u**2 * extra * (2 * least + extra))
     # 1/2 beta^2 m^2 ||u_c||^2 with ||u_c||^2 >= 4 KL is 2 beta m^2 (beta KL): the stated constant
     divergence = sp.Symbol("KL", nonnegative=True)
     chained = beta**2 * least**2 * 4 * divergence / 2
-    assert sp.simplify(chained - 2 * beta * least**2 * (beta * divergence)) == 0
+    assert_zero(chained - 2 * beta * least**2 * (beta * divergence), claim="PL inequality")
     evidence(f"{mean_minimises_squares(n)}; P2 with {variance_below_half_norm(n)}; R1")
 
 

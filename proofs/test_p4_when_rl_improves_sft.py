@@ -14,9 +14,9 @@ from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import tightened
 from nondecoupling.theory.theorems.p4_when_rl_improves_sft import WhenRlImprovesSft
-from proofs.checks import assert_survives, exact_world, tightness_line
+from proofs.checks import assert_in_all, assert_survives, exact_world, tightness_line
 from proofs.elementary import lagrange_identity
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_zero
 
 pytestmark = pytest.mark.statement("P4")
 CURVATURE, TRIANGLE = "curvature of the step", "triangle of excess losses"
@@ -49,13 +49,13 @@ def test_thresholds_follow(evidence):
     # change <= -eta rho G g + eta^2 g^2/4 < 0 iff G > eta g/(4 rho); G^2 >= m x by P1
     change = -step * rho * gradient * size + step**2 * size**2 / 4
     edge = step * size / (4 * rho)
-    assert sp.simplify(change - step * size * rho * (edge - gradient)) == 0
-    assert sp.simplify(edge**2 / least * least - edge**2) == 0
+    assert_zero(change - step * size * rho * (edge - gradient))
+    assert_zero(edge**2 / least * least - edge**2)
     # x + y >= 2 h, all nonnegative, with x < h leaves y > h: here x^2, y^2 are the excess losses
     half, slack = sp.symbols("h s", positive=True)
-    assert sp.simplify((2 * half - (half - slack)) - half - slack) == 0
+    assert_zero((2 * half - (half - slack)) - half - slack)
     threshold = least * step**2 * size**2 / 8
-    assert sp.simplify(2 * sp.sqrt(threshold) - step * size * sp.sqrt(least / 2)) == 0
+    assert_zero(2 * sp.sqrt(threshold) - step * size * sp.sqrt(least / 2))
     evidence(f"P1, P2 twice, and the triangle inequality by {lagrange_identity()}")
 
 
@@ -109,6 +109,7 @@ def test_thresholds_decide_the_sign_of_the_change(evidence):
     excess = kl_divergence(d, p)
     raised, lowered = excess < raises_below, excess > lowers_above
     assert raised.sum() > 1000 and lowered.sum() > 1000
-    assert (change[raised] > 0).all() and (change[lowered] < 0).all()
+    assert_in_all(change[raised] > 0, "below the threshold the step raises the loss")
+    assert_in_all(change[lowered] < 0, "above the threshold the step lowers the loss")
     decided = (raised | lowered).mean()
     evidence(f"the thresholds decide {decided:.0%} of 20000 drawn steps, all with the right sign")

@@ -22,13 +22,14 @@ from nondecoupling.theory.statement import tightened
 from nondecoupling.theory.theorems.p5_optimal_rl_duration import OptimalRlDuration
 from proofs.checks import (
     assert_attained,
+    assert_positive,
     assert_survives,
     assert_tightened_fails,
     exact_world,
     tightness_line,
 )
 from proofs.elementary import tangent_of_exp, variance_below_half_norm
-from proofs.symbolic import normal_form
+from proofs.symbolic import assert_zero
 
 pytestmark = pytest.mark.statement("P5")
 SEVERAL_PEAKS = ("0.49995 0.49995 0.0001", "0 1 2")
@@ -50,7 +51,7 @@ def test_slope_of_the_utility(n, evidence):
     reward = xp.array([0, 1, sp.Symbol("r", positive=True)][:n])
     arguments = (xp, log_d, reward, xp.array([weight]), xp.array([sp.log(x)]))
     derivative = x * sp.diff(duration_utility(*arguments).flat[0], x)
-    assert normal_form(derivative - duration_slope(*arguments).flat[0]) == 0
+    assert_zero(derivative - duration_slope(*arguments).flat[0])
     evidence(f"U' = Var - lambda M, n = {n}")
 
 
@@ -61,18 +62,18 @@ def test_bounds_on_roots(evidence):
     p, u = sp.symbols("p u", positive=True)
     # E (x - mu)^3 = E (x - mu)^2 (x - mu), and -R <= x - mu <= R: both gaps are nonnegative terms
     for sign in (1, -1):
-        assert sp.expand(p * x**2 * (spread - sign * x) + sign * p * x**3 - spread * p * x**2) == 0
+        assert_zero(p * x**2 * (spread - sign * x) + sign * p * x**3 - spread * p * x**2)
     # V e^{-R(s-u)} <= Var_u <= V e^{R(s-u)} gives M between these, lambda = V/M
     least = sp.integrate(now * sp.exp(-spread * (s - u)), (u, 0, s))
     most = sp.integrate(now * sp.exp(spread * (s - u)), (u, 0, s))
-    assert sp.simplify(now / least - spread / (1 - sp.exp(-spread * s))) == 0
-    assert sp.simplify(now / most - spread / (sp.exp(spread * s) - 1)) == 0
+    assert_zero(now / least - spread / (1 - sp.exp(-spread * s)))
+    assert_zero(now / most - spread / (sp.exp(spread * s) - 1))
     # solved for s
     weight = sp.Symbol("lambda", positive=True)
     early = sp.log(1 + spread / weight) / spread
-    assert sp.simplify(spread / (sp.exp(spread * early) - 1) - weight) == 0
+    assert_zero(spread / (sp.exp(spread * early) - 1) - weight)
     late = -sp.log(1 - spread / weight) / spread
-    assert sp.simplify(spread / (1 - sp.exp(-spread * late)) - weight) == 0
+    assert_zero(spread / (1 - sp.exp(-spread * late)) - weight)
     for end in (early, late):
         assert sp.limit(end * weight, weight, sp.oo) == 1  # s* lambda -> 1
     evidence("log Var is Lipschitz with constant R; s* lambda -> 1")
@@ -89,9 +90,9 @@ def test_surrogate(evidence):
 
     u = a * (best - other)
     excess = (2 * best / a) * (sp.exp(u) - 1 - u) + (best - other) ** 2
-    assert sp.simplify(sp.expand(utility(best) - utility(other) - excess)) == 0
+    assert_zero(sp.expand(utility(best) - utility(other) - excess))
     # a T e^{a T} = a^2 G/2, which is what W inverts
-    assert sp.simplify(a**2 * gain / 2 - a * best * sp.exp(a * best)) == 0
+    assert_zero(a**2 * gain / 2 - a * best * sp.exp(a * best))
     assert sp.solve(other * sp.exp(other) - z, other) == [sp.LambertW(z)]
     evidence(f"surrogate: G(1 - e^(-aT)) - T^2 is largest at W(a^2 G/2)/a by {tangent_of_exp()}")
 
@@ -135,11 +136,11 @@ def test_three_stationary_points_exist(evidence):
     xp = arb()
     data, reward = (xp.array(list(fractions(x))) for x in SEVERAL_PEAKS)
     weight = xp.array([Fraction(1, 10)])
-    signs = [
-        bool(duration_slope(xp, xp.log(data), reward, weight, xp.array([time])).flat[0] > 0)
-        for time in (2, 5, 9, 11)
+    slopes = [
+        sign * duration_slope(xp, xp.log(data), reward, weight, xp.array([time])).flat[0]
+        for time, sign in ((2, 1), (5, -1), (9, 1), (11, -1))
     ]
-    assert signs == [True, False, True, False]
+    assert_positive(*slopes, claim="three stationary points exist")
     evidence("three stationary points at lambda = 1/10")
 
 

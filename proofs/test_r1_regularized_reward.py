@@ -3,29 +3,35 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.r1_regularized_reward import RegularizedReward
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("R1")
+LOWERS = "SFT lowers the regularised reward"
 
 
 @pytest.mark.symbolic
 @pytest.mark.parametrize("responses", [2, 3, 4])
 def test_derivation(responses, evidence):
     evidence(assert_identity(RegularizedReward, "closed form", responses))
-    evidence(f"nonnegative by {tangent_of_exp()} in KL")
+
+    def divergence(xp, w):
+        tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
+        return w.beta * kl_divergence(xp, w.log_p, tilt)
+
+    evidence(assert_margin(RegularizedReward, LOWERS, responses, divergence, "beta KL(p||tilt)"))
+    evidence(f"nonnegative by {tangent_of_exp()}")
 
 
 @pytest.mark.sampled
 @given(worlds(RegularizedReward))
 def test_drawn_worlds(world):
     assert_holds(RegularizedReward, world)
-
-
-LOWERS = "SFT lowers the regularised reward"
 
 
 @pytest.mark.certified

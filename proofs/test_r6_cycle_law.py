@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.r6_cycle_law import CycleLaw
 from proofs.checks import (
@@ -14,25 +16,29 @@ from proofs.checks import (
     tightness_line,
 )
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("R6")
+GAP = "at least beta times the coupling gap"
 
 
 @pytest.mark.symbolic
 @pytest.mark.parametrize("responses", [2, 3, 4])
 def test_derivation(responses, evidence):
     evidence(assert_identity(CycleLaw, "Jeffreys form", responses))
-    evidence(f"the bound by {tangent_of_exp()} in KL(tilt||d)")
+
+    def divergence(xp, w):
+        tilt = gibbs_tilt(xp, w.log_d, w.reward, w.beta)
+        return w.beta * kl_divergence(xp, tilt, w.log_d)
+
+    evidence(assert_margin(CycleLaw, GAP, responses, divergence, "beta KL(tilt||d)"))
+    evidence(f"nonnegative by {tangent_of_exp()}")
 
 
 @pytest.mark.sampled
 @given(worlds(CycleLaw))
 def test_drawn_worlds(world):
     assert_holds(CycleLaw, world)
-
-
-GAP = "at least beta times the coupling gap"
 
 
 @pytest.mark.certified

@@ -3,11 +3,13 @@
 import pytest
 from hypothesis import given
 
+from nondecoupling.formulas.laws import kl_divergence
+from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
 from proofs.checks import assert_attained, assert_needs, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_margin
 
 pytestmark = pytest.mark.statement("S2")
 RAISES = "RL raises the SFT loss"
@@ -18,7 +20,13 @@ RAISES = "RL raises the SFT loss"
 def test_closed_form_is_the_definition(responses, evidence):
     evidence(assert_identity(CouplingAtSftOptimality, "closed form", responses))
     evidence(assert_identity(CouplingAtSftOptimality, "KL form", responses))
-    evidence(f"nonnegative by {tangent_of_exp()} in log(1 + E_d[e^x - 1 - x])")
+
+    def divergence(xp, w):
+        return kl_divergence(xp, w.log_d, gibbs_tilt(xp, w.log_d, w.reward, w.beta))
+
+    what = "KL(d||tilt)"
+    evidence(assert_margin(CouplingAtSftOptimality, RAISES, responses, divergence, what))
+    evidence(f"nonnegative by {tangent_of_exp()}")
 
 
 @pytest.mark.sampled

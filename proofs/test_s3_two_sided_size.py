@@ -1,12 +1,14 @@
 """S3, two-sided size of the coupling gap."""
 
 import pytest
+import sympy as sp
 from hypothesis import given
 
 from nondecoupling.formulas.laws import centred, expectation
 from nondecoupling.formulas.sft_then_rl import coupling_gap, two_point_gap
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theory.statement import Arguments, only
 from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
 from proofs.checks import (
     assert_attained,
@@ -16,10 +18,11 @@ from proofs.checks import (
     exact_world,
     tightness_line,
 )
-from proofs.elementary import bennett_interpolation, hoeffding_curvature
-from proofs.symbolic import normal_form, symbolic_world
+from proofs.elementary import bennett_interpolation
+from proofs.symbolic import assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("S3")
+LOWER, UPPER, HOEFFDING = "Bennett lower bound", "Bennett upper bound", "Hoeffding upper bound"
 
 
 @pytest.mark.symbolic
@@ -30,23 +33,69 @@ def test_two_atoms_attain_bennett(atom, evidence):
     x = centred(xp, w.log_d, w.reward) / w.beta
     end = two_point_gap(xp, expectation(xp, w.log_d, x * x), x[atom : atom + 1])
     gap = coupling_gap(xp, w.log_d, w.reward, w.beta)
-    assert normal_form(end.flat[0] - gap.flat[0]) == 0
+    assert_zero(end.flat[0] - gap.flat[0])
     evidence("Bennett's values are equalities for n = 2")
 
 
 @pytest.mark.symbolic
-def test_inequalities_reduce_to_elementary_ones(evidence):
-    evidence(f"Bennett by {bennett_interpolation()}")
-    evidence(f"Hoeffding by {hoeffding_curvature()}")
+@pytest.mark.parametrize(("claim", "side"), [(LOWER, -1), (UPPER, 1)])
+def test_bennett_is_the_mean_of_a_quadratic(claim, side, evidence):
+    """q touches e^x at -v/b and meets it at b, an end of the range: E_d q is the two-point value.
+
+    e^x - q(x) = e^xi (x + v/b)^2 (x - b)/6 has the sign of x - b on the whole range.
+    """
+    xp = sympy_numbers()
+    v, size, d, x, y = sp.symbols("v b d x y", positive=True)
+    end = side * size
+    touch = -v / end
+
+    def quadratic(z):
+        rest = sp.exp(end) - sp.exp(touch) * (1 + end - touch)
+        return sp.exp(touch) * (1 + z - touch) + rest * ((z - touch) / (end - touch)) ** 2
+
+    assert_zero(quadratic(end) - sp.exp(end), quadratic(touch) - sp.exp(touch))
+    z = sp.Symbol("z", real=True)
+    assert_zero(sp.diff(quadratic(z), z).subs(z, touch) - sp.exp(touch))
+    # Any law with mean 0 and variance v: here two atoms, x of mass d and y, with a third to centre it
+    rest = sp.Symbol("rest", positive=True)
+    third = -(d * x + rest * y) / (1 - d - rest)
+    atoms = [(d, x), (rest, y), (1 - d - rest, third)]
+    variance = sum(mass * at**2 for mass, at in atoms)
+    mean = sum(mass * quadratic(at) for mass, at in atoms)
+    moment = quadratic(0) + sp.diff(quadratic(z), z, 2) / 2 * v
+    general = mean - quadratic(0) - sp.diff(quadratic(z), z, 2) / 2 * variance
+    assert_zero(general)
+    value = two_point_gap(xp, xp.array([v]), xp.array([end])).flat[0]
+    assert_zero(value - sp.log(sp.cancel(sp.together(moment))), claim=claim)
+    evidence(f"{claim} by {bennett_interpolation()}")
+
+
+@pytest.mark.symbolic
+def test_hoeffding_by_its_curvature(evidence):
+    """In the time t = 1/beta the margin vanishes with its slope at 0, and is convex."""
+    xp, t = sympy_numbers(), sp.Symbol("t", positive=True)
+    a, b, d1, d2 = sp.symbols("a b d1 d2", positive=True)
+    masses, rewards = [d1, d2, 1 - d1 - d2], [sp.Integer(0), a, a + b]
+    log_d, reward = xp.log(xp.array(masses)), xp.array(rewards)
+    w = Arguments(log_d=log_d, log_ref=log_d, reward=reward, beta=1 / xp.array([t]))
+    (claim,) = only(TwoSidedSize, HOEFFDING).claims(xp, w)
+    margin = claim.margin().flat[0]
+    assert_zero(margin.subs(t, 0), sp.diff(margin, t).subs(t, 0))
+    weights = [mass * sp.exp(t * r) for mass, r in zip(masses, rewards, strict=True)]
+
+    def mean(values):
+        return sum(x * y for x, y in zip(weights, values, strict=True)) / sum(weights)
+
+    between = mean([(a + b - r) * r for r in rewards])
+    squares = between + (mean(rewards) - (a + b) / 2) ** 2
+    assert_zero(sp.diff(margin, t, 2) - squares, claim=HOEFFDING)
+    evidence("Hoeffding, n = 3: margin'' in t = E_t (M - r)(r - m) + (J - (m + M)/2)^2 >= 0")
 
 
 @pytest.mark.sampled
 @given(worlds(TwoSidedSize))
 def test_drawn_worlds(world):
     assert_holds(TwoSidedSize, world)
-
-
-LOWER, UPPER, HOEFFDING = "Bennett lower bound", "Bennett upper bound", "Hoeffding upper bound"
 
 
 @pytest.mark.certified

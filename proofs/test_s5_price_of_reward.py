@@ -2,39 +2,92 @@
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 
 from nondecoupling import bounds
+from nondecoupling.formulas.laws import expected_reward
+from nondecoupling.formulas.price import bernoulli_kl, frontier_ratio
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.s5_price_of_reward import PriceOfReward
 from proofs.checks import (
     assert_attained,
+    assert_in_all,
     assert_survives,
     assert_tightened_fails,
     exact_world,
     tightness_line,
 )
-from proofs.elementary import logarithm_below_tangent
-from proofs.symbolic import assert_identity
+from proofs.elementary import logarithm_below_tangent, tangent_of_exp
+from proofs.symbolic import above_tangent, assert_identity, assert_margin, assert_zero
 
 pytestmark = pytest.mark.statement("S5")
+DUAL, BERNOULLI, PINSKER = "weak duality", "Bernoulli bound", "Pinsker bound"
+LINE = "supporting line"
 
 
 @pytest.mark.symbolic
 @pytest.mark.parametrize("responses", [2, 3])
 def test_derivation(responses, evidence):
     evidence(assert_identity(PriceOfReward, "the frontier is attained", responses))
-    evidence(f"weak duality by {logarithm_below_tangent()} under E_d")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3])
+def test_weak_duality(responses, evidence):
+    """Both dual bounds have the room E_d[u - 1 - log u], u = (p/d) b with E_p b the same for all p."""
+
+    def of_dual(xp, w):
+        top, reached = xp.max(w.reward), expected_reward(xp, w.log_p, w.reward)
+        mixed = (1 - w.slack) * (top - w.reward) / (top - reached) + w.slack
+        return above_tangent(xp, w.log_d, w.log_p, mixed)
+
+    def of_line(xp, w):
+        ratio = frontier_ratio(xp, w.reward, w.rate, w.offset)
+        return above_tangent(xp, w.log_d, w.log_p, ratio)
+
+    what = "E_d[u - 1 - log u], u = (p/d)((1 - w)(M - r)/(M - J(p)) + w)"
+    evidence(assert_margin(PriceOfReward, DUAL, responses, of_dual, what))
+    what = "E_d[u - 1 - log u], u = (p/d)(t + nu (M - r))"
+    evidence(assert_margin(PriceOfReward, LINE, responses, of_line, what))
+    evidence(f"nonnegative by {logarithm_below_tangent()}")
+
+
+@pytest.mark.symbolic
+@pytest.mark.parametrize("responses", [2, 3])
+def test_bernoulli_and_pinsker(responses, evidence):
+    """For u in [0, 1] split every law by u: KL(d||p) = kl(a, b) + two divergences of the parts."""
+    xp = sympy_numbers()
+    laws = [sp.symbols(f"{name}1:{responses}", positive=True) for name in "dp"]
+    d, p = ([*free, 1 - sum(free)] for free in laws)
+    u = sp.symbols(f"u1:{responses + 1}", positive=True)
+    a, b = (sum(x * y for x, y in zip(law, u, strict=True)) for law in (d, p))
+
+    def divergence(mass, other, share, total, other_total):
+        here, there = mass * share / total, other * share / other_total
+        return total * here * (sp.log(here) - sp.log(there))
+
+    whole = sum(x * (sp.log(x) - sp.log(y)) for x, y in zip(d, p, strict=True))
+    parts = sum(
+        divergence(x, y, z, a, b) + divergence(x, y, 1 - z, 1 - a, 1 - b)
+        for x, y, z in zip(d, p, u, strict=True)
+    )
+    binary = bernoulli_kl(xp, *(xp.array([x]) for x in (a, b))).flat[0]
+    assert_zero(whole - binary - parts, claim=BERNOULLI)
+    # kl(a, b) - 2 (a - b)^2 is zero at b = a, with slope (b - a)(1 - 2b)^2/(b (1 - b)) in b
+    here, there = sp.symbols("a b", positive=True)
+    room = bernoulli_kl(xp, xp.array([here]), xp.array([there])).flat[0] - 2 * (here - there) ** 2
+    slope = (there - here) * (1 - 2 * there) ** 2 / (there * (1 - there))
+    assert_zero(room.subs(there, here), sp.diff(room, there) - slope, claim=PINSKER)
+    evidence(f"Bernoulli: KL(d||p) - kl is a mean of two KLs, n = {responses}; {tangent_of_exp()}")
+    evidence("Pinsker: kl(a, b) - 2 (a - b)^2 falls to 0 at b = a and rises after it")
 
 
 @pytest.mark.sampled
 @given(worlds(PriceOfReward))
 def test_drawn_worlds(world):
     assert_holds(PriceOfReward, world)
-
-
-DUAL, BERNOULLI, PINSKER = "weak duality", "Bernoulli bound", "Pinsker bound"
-LINE = "supporting line"
 
 
 @pytest.mark.certified
@@ -99,7 +152,7 @@ def test_average_price_is_the_best_split_of_the_target_over_prompts(evidence):
         reached, most = (laws * reward).sum(-1).mean(-1), top.mean()
         share = np.clip((target - reached) / (most - reached), 0, 1)[:, None, None]
         paid = bounds.kl_divergence(data, np.log((1 - share) * laws + share * best)).mean(-1)
-        assert (paid >= price * (1 - 1e-9)).all()
+        assert_in_all(paid >= price * (1 - 1e-9), "no policy is cheaper than the average price")
         split = bounds.price_of_reward(
             data, reward, free + (target - free.mean()) * (top - free) / (top - free).mean()
         )

@@ -13,13 +13,14 @@ from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.s6_decoupling_threshold import DecouplingThreshold
 from proofs.checks import (
     assert_attained,
+    assert_in_all,
     assert_survives,
     assert_tightened_fails,
     exact_world,
     tightness_line,
 )
-from proofs.elementary import best_time_for_hoeffding, hoeffding_curvature, tangent_of_exp
-from proofs.symbolic import assert_identity, assert_margin
+from proofs.elementary import best_time_for_hoeffding, hoeffding_by_curvature, tangent_of_exp
+from proofs.symbolic import assert_identity, assert_margin, assert_zero
 
 pytestmark = pytest.mark.statement("S6")
 PINSKER, EXACT = "Pinsker radius", "exact radius"
@@ -88,12 +89,12 @@ def test_inequalities_reduce_to_divergences(claim, evidence):
 @pytest.mark.symbolic
 def test_pinsker_from_the_exact_radius(evidence):
     """log Z_t - t E_ref r <= t^2 R^2/8, put into the exact radius at the best and at one time."""
-    evidence(f"log Z_t - t E_ref r <= t^2 R^2/8 by {hoeffding_curvature()}")
+    evidence(hoeffding_by_curvature())
     # t beta DeltaL + eps >= t beta KL(ref||tilt) - t^2 R^2/8 for every t: divide by t beta.
     evidence(f"{PINSKER} by {best_time_for_hoeffding()}")
     gain, spread = sp.symbols("gain R", positive=True)  # gain = beta KL(ref||tilt)
     t = 4 * gain / spread**2
-    assert sp.simplify(t * gain - t**2 * spread**2 / 8 - 2 * (gain / spread) ** 2) == 0
+    assert_zero(t * gain - t**2 * spread**2 / 8 - 2 * (gain / spread) ** 2, claim=SMALLER)
     evidence(f"{SMALLER} by the time t = 4 beta KL(ref||tilt)/R^2")
 
 
@@ -136,13 +137,13 @@ def test_solved_threshold_is_where_the_sign_changes():
     """At the solver's radius a data law exists whose loss does not change; a bit farther it falls."""
     log_ref, reward, beta = random_refs(500)
     pinsker, exact = bounds.decoupling_threshold(log_ref, reward, beta)
-    assert (pinsker <= exact).all()
+    assert_in_all(pinsker <= exact, SMALLER)
     for farther, sign in ((0.99, 1), (1.01, -1)):
         # The best data law at a KL distance is the extreme of J in that ball (R4).
         _, rise = bounds.reward_change_extremes(log_ref, reward, farther * exact)
         start = bounds.expected_reward(log_ref, reward)
         change = bounds.log_partition(log_ref, reward, beta) - (start + rise) / beta
-        assert (sign * change > 0).all()
+        assert_in_all(sign * change > 0, "the sign changes at the exact radius")
 
 
 @pytest.mark.sampled
@@ -159,7 +160,7 @@ def test_solved_early_stop_beats_every_other_time():
     np.testing.assert_allclose(at_stop, change, rtol=1e-9, atol=1e-15)
     for factor in (0.5, 0.99, 1.01, 2.0, 10.0):
         other = bounds.sft_loss_increase(log_d, log_ref, reward, 1 / (factor * time))
-        assert (other > change).all()
+        assert_in_all(other > change, "no other time is better than the early stop")
 
 
 def test_far_from_sft_optimality_rl_helps(evidence):

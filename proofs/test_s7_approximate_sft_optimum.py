@@ -26,11 +26,11 @@ from proofs.checks import (
 )
 from proofs.elementary import (
     best_time_for_hoeffding,
-    hoeffding_curvature,
+    hoeffding_by_curvature,
     logarithm_below_tangent,
     tangent_of_exp,
 )
-from proofs.symbolic import normal_form, symbolic_world
+from proofs.symbolic import above_tangent, assert_margin, assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("S7")
 PRICE, PINSKER = "price of reward", "Pinsker form"
@@ -42,22 +42,23 @@ def test_the_change_is_the_price_less_eps(responses, evidence):
     xp, w = sympy_numbers(), symbolic_world(ApproximateSftOptimum, responses)
     change = cross_entropy(xp, w.log_d, w.log_p) - cross_entropy(xp, w.log_d, w.log_ref)
     eps, paid = kl_divergence(xp, w.log_d, w.log_ref), kl_by_definition(xp, w.log_d, w.log_p)
-    assert normal_form((change + eps - paid).flat[0]) == 0
+    assert_zero((change + eps - paid).flat[0])
     evidence(f"DeltaL(p) + KL(d||ref) = KL(d||p), n = {responses}")
 
 
 @pytest.mark.symbolic
-@pytest.mark.parametrize("responses", [2, 3, 4])
+@pytest.mark.parametrize("responses", [2, 3])
 def test_weak_duality(responses, evidence):
-    """log u <= u - 1 at u = (p/d) mixed, whose mean under d is one: no dual value exceeds KL(d||p)."""
-    p = sp.symbols(f"p1:{responses + 1}", positive=True)
-    r = sp.symbols(f"r1:{responses + 1}", real=True)
-    top, slack = sp.symbols("M w", positive=True)
-    reached = sum(x * y for x, y in zip(p, r, strict=True))
-    mixed = [(1 - slack) * (top - x) / (top - reached) + slack for x in r]
-    mean = sum(x * m for x, m in zip(p, mixed, strict=True)).subs(p[-1], 1 - sum(p[:-1]))
-    assert sp.cancel(sp.together(mean)) == 1
-    evidence(f"price of reward by {logarithm_below_tangent()}, n = {responses}")
+    """No dual value exceeds KL(d||p): the room is E_d[u - 1 - log u] at u = (p/d) b."""
+
+    def room(xp, w):
+        top, reached = xp.max(w.reward), expected_reward(xp, w.log_p, w.reward)
+        mixed = (1 - w.slack) * (top - w.reward) / (top - reached) + w.slack
+        return above_tangent(xp, w.log_d, w.log_p, mixed)
+
+    what = "E_d[u - 1 - log u], u = (p/d)((1 - w)(M - r)/(M - J(p)) + w)"
+    evidence(assert_margin(ApproximateSftOptimum, PRICE, responses, room, what))
+    evidence(f"nonnegative by {logarithm_below_tangent()}")
 
 
 @pytest.mark.symbolic
@@ -72,11 +73,13 @@ def test_pinsker_by_the_best_time(responses, evidence):
     log_z = log_partition(xp, w.log_p, reward, xp.array([beta]))
     centred_log_z = log_z - expected_reward(xp, w.log_p, reward) / beta
     room = kl_by_definition(xp, w.log_d, w.log_p) + centred_log_z - gain
-    assert normal_form((room - kl_divergence(xp, w.log_d, tilt)).flat[0]) == 0
+    assert_zero((room - kl_divergence(xp, w.log_d, tilt)).flat[0])
     evidence(f"nonnegative by {tangent_of_exp()}, n = {responses}")
-    evidence(
-        f"log E_p e^(t x) <= t^2 R^2/8 by {hoeffding_curvature()}; {best_time_for_hoeffding()}"
-    )
+    t, spread, paid = sp.symbols("t R K", positive=True)
+    bound = (paid + t**2 * spread**2 / 8) / t
+    best = sp.sqrt(8 * paid) / spread
+    assert_zero(bound.subs(t, best) - spread * sp.sqrt(paid / 2), claim=PINSKER)
+    evidence(f"{hoeffding_by_curvature()}; {best_time_for_hoeffding()}")
 
 
 @pytest.mark.sampled

@@ -5,7 +5,7 @@ import sympy as sp
 from hypothesis import given
 
 from nondecoupling.formulas.laws import variance
-from nondecoupling.formulas.sft_then_rl import coupling_gap
+from nondecoupling.formulas.sft_then_rl import coupling_gap, coupling_gap_bounds
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.s8_resolution_and_length import ResolutionAndLength
@@ -16,8 +16,8 @@ from proofs.checks import (
     exact_world,
     tightness_line,
 )
-from proofs.elementary import hoeffding_curvature
-from proofs.symbolic import assert_identity
+from proofs.elementary import hoeffding_by_curvature
+from proofs.symbolic import assert_identity, assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("S8")
 SAMPLES, TOKENS = "samples needed at least", "change per token"
@@ -30,8 +30,17 @@ def test_derivation(responses, evidence):
         evidence(assert_identity(ResolutionAndLength, name, responses))
     mean, spread, z = sp.symbols("mean spread z", positive=True)
     samples = (z * sp.sqrt(spread) / mean) ** 2  # by definition of n, with mean and variance above
-    assert sp.simplify(samples * mean**2 / spread - z**2) == 0
-    evidence(f"both bounds by DeltaL <= s^2 R^2/8: {hoeffding_curvature()}")
+    assert_zero(samples * mean**2 / spread - z**2)
+    # Both bounds say DeltaL <= H = s^2 R^2/8 (S3): n = least (H/DeltaL)^2, and the room per token
+    w, xp = symbolic_world(ResolutionAndLength, responses), sympy_numbers()
+    found = {c.name: c for c in ResolutionAndLength.claims(xp, w)}
+    *_, hoeffding = coupling_gap_bounds(xp, w.log_d, w.reward, w.beta)
+    gap = coupling_gap(xp, w.log_d, w.reward, w.beta)
+    least = found[SAMPLES]
+    assert_zero((least.lhs - least.rhs * (hoeffding / gap) ** 2).flat[0], claim=SAMPLES)
+    room = (hoeffding - found["mean"].lhs) / w.mean_length
+    assert_zero((found[TOKENS].margin() - room).flat[0], claim=TOKENS)
+    evidence(f"both bounds by DeltaL <= s^2 R^2/8: {hoeffding_by_curvature()}")
 
 
 @pytest.mark.symbolic
@@ -43,10 +52,10 @@ def test_small_times(responses, evidence):
     log_d = xp.log(xp.array([1 - sum(d), *d]))
     reward = xp.array(list(sp.symbols(f"r1:{responses + 1}", real=True)))
     gap = coupling_gap(xp, log_d, reward, 1 / xp.array([s]))[0]
-    assert sp.simplify(gap.subs(s, 0)) == 0
-    assert sp.simplify(sp.diff(gap, s).subs(s, 0)) == 0
+    assert_zero(gap.subs(s, 0))
+    assert_zero(sp.diff(gap, s).subs(s, 0))
     curvature = sp.diff(gap, s, 2).subs(s, 0)
-    assert sp.simplify(curvature - variance(xp, log_d, reward)[0]) == 0
+    assert_zero(curvature - variance(xp, log_d, reward)[0])
     evidence(f"n s^2 -> 4 z^2/Var_d r, n = {responses}")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,20 +55,75 @@ def test_a_result_for_an_unknown_statement_is_an_error():
         entries(passed("A9"))
 
 
-def test_staleness_compares_rungs_and_not_figures():
+def test_staleness_compares_tests_and_not_figures():
     old = entries(passed("A1"), passed("A2"))
-    figure = TestResult("A1", "t", "sampled", "passed", ("0.123",))
+    figure = replace(passed("A1"), evidence=("0.123",))
     assert differences(old, entries(figure, passed("A2"))) == []
-    more = entries(passed("A1"), passed("A1", "symbolic"), passed("A2"))
-    assert any("A1: rungs" in line for line in differences(old, more))
     assert any("established" in line for line in differences(old, entries(passed("A1"))))
 
 
-def test_what_this_machine_cannot_check_is_not_stale():
-    old = entries(passed("A1"), passed("A1", "machine-checked"), passed("A2"))
-    here = entries(passed("A1"), TestResult("A1", "t", "machine-checked", "skipped"), passed("A2"))
-    assert differences(old, here) == []
+FULL = (
+    TestResult("A1", "a", "sampled", "passed", claims=("x", "y")),
+    TestResult("A1", "b", "certified", "passed", claims=("x",), boxes=("x: t in [0, 1]",)),
+    TestResult("A1", "c", "certified", "passed", claims=("x",)),
+    TestResult("A1", "guard", None, "passed"),
+    TestResult("A1", "large", None, "slow"),
+    TestResult("A2", "m", "machine-checked", "passed", claims=("A2_theorem",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("index", "change", "expected"),
+    [
+        (0, dict(test="renamed"), "A1: sampled test vanished: a"),
+        (0, dict(test="renamed"), "A1: sampled test not in the committed ledger: renamed"),
+        (0, dict(outcome="skipped"), "A1: every sampled test was skipped"),
+        (0, dict(rung="certified"), "A1: sampled test vanished: a"),
+        (0, dict(claims=("x",)), "A1: sampled claim vanished: y"),
+        (1, dict(outcome="skipped"), "A1: certified test vanished: b"),
+        (1, dict(boxes=("x: t in [0, 1/2]",)), "A1: box vanished: x: t in [0, 1]"),
+        (1, dict(boxes=()), "A1: box vanished: x: t in [0, 1]"),
+        (3, dict(outcome="skipped"), "A1: guard vanished: guard"),
+        (3, dict(test="renamed"), "A1: guard vanished: guard"),
+        (4, dict(test="renamed"), "A1: slow test vanished: large"),
+        (5, dict(claims=("A2_other",)), "A2: machine-checked claim vanished: A2_theorem"),
+    ],
+)
+def test_evidence_that_vanishes_is_told(index, change, expected):
+    results = list(FULL)
+    results[index] = replace(results[index], **change)
+    assert expected in differences(entries(*FULL), entries(*results))
+
+
+@pytest.mark.parametrize("index", range(len(FULL)))
+def test_no_evidence_may_be_left_out_or_added(index):
+    less = entries(*FULL[:index], *FULL[index + 1 :])
+    assert any("vanished" in line for line in differences(entries(*FULL), less))
+    assert any("not in the committed" in line for line in differences(less, entries(*FULL)))
+
+
+def test_only_machine_checked_proofs_may_be_skipped_and_only_without_coqc():
+    old = entries(*FULL)
+    for index, excused in ((5, True), (0, False)):
+        skipped = [*FULL]
+        skipped[index] = replace(FULL[index], outcome="skipped")
+        here = entries(*skipped)
+        assert any("was skipped" in line for line in differences(old, here))
+        found = differences(old, here, coqc_missing=True)
+        assert (not any("was skipped" in line for line in found)) == excused
     assert ledger.NOT_CHECKED in ledger.table(here)[1]
+
+
+def test_the_page_opens_with_what_is_not_covered():
+    found = assemble(FULL, TITLES, DEPENDS, ["A1", "A2"], {"A1": ["x", "y", "z"], "A2": []})
+    assert found["A1"].undecided("sampled") == ["z"]
+    assert found["A1"].undecided("symbolic") == []  # lacks the rung altogether
+    opening = ledger.to_markdown(found).split("## ")[1]
+    assert opening.startswith("What is not covered")
+    assert "- **Not sampled**: A2." in opening
+    assert "- **Not symbolic**: A1, A2." in opening
+    assert "- **Not sampled**: A1 (z)." in opening
+    assert "- **Not certified**: A1 (y; z)." in opening
 
 
 def test_a_docs_page_that_is_not_the_ledgers_is_stale():
@@ -99,30 +157,51 @@ def test_no_orphan_proof_file():
     assert found <= stems | others, found - stems - others
 
 
+PROOF = """\
+import pytest
+from hypothesis import given
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theory.theorems.f1_gibbs_inequality import GibbsInequality
+pytestmark = pytest.mark.statement("F1")
+
+@pytest.mark.sampled
+@given(worlds(GibbsInequality))
+def test_drawn_worlds(world):
+    assert_holds(GibbsInequality, world)
+
+def test_guard():
+    assert 1 + 1 == 2
+
+@pytest.mark.slow
+@pytest.mark.sampled
+def test_large():
+    raise AssertionError("slow tests are remembered, not run")
+"""
+
+
 @pytest.fixture
 def small_project(tmp_path):
-    """proofs/ with one statement's tests only, and an empty ledger."""
-    for name in ("conftest.py", "__init__.py", "symbolic.py", "elementary.py", "checks.py"):
-        source = ROOT / "proofs" / name
-        if source.exists():
-            (tmp_path / "proofs").mkdir(exist_ok=True)
-            (tmp_path / "proofs" / name).write_text(source.read_text())
-    (tmp_path / "proofs" / "test_f1_gibbs_inequality.py").write_text(
-        "import pytest\npytestmark = pytest.mark.statement('F1')\n"
-        "@pytest.mark.sampled\ndef test_it():\n    assert True\n"
+    """proofs/ with tests of one statement only, an empty file for each of the others, and no ledger."""
+    for folder in ("proofs", "docs", "nondecoupling/theory"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "proofs" / "conftest.py", tmp_path / "proofs")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-markers -m 'not slow'\nmarkers = slow: not run here\n"
     )
-    (tmp_path / "nondecoupling").mkdir()
-    (tmp_path / "docs").mkdir()
+    for statement in catalog.statements().values():
+        text = PROOF if statement.id == "F1" else ""
+        (tmp_path / "proofs" / f"test_{catalog.stem(statement)}.py").write_text(text)
     return tmp_path
 
 
 def run_proofs(folder, *arguments):
     command = [sys.executable, "-m", "pytest", "proofs", "-p", "no:cacheprovider", "-q", *arguments]
-    environment = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": os.environ["PATH"]}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_a_run_without_all_proof_files_fails(small_project):
+    (small_project / "proofs" / "test_f2_cross_entropy_decomposition.py").unlink()
     run = run_proofs(small_project)
     assert run.returncode == 1, run.stdout
     assert "missing proof file proofs/test_f2_cross_entropy_decomposition.py" in run.stdout
@@ -130,9 +209,76 @@ def test_a_run_without_all_proof_files_fails(small_project):
 
 
 def test_a_partial_run_assembles_no_ledger(small_project):
-    run = run_proofs(small_project, "-k", "test_it")
+    run = run_proofs(small_project, "-k", "test_guard")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "covers only a part" in run.stdout
+
+
+def test_a_marked_test_must_decide_something(small_project):
+    """The mark earns nothing, nor does a decision about another statement or of another kind."""
+    one = "Fraction(1, 2), Fraction(1, 2)"
+    tests = {
+        "nothing": "assert True",
+        "kind": f"certify(catalog.statement('F1'), World(dict(log_p=({one}), log_q=({one}))))",
+        "other": "report(Decision(Assurance.SAMPLED, 'F2', 'decomposition'))",
+        "empty": "checks.assert_in_all(np.ones(0, dtype=bool), 'no world')",
+        "real": "checks.assert_in_all(np.ones(3, dtype=bool), 'three worlds')",
+    }
+    imports = [
+        "import numpy as np",
+        "from fractions import Fraction",
+        "from nondecoupling.deciding.certify import certify",
+        "from nondecoupling.deciding.decisions import Decision, report",
+        "from nondecoupling.theory import catalog",
+        "from nondecoupling.theory.assurance import Assurance",
+        "from nondecoupling.theory.worlds import World",
+        "from proofs import checks",
+    ]
+    shutil.copy(ROOT / "proofs" / "checks.py", small_project / "proofs")
+    bodies = [
+        f"@pytest.mark.sampled\ndef test_{name}():\n    {body}\n" for name, body in tests.items()
+    ]
+    both = "@pytest.mark.certified\n@pytest.mark.sampled\ndef test_both():\n    pass\n"
+    path = small_project / "proofs" / "test_f1_gibbs_inequality.py"
+    path.write_text("\n".join([*imports, PROOF, *bodies]))
+    run = run_proofs(small_project, "-rf", "-k", "not drawn_worlds")
+    assert run.returncode == 1
+    for name in ("nothing", "kind", "other"):
+        assert (
+            f"::test_{name} is marked sampled, but reached no sampled decision about F1"
+            in run.stdout
+        )
+    assert "no drawn world is in scope" in run.stdout
+    assert "4 failed, 2 passed" in run.stdout, run.stdout
+    path.write_text(PROOF + both)
+    assert "choose one rung" in run_proofs(small_project, "-k", "both").stdout
+
+
+def test_workers_bring_their_results_and_the_ledger_is_the_same(small_project):
+    """Written by two processes and by one: the same bytes; and what vanishes is told."""
+    written = [small_project / "nondecoupling/theory/ledger.json", small_project / "docs/ledger.md"]
+    run = run_proofs(small_project, "--update-ledger", "-n", "2")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "The ledger of this release: 1 of" in run.stdout
+    by_workers = [path.read_text() for path in written]
+    entry = from_json(by_workers[0])["F1"]
+    assert entry.tests == {"sampled": ["test_f1_gibbs_inequality.py::test_drawn_worlds"]}
+    assert entry.decided == {"sampled": ["KL is nonnegative", "stable form"]}
+    assert entry.guards == ["test_f1_gibbs_inequality.py::test_guard"]
+    assert entry.slow == ["test_f1_gibbs_inequality.py::test_large"]
+    run_proofs(small_project, "--update-ledger")
+    assert [path.read_text() for path in written] == by_workers
+
+    path = small_project / "proofs" / "test_f1_gibbs_inequality.py"
+    spoilt = PROOF.replace("def test_guard", "def renamed_guard")
+    path.write_text(spoilt.replace("@pytest.mark.sampled\n@given", "@pytest.mark.skip\n@given"))
+    run = run_proofs(small_project, "-n", "2")
+    assert run.returncode == 1
+    assert "STALE LEDGER: F1: guard vanished: test_f1_gibbs_inequality.py::test_guard" in run.stdout
+    assert "STALE LEDGER: F1: sampled test vanished" in run.stdout
+    path.write_text(PROOF)
+    run = run_proofs(small_project)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_readme_gives_the_ledgers_summary():

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.sampling import check_arguments
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Fractions, free_fields
 from nondecoupling.theory.statement import Claim, StatementType, only
 from nondecoupling.theory.worlds import World, WorldValues, sample_worlds, world_values
@@ -154,6 +156,9 @@ def _attack(
         # Rounding is held against the attack: only a tightness beyond the error bound counts.
         proven = 1 - (result.margin + result.error) / size
     usable = result.applies & ~result.undecided & np.isfinite(proven)
+    if usable.any():  # a search that met no world in scope decides nothing
+        status = Status.REFUTED if result.violated.any() else Status.HOLDS
+        report_verdict(Assurance.ATTACKED, statement, claim, status)
     index = int(np.argmax(np.where(usable, proven, -np.inf)))
     return AttackResult(
         statement.id,

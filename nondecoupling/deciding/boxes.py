@@ -19,10 +19,12 @@ from typing import Any
 import flint
 import sympy
 
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.exact import the_number
 from nondecoupling.numbers.jets import Jet, Program, Recorder, add, multiply, square_ball
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import free_fields
 from nondecoupling.theory.statement import StatementType, only
 from nondecoupling.theory.worlds import world_values
@@ -137,6 +139,7 @@ def certify_box(
     def result(status: Status, cell: Cell | None = None) -> BoxCertificate:
         where = None if cell is None else dict(zip(box.parameters, cell, strict=True))
         least = smallest if cell is None else math.nan
+        report_verdict(Assurance.CERTIFIED, statement, claim, status, str(box))
         return BoxCertificate(statement.id, claim, status, examined, skipped, least, where)
 
     while queue:
@@ -187,9 +190,12 @@ def certify_convex(
         elif bend < 0 or examined >= max_boxes:
             status = Status.REFUTED if bend < 0 else Status.UNDECIDED
             where = dict(zip(box.parameters, cell, strict=True))
+            report_verdict(Assurance.CERTIFIED, statement, claim, status, str(box))
             return BoxCertificate(statement.id, claim, status, examined, 0, math.nan, where)
         else:
             queue += _halves(cell, start, [flint.arb("nan")])
+    scope = f"{box}: convex in {parameter}"
+    report_verdict(Assurance.CERTIFIED, statement, claim, Status.HOLDS, scope)
     return BoxCertificate(statement.id, claim, Status.HOLDS, examined, 0, smallest)
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.exact import the_number
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.statement import Claim, StatementType
 from nondecoupling.theory.worlds import World
 
@@ -37,6 +39,9 @@ def certify(
                 break
     finally:
         flint.ctx.prec = saved
+    for verdict in verdicts:
+        status = Status.HOLDS if is_equality_case(verdict) else verdict.status
+        report_verdict(Assurance.CERTIFIED, statement, verdict.claim, status)
     return verdicts
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.formulas import duration
 from nondecoupling.formulas.duration import (
     duration_curvature,
@@ -28,6 +29,7 @@ from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.exact import Exact, the_number
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.number_system import Array
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.worlds import World
 
@@ -119,6 +121,8 @@ def _certify(
             continue
         pieces += [(low, middle), (middle, high)]
     certified = bool(unique) and not pieces
+    if certified:
+        report(Decision(Assurance.CERTIFIED, "P5", "the duration is the globally best one"))
     utility = (_below(reached), -_below(-at(duration_utility, left, right)))
     return DurationCertificate((left, right), (first, last), utility, boxes, certified)
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law, lift
+from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.statement import Claim, StatementType
 from nondecoupling.theory.worlds import WorldValues, sample_worlds
 
@@ -104,4 +106,8 @@ def check_random_worlds(
 ) -> list[BatchResult]:
     """Evaluate all claims on random worlds drawn from the statement's own declaration."""
     rng = np.random.default_rng(seed)
-    return check_arguments(statement, sample_worlds(statement.world, rng, worlds, responses))
+    results = check_arguments(statement, sample_worlds(statement.world, rng, worlds, responses))
+    for result in results:
+        status = result.verdict(statement).status
+        report_verdict(Assurance.SAMPLED, statement, result.claim, status)
+    return results

@@ -1,7 +1,9 @@
-"""What is assured, how, and by which tests: assembled from test results, never typed in.
+"""What is assured, how, and by which tests: assembled from what tests decided, never typed in.
 
-A rung is earned when at least one test records it and no test of that rung failed. A statement is
-established when all its tests passed and everything it depends on is established.
+A rung is earned when at least one test of its kind decided something (``deciding.decisions``) and no test
+of that rung failed. A statement is established when all its tests passed and everything it depends on is
+established. The committed ledger remembers the tests, claims and boxes that it saw; a run that sees others
+is told so, whether evidence vanished or is new.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from typing import Any
 
@@ -17,19 +19,27 @@ from nondecoupling.theory import catalog
 from nondecoupling.theory.assurance import Assurance
 
 NOT_CHECKED = "not checked here"
+# The one rung that a machine may lack the means to check: it needs coqc.
+MAY_BE_MISSING = Assurance.MACHINE_CHECKED.value
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test of one statement: what it would establish, and whether it did."""
+    """One test of one statement: what it would establish, whether it did, and what it decided.
+
+    ``claims`` are the claims decided; ``boxes`` say what box certificates covered. A ``slow`` test is known
+    from collection: an ordinary run remembers that it exists and leaves it to ``make proofs-full``.
+    """
 
     __test__ = False  # not a test class, whatever its name starts with
 
     statement: str
     test: str
     rung: str | None
-    outcome: str  # "passed", "failed" or "skipped"
+    outcome: str  # "passed", "failed", "skipped" or "slow"
     evidence: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -41,8 +51,21 @@ class Entry:
     depends: tuple[str, ...]
     established: bool = False
     why_not: str = ""
-    rungs: dict[str, list[str]] = field(default_factory=dict)
+    claims: list[str] = field(default_factory=list)  #: all that the statement claims
+    rungs: dict[str, list[str]] = field(default_factory=dict)  #: rung -> evidence, line by line
+    tests: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the tests that earned it
+    decided: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the claims decided
+    boxes: list[str] = field(default_factory=list)  #: what box certificates covered
+    guards: list[str] = field(default_factory=list)  #: tests that show a check failing
+    slow: list[str] = field(default_factory=list)  #: tests that make proofs-full runs
     not_checked: list[str] = field(default_factory=list)
+
+    def undecided(self, rung: str) -> list[str]:
+        """The claims that no test of this rung decided, where the rung is earned at all."""
+        decided = self.decided.get(rung, [])
+        return (
+            [claim for claim in self.claims if claim not in decided] if rung in self.rungs else []
+        )
 
 
 def assemble(
@@ -50,6 +73,7 @@ def assemble(
     titles: Mapping[str, str],
     depends: Mapping[str, tuple[str, ...]],
     order: Iterable[str],
+    claims: Mapping[str, list[str]] | None = None,
 ) -> dict[str, Entry]:
     """The ledger of a complete run. ``order`` lists dependencies before what rests on them."""
     by_statement: dict[str, list[TestResult]] = {id_: [] for id_ in titles}
@@ -61,10 +85,12 @@ def assemble(
         by_statement[result.statement].append(result)
     entries: dict[str, Entry] = {}
     for id_ in order:
-        entry = Entry(id_, titles[id_], tuple(depends[id_]))
+        entry = Entry(
+            id_, titles[id_], tuple(depends[id_]), claims=list((claims or {}).get(id_, []))
+        )
         own = by_statement[id_]
         _fill_rungs(entry, own)
-        failed = [r.test for r in own if r.outcome == "failed"]
+        failed = sorted(r.test for r in own if r.outcome == "failed")
         broken = [d for d in entry.depends if not entries[d].established]
         if not entry.rungs:
             entry.why_not = "no test establishes it"
@@ -79,41 +105,72 @@ def assemble(
 
 def _fill_rungs(entry: Entry, own: list[TestResult]) -> None:
     for rung in (assurance.value for assurance in Assurance):
-        of_rung = [r for r in own if r.rung == rung]
+        of_rung = [r for r in own if r.rung == rung and r.outcome != "slow"]
         passed = [r for r in of_rung if r.outcome == "passed"]
         if any(r.outcome == "failed" for r in of_rung):
             continue
         if passed:
             lines = [line for r in passed for line in (r.evidence or (r.test.split("::")[-1],))]
             entry.rungs[rung] = sorted(set(lines))
+            entry.tests[rung] = sorted({r.test for r in passed})
+            entry.decided[rung] = sorted({claim for r in passed for claim in r.claims})
+            entry.boxes += [box for r in passed for box in r.boxes]
         elif of_rung:
             entry.not_checked.append(rung)
+    entry.boxes = sorted(set(entry.boxes))
+    entry.guards = sorted({r.test for r in own if r.rung is None and r.outcome == "passed"})
+    entry.slow = sorted({r.test for r in own if r.outcome == "slow"})
 
 
-def differences(committed: Mapping[str, Entry], fresh: Mapping[str, Entry]) -> list[str]:
-    """Where two ledgers disagree in what is established and on which rungs; figures may differ."""
+def differences(
+    committed: Mapping[str, Entry], fresh: Mapping[str, Entry], *, coqc_missing: bool = False
+) -> list[str]:
+    """Where two ledgers disagree in what is established, how and by what; figures may differ.
+
+    With ``coqc_missing`` the machine-checked rung may have been skipped; no other rung may.
+    """
     out = []
     for id_ in sorted(set(committed) | set(fresh)):
         if id_ not in committed or id_ not in fresh:
             out.append(f"{id_}: only in the {'committed' if id_ in committed else 'fresh'} ledger")
             continue
         old, new = committed[id_], fresh[id_]
-        ignored = set(new.not_checked)
-        if set(old.rungs) - ignored != set(new.rungs) - ignored:
-            out.append(f"{id_}: rungs {sorted(old.rungs)} committed, {sorted(new.rungs)} found")
+        excused = {MAY_BE_MISSING} & set(new.not_checked) if coqc_missing else set()
+        for rung in sorted((set(old.tests) | set(new.tests) | set(new.not_checked)) - excused):
+            if rung in new.not_checked:
+                out.append(f"{id_}: every {rung} test was skipped")
+            out += _compare(id_, f"{rung} test", old.tests.get(rung), new.tests.get(rung))
+            out += _compare(id_, f"{rung} claim", old.decided.get(rung), new.decided.get(rung))
+        out += _compare(id_, "box", old.boxes, new.boxes)
+        out += _compare(id_, "guard", old.guards, new.guards)
+        out += _compare(id_, "slow test", old.slow, new.slow)
         if old.established != new.established:
             out.append(f"{id_}: established {old.established} committed, {new.established} found")
-        if (old.title, old.depends) != (new.title, new.depends):
-            out.append(f"{id_}: title or dependencies changed")
+        if (old.title, old.depends, old.claims) != (new.title, new.depends, new.claims):
+            out.append(f"{id_}: title, dependencies or claims changed")
     return out
 
 
-def staleness(committed: str | None, page: str | None, fresh: Mapping[str, Entry]) -> list[str]:
+def _compare(id_: str, what: str, old: list[str] | None, new: list[str] | None) -> list[str]:
+    before, now = set(old or ()), set(new or ())
+    return [
+        *(f"{id_}: {what} vanished: {name}" for name in sorted(before - now)),
+        *(f"{id_}: {what} not in the committed ledger: {name}" for name in sorted(now - before)),
+    ]
+
+
+def staleness(
+    committed: str | None,
+    page: str | None,
+    fresh: Mapping[str, Entry],
+    *,
+    coqc_missing: bool = False,
+) -> list[str]:
     """What is wrong with the committed ledger (its JSON) and its docs page; None where missing."""
     if committed is None or page is None:
         return ["no committed ledger: run pytest proofs/ --update-ledger"]
     entries = from_json(committed)
-    problems = differences(entries, fresh)
+    problems = differences(entries, fresh, coqc_missing=coqc_missing)
     if page != to_markdown(entries):
         problems.append("docs/ledger.md is not the page of the committed ledger")
     return problems
@@ -125,6 +182,13 @@ def to_json(entries: Mapping[str, Entry]) -> str:
 
 def from_json(text: str) -> dict[str, Entry]:
     rows: list[dict[str, Any]] = json.loads(text)
+    known = {f.name for f in fields(Entry)}
+    for row in rows:
+        if set(row) != known:
+            raise ValueError(
+                f"ledger: the entry {row.get('statement')!r} has other fields than {sorted(known)}; "
+                "write the ledger again: pytest proofs/ --update-ledger"
+            )
     return {row["statement"]: Entry(**{**row, "depends": tuple(row["depends"])}) for row in rows}
 
 
@@ -159,14 +223,17 @@ def summary(entries: Mapping[str, Entry]) -> str:
 
 
 def to_markdown(entries: Mapping[str, Entry]) -> str:
-    """The ledger as a page: the table, what each rung means, and the evidence line by line."""
+    """The ledger as a page: what is not covered, the table, and the evidence line by line."""
     header, *rows = table(entries)
     linked = [
         [f"[{id_}](#{_anchor(f'{id_} {title}')})", title, *cells] for id_, title, *cells in rows
     ]
     lines = ["# The ledger", "", "Written by `pytest proofs/ --update-ledger`; do not edit.", ""]
+    lines += _not_covered(entries)
+    lines += ["## What each rung means", ""]
     lines += [f"- **{a.value}**: {a.meaning}." for a in Assurance]
-    lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, linked)]
+    lines += ["", "## Which statement stands on which rung", ""]
+    lines += [_row(header), _row(["---"] * len(header)), *map(_row, linked)]
     lines += ["", "## Evidence", ""]
     for entry in entries.values():
         lines += [f"### {entry.statement} {entry.title}", ""]
@@ -175,8 +242,50 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
             about.append(f"Rests on {', '.join(entry.depends)}.")
         lines += [" ".join(about), ""] if about else []
         lines += [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
+        tests = len({test for names in entry.tests.values() for test in names})
+        lines.append(
+            f"- {tests} tests, {len(entry.guards)} guards that show a check failing, "
+            f"{len(entry.slow)} slow tests (`make proofs-full`)"
+        )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+# The rungs whose tests are about one claim each; the others are about a statement as a whole.
+BY_CLAIM = (Assurance.SAMPLED, Assurance.ATTACKED, Assurance.CERTIFIED, Assurance.SYMBOLIC)
+
+
+def _not_covered(entries: Mapping[str, Entry]) -> list[str]:
+    """The gaps, which open the page: statements without a rung, and claims that a rung passes over."""
+    lines = ["## What is not covered", ""]
+    broken = [f"{e.statement} ({e.why_not})" for e in entries.values() if not e.established]
+    lines += [f"- **Not established**: {', '.join(broken)}."] if broken else []
+    for a in Assurance:
+        lacking = [e.statement for e in entries.values() if a.value not in e.rungs]
+        if lacking:
+            lines.append(f"- **Not {a.value}**: {', '.join(lacking)}.")
+    lines += [
+        "",
+        "A rung is earned by a statement as soon as one of its claims is decided in that way. These claims "
+        "are not, though their statement has the rung (an identity needs no attack; a derivation may "
+        "settle a claim by another statement, as the [theory pages](theory/index.md) say):",
+        "",
+    ]
+    for a in BY_CLAIM:
+        gaps = [
+            f"{e.statement} ({'; '.join(u)})"
+            for e in entries.values()
+            if (u := e.undecided(a.value))
+        ]
+        lines.append(f"- **Not {a.value}**: {', '.join(gaps) or 'none'}.")
+    lines += [
+        "",
+        "Nothing here is about floating-point code beyond the worlds tested, about infinite sets of "
+        "responses, or about language models beyond the committed runs; how the Rocq theorems differ from "
+        "the statements is on [their page](rocq.md).",
+        "",
+    ]
+    return lines
 
 
 def _links(id_: str) -> str:
@@ -193,7 +302,7 @@ def _evidence(rung: str, lines: Iterable[str]) -> str:
     if rung != Assurance.MACHINE_CHECKED.value:
         return text
     # Theorem names start with the id of their statement.
-    return re.sub(r"\b([A-Z]\d+_\w+)", r"[`\1`](../proofs/rocq/Main.v)", text)
+    return re.sub(r"\b([A-Z]\d+_\w+)", r"[`\1`](../proofs/rocq/Statements.v)", text)
 
 
 def _anchor(heading: str) -> str:

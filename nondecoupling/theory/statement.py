@@ -96,7 +96,9 @@ def tightened(statement: StatementType, claim: str, factor: float) -> StatementT
 
 def only(statement: StatementType, claim: str) -> StatementType:
     """The statement reduced to one of its claims."""
-    return _only(statement, claim, lambda c: c, claim)
+    kept = _only(statement, claim, lambda c: c, claim)
+    kept.__module__ = statement.__module__  # still what the catalogue says: nothing is altered
+    return kept
 
 
 def _only(

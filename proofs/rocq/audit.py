@@ -1,15 +1,19 @@
 """Build and audit the machine-checked proofs of this folder.
 
-    python proofs/rocq/audit.py             theorems by statement id, axioms, time
-    python proofs/rocq/audit.py --coqchk    also re-check the compiled proofs with the independent checker
-    python proofs/rocq/audit.py --json      the same report for programs
-    python proofs/rocq/audit.py --markdown  the table of docs/rocq.md (needs no coqc)
+    python -m proofs.rocq.audit             theorems by statement id, axioms, time
+    python -m proofs.rocq.audit --coqchk    also re-check the compiled proofs with the independent checker
+    python -m proofs.rocq.audit --json      the same report for programs
+    python -m proofs.rocq.audit --markdown  the table of docs/rocq.md (needs no coqc)
 
-The audit compiles a copy of the sources in a temporary directory and accepts only if
-- no source leaves a proof open or assumes something (``Admitted``, ``Axiom``, ``Parameter``, ...),
-- the theorems of ``Main.v`` are exactly those listed in ``headline.txt``,
-- every file compiles (``Main.v`` restates each theorem, so a statement that drifted stops here),
-- all headline theorems together rest on no axiom outside ``axioms.txt``.
+What is trusted: this file and ``sources.py``, the propositions of ``Statements.v``, the names of
+``headline.txt`` and the axioms of ``axioms.txt``. Everything else may be written by an adversary. The audit
+compiles a copy of the sources in a temporary directory and accepts only if
+- every file keeps to the commands that ``sources.py`` allows it (no assumption, no open proof),
+- ``headline.txt``, ``Statements.v`` and ``Main.v`` list the same names in the same order,
+- ``Statements.v`` compiles alone, before any other file of the development exists,
+- every other file compiles, and each theorem of ``Main.v`` has its trusted proposition as its type,
+- everything in all files, used by a theorem or not, rests on no axiom other than those of ``axioms.txt``,
+  compared by full name and type.
 
 Which statement a theorem proves is read off its name: ``S2_coupling_gap`` belongs to ``S2``.
 """
@@ -25,33 +29,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nondecoupling.deciding.decisions import Decision, report
+from nondecoupling.theory.assurance import Assurance
+from proofs.rocq import sources
+from proofs.rocq.sources import MAIN, STATEMENTS, AuditError, Headline
+
 HERE = Path(__file__).resolve().parent
 DEBIAN_PACKAGES = "coq libcoq-mathcomp-ssreflect libcoq-coquelicot"
 
-_STATEMENT_ID = re.compile(r"^([A-Z]\d+)_")
-_THEOREM = re.compile(r"\b(?:Theorem|Lemma|Corollary|Proposition|Fact|Remark)\s+([\w']+)")
-_DOCUMENTED_THEOREM = re.compile(
-    r"\(\*\*\s(?P<words>(?:(?!\*\)).)*?)\s*\*\)\s*Theorem\s+(?P<name>[\w']+)\b"
-    r"(?P<body>.*?)\bQed\.",
-    re.DOTALL,
-)
-_FORBIDDEN = re.compile(
-    r"\b(Admitted|admit|give_up|Admit\s+Obligations|Axioms?|Parameters?|Conjectures?|Primitive"
-    r"|bypass_check|exact_no_check|vm_cast_no_check|native_cast_no_check"
-    r"|(?:Guard|Positivity|Universe)\s+Checking|Declare\s+ML\s+Module|Declare\s+Module|Load)\b"
-)
-_SECTION_ONLY = {"Variable", "Variables", "Hypothesis", "Hypotheses", "Context"}
-_COMMAND_PREFIX = re.compile(r"^(?:\s|#\[[^\]]*\]|[-+*{}]|\b(?:Local|Global|Polymorphic)\b)*")
-_AXIOM_LINE = re.compile(r"^([A-Za-z_][\w.']*)(?:\s*:.*)?$")
-
-
-class AuditError(Exception):
-    """The proofs do not compile, are incomplete, or assume more than they may."""
+CHECK, QUESTIONS = "Check.v", "Audit.v"  # the audit's own files, written next to the development
+_FILE = re.compile(r"[A-Z]\w*\.v")
+_AXIOM_LINE = re.compile(r"^([A-Za-z_][\w.']*) : (.*)$")
 
 
 class CoqMissing(AuditError):
@@ -59,23 +52,26 @@ class CoqMissing(AuditError):
 
 
 @dataclass(frozen=True)
-class Headline:
-    """One theorem of ``Main.v``."""
-
-    name: str  #: its Rocq name, for example ``S2_coupling_gap``
-    statement: str  #: the id of the statement that it proves, ``S2``
-    words: str  #: what is proved, from the comment above it
-    proved_in: str  #: the file that holds the proof, ``SftThenRl.v``
-
-
-@dataclass(frozen=True)
 class AuditReport:
     """What an accepted audit established."""
 
     theorems: dict[str, list[str]]  #: statement id -> Rocq theorem names
-    axioms: list[str]  #: everything the theorems rest on beyond the logic itself
+    axioms: list[str]  #: everything the development rests on beyond the logic itself, by full name
     seconds: float  #: wall time of the build and the audit
     coq_version: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """What ``_CoqProject`` says: the library's name, the options of coqc, the files in order."""
+
+    library: str
+    options: list[str]
+    files: list[str]
+
+    @property
+    def lemma_files(self) -> list[str]:
+        return [file for file in self.files if file not in (STATEMENTS, MAIN)]
 
 
 def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) -> AuditReport:
@@ -86,68 +82,72 @@ def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) ->
 
     Raises ``CoqMissing`` if ``coqc`` is not on PATH and ``AuditError`` if anything is wrong.
     """
-    deadline = time.monotonic() + timeout
     started = time.monotonic()
-    options, files = _read_project(source)
-    for file in files:
-        _reject_assumptions(file, (source / file).read_text(encoding="utf-8"))
-    names = [headline.name for headline in headlines(source)]
-    _compare_with_golden_list(names, _read_list(source / "headline.txt"))
+    deadline = started + timeout
+    project = read_project(source)
+    listed = check_sources(source)
     if shutil.which("coqc") is None:
         raise CoqMissing(f"coqc is not on PATH; on Debian: apt-get install {DEBIAN_PACKAGES}")
+    version = _run(["coqc", "--print-version"], source, deadline, "coqc has no version")
+    _refuse_standard_names(project.files, source, deadline)
 
     with tempfile.TemporaryDirectory(prefix="rocq-audit-") as folder:
         build = Path(folder)
-        for file in files:
-            shutil.copy(source / file, build / file)
-        _compile(build, files, options, deadline)
-        library = _library_name(options)
-        (build / "Audit.v").write_text(_audit_source(library, names), encoding="utf-8")
-        output = _run(
-            ["coqc", *options, "Audit.v"], build, deadline, "the audit file does not compile"
+        # The trusted statements first, where nothing else exists that could change their meaning.
+        shutil.copy(source / STATEMENTS, build)
+        _run(
+            ["coqc", *project.options, STATEMENTS],
+            build,
+            deadline,
+            f"{STATEMENTS} does not compile on its own",
         )
-        axioms = _parse_assumptions(output)
-        if foreign := sorted(set(axioms) - set(_read_list(source / "axioms.txt"))):
-            raise AuditError(f"axioms outside axioms.txt: {', '.join(foreign)}")
+        for file in project.files:
+            if file != STATEMENTS:
+                shutil.copy(source / file, build)
+        _compile(build, project, deadline)
+        _check_theorems(build, project, [headline.name for headline in listed], deadline)
+        axioms = _axioms(build, project, deadline)
+        golden = dict(_split_axiom(line) for line in _read_list(source / "axioms.txt"))
+        if foreign := [f"{a} : {t}" for a, t in axioms.items() if golden.get(a) != t]:
+            raise AuditError(f"axioms outside axioms.txt: {'; '.join(foreign)}")
         if coqchk:
-            command = ["coqchk", "-silent", *_paths_only(options), f"{library}.Main"]
+            command = ["coqchk", "-silent", "-Q", ".", project.library, f"{project.library}.Main"]
             _run(command, build, deadline, "coqchk rejects the compiled proofs")
 
-    version = _run(
-        ["coqc", "--print-version"], source, deadline + 60, "coqc has no version"
-    ).split()[0]
     theorems: dict[str, list[str]] = {}
-    for headline in headlines(source):
+    for headline in listed:
         theorems.setdefault(headline.statement, []).append(headline.name)
-    return AuditReport(theorems, axioms, time.monotonic() - started, version)
+        report(Decision(Assurance.MACHINE_CHECKED, headline.statement, headline.name))
+    return AuditReport(theorems, sorted(axioms), time.monotonic() - started, version.split()[0])
+
+
+def check_sources(source: Path = HERE) -> list[Headline]:
+    """What the sources say, checked as far as that needs no ``coqc``; returns the headline theorems."""
+    project = read_project(source)
+    for file in project.lemma_files:
+        sources.check_lemmas(file, _read(source / file), project.library)
+    return headlines(source)
 
 
 def headlines(source: Path = HERE) -> list[Headline]:
-    """The theorems of ``Main.v`` in order, with their statement ids and words. Needs no ``coqc``."""
-    text = (source / "Main.v").read_text(encoding="utf-8")
-    documented = {match["name"]: match for match in _DOCUMENTED_THEOREM.finditer(text)}
-    found = []
-    for name in _THEOREM.findall(_strip_comments_and_strings(text)):
-        statement = _STATEMENT_ID.match(name)
-        if statement is None:
-            raise AuditError(
-                f"Main.v: the name {name} does not begin with a statement id such as S2_"
-            )
-        match = documented.get(name)
-        if match is None or not re.match(rf"{statement[1]}\b", match["words"]):
-            raise AuditError(
-                f"Main.v: {name} needs a comment above it that begins with {statement[1]}"
-            )
-        words = re.sub(rf"^{statement[1]}\.?\s*", "", " ".join(match["words"].split()))
-        files = re.findall(r"\b([A-Z]\w*)\.\w", match["body"].rpartition("Proof.")[2])
-        found.append(Headline(name, statement[1], words, f"{files[0]}.v" if files else "Main.v"))
-    return found
+    """The headline theorems in order: the same in the golden list, ``Statements.v`` and ``Main.v``."""
+    library = read_project(source).library
+    stated = sources.trusted_statements(_read(source / STATEMENTS), library)
+    proved = sources.proved_theorems(_read(source / MAIN), library)
+    golden = _read_list(source / "headline.txt")
+    for name in golden:
+        sources.statement_id(name)
+    for file, names in ((STATEMENTS, list(stated)), (MAIN, list(proved))):
+        _compare_with_golden_list(file, names, golden)
+    return [
+        Headline(name, sources.statement_id(name), stated[name], proved[name]) for name in golden
+    ]
 
 
 def theorem_table(source: Path = HERE) -> str:
     """A Markdown table of the headline theorems, for the documentation. Needs no ``coqc``."""
     rows = [
-        "| Statement | Rocq theorem in `Main.v` | What is proved | Proof |",
+        "| Statement | Rocq theorem | What is proved | Proof |",
         "|---|---|---|---|",
     ]
     for headline in headlines(source):
@@ -158,106 +158,89 @@ def theorem_table(source: Path = HERE) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _read_project(source: Path) -> tuple[list[str], list[str]]:
-    """The coqc options and the files, in dependency order, of ``_CoqProject``."""
-    options: list[str] = []
-    files: list[str] = []
-    for line in _read_list(source / "_CoqProject"):
-        if line.startswith("-arg "):
-            options.append(line.removeprefix("-arg ").strip())
-        elif line.startswith("-"):
-            options.extend(line.split())
-        else:
-            files.append(line)
+def read_project(source: Path = HERE) -> Project:
+    """What ``_CoqProject`` says; it may map this folder to one name and choose warnings, no more."""
+    lines = _read_list(source / "_CoqProject")
+    files = [line for line in lines if not line.startswith("-")]
+    maps = [line for line in lines if line.startswith("-Q")]
+    mapped = re.fullmatch(r"-Q \. ([A-Z]\w*)", maps[0]) if len(maps) == 1 else None
+    if mapped is None or mapped[1] in sources.STANDARD_LIBRARIES:
+        raise AuditError(f"_CoqProject must map this folder once, by '-Q . NAME', not {maps}")
+    library = mapped[1]
+    arguments = [
+        line.removeprefix("-arg ").strip()
+        for line in lines
+        if line.startswith("-") and line not in maps
+    ]
+    warnings = len(arguments) == 2 and re.fullmatch(r"-w [-+a-z,]+", " ".join(arguments))
+    if arguments and not warnings:
+        raise AuditError(
+            f"_CoqProject may pass '-arg -w' and '-arg WARNINGS' only, not {' '.join(arguments)!r}"
+        )
+    options = ["-Q", ".", library, *arguments]
     present = {path.name for path in source.glob("*.v")}
+    if odd := [file for file in files if not _FILE.fullmatch(file) or file in (CHECK, QUESTIONS)]:
+        raise AuditError(f"_CoqProject lists {', '.join(odd)}: choose another name, like Sums.v")
+    if len(set(files)) != len(files):
+        raise AuditError("_CoqProject lists a file twice")
     if unlisted := sorted(present - set(files)):
         raise AuditError(f"_CoqProject does not list {', '.join(unlisted)}")
     if absent := sorted(set(files) - present):
         raise AuditError(f"_CoqProject lists files that do not exist: {', '.join(absent)}")
-    if "Main.v" not in files:
-        raise AuditError("_CoqProject does not list Main.v")
-    if "-type-in-type" in options or "-impredicative-set" in options:
-        raise AuditError("_CoqProject weakens the logic")
-    return options, files
+    for needed in (STATEMENTS, MAIN):
+        if needed not in files:
+            raise AuditError(f"_CoqProject does not list {needed}")
+    return Project(library, options, files)
+
+
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")  # line ends as they are: the prover sees them too
 
 
 def _read_list(path: Path) -> list[str]:
     """The lines of a file, without blank lines and ``#`` comments."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in _read(path).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _library_name(options: Sequence[str]) -> str:
-    return options[options.index("-Q") + 2]
+def _split_axiom(line: str) -> tuple[str, str]:
+    name, separator, type_ = line.partition(" : ")
+    if not separator:
+        raise AuditError(f"axioms.txt: {line!r} is not 'FULL.NAME : TYPE'")
+    return name, type_
 
 
-def _paths_only(options: Sequence[str]) -> list[str]:
-    """The options that coqchk shares with coqc."""
-    start = options.index("-Q")
-    return list(options[start : start + 3])
-
-
-def _strip_comments_and_strings(text: str) -> str:
-    """Coq source without its (nested) comments and with empty strings."""
-    kept: list[str] = []
-    depth = position = 0
-    while position < len(text):
-        two = text[position : position + 2]
-        if two == "(*":
-            depth, position = depth + 1, position + 2
-        elif two == "*)" and depth:
-            depth, position = depth - 1, position + 2
-        elif text[position] == '"':
-            end = text.find('"', position + 1)
-            position = len(text) if end < 0 else end + 1
-            kept.append('""' if not depth else "")
-        else:
-            kept.append(text[position] if not depth else "")
-            position += 1
-    return "".join(kept)
-
-
-def _sentences(text: str) -> Iterator[str]:
-    """The commands of stripped Coq source, without bullets, attributes and locality."""
-    for sentence in re.split(r"\.(?=\s|$)", text):
-        yield _COMMAND_PREFIX.sub("", sentence).strip()
-
-
-def _reject_assumptions(file: str, text: str) -> None:
-    """Raise if the source leaves a proof open or postulates something."""
-    stripped = _strip_comments_and_strings(text)
-    if found := _FORBIDDEN.search(stripped):
-        raise AuditError(f"{file}: {found[0]} is not allowed")
-    open_blocks: list[tuple[str, str]] = []
-    for sentence in _sentences(stripped):
-        words = sentence.split(maxsplit=2)
-        if len(words) < 2:
-            continue
-        if words[0] in ("Section", "Module"):
-            open_blocks.append((words[0], words[1]))
-        elif words[0] == "End" and open_blocks and open_blocks[-1][1] == words[1]:
-            open_blocks.pop()
-        elif words[0] in _SECTION_ONLY and not any(kind == "Section" for kind, _ in open_blocks):
-            raise AuditError(f"{file}: {words[0]} outside a section is an axiom: {sentence!r}")
-
-
-def _compare_with_golden_list(names: Sequence[str], golden: Sequence[str]) -> None:
+def _compare_with_golden_list(file: str, names: Sequence[str], golden: Sequence[str]) -> None:
     if missing := [name for name in golden if name not in names]:
-        raise AuditError(f"headline theorems missing from Main.v: {', '.join(missing)}")
+        raise AuditError(f"headline theorems missing from {file}: {', '.join(missing)}")
     if unlisted := [name for name in names if name not in golden]:
-        raise AuditError(f"theorems of Main.v not listed in headline.txt: {', '.join(unlisted)}")
+        raise AuditError(f"theorems of {file} not listed in headline.txt: {', '.join(unlisted)}")
     if not names:
-        raise AuditError("Main.v has no theorem")
+        raise AuditError(f"{file} has no theorem")
+    if list(names) != list(golden):
+        raise AuditError(
+            f"headline.txt and {file} list the same theorems in another order or twice"
+        )
 
 
-def _compile(build: Path, files: Sequence[str], options: Sequence[str], deadline: float) -> None:
-    """Compile the files, several at a time, each after the earlier files that it requires."""
-    required = re.compile(
-        rf"From {_library_name(options)} Require\s+(?:Import\s+|Export\s+)?([^.]*)\."
-    )
+def _refuse_standard_names(files: Iterable[str], folder: Path, deadline: float) -> None:
+    """Axioms and imports are named by file: a local Classical_Prop.v could stand in for Coq's."""
+    where = Path(_run(["coqc", "-where"], folder, deadline, "coqc -where fails").strip())
+    standard = {path.stem for path in where.rglob("*.vo")}
+    if not standard:
+        raise AuditError(f"no standard library under {where}")
+    if taken := [file for file in files if Path(file).stem in standard]:
+        raise AuditError(f"named like a file of the standard libraries: {', '.join(taken)}")
+
+
+def _compile(build: Path, project: Project, deadline: float) -> None:
+    """Compile all but the statements, several at a time, each after the files that it requires."""
+    required = re.compile(rf"From {project.library} Require\s+(?:Import\s+|Export\s+)?([^.]*)\.")
     waiting: dict[str, set[str]] = {}
-    for file in files:
-        text = _strip_comments_and_strings((build / file).read_text(encoding="utf-8"))
+    for file in project.files:
+        if file == STATEMENTS:
+            continue
+        text = sources.strip(file, _read(build / file))
         names = {f"{name}.v" for match in required.finditer(text) for name in match[1].split()}
         waiting[file] = names & set(waiting)
     compiled: set[str] = set()
@@ -265,7 +248,7 @@ def _compile(build: Path, files: Sequence[str], options: Sequence[str], deadline
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
         while waiting or running:
             for file in [file for file, names in waiting.items() if names <= compiled]:
-                command = ["coqc", *options, file]
+                command = ["coqc", *project.options, file]
                 failure = f"{file} does not compile"
                 running[workers.submit(_run, command, build, deadline, failure)] = file
                 del waiting[file]
@@ -274,28 +257,88 @@ def _compile(build: Path, files: Sequence[str], options: Sequence[str], deadline
                 compiled.add(running.pop(done))
 
 
-def _audit_source(library: str, names: Sequence[str]) -> str:
-    """A Coq file that prints the assumptions of all headline theorems together."""
-    everything = ", ".join(f"@Main.{name}" for name in names)
-    return f"From {library} Require Main.\nDefinition headline := ({everything}, tt).\nPrint Assumptions headline.\n"
+def _check_theorems(build: Path, project: Project, names: Sequence[str], deadline: float) -> None:
+    """Each theorem of Main.v, taken by its full name, has its trusted proposition as its type."""
+    library = project.library
+    lines = [f"From {library} Require Statements Main."]
+    lines += [
+        f"Definition checked_{name} : {library}.Statements.{name} := @{library}.Main.{name}."
+        for name in names
+    ]
+    _run_source(build, project, CHECK, lines, deadline, "a theorem is not its trusted statement")
 
 
-def _parse_assumptions(output: str) -> list[str]:
-    """The axiom names in the output of ``Print Assumptions``."""
+def _axioms(build: Path, project: Project, deadline: float) -> dict[str, str]:
+    """Full name -> type of every axiom under anything in the files, whether a theorem uses it or not."""
+    modules = [f"{project.library}.{Path(file).stem}" for file in project.files]
+    require = f"From {project.library} Require {' '.join(Path(f).stem for f in project.files)}."
+    width = "Set Printing Width 100000."
+
+    def ask(*questions: str) -> str:
+        failure = "the audit's own questions do not compile"
+        return _run_source(
+            build, project, QUESTIONS, [require, width, *questions], deadline, failure
+        )
+
+    listing = ask("Set Short Module Printing.", *(f"Print Module {module}." for module in modules))
+    everything = _constants(listing, modules)
+    pairs = ", ".join(f"@{name}" for name in everything)
+    printed = _parse_assumptions(
+        ask(f"Definition everything := ({pairs}, tt).", "Print Assumptions everything.")
+    )
+    if not printed:
+        return {}
+    about = ask(*(f"About {name}." for name in printed))
+    full = re.findall(r"^Expands to: Constant ([\w.']+)$", about, re.MULTILINE)
+    if len(full) != len(printed):
+        raise AuditError(f"cannot read the full names of {', '.join(printed)}")
+    return dict(zip(full, printed.values(), strict=True))
+
+
+def _constants(listing: str, modules: Sequence[str]) -> list[str]:
+    """The full names of what modules hold, from the output of ``Print Module``."""
+    bodies = re.findall(
+        r"^Module \S+\s*:=\s*Struct\s(.*?)\s?End$", listing, re.MULTILINE | re.DOTALL
+    )
+    if len(bodies) != len(modules):
+        raise AuditError(f"cannot read what the files hold: {listing[-500:]!r}")
+    found = []
+    for module, body in zip(modules, bodies, strict=True):
+        words = body.split()
+        for kind, name in zip(words[::2], words[1::2], strict=True):
+            if kind not in ("Parameter", "Definition", "Theorem"):
+                raise AuditError(f"{module}: unexpected {kind} {name}")
+            found.append(f"{module}.{name}")
+    return found
+
+
+def _parse_assumptions(output: str) -> dict[str, str]:
+    """Name -> type of the axioms in the output of ``Print Assumptions``, printed without line breaks."""
     lines = [line for line in output.splitlines() if line.strip()]
     if any(line.startswith("Closed under the global context") for line in lines):
-        return []
+        return {}
     if "Axioms:" not in lines:
         raise AuditError(f"cannot read the assumptions in: {output[-500:]!r}")
-    axioms = []
+    axioms = {}
     for line in lines[lines.index("Axioms:") + 1 :]:
-        if line[0].isspace():  # the continuation of a type
-            continue
         match = _AXIOM_LINE.match(line)
         if match is None:
             raise AuditError(f"unexpected assumption: {line}")
-        axioms.append(match[1])
-    return sorted(axioms)
+        axioms[match[1]] = match[2]
+    return axioms
+
+
+def _run_source(
+    build: Path,
+    project: Project,
+    file: str,
+    lines: Sequence[str],
+    deadline: float,
+    failure: str,
+) -> str:
+    """Compile lines of the audit's own next to the development and return what is printed."""
+    (build / file).write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return _run(["coqc", *project.options, file], build, deadline, failure)
 
 
 def _run(command: Sequence[str], folder: Path, deadline: float, failure: str) -> str:
@@ -338,19 +381,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.markdown:
             print(theorem_table(), end="")
             return 0
-        report = audit(coqchk=options.coqchk, timeout=options.timeout)
+        found = audit(coqchk=options.coqchk, timeout=options.timeout)
     except AuditError as error:
         print(f"audit failed: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(json.dumps(asdict(found), indent=2))
         return 0
-    for statement, names in report.theorems.items():
+    for statement, names in found.theorems.items():
         print(f"{statement:4}", *names)
-    print("axioms:", *report.axioms)
-    count = sum(map(len, report.theorems.values()))
+    print("axioms:", *found.axioms)
+    count = sum(map(len, found.theorems.values()))
     print(
-        f"{count} theorems for {len(report.theorems)} statements, {report.seconds:.1f} s, Coq {report.coq_version}"
+        f"{count} theorems for {len(found.theorems)} statements, {found.seconds:.1f} s, Coq {found.coq_version}"
     )
     return 0
 

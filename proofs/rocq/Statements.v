@@ -1,0 +1,1018 @@
+(** * The trusted statements, on one page
+
+    What the machine-checked theorems say: for each one a closed proposition, written from primitives. The
+    only notions are sums over a finite type, [exp], [ln], [sqrt], [Rabs], Coquelicot's [is_derive] (f has
+    this derivative at x) and [is_RInt] (f has this integral), and the abbreviations of the next block. The
+    file imports nothing of this development, and the audit compiles it before anything else exists, so that
+    no definition, notation or module of another file can change what is said here. [Main.v] proves each
+    proposition under the same name.
+
+    A name begins with the id of the statement in the catalogue; the comment above says which form is
+    stated. Responses form a finite type [Y]; [p ≪ ref] says that p puts mass only where ref does (always
+    so when ref has full support), which is what makes KL(p‖ref) finite. *)
+
+From Coq Require Import Reals.
+From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
+From Coquelicot Require Import Coquelicot.
+
+Set Implicit Arguments.
+Unset Strict Implicit.
+Local Open Scope R_scope.
+
+(** ** Abbreviations *)
+
+(** Sum over all responses (or prompts), expectation, variance. *)
+Local Notation sum f := (\big[Rplus/0]_y f y).
+Local Notation E p f := (sum (fun y => p y * f y)).
+Local Notation Var p f := (E p (fun y => (f y - E p f) ^ 2)).
+(** Probability law; absolute continuity. *)
+Local Notation law p := ((forall y, 0 <= p y) /\ \big[Rplus/0]_y (p y)%R = 1).
+Local Notation "p ≪ q" := (forall y, q y = 0 -> p y = 0) (at level 70).
+(** KL divergence, SFT loss (cross entropy), total variation, in nats. *)
+Local Notation KL p q := (sum (fun y => p y * ln (p y / q y))).
+Local Notation CE d p := (- sum (fun y => d y * ln (p y))).
+Local Notation TV p q := (sum (fun y => Rabs (p y - q y)) / 2).
+(** Partition function, tilt (the exact RL optimum), tilt at time s = 1/beta. *)
+Local Notation Z ref r beta := (E ref (fun y => exp (r y / beta))).
+Local Notation tilt ref r beta := (fun y => ref y * exp (r y / beta) / Z ref r beta).
+Local Notation tilt_at ref r s :=
+  (fun y => ref y * exp (s * r y) / E ref (fun z => exp (s * r z))).
+(** Regularised reward; softmax policy. *)
+Local Notation J_b p ref r beta := (E p r - beta * KL p ref).
+Local Notation softmax theta := (fun y => exp (theta y) / sum (fun z => exp (theta z))).
+(** The squared norm of g centred at its mean over the responses. *)
+Definition centred_sq (Y : finType) (g : Y -> R) : R :=
+  \big[Rplus/0]_(y : Y) (g y - (\big[Rplus/0]_(z : Y) g z) / (\big[Rplus/0]_(z : Y) 1)) ^ 2.
+
+(** Averages over prompts x with law q; each prompt has its own responses, laws and rewards. *)
+Local Notation J q p r := (E q (fun x => E (p x) (r x))).
+Local Notation KLq q p ref := (E q (fun x => KL (p x) (ref x))).
+Local Notation Lq q d p := (E q (fun x => CE (d x) (p x))).
+Local Notation logZ q ref r beta := (E q (fun x => ln (Z (ref x) (r x) beta))).
+Local Notation tilts ref r beta := (fun x => tilt (ref x) (r x) beta).
+Local Notation J_bq q p ref r beta := (J q p r - beta * KLq q p ref).
+Local Notation laws p := (forall x, law (p x)).
+Local Notation "p ≪≪ ref" := (forall x, p x ≪ ref x) (at level 70).
+
+(** Sequences of T tokens from the vocabulary V, and the law that an autoregressive policy p gives to the
+    next T tokens after h: the product of its token probabilities. *)
+Section Sequences.
+Variable V : finType.
+
+Fixpoint sequences (T : nat) : finType :=
+  if T is S n then [finType of V * sequences n] else unit_finType.
+
+Fixpoint tokens (T : nat) : sequences T -> list V :=
+  if T is S n then fun s : V * sequences n => s.1 :: tokens s.2 else fun _ => [::].
+
+Fixpoint sequence_law (p : list V -> V -> R) (h : list V) (T : nat) : sequences T -> R :=
+  if T is S n
+  then fun s : V * sequences n => p h s.1 * sequence_law p (rcons h s.1) (T:=n) s.2
+  else fun _ => 1.
+End Sequences.
+
+(** ** Foundations *)
+
+(** F1. Gibbs inequality: KL(p‖q) >= 0, with equality iff p = q. *)
+Definition F1_gibbs_inequality : Prop :=
+  forall (Y : finType) (p q : Y -> R),
+  law p -> law q -> p ≪ q ->
+  0 <= KL p q /\ (KL p q = 0 <-> forall y, p y = q y).
+
+(** F2. Decomposition: CE(d,p) = H(d) + KL(d‖p); CE(d,p) >= H(d), with equality at p = d only. *)
+Definition F2_decomposition : Prop :=
+  forall (Y : finType) (d p : Y -> R),
+  law d -> law p -> d ≪ p ->
+  CE d p = CE d d + KL d p /\ CE d d <= CE d p /\ (CE d p = CE d d <-> forall y, p y = d y).
+
+(** F3. Gibbs variational principle: J_b(tilt) - J_b(p) = beta KL(p‖tilt) and J_b(tilt) = beta log Z. *)
+Definition F3_gibbs_variational_principle : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  J_b (tilt ref r beta) ref r beta - J_b p ref r beta = beta * KL p (tilt ref r beta) /\
+  J_b (tilt ref r beta) ref r beta = beta * ln (Z ref r beta).
+
+(** F3. The maximum of J_b is beta log Z, reached at the tilt only. *)
+Definition F3_unique_maximiser : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  J_b p ref r beta <= beta * ln (Z ref r beta) /\
+  (J_b p ref r beta = beta * ln (Z ref r beta) <-> forall y, p y = tilt ref r beta y).
+
+(** F5. Softmax derivatives, as derivatives in every direction g of the logits: the gradient of the
+    SFT loss is p - d. *)
+Definition F5_gradient_of_sft_loss : Prop :=
+  forall (Y : finType) (d theta g : Y -> R),
+  law d ->
+  is_derive (fun eta => CE d (softmax (fun y => theta y + eta * g y))) 0
+            (sum (fun y => (softmax theta y - d y) * g y)).
+
+(** F5. The gradient of the raw reward is p * (r - E_p r). *)
+Definition F5_gradient_of_reward : Prop :=
+  forall (Y : finType) (theta r g : Y -> R),
+  inhabited Y ->
+  is_derive (fun eta => E (softmax (fun y => theta y + eta * g y)) r) 0
+            (sum (fun y => softmax theta y * (r y - E (softmax theta) r) * g y)).
+
+(** F5. The Hessian of the SFT loss is diag(p) - p p^T (bilinear form in the directions g and h). *)
+Definition F5_hessian_of_sft_loss : Prop :=
+  forall (Y : finType) (d theta g h : Y -> R),
+  law d ->
+  is_derive (fun eta => sum (fun y => (softmax (fun z => theta z + eta * g z) y - d y) * h y)) 0
+            (sum (fun y => softmax theta y * h y * g y) - E (softmax theta) h * E (softmax theta) g).
+
+(** F5. KL between softmax policies is the Bregman divergence of logsumexp. *)
+Definition F5_bregman : Prop :=
+  forall (Y : finType) (theta theta' : Y -> R),
+  inhabited Y ->
+  KL (softmax theta) (softmax theta') =
+  ln (sum (fun y => exp (theta' y))) - ln (sum (fun y => exp (theta y)))
+  - E (softmax theta) (fun y => theta' y - theta y).
+
+(** I1. Implicit reward: every full-support p is the tilt of a full-support ref for the reward
+    beta log(p/ref), and any reward whose tilt is p differs from it by a constant. *)
+Definition I1_implicit_reward : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta ->
+  (forall y, tilt ref (fun z => beta * ln (p z / ref z)) beta y = p y) /\
+  ((forall y, tilt ref r beta y = p y) -> exists c, forall y, r y = beta * ln (p y / ref y) + c).
+
+(** I1. With ref = d: J(p) - J(d) = beta [KL(d‖p) + KL(p‖d)] + (E_p - E_d)(r - r'). *)
+Definition I1_reward_gain : Prop :=
+  forall (Y : finType) (p d r : Y -> R) (beta : R),
+  law p -> law d -> (forall y, 0 < p y) -> (forall y, 0 < d y) ->
+  0 < beta ->
+  let r' := fun y => beta * ln (p y / d y) in
+  E p r - E d r = beta * (KL d p + KL p d) + (E p (fun y => r y - r' y) - E d (fun y => r y - r' y)).
+
+(** I1. The last term is at most range(r - r') TV(p,d): stated for any f with values in [m, M]. *)
+Definition I1_total_variation_bound : Prop :=
+  forall (Y : finType) (p d f : Y -> R) (m M : R),
+  law p -> law d -> (forall y, m <= f y <= M) ->
+  Rabs (E p f - E d f) <= (M - m) * TV p d.
+
+(** ** SFT, then RL *)
+
+(** S1. Exact change: DeltaL(tilt) = log Z - E_d r/beta, for every d ≪ ref. *)
+Definition S1_exact_change : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta : R),
+  law d -> law ref -> d ≪ ref ->
+  CE d (tilt ref r beta) - CE d ref = ln (Z ref r beta) - E d r / beta.
+
+(** S1. For any policy: DeltaL(p) = KL(ref‖p) - (E_d - E_ref) log(p/ref). *)
+Definition S1_exact_change_any_policy : Prop :=
+  forall (Y : finType) (d p ref : Y -> R),
+  law d -> law p -> law ref -> d ≪ ref -> ref ≪ p ->
+  CE d p - CE d ref =
+  KL ref p - (E d (fun y => ln (p y / ref y)) - E ref (fun y => ln (p y / ref y))).
+
+(** S2. Coupling at SFT optimality: with ref = d, DeltaL(tilt) = log E_d e^{r/beta} - E_d r/beta =
+    KL(d‖tilt). *)
+Definition S2_coupling_gap : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R),
+  law d ->
+  CE d (tilt d r beta) - CE d d = ln (E d (fun y => exp (r y / beta))) - E d r / beta /\
+  CE d (tilt d r beta) - CE d d = KL d (tilt d r beta).
+
+(** S2. Coupling at SFT optimality: with ref = d, DeltaL(tilt) >= 0, and = 0 iff r is constant on the
+    support of d. *)
+Definition S2_coupling_at_sft_optimality : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R),
+  law d -> 0 < beta ->
+  0 <= CE d (tilt d r beta) - CE d d /\
+  (CE d (tilt d r beta) - CE d d = 0 <-> forall y z, 0 < d y -> 0 < d z -> r y = r z).
+
+(** S3. Two-sided size, by the two-point laws (Bennett), with v = s^2 Var_d(r), a = s (E_d r - m),
+    b = s (M - E_d r) for any bounds m <= r <= M strictly around E_d r; s = 1/beta. *)
+Definition S3_two_sided_size : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, m <= r y <= M) ->
+  m < E d r < M ->
+  let v := (/ beta) ^ 2 * Var d r in
+  let a := / beta * (E d r - m) in
+  let b := / beta * (M - E d r) in
+  ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) <= CE d (tilt d r beta) - CE d d
+  <= ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
+
+(** S3. Each of these two bounds is attained by every law on two reward levels. *)
+Definition S3_two_sided_size_attained : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta ->
+  (forall y, r y = m \/ r y = M) -> m < E d r < M ->
+  let v := (/ beta) ^ 2 * Var d r in
+  let a := / beta * (E d r - m) in
+  let b := / beta * (M - E d r) in
+  CE d (tilt d r beta) - CE d d = ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) /\
+  CE d (tilt d r beta) - CE d d = ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
+
+(** S3. As beta -> inf (s = 1/beta -> 0), DeltaL(tilt_s) = s^2 Var_d(r)/2 + o(s^2). *)
+Definition S3_small_time : Prop :=
+  forall (Y : finType) (d r : Y -> R) (eps : R),
+  law d -> 0 < eps -> exists delta, 0 < delta /\
+  forall s, 0 < s < delta ->
+  Rabs (CE d (tilt_at d r s) - CE d d - s ^ 2 * Var d r / 2) <= eps * s ^ 2.
+
+(** S3. DeltaL <= s^2 R^2/8 (Hoeffding). *)
+Definition S3_hoeffding : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, m <= r y <= M) ->
+  CE d (tilt d r beta) - CE d d <= (M - m) ^ 2 / (8 * beta ^ 2).
+
+(** S3. The same two bounds with m and M bounds of r on the support of d only. *)
+Definition S3_two_sided_size_on_support : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) -> m < E d r < M ->
+  let v := (/ beta) ^ 2 * Var d r in
+  let a := / beta * (E d r - m) in
+  let b := / beta * (M - E d r) in
+  ln ((a ^ 2 * exp (v / a) + v * exp (- a)) / (a ^ 2 + v)) <= CE d (tilt d r beta) - CE d d
+  <= ln ((b ^ 2 * exp (- v / b) + v * exp b) / (b ^ 2 + v)).
+
+(** S3. DeltaL <= s^2 R^2/8 with R the range of r on the support of d. *)
+Definition S3_hoeffding_on_support : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) ->
+  CE d (tilt d r beta) - CE d d <= (M - m) ^ 2 / (8 * beta ^ 2).
+
+(** S4. Longer RL costs more: d/ds DeltaL(tilt_s) = E_{tilt_s} r - E_d r. *)
+Definition S4_derivative : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R),
+  law d ->
+  is_derive (fun s => CE d (tilt_at d r s) - CE d d) s (E (tilt_at d r s) r - E d r).
+
+(** S4. That derivative is the integral of Var_{tilt_u}(r) for u from 0 to s. *)
+Definition S4_variance_integral : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R),
+  law d ->
+  is_RInt (fun u => Var (tilt_at d r u) r) 0 s (E (tilt_at d r s) r - E d r).
+
+(** S4. The second derivative of DeltaL in s is Var_{tilt_s}(r) >= 0, so DeltaL is convex in s. *)
+Definition S4_second_derivative : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R),
+  law d ->
+  is_derive (fun s => E (tilt_at d r s) r - E d r) s (Var (tilt_at d r s) r)
+    /\ 0 <= Var (tilt_at d r s) r.
+
+(** S4. DeltaL is nondecreasing in s. *)
+Definition S4_monotone : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s t : R),
+  law d -> 0 <= s <= t ->
+  CE d (tilt_at d r s) - CE d d <= CE d (tilt_at d r t) - CE d d.
+
+(** S4. DeltaL is strictly increasing in s iff r is not constant on the support of d. *)
+Definition S4_strictly_monotone : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s t : R),
+  law d -> 0 <= s < t ->
+  CE d (tilt_at d r s) - CE d d < CE d (tilt_at d r t) - CE d d <->
+  exists y z, 0 < d y /\ 0 < d z /\ r y <> r z.
+
+(** S4. J(tilt) - J(d) >= beta DeltaL(tilt). *)
+Definition S4_gain_exceeds_cost : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R),
+  law d -> 0 < beta ->
+  beta * (CE d (tilt d r beta) - CE d d) <= E (tilt d r beta) r - E d r.
+
+(** S5. Price of reward, dual bound: any policy with J(p) >= c has KL(d‖p) >= E_d log(1 - l (r-c)/(M-c))
+    for every l in [0,1] and M >= max r; l = 1 needs d = 0 where r = M. *)
+Definition S5_price_of_reward : Prop :=
+  forall (Y : finType) (d r : Y -> R) (c M : R) (p : Y -> R) (l : R),
+  law d -> (forall y, r y <= M) -> c < M ->
+  law p -> d ≪ p -> c <= E p r -> 0 <= l <= 1 -> (l = 1 -> forall y, r y = M -> d y = 0) ->
+  E d (fun y => ln (1 - l * (r y - c) / (M - c))) <= KL d p.
+
+(** S5. Price of reward, exactly (K_inf): for M = max r and J(d) < c < M some l and p have J(p) = c,
+    KL(d‖p) equal to the dual value of l, minimal among the policies with J >= c and maximal among the
+    dual values. If l < 1, p = d/(1 - l (r-c)/(M-c)); if l = 1 (only when d(argmax r) = 0), so outside
+    argmax r. *)
+Definition S5_price_of_reward_exact : Prop :=
+  forall (Y : finType) (d r : Y -> R) (c M : R) (y0 : Y),
+  law d -> (forall y, r y <= M) -> c < M ->
+  r y0 = M -> E d r < c ->
+  exists l p, 0 <= l <= 1 /\ (l = 1 -> forall y, r y = M -> d y = 0) /\
+  law p /\ d ≪ p /\ E p r = c /\
+  (forall y, l < 1 \/ r y <> M -> p y = d y / (1 - l * (r y - c) / (M - c))) /\
+  KL d p = E d (fun y => ln (1 - l * (r y - c) / (M - c))) /\
+  (forall p', law p' -> d ≪ p' -> c <= E p' r -> KL d p <= KL d p') /\
+  (forall l', 0 <= l' <= 1 -> (l' = 1 -> forall y, r y = M -> d y = 0) ->
+   E d (fun y => ln (1 - l' * (r y - c) / (M - c))) <= KL d p).
+
+(** S5. Weaker: KL(d‖p) >= kl_bernoulli((J(d)-m)/(M-m), (c-m)/(M-m)) for c <= J(p) and bounds m <= r <=
+    M with m < J(d) <= c < M. *)
+Definition S5_price_of_reward_bernoulli : Prop :=
+  forall (Y : finType) (d r : Y -> R) (c M : R) (p : Y -> R) (m : R),
+  law d -> (forall y, r y <= M) -> c < M ->
+  law p -> d ≪ p -> (forall y, m <= r y) -> m < E d r -> E d r <= c -> c <= E p r ->
+  let a := (E d r - m) / (M - m) in
+  let b := (c - m) / (M - m) in
+  a * ln (a / b) + (1 - a) * ln ((1 - a) / (1 - b)) <= KL d p.
+
+(** S5. Pinsker form: with ref = d, any policy has DeltaL(p) >= 2 (J(p) - J(d))^2/R^2. *)
+Definition S5_price_of_reward_pinsker : Prop :=
+  forall (Y : finType) (d p r : Y -> R) (m M : R),
+  law d -> law p -> d ≪ p -> (forall y, m <= r y <= M) ->
+  m < M -> 2 * (E p r - E d r) ^ 2 / (M - m) ^ 2 <= CE d p - CE d d.
+
+(** S6. Identity: DeltaL(tilt) = KL(ref‖tilt) - (E_d r - E_ref r)/beta. *)
+Definition S6_identity : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta : R),
+  law d -> law ref -> d ≪ ref -> 0 < beta ->
+  CE d (tilt ref r beta) - CE d ref = KL ref (tilt ref r beta) - (E d r - E ref r) / beta.
+
+(** S6. RL to the tilt lowers the SFT loss iff E_d r > beta log Z. *)
+Definition S6_lowers_iff : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta : R),
+  law d -> law ref -> d ≪ ref -> 0 < beta ->
+  CE d (tilt ref r beta) < CE d ref <-> beta * ln (Z ref r beta) < E d r.
+
+(** S6. Threshold (Pinsker): DeltaL > 0 whenever KL(d‖ref) < 2 (beta KL(ref‖tilt)/R)^2. *)
+Definition S6_threshold : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta m M : R),
+  law d -> law ref -> d ≪ ref -> 0 < beta ->
+  (forall y, m <= r y <= M) -> m < M ->
+  KL d ref < 2 * (beta * KL ref (tilt ref r beta) / (M - m)) ^ 2 ->
+  CE d ref < CE d (tilt ref r beta).
+
+(** S6. Exact radius: DeltaL > 0 whenever KL(d‖ref) < KL(tilt_t‖ref), for a t > 0 that solves
+    J(tilt_t) = beta log Z. *)
+Definition S6_exact_radius : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta t : R),
+  law d -> law ref -> d ≪ ref -> 0 < beta -> 0 < t ->
+  E (tilt_at ref r t) r = beta * ln (Z ref r beta) -> KL d ref < KL (tilt_at ref r t) ref ->
+  CE d ref < CE d (tilt ref r beta).
+
+(** S6. Such a t exists in (0, s), s = 1/beta, unless r is constant on the support of ref. *)
+Definition S6_exact_radius_exists : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R),
+  law ref -> 0 < beta ->
+  (exists y z, 0 < ref y /\ 0 < ref z /\ r y <> r z) ->
+  exists t, 0 < t < / beta /\ E (tilt_at ref r t) r = beta * ln (Z ref r beta).
+
+(** S6. The exact radius is never smaller than Pinsker's. *)
+Definition S6_exact_radius_vs_pinsker : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta t m M : R),
+  law ref -> 0 < beta ->
+  (forall y, m <= r y <= M) -> m < M -> E (tilt_at ref r t) r = beta * ln (Z ref r beta) ->
+  2 * (beta * KL ref (tilt ref r beta) / (M - m)) ^ 2 <= KL (tilt_at ref r t) ref.
+
+(** S6. The exact radius is tight at d = tilt_t: DeltaL = 0 there. *)
+Definition S6_exact_radius_tight : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta t : R),
+  law ref -> 0 < beta ->
+  E (tilt_at ref r t) r = beta * ln (Z ref r beta) ->
+  CE (tilt_at ref r t) (tilt ref r beta) = CE (tilt_at ref r t) ref.
+
+(** S6. Best early stop: at a time s0 with J(tilt_{s0}) = J(d), DeltaL is -KL(tilt_{s0}‖ref), and at any
+    other time s it is larger by KL(tilt_{s0}‖tilt_s). *)
+Definition S6_best_early_stop : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (s0 s : R),
+  law d -> law ref -> d ≪ ref ->
+  E (tilt_at ref r s0) r = E d r ->
+  CE d (tilt_at ref r s0) - CE d ref = - KL (tilt_at ref r s0) ref /\
+  CE d (tilt_at ref r s) - CE d ref =
+    (CE d (tilt_at ref r s0) - CE d ref) + KL (tilt_at ref r s0) (tilt_at ref r s).
+
+(** S6. That time s0 > 0 exists for every reward c, such as J(d), with J(ref) < c < r(y0) for some response
+    y0 in the support of ref. *)
+Definition S6_best_early_stop_exists : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (c : R) (y0 : Y),
+  law ref -> 0 < ref y0 -> E ref r < c < r y0 ->
+  exists s0, 0 < s0 /\ E (tilt_at ref r s0) r = c.
+
+(** S7. Approximate SFT optimum, any RL algorithm: KL(d‖ref) <= eps implies
+    J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2). *)
+Definition S7_approximate_optimum : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (m M eps : R),
+  law d -> law p -> law ref -> d ≪ p -> d ≪ ref ->
+  (forall y, m <= r y <= M) -> KL d ref <= eps ->
+  E p r <= E d r + (M - m) * sqrt ((eps + (CE d p - CE d ref)) / 2).
+
+(** S7. DeltaL(p) >= K_inf(d, c) - eps for every c <= J(p), with each dual value (S5) in place of K_inf. *)
+Definition S7_approximate_optimum_dual : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (c M l eps : R),
+  law d -> law p -> law ref ->
+  d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r -> 0 <= l < 1 -> KL d ref <= eps ->
+  E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
+
+(** S7. The same with the dual variable up to its end l = 1, which needs d = 0 where r = M. *)
+Definition S7_approximate_optimum_dual_closed : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (c M l eps : R),
+  law d -> law p -> law ref -> d ≪ p -> d ≪ ref -> (forall y, r y <= M) -> c < M -> c <= E p r ->
+  0 <= l <= 1 -> (l = 1 -> forall y, r y = M -> d y = 0) -> KL d ref <= eps ->
+  E d (fun y => ln (1 - l * (r y - c) / (M - c))) - eps <= CE d p - CE d ref.
+
+(** S8. With ref = d the paired change of the loss, log d - log tilt, has mean DeltaL and variance
+    s^2 Var_d(r) under d. *)
+Definition S8_paired_change : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R), law d -> 0 < beta ->
+  let change := fun y => ln (d y) - ln (tilt d r beta y) in
+  E d change = CE d (tilt d r beta) - CE d d /\ Var d change = Var d r / beta ^ 2.
+
+(** S8. If r is not constant on the support of d, the number of samples n = z^2 Var/mean^2 that puts the
+    mean z standard errors above zero is at least 64 z^2 Var_d(r)/(s^2 R^4), R the range on the support. *)
+Definition S8_samples : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M z : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) ->
+  (exists y y', 0 < d y /\ 0 < d y' /\ r y <> r y') -> m < M ->
+  let change := fun y => ln (d y) - ln (tilt d r beta y) in
+  let n := z ^ 2 * Var d change / E d change ^ 2 in
+  0 < E d change /\ 64 * z ^ 2 * beta ^ 2 * Var d r / (M - m) ^ 4 <= n.
+
+(** S8. Per token, at mean length T, the change is at most s^2 R^2/(8 T). *)
+Definition S8_per_token : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m M T : R),
+  law d -> 0 < beta -> (forall y, 0 < d y -> m <= r y <= M) -> 0 < T ->
+  (CE d (tilt d r beta) - CE d d) / T <= (M - m) ^ 2 / (8 * beta ^ 2 * T).
+
+(** ** RL, then SFT *)
+
+(** R1. Regularised reward: J_b(tilt) - J_b(p) = beta KL(p‖tilt) for every p. *)
+Definition R1_regularised_reward : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  J_b (tilt ref r beta) ref r beta - J_b p ref r beta = beta * KL p (tilt ref r beta).
+
+(** R1. If a <= KL(p‖tilt) <= A, the drop lies in [beta a, beta A]. *)
+Definition R1_drop_bounds : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta a A : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  a <= KL p (tilt ref r beta) <= A ->
+  beta * a <= J_b (tilt ref r beta) ref r beta - J_b p ref r beta <= beta * A.
+
+(** R2. Raw reward, three points: J(tilt) - J(p) = beta [KL(p‖tilt) + KL(tilt‖ref) - KL(p‖ref)]. *)
+Definition R2_three_points : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  E (tilt ref r beta) r - E p r =
+  beta * (KL p (tilt ref r beta) + KL (tilt ref r beta) ref - KL p ref).
+
+(** R2. SFT lowers the raw reward iff KL(p‖ref) < KL(p‖tilt) + KL(tilt‖ref). *)
+Definition R2_lowers_iff : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  E p r < E (tilt ref r beta) r <-> KL p ref < KL p (tilt ref r beta) + KL (tilt ref r beta) ref.
+
+(** R3. Raw reward in the KL ball: if KL(p‖ref) <= KL(tilt‖ref) then J(p) <= J(tilt) - beta KL(p‖tilt). *)
+Definition R3_kl_ball : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  KL p ref <= KL (tilt ref r beta) ref ->
+  E p r <= E (tilt ref r beta) r - beta * KL p (tilt ref r beta).
+
+(** R3. Strict form: in that ball every other policy has a smaller reward. *)
+Definition R3_kl_ball_strict : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R) (y : Y),
+  law p -> law ref -> p ≪ ref -> 0 < beta ->
+  KL p ref <= KL (tilt ref r beta) ref -> p y <> tilt ref r beta y ->
+  E p r < E (tilt ref r beta) r.
+
+(** R4. Size of the change, Pinsker form: |J(p) - J(tilt)| <= R sqrt(KL(p‖tilt)/2). *)
+Definition R4_pinsker : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta m M : R),
+  law p -> law ref -> p ≪ ref -> (forall y, m <= r y <= M) ->
+  Rabs (E p r - E (tilt ref r beta) r) <= (M - m) * sqrt (KL p (tilt ref r beta) / 2).
+
+(** R4. Bretagnolle-Huber form: |J(p) - J(tilt)| <= R sqrt(1 - e^{-KL(p‖tilt)}). *)
+Definition R4_bretagnolle_huber : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta m M : R),
+  law p -> law ref -> p ≪ ref ->
+  (forall y, m <= r y <= M) ->
+  Rabs (E p r - E (tilt ref r beta) r) <= (M - m) * sqrt (1 - exp (- KL p (tilt ref r beta))).
+
+(** R4. Bernstein form for rises: J(p) - J(tilt) <= sqrt(2 A Var_tilt(r)) + (M - J(tilt)) A/3, A =
+    KL(p‖tilt). *)
+Definition R4_bernstein_rise : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta M : R),
+  law p -> law ref -> p ≪ ref -> (forall y, r y <= M) ->
+  let t := tilt ref r beta in E t r < M ->
+  E p r - E t r <= sqrt (2 * KL p t * Var t r) + (M - E t r) * KL p t / 3.
+
+(** R4. Bernstein form for drops: J(tilt) - J(p) <= sqrt(2 A Var_tilt(r)) + (J(tilt) - m) A/3, A =
+    KL(p‖tilt). *)
+Definition R4_bernstein_drop : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta m : R),
+  law p -> law ref -> p ≪ ref -> (forall y, m <= r y) ->
+  let t := tilt ref r beta in m < E t r ->
+  E t r - E p r <= sqrt (2 * KL p t * Var t r) + (E t r - m) * KL p t / 3.
+
+(** R4. The four bounds for any law t in place of the tilt. Pinsker form. *)
+Definition R4_pinsker_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m M : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y <= M) ->
+  Rabs (E p r - E t r) <= (M - m) * sqrt (KL p t / 2).
+
+(** R4. Bretagnolle-Huber form for any law t. *)
+Definition R4_bretagnolle_huber_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m M : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y <= M) ->
+  Rabs (E p r - E t r) <= (M - m) * sqrt (1 - exp (- KL p t)).
+
+(** R4. Bernstein form for rises above any law t. *)
+Definition R4_bernstein_rise_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (M : R),
+  law p -> law t -> p ≪ t -> (forall y, r y <= M) -> E t r < M ->
+  E p r - E t r <= sqrt (2 * KL p t * Var t r) + (M - E t r) * KL p t / 3.
+
+(** R4. Bernstein form for drops below any law t. *)
+Definition R4_bernstein_drop_any_law : Prop :=
+  forall (Y : finType) (p t r : Y -> R) (m : R),
+  law p -> law t -> p ≪ t -> (forall y, m <= r y) -> m < E t r ->
+  E t r - E p r <= sqrt (2 * KL p t * Var t r) + (E t r - m) * KL p t / 3.
+
+(** R4. Exact extremes: over the ball around tilt_s of radius KL(tilt_{s+t}‖tilt_s), J is largest
+    (t > 0) or smallest (t < 0) at tilt_{s+t}. *)
+Definition R4_extremes : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (s t : R),
+  law p -> law ref -> p ≪ ref ->
+  KL p (tilt_at ref r s) <= KL (tilt_at ref r (s + t)) (tilt_at ref r s) ->
+  (0 < t -> E p r <= E (tilt_at ref r (s + t)) r) /\
+  (t < 0 -> E (tilt_at ref r (s + t)) r <= E p r).
+
+(** R5. (ii) p that moves mass (K y z from y to z) only within level sets of r keeps the reward. *)
+Definition R5_level_sets_keep_reward : Prop :=
+  forall (Y : finType) (p p' r : Y -> R) (K : Y -> Y -> R),
+  (forall y, sum (fun z => K y z) = p y) -> (forall z, sum (fun y => K y z) = p' z) ->
+  (forall y z, K y z <> 0 -> r y = r z) -> E p' r = E p r.
+
+(** R5. For every non-constant r some p has J(p) > J(tilt). *)
+Definition R5_some_policy_beats_tilt : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R),
+  law ref -> 0 < beta ->
+  (exists y z, 0 < ref y /\ 0 < ref z /\ r y <> r z) ->
+  exists p, law p /\ p ≪ ref /\ E (tilt ref r beta) r < E p r.
+
+(** R6. Cycle law, ref = d: J(tilt) - J(d) = beta [KL(d‖tilt) + KL(tilt‖d)]. *)
+Definition R6_cycle_law : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R),
+  law d -> 0 < beta ->
+  E (tilt d r beta) r - E d r = beta * (KL d (tilt d r beta) + KL (tilt d r beta) d).
+
+(** R7. On the mixture path (1 - t) p + t d, J is affine in t. *)
+Definition R7_reward_along_mixture : Prop :=
+  forall (Y : finType) (p d r : Y -> R) (t : R),
+  E (fun y => (1 - t) * p y + t * d y) r = (1 - t) * E p r + t * E d r.
+
+(** R7. On the mixture path from the tilt to d, J_b falls strictly unless d is the tilt. *)
+Definition R7_regularised_reward_along_mixture : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta t t' : R) (y : Y),
+  law d -> law ref ->
+  d ≪ ref -> 0 < beta -> 0 <= t < t' -> t' <= 1 -> d y <> tilt ref r beta y ->
+  J_b (fun z => (1 - t') * tilt ref r beta z + t' * d z) ref r beta <
+  J_b (fun z => (1 - t) * tilt ref r beta z + t * d z) ref r beta.
+
+(** R7. One softmax SFT step of size eta from p changes J by -eta <p - d, p*(r - E_p r)> + o(eta). *)
+Definition R7_first_sft_step : Prop :=
+  forall (Y : finType) (d theta r : Y -> R),
+  law d ->
+  let p := softmax theta in
+  is_derive (fun eta => E (softmax (fun y => theta y - eta * (p y - d y))) r) 0
+            (- sum (fun y => (p y - d y) * (p y * (r y - E p r)))).
+
+(** R8. Approximate RL optimum: J_b(p1) - J_b(p2) = beta [KL(p2‖tilt) - KL(p1‖tilt)]. *)
+Definition R8_between_two_policies : Prop :=
+  forall (Y : finType) (p1 p2 ref r : Y -> R) (beta : R),
+  law p1 -> law p2 -> law ref ->
+  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
+  J_b p1 ref r beta - J_b p2 ref r beta = beta * (KL p2 (tilt ref r beta) - KL p1 (tilt ref r beta)).
+
+(** R8. The drop is guaranteed iff SFT ends farther from the tilt than RL did. *)
+Definition R8_drop_iff : Prop :=
+  forall (Y : finType) (p1 p2 ref r : Y -> R) (beta : R),
+  law p1 -> law p2 -> law ref ->
+  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
+  J_b p2 ref r beta < J_b p1 ref r beta <-> KL p1 (tilt ref r beta) < KL p2 (tilt ref r beta).
+
+(** R8. With RL suboptimality at most delta, the drop is at least beta KL(p2‖tilt) - delta. *)
+Definition R8_suboptimal_rl : Prop :=
+  forall (Y : finType) (p1 p2 ref r : Y -> R) (beta delta : R),
+  law p1 -> law p2 -> law ref ->
+  p1 ≪ ref -> p2 ≪ ref -> 0 < beta ->
+  J_b (tilt ref r beta) ref r beta - J_b p1 ref r beta <= delta ->
+  beta * KL p2 (tilt ref r beta) - delta <= J_b p1 ref r beta - J_b p2 ref r beta.
+
+(** ** Landscape *)
+
+(** P1. PL of the SFT loss: 1/2 ‖p - d‖^2 >= (m/2) KL(d‖p) for m <= min p (p - d is the gradient: F5). *)
+Definition P1_pl_sft_loss : Prop :=
+  forall (Y : finType) (p d : Y -> R) (m : R),
+  law p -> law d -> 0 < m -> (forall y, m <= p y) ->
+  m / 2 * KL d p <= 1 / 2 * sum (fun y => (p y - d y) ^ 2).
+
+(** P1. Sharper: KL(d‖p) <= log(1 + ‖p - d‖^2/m). *)
+Definition P1_log_form : Prop :=
+  forall (Y : finType) (p d : Y -> R) (m : R), law p -> law d -> 0 < m -> (forall y, m <= p y) ->
+  KL d p <= ln (1 + sum (fun y => (p y - d y) ^ 2) / m).
+
+(** P2. Sandwich: (m/2) D <= KL(p_theta‖p_theta') <= D/4, D = ‖(theta - theta')_c‖^2, for 0 < m <= min
+    over y of both policies. *)
+Definition P2_sandwich : Prop :=
+  forall (Y : finType) (theta theta' : Y -> R) (m : R),
+  inhabited Y -> 0 < m ->
+  (forall y, m <= softmax theta y) -> (forall y, m <= softmax theta' y) ->
+  let D := centred_sq (fun y => theta' y - theta y) in
+  m / 2 * D <= KL (softmax theta) (softmax theta') <= D / 4.
+
+(** P2. At SFT optimality the tilt raises the loss by between (m/2)‖r_c‖^2/beta^2 and ‖r_c‖^2/(4
+    beta^2). *)
+Definition P2_coupling_sandwich : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta m : R),
+  law d -> 0 < beta -> 0 < m -> (forall y, m <= d y) ->
+  (forall y, m <= tilt d r beta y) ->
+  m / 2 * centred_sq r / beta ^ 2 <= CE d (tilt d r beta) - CE d d <= centred_sq r / (4 * beta ^ 2).
+
+(** P3. The gradient of J_b in the logits is p * (phi - E_p phi), phi = r - beta log(p/ref). *)
+Definition P3_gradient : Prop :=
+  forall (Y : finType) (theta ref r : Y -> R) (beta : R) (g : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let phi := fun y => r y - beta * ln (p y / ref y) in
+  is_derive (fun eta => J_b (softmax (fun y => theta y + eta * g y)) ref r beta) 0
+            (sum (fun y => p y * (phi y - E p phi) * g y)).
+
+(** P3. PL of the regularised reward: 1/2 ‖grad J_b‖^2 >= 2 beta m^2 (J_b(tilt) - J_b(p)) for 0 < m <=
+    min p. *)
+Definition P3_pl_regularised_reward : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta m : R),
+  law p -> law ref -> (forall y, 0 < ref y) ->
+  0 < beta -> 0 < m -> (forall y, m <= p y) ->
+  let phi := fun y => r y - beta * ln (p y / ref y) in
+  2 * beta * m ^ 2 * (J_b (tilt ref r beta) ref r beta - J_b p ref r beta) <=
+  1 / 2 * sum (fun y => (p y * (phi y - E p phi)) ^ 2).
+
+(** P3. J_b(tilt) - J_b(p) >= beta (m/2) D, where D is the squared centred difference of the logits
+    theta of p and theta' of the tilt, and 0 < m <= both policies. *)
+Definition P3_drop_from_tilt : Prop :=
+  forall (Y : finType) (theta theta' ref r : Y -> R) (beta m : R),
+  law ref -> 0 < beta -> 0 < m ->
+  (forall y, 0 < ref y) -> (forall y, tilt ref r beta y = softmax theta' y) ->
+  (forall y, m <= softmax theta y) -> (forall y, m <= softmax theta' y) ->
+  beta * (m / 2 * centred_sq (fun y => theta' y - theta y)) <=
+  J_b (tilt ref r beta) ref r beta - J_b (softmax theta) ref r beta.
+
+(** P4. Exact step identity: L(theta + eta g) - L(theta) = eta <p - d, g> + KL(p_theta‖p_{theta + eta
+    g}). *)
+Definition P4_step_identity : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (eta : R),
+  law d ->
+  let p := softmax theta in
+  let p' := softmax (fun y => theta y + eta * g y) in
+  CE d p' - CE d p = eta * sum (fun y => (p y - d y) * g y) + KL p p'.
+
+(** P4. So the step lowers the SFT loss iff eta <d - p, g> > KL(p_theta‖p_{theta + eta g}). *)
+Definition P4_step_improves_iff : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (eta : R),
+  law d ->
+  let p := softmax theta in
+  let p' := softmax (fun y => theta y + eta * g y) in
+  CE d p' < CE d p <-> KL p p' < eta * sum (fun y => (d y - p y) * g y).
+
+(** P4. Sufficient: a step eta > 0 with <d - p, g> > eta ‖g_c‖^2/4 lowers the SFT loss. *)
+Definition P4_sufficient : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (eta : R),
+  law d -> 0 < eta ->
+  let p := softmax theta in
+  let p' := softmax (fun y => theta y + eta * g y) in
+  eta * centred_sq g / 4 < sum (fun y => (d y - p y) * g y) -> CE d p' < CE d p.
+
+(** ** Joint training *)
+
+(** J1. Joint optimum: a full-support law p_joint exists that satisfies the first-order condition of
+    F(p) = J_b(p) - lambda CE(d,p), here in the form r - beta log(p_joint/ref) + lambda d/p_joint = mu. *)
+Definition J1_joint_optimum_exists : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta lambda : R),
+  law d -> (forall y, 0 < ref y) -> 0 < beta ->
+  0 <= lambda ->
+  exists joint mu, law joint /\ (forall y, 0 < joint y) /\
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu).
+
+(** J1. That p_joint is the only maximiser of F. *)
+Definition J1_unique_maximiser : Prop :=
+  forall (Y : finType) (p joint d ref r : Y -> R) (beta lambda mu : R),
+  law p -> law joint -> law d ->
+  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p -> 0 < beta -> 0 <= lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  J_b p ref r beta - lambda * CE d p <= J_b joint ref r beta - lambda * CE d joint /\
+  (J_b p ref r beta - lambda * CE d p = J_b joint ref r beta - lambda * CE d joint <->
+   forall y, p y = joint y).
+
+(** J1. Closed form: where d = 0, p_joint = ref e^{(r - mu)/beta}; elsewhere u = lambda d/(beta p_joint)
+    solves u + log u = log(lambda d/beta) - (r + beta log ref - mu)/beta, the equation of Wright's omega. *)
+Definition J1_closed_form : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R) (y : Y),
+  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta -> 0 < lambda ->
+  r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu ->
+  (d y = 0 -> joint y = ref y * exp ((r y - mu) / beta)) /\
+  (0 < d y -> let u := lambda * d y / (beta * joint y) in
+   u + ln u = ln (lambda * d y / beta) - (r y + beta * ln (ref y) - mu) / beta).
+
+(** J1. mu = beta log Z + lambda - beta KL(p_joint‖tilt), between beta log Z and beta log Z + lambda. *)
+Definition J1_multiplier : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R),
+  law joint -> law d -> law ref -> (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta ->
+  0 <= lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  mu = beta * ln (Z ref r beta) + lambda - beta * KL joint (tilt ref r beta) /\
+  beta * ln (Z ref r beta) <= mu <= beta * ln (Z ref r beta) + lambda.
+
+(** J2. Exact form: F(p_joint) - F(p) = beta KL(p‖p_joint) + lambda E_d[z - 1 - log z], z = p/p_joint,
+    where p_joint is the full-support law that satisfies the first-order condition of J1. *)
+Definition J2_exact_gap : Prop :=
+  forall (Y : finType) (p joint d ref r : Y -> R) (beta lambda mu : R),
+  law p -> law joint -> law d ->
+  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  (J_b joint ref r beta - lambda * CE d joint) - (J_b p ref r beta - lambda * CE d p) =
+  beta * KL p joint + lambda * E d (fun y => p y / joint y - 1 - ln (p y / joint y)).
+
+(** J2. No free order: J_b(p) - J_b(p_joint) <= lambda [CE(d,p) - CE(d,p_joint)] for every p. *)
+Definition J2_no_free_order : Prop :=
+  forall (Y : finType) (p joint d ref r : Y -> R) (beta lambda mu : R),
+  law p -> law joint -> law d ->
+  (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p -> 0 < beta -> 0 <= lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  J_b p ref r beta - J_b joint ref r beta <= lambda * (CE d p - CE d joint).
+
+(** ** Sequences *)
+
+(** F4. Chain rule, two steps: a from p, then b from p' a; q, q' likewise. *)
+Definition F4_chain_rule_two_steps : Prop :=
+  forall (A B : finType) (p q : A -> R) (p' q' : A -> B -> R),
+  law p -> law q -> p ≪ q ->
+  (forall a, law (p' a)) -> (forall a, law (q' a)) -> (forall a, p' a ≪ q' a) ->
+  KL (fun ab : prod_finType A B => p ab.1 * p' ab.1 ab.2) (fun ab => q ab.1 * q' ab.1 ab.2) =
+  KL p q + E p (fun a => KL (p' a) (q' a)).
+
+(** F4. Chain rule for T tokens after the tokens h: KL of sequence laws = sum over t < T of
+    E_{y_<t ~ first argument} KL(token laws). [sequence_law p h T] is the product of the token
+    probabilities p (h y_<t) y_t, defined by recursion on T above. *)
+Definition F4_chain_rule : Prop :=
+  forall (V : finType) (p q : list V -> V -> R) (h : list V) (T : nat),
+  (forall h, law (p h)) -> (forall h, law (q h)) -> (forall h, p h ≪ q h) ->
+  KL (@sequence_law V p h T) (@sequence_law V q h T) =
+  sum (fun t : ordinal_finType T => E (@sequence_law V p h t) (fun s =>
+    KL (p (h ++ tokens s)) (q (h ++ tokens s)))).
+
+(** ** Worlds that refute "SFT after RL always lowers the raw reward" *)
+
+(** R5. (i) Constant r: some p other than the tilt has the tilt's reward (two responses). *)
+Definition R5_constant_reward_refutes : Prop :=
+  exists (ref p r : bool_finType -> R) (beta : R),
+  law ref /\ law p /\ (forall y, 0 < ref y) /\ 0 < beta /\
+  (exists y, p y <> tilt ref r beta y) /\ E p r = E (tilt ref r beta) r.
+
+(** R5. (iii) With KL(p‖ref) > KL(p‖tilt) + KL(tilt‖ref) the reward rises (two responses). *)
+Definition R5_reward_can_rise : Prop :=
+  exists (ref p r : bool_finType -> R) (beta : R),
+  law ref /\ law p /\ (forall y, 0 < ref y) /\ 0 < beta /\
+  KL p (tilt ref r beta) + KL (tilt ref r beta) ref < KL p ref /\ E (tilt ref r beta) r < E p r.
+
+(** R7. Refuted: "the first SFT step from the tilt lowers the raw reward". With ref = d and three
+    responses, the derivative of J along that step (R7_first_sft_step) is positive at the tilt. *)
+Definition R7_first_step_can_raise_reward : Prop :=
+  exists (d r : ordinal_finType 3 -> R) (beta : R),
+  law d /\ (forall y, 0 < d y) /\ 0 < beta /\
+  let p := tilt d r beta in 0 < - sum (fun y => (p y - d y) * (p y * (r y - E p r))).
+
+(** ** Averages over prompts x with law q; each prompt has its own response type [Y x]
+
+    The width w stands for R: the rewards of prompt x lie in [m x, m x + w]. A theorem that does not
+    assume [law q] holds for any weights q. *)
+
+(** D1. Exact decoupling: with prompt laws q_SFT and q_RL and ref = d, the loss change of the RL
+    optimum that equals ref wherever q_RL = 0 vanishes iff r(x,.) is constant on supp d(.|x) for every x
+    in both supports. *)
+Definition D1_exact_decoupling : Prop :=
+  forall (X : finType) (Y : X -> finType) (q_sft q_rl : X -> R) (d r : forall x, Y x -> R)
+    (beta : R),
+  law q_sft -> law q_rl -> (forall x, law (d x)) -> 0 < beta ->
+  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
+  E q_sft (fun x => CE (d x) (rl x) - CE (d x) (d x)) = 0 <->
+  (forall x, 0 < q_sft x -> 0 < q_rl x -> forall y z, 0 < d x y -> 0 < d x z -> r x y = r x z).
+
+(** D1. That policy does maximise the regularised reward averaged over q_RL. *)
+Definition D1_rl_optimum : Prop :=
+  forall (X : finType) (Y : X -> finType) (q_rl : X -> R) (d r : forall x, Y x -> R) (beta : R)
+    (p : forall x, Y x -> R),
+  law q_rl -> (forall x, law (d x)) -> (forall x, law (p x)) -> (forall x, p x ≪ d x) -> 0 < beta ->
+  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
+  E q_rl (fun x => J_b (p x) (d x) (r x) beta) <= E q_rl (fun x => J_b (rl x) (d x) (r x) beta).
+
+(** D1. Disjoint prompts decouple a tabular policy. *)
+Definition D1_disjoint_prompts : Prop :=
+  forall (X : finType) (Y : X -> finType) (q_sft q_rl : X -> R) (d r : forall x, Y x -> R)
+    (beta : R),
+  law q_sft -> law q_rl -> (forall x, law (d x)) -> 0 < beta -> (forall x, q_sft x = 0 \/ q_rl x = 0) ->
+  let rl := fun x => if Req_EM_T (q_rl x) 0 then d x else tilt (d x) (r x) beta in
+  E q_sft (fun x => CE (d x) (rl x) - CE (d x) (d x)) = 0.
+
+(** F3 (averaged). J_b(tilt) - J_b(p) = beta E_q KL(p‖tilt); J_b(tilt) = beta E_q log Z. *)
+Definition F3_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (beta : R),
+  law q -> 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
+  J_bq q (tilts ref r beta) ref r beta - J_bq q p ref r beta = beta * KLq q p (tilts ref r beta) /\
+  J_bq q (tilts ref r beta) ref r beta = beta * logZ q ref r beta.
+
+(** F3 (averaged). max J_b = beta E_q log Z, at the tilt only (on every prompt that q gives mass). *)
+Definition F3_unique_maximiser_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (beta : R),
+  law q -> 0 < beta -> laws p -> laws ref ->
+  p ≪≪ ref ->
+  J_bq q p ref r beta <= beta * logZ q ref r beta /\
+  (J_bq q p ref r beta = beta * logZ q ref r beta <->
+   forall x, 0 < q x -> forall y, p x y = tilts ref r beta x y).
+
+(** S1 (averaged). DeltaL(tilt) = E_q log Z - J(d)/beta. *)
+Definition S1_exact_change_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d ref r : forall x, Y x -> R) (beta : R),
+  laws d -> laws ref -> d ≪≪ ref ->
+  Lq q d (tilts ref r beta) - Lq q d ref = logZ q ref r beta - J q d r / beta.
+
+(** S2 (averaged). With ref = d: DeltaL(tilt) = E_q log Z - J(d)/beta = E_q KL(d‖tilt). *)
+Definition S2_coupling_gap_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d r : forall x, Y x -> R) (beta : R),
+  law q -> laws d ->
+  Lq q d (tilts d r beta) - Lq q d d = logZ q d r beta - J q d r / beta /\
+  Lq q d (tilts d r beta) - Lq q d d = KLq q d (tilts d r beta).
+
+(** S2 (averaged). DeltaL(tilt) >= 0, = 0 iff r(x,.) is constant on supp d(.|x) for every x with q(x) >
+    0. *)
+Definition S2_coupling_at_sft_optimality_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d r : forall x, Y x -> R) (beta : R),
+  law q -> 0 < beta -> laws d ->
+  0 <= Lq q d (tilts d r beta) - Lq q d d /\
+  (Lq q d (tilts d r beta) - Lq q d d = 0 <->
+   forall x, 0 < q x -> forall y z, 0 < d x y -> 0 < d x z -> r x y = r x z).
+
+(** S3 (averaged). DeltaL <= s^2 R^2/8. *)
+Definition S3_hoeffding_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d r : forall x, Y x -> R) (m : X -> R) (w
+    beta : R),
+  law q -> 0 < beta -> laws d ->
+  (forall x y, m x <= r x y <= m x + w) ->
+  Lq q d (tilts d r beta) - Lq q d d <= w ^ 2 / (8 * beta ^ 2).
+
+(** S4 (averaged). The SFT loss of tilt_s is nondecreasing in s. *)
+Definition S4_monotone_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d r : forall x, Y x -> R) (s t : R),
+  law q -> laws d -> 0 <= s <= t ->
+  Lq q d (fun x => tilt_at (d x) (r x) s) <= Lq q d (fun x => tilt_at (d x) (r x) t).
+
+(** S5 (averaged, Pinsker form). With ref = d, any policy has DeltaL(p) >= 2 (J(p) - J(d))^2/R^2. *)
+Definition S5_price_of_reward_pinsker_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p r : forall x, Y x -> R) (m : X -> R)
+    (w : R),
+  law q -> laws d -> laws p -> d ≪≪ p ->
+  (forall x y, m x <= r x y <= m x + w) -> 0 < w ->
+  2 * (J q p r - J q d r) ^ 2 / w ^ 2 <= Lq q d p - Lq q d d.
+
+(** S5 (averaged). Dual bound with a target, an upper bound and a dual variable for each prompt. *)
+Definition S5_price_of_reward_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p r : forall x, Y x -> R) (c M l : X ->
+    R),
+  law q -> laws d -> laws p -> d ≪≪ p ->
+  (forall x y, r x y <= M x) -> (forall x, c x < M x) -> (forall x, c x <= E (p x) (r x)) ->
+  (forall x, 0 <= l x < 1) ->
+  E q (fun x => E (d x) (fun y => ln (1 - l x * (r x y - c x) / (M x - c x)))) <= KLq q d p.
+
+(** S6 (averaged). DeltaL(tilt) = E_q KL(ref‖tilt) - (J(d) - J(ref))/beta. *)
+Definition S6_identity_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d ref r : forall x, Y x -> R) (beta : R),
+  0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
+  Lq q d (tilts ref r beta) - Lq q d ref = KLq q ref (tilts ref r beta) - (J q d r - J q ref r) / beta.
+
+(** S6 (averaged). RL to the tilt lowers the SFT loss iff J(d) > beta E_q log Z. *)
+Definition S6_lowers_iff_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d ref r : forall x, Y x -> R) (beta : R),
+  0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
+  Lq q d (tilts ref r beta) < Lq q d ref <-> beta * logZ q ref r beta < J q d r.
+
+(** S6 (averaged). DeltaL > 0 whenever E_q KL(d‖ref) < 2 (beta E_q KL(ref‖tilt)/R)^2. *)
+Definition S6_threshold_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d ref r : forall x, Y x -> R) (m : X -> R)
+    (w beta : R),
+  law q -> 0 < beta -> laws d -> laws ref -> d ≪≪ ref ->
+  (forall x y, m x <= r x y <= m x + w) -> 0 < w ->
+  KLq q d ref < 2 * (beta * KLq q ref (tilts ref r beta) / w) ^ 2 ->
+  Lq q d ref < Lq q d (tilts ref r beta).
+
+(** S6 (averaged). Exact radius: DeltaL > 0 whenever E_q KL(d‖ref) < E_q KL(tilt_t‖ref), for a t > 0
+    that solves J(tilt_t) = beta E_q log Z. (That such a t exists is proved for one prompt only.) *)
+Definition S6_exact_radius_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d ref r : forall x, Y x -> R) (beta
+    t : R),
+  law q -> 0 < beta ->
+  laws d -> laws ref -> d ≪≪ ref -> 0 < t ->
+  J q (fun x => tilt_at (ref x) (r x) t) r = beta * logZ q ref r beta ->
+  KLq q d ref < KLq q (fun x => tilt_at (ref x) (r x) t) ref ->
+  Lq q d ref < Lq q d (tilts ref r beta).
+
+(** S7 (averaged). DeltaL(p) >= E_q K_inf(d_x, c_x) - eps with c_x <= J_x(p), each dual value (S5) in
+    place of K_inf. *)
+Definition S7_approximate_optimum_dual_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p ref r : forall x, Y x -> R) (c M l : X
+    -> R) (eps : R),
+  law q ->
+  laws d -> laws p -> laws ref -> d ≪≪ p -> d ≪≪ ref ->
+  (forall x y, r x y <= M x) -> (forall x, c x < M x) -> (forall x, c x <= E (p x) (r x)) ->
+  (forall x, 0 <= l x < 1) -> KLq q d ref <= eps ->
+  E q (fun x => E (d x) (fun y => ln (1 - l x * (r x y - c x) / (M x - c x)))) - eps <= Lq q d p
+    - Lq q d ref.
+
+(** S7 (averaged). E_q KL(d‖ref) <= eps implies J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2). *)
+Definition S7_approximate_optimum_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p ref r : forall x, Y x -> R) (m : X ->
+    R) (w eps : R),
+  law q -> laws d -> laws p -> laws ref ->
+  d ≪≪ p -> d ≪≪ ref ->
+  (forall x y, m x <= r x y <= m x + w) -> KLq q d ref <= eps ->
+  J q p r <= J q d r + w * sqrt ((eps + (Lq q d p - Lq q d ref)) / 2).
+
+(** R1 (averaged). If a <= E_q KL(p‖tilt) <= A, the drop of J_b lies in [beta a, beta A]. *)
+Definition R1_drop_bounds_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (a A
+    beta : R),
+  law q -> 0 < beta -> laws p -> laws ref ->
+  p ≪≪ ref -> a <= KLq q p (tilts ref r beta) <= A ->
+  beta * a <= J_bq q (tilts ref r beta) ref r beta - J_bq q p ref r beta <= beta * A.
+
+(** R2 (averaged). J(tilt) - J(p) = beta E_q [KL(p‖tilt) + KL(tilt‖ref) - KL(p‖ref)]. *)
+Definition R2_three_points_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (beta : R),
+  0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
+  J q (tilts ref r beta) r - J q p r =
+  beta * (KLq q p (tilts ref r beta) + KLq q (tilts ref r beta) ref - KLq q p ref).
+
+(** R2 (averaged). SFT lowers J iff E_q KL(p‖ref) < E_q KL(p‖tilt) + E_q KL(tilt‖ref). *)
+Definition R2_lowers_iff_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (beta : R),
+  0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
+  J q p r < J q (tilts ref r beta) r <-> KLq q p ref < KLq q p (tilts ref r beta) + KLq q (tilts ref r beta) ref.
+
+(** R3 (averaged). If E_q KL(p‖ref) <= E_q KL(tilt‖ref) then J(p) <= J(tilt) - beta E_q KL(p‖tilt),
+    strictly below J(tilt) when p differs from the tilt on a prompt with q(x) > 0. *)
+Definition R3_kl_ball_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (beta : R),
+  law q -> 0 < beta -> laws p -> laws ref -> p ≪≪ ref ->
+  KLq q p ref <= KLq q (tilts ref r beta) ref ->
+  J q p r <= J q (tilts ref r beta) r - beta * KLq q p (tilts ref r beta) /\
+  (forall x y, 0 < q x -> p x y <> tilts ref r beta x y -> J q p r < J q (tilts ref r beta) r).
+
+(** R4 (averaged, Pinsker form). |J(p) - J(tilt)| <= R sqrt(E_q KL(p‖tilt)/2). *)
+Definition R4_pinsker_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (m : X -> R)
+    (w beta : R),
+  law q -> laws p -> laws ref -> p ≪≪ ref ->
+  (forall x y, m x <= r x y <= m x + w) ->
+  Rabs (J q p r - J q (tilts ref r beta) r) <= w * sqrt (KLq q p (tilts ref r beta) / 2).
+
+(** R4 (averaged, Bretagnolle-Huber form). |J(p) - J(tilt)| <= R sqrt(1 - e^{-E_q KL(p‖tilt)}). *)
+Definition R4_bretagnolle_huber_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p ref r : forall x, Y x -> R) (m : X -> R)
+    (w beta : R),
+  law q -> laws p -> laws ref -> p ≪≪ ref ->
+  (forall x y, m x <= r x y <= m x + w) ->
+  Rabs (J q p r - J q (tilts ref r beta) r) <= w * sqrt (1 - exp (- KLq q p (tilts ref r beta))).
+
+(** R6 (averaged). ref = d: J(tilt) - J(d) = beta E_q [KL(d‖tilt) + KL(tilt‖d)]. *)
+Definition R6_cycle_law_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d r : forall x, Y x -> R) (beta : R),
+  0 < beta -> laws d ->
+  J q (tilts d r beta) r - J q d r = beta * (KLq q d (tilts d r beta) + KLq q (tilts d r beta) d).
+
+(** R8 (averaged). J_b(p1) - J_b(p2) = beta E_q [KL(p2‖tilt) - KL(p1‖tilt)]. *)
+Definition R8_between_two_policies_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p1 p2 ref r : forall x, Y x -> R)
+    (beta : R),
+  law q -> 0 < beta ->
+  laws p1 -> laws p2 -> laws ref -> p1 ≪≪ ref -> p2 ≪≪ ref ->
+  J_bq q p1 ref r beta - J_bq q p2 ref r beta =
+  beta * (KLq q p2 (tilts ref r beta) - KLq q p1 (tilts ref r beta)).
+
+(** R8 (averaged). With RL suboptimality at most delta, the drop is at least beta E_q KL(p2‖tilt) -
+    delta. *)
+Definition R8_suboptimal_rl_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p1 p2 ref r : forall x, Y x -> R) (beta
+    delta : R),
+  law q ->
+  0 < beta -> laws p1 -> laws p2 -> laws ref -> p1 ≪≪ ref -> p2 ≪≪ ref ->
+  J_bq q (tilts ref r beta) ref r beta - J_bq q p1 ref r beta <= delta ->
+  beta * KLq q p2 (tilts ref r beta) - delta <= J_bq q p1 ref r beta - J_bq q p2 ref r beta.
+
+(** P1 (averaged). The gradient of the averaged loss carries q(x): 1/2 sum_x q(x)^2 ‖p_x - d_x‖^2 >=
+    (q_min m/2) E_q KL(d‖p), with q_min <= q and m <= p. *)
+Definition P1_pl_sft_loss_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p d : forall x, Y x -> R) (m0 q_min : R),
+  laws p -> laws d -> 0 < m0 ->
+  (forall x y, m0 <= p x y) ->
+  0 <= q_min -> (forall x, q_min <= q x) ->
+  q_min * m0 / 2 * KLq q d p <= 1 / 2 * sum (fun x => q x ^ 2 * sum (fun y => (p x y - d x y) ^ 2)).
+
+(** J2 (averaged). J_b(p) - J_b(p_joint) <= lambda [CE(d,p) - CE(d,p_joint)] for every p, all four
+    averaged. *)
+Definition J2_no_free_order_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (p joint d ref r : forall x, Y x -> R)
+    (mu : X -> R) (lambda beta : R),
+  law q -> 0 < beta -> laws p -> laws joint -> laws d -> (forall x y, 0 < ref x y) ->
+  (forall x y, 0 < joint x y) -> d ≪≪ p -> 0 <= lambda ->
+  (forall x y, r x y - beta * ln (joint x y / ref x y) + lambda * d x y / joint x y = mu x) ->
+  J_bq q p ref r beta - J_bq q joint ref r beta <= lambda * (Lq q d p - Lq q d joint).

@@ -1,0 +1,144 @@
+"""Decisions are reported as they are made: those about a statement, and not those about spoilt variants."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy as sp
+from hypothesis import given, settings
+
+from nondecoupling.deciding.attack import attack
+from nondecoupling.deciding.boxes import Box, certify_box
+from nondecoupling.deciding.certify import certify
+from nondecoupling.deciding.decisions import Decision, recording, report
+from nondecoupling.deciding.sampling import check_random_worlds
+from nondecoupling.testing import assert_holds, worlds
+from nondecoupling.theory import catalog
+from nondecoupling.theory.assurance import Assurance
+from nondecoupling.theory.statement import only, tightened
+from nondecoupling.theory.worlds import World
+from proofs import checks, symbolic
+
+F1, R3, S3, R5 = (catalog.statement(id_) for id_ in ("F1", "R3", "S3", "R5"))
+HALF = (Fraction(1, 2), Fraction(1, 2))
+THIRD = (Fraction(1, 3), Fraction(2, 3))
+HOEFFDING = "Hoeffding upper bound"
+
+
+def named(made: list[Decision]) -> set[tuple[str, str, str]]:
+    return {(d.rung.value, d.statement, d.claim) for d in made}
+
+
+def test_recordings_nest_and_close() -> None:
+    with recording() as outer:
+        report(Decision(Assurance.SAMPLED, claim="one"))
+        with recording() as inner:
+            report(Decision(Assurance.SAMPLED, claim="two"))
+    report(Decision(Assurance.SAMPLED, claim="after"))
+    assert [d.claim for d in outer] == ["one", "two"]
+    assert [d.claim for d in inner] == ["two"]
+
+
+def test_a_recording_closes_when_its_work_fails() -> None:
+    with pytest.raises(ZeroDivisionError), recording() as made:
+        raise ZeroDivisionError
+    report(Decision(Assurance.SAMPLED))
+    assert made == []
+
+
+def test_certificates_of_a_statement_and_of_one_of_its_claims() -> None:
+    with recording() as made:
+        certify(F1, World(dict(log_p=HALF, log_q=THIRD)))
+    claims = {("certified", "F1", name) for name in ("stable form", "KL is nonnegative")}
+    assert named(made) == claims
+    with recording() as made:
+        certify(only(F1, "stable form"), World(dict(log_p=HALF, log_q=THIRD)))
+    assert named(made) == {("certified", "F1", "stable form")}
+
+
+def test_out_of_scope_decides_nothing() -> None:
+    beyond = World(
+        dict(log_p=(Fraction(1, 10), Fraction(9, 10)), log_ref=HALF, reward=(0, 1), beta=(1,))
+    )
+    with recording() as made:
+        certify(R3, beyond)
+    assert made == []
+
+
+def test_refuting_a_spoilt_variant_is_no_decision_about_the_statement() -> None:
+    """A refuted claim of the catalogue is one: R5 says that it is false."""
+    world = World(dict(log_d=HALF, reward=(Fraction(0), Fraction(1, 1000)), beta=(Fraction(1),)))
+    spoilt = tightened(S3, HOEFFDING, 1.01)
+    with recording() as made:
+        assert [v.status.value for v in certify(spoilt, world)] == ["refuted"]
+        assert attack(spoilt, HOEFFDING, responses=2, restarts=8, steps=20).violation
+    assert made == []
+    with recording() as made:
+        attack(R5, "SFT never raises the raw reward", responses=2, restarts=8, steps=20)
+    assert named(made) == {("attacked", "R5", "SFT never raises the raw reward")}
+
+
+def test_a_box_says_what_it_covers() -> None:
+    parameters = {"t": (Fraction(1, 4), Fraction(3, 4)), "g": (Fraction(1), Fraction(2))}
+    box = Box(parameters, lambda t, g: dict(log_d=[t, 1 - t], reward=[0, g], beta=[1]))
+    with recording() as made:
+        certify_box(S3, HOEFFDING, box)
+    assert made == [Decision(Assurance.CERTIFIED, "S3", HOEFFDING, "t in [1/4, 3/4], g in [1, 2]")]
+    with recording() as made:
+        certify_box(S3, "Bennett upper bound", box, max_boxes=5)  # an equality: stays undecided
+    assert made == []
+
+
+def test_drawn_worlds_count_where_they_are_in_scope() -> None:
+    @settings(max_examples=5, derandomize=True, deadline=None, database=None)
+    @given(worlds(F1))
+    def run(world):
+        assert_holds(F1, world)
+
+    with recording() as made:
+        run()
+    assert ("sampled", "F1", "stable form") in named(made)
+    with recording() as made:
+        assert_holds(F1, World(dict(log_p=HALF, log_q=THIRD)))  # not drawn
+    assert "sampled" not in {d.rung.value for d in made}
+    with recording() as made:
+        check_random_worlds(F1, worlds=8)
+    assert named(made) == {("sampled", "F1", name) for name in ("stable form", "KL is nonnegative")}
+
+
+def test_the_checks_of_the_proofs_report_what_they_decide() -> None:
+    import flint
+
+    x = sp.Symbol("x", positive=True)
+    with recording() as made:
+        checks.assert_in_all(np.array([True, True]), "drawn")
+        checks.assert_positive(flint.arb(1), claim="enclosed")
+        symbolic.assert_zero((x + 1) ** 2 - x**2 - 2 * x - 1, claim="derived")
+        symbolic.assert_identity(F1, "stable form", 2)
+    assert named(made) == {
+        ("sampled", "", "drawn"),
+        ("certified", "", "enclosed"),
+        ("symbolic", "", "derived"),
+        ("symbolic", "F1", "stable form"),
+    }
+
+
+def test_the_checks_of_the_proofs_can_fail() -> None:
+    import flint
+
+    x = sp.Symbol("x", positive=True)
+    with recording() as made:
+        for values in (np.array([True, False]), np.ones(0, dtype=bool), np.ones(3)):
+            with pytest.raises(AssertionError):
+                checks.assert_in_all(values, "drawn")
+        for balls in ((flint.arb(0),), (flint.arb(0, 1),), (1.0,), ()):
+            with pytest.raises(AssertionError):
+                checks.assert_positive(*balls, claim="enclosed")
+        for expressions in ((x,), (0, x - 1), ()):
+            with pytest.raises(AssertionError):
+                symbolic.assert_zero(*expressions)
+        with pytest.raises(AssertionError, match="margin differs"):
+            symbolic.assert_margin(F1, "KL is nonnegative", 2, lambda xp, w: xp.sum(w.log_p), "no")
+    assert made == []
