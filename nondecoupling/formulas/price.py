@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from nondecoupling.formulas.laws import INF, expectation, expected_reward, log_sum_exp
+from nondecoupling.formulas.laws import INF, centred, expectation, expected_reward, log_sum_exp
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
@@ -185,3 +185,58 @@ def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Ar
     price = rates * asked + module.stack(lines)[:, None]
     price = xp.where(price > 0, price, 0.0)  # a rounded dual value near J(d)
     return xp.where(inner, price, outside)
+
+
+def overpaid(xp: NumberSystem, log_d: Array, log_p: Array, log_ratio: Array) -> Array:
+    """S9: E_d[z - 1 - log z] + E_p[1_{d=0} b], z = p b/d, for a ratio b > 0 on supp d.
+
+    Equals KL(d||p) - E_d log b - (1 - E_p b) for every b, which at the b of the frontier is what p pays
+    beyond the price of its reward; a sum of nonnegative terms.
+    """
+    on = xp.support(log_d)
+    log_z = xp.where(on, log_p + log_ratio, 0.0) - xp.where(on, log_d, 0.0)
+    on_data = xp.excess(xp.where(on, log_d, 0.0), log_z)
+    return xp.sum(xp.where(on, on_data, xp.exp(log_p + log_ratio)))
+
+
+def dual_ratio(xp: NumberSystem, reward: Array, target: Array, slack: Array) -> Array:
+    """1 - l (r - c)/(M - c) at slack w = 1 - l, as the sum l (M - r)/(M - c) + w."""
+    top = xp.max(reward)
+    return (1 - slack) * (top - reward) / (top - target) + slack
+
+
+def overpayment(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
+    """S9: KL(d||p) - K_inf(d, J(p)), as ``overpaid`` at the maximiser of the dual.
+
+    Errors in l and in c = J(p) enter squared, since the identity is stationary in both there; for the
+    same reason both are held fixed under differentiation. M - J(p) is summed as E_p (M - r) in logarithms.
+    """
+    top = xp.max(reward)
+    below = reward < top
+    log_gap = xp.where(below, xp.log(xp.where(below, top - reward, 1.0)), -INF)
+    log_room = detached(log_sum_exp(xp, log_p + log_gap))
+    gain = detached(centred(xp, log_p, reward)) + (reward - detached(reward))
+    # At or below J(d) the price is zero, and at M only a p that misses data is left: b = 1 for both.
+    inner = (expectation(xp, log_d, detached(gain)) < 0) & (log_room > -INF)
+    log_room = xp.where(inner, log_room, 0.0)
+    unit = xp.maximum(xp.exp(log_room), xp.tiny(log_room))
+    log_b = xp.where(inner, log_gap - log_room - (top - detached(top)) / unit, 0.0)
+    # Beyond this b only log b matters, and its square would overflow.
+    b = xp.exp(xp.minimum(log_b, -0.48 * math.log(xp.tiny(log_room))))
+    a = xp.where((b > 0.5) & (b < 2), gain * b / xp.where(below, top - reward, 1.0), 1 - b)
+    a = xp.where(inner, a, 0.0)
+    log_w = xp.where(inner, _log_slack(xp, log_d, detached(a), detached(b)), 0.0)
+    return overpaid(xp, log_d, log_p, _log_dual_ratio(xp, a, log_b, log_w))
+
+
+def _log_dual_ratio(xp: Floats, a: Array, log_b: Array, log_w: Array) -> Array:
+    """log(1 - l a) = log(l b + w) for any size of b, by whichever form does not cancel."""
+    el = -xp.expm1(log_w)
+    small = xp.abs(el * a) < 0.5
+    log_lb = xp.log(el) + log_b
+    size = detached(xp.maximum(log_lb, log_w))
+    size = xp.where(size > -INF, size, 0.0)
+    total = xp.exp(log_lb - size) + xp.exp(log_w - size)
+    some = (total > 0) & ~small
+    far = xp.where(some, size + xp.log(xp.where(some, total, 1.0)), -INF)
+    return xp.where(small, xp.log1p(-xp.where(small, el * a, 0.0)), far)
