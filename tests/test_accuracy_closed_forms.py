@@ -23,7 +23,7 @@ from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
 
 LAWS = {"log_p", "log_q", "log_d", "log_ref", "log_tilt"}
-POSITIVE = {"beta", "step", "kl", "z", "rate", "offset"}
+POSITIVE = {"beta", "step", "kl", "z", "rate", "offset", "reward_gain"}
 CASES = {
     "kl_divergence": (laws.kl_divergence, "log_p log_q"),
     "cross_entropy": (laws.cross_entropy, "log_d log_p"),
@@ -37,6 +37,7 @@ CASES = {
     "sft_loss_gradient": (logits.sft_loss_gradient, "log_p log_d"),
     "reward_gradient": (logits.reward_gradient, "log_p reward"),
     "implicit_reward": (tilt.implicit_reward, "log_p log_ref beta"),
+    "coupling_from_run": (sft_then_rl.coupling_from_run, "reward_gain kl beta"),
     "coupling_gap": (sft_then_rl.coupling_gap, "log_d reward beta"),
     "samples_to_detect": (sft_then_rl.samples_to_detect, "log_d reward beta z"),
     "regularized_reward_drop": (rl_then_sft.regularized_reward_drop, "log_p log_ref reward beta"),

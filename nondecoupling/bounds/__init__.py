@@ -69,6 +69,7 @@ from nondecoupling.bounds.rl_then_sft import (
 )
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
+    coupling_from_run,
     coupling_gap,
     coupling_gap_bounds,
     decoupling_threshold,
@@ -81,6 +82,7 @@ from nondecoupling.bounds.sft_then_rl import (
 __all__ = [
     "approximate_price_of_reward",
     "best_early_stop",
+    "coupling_from_run",
     "coupling_gap",
     "coupling_gap_bounds",
     "cross_entropy",

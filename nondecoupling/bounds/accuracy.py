@@ -20,6 +20,7 @@ SIGNED = {
     "expected_reward": "|r(mode)| + E_p |r - r(mode)|",
     "regularized_reward": "|r(mode)| + E_p |r - r(mode)| + beta KL",
     "sft_loss_increase": "|log Z| + E_d |r - r(mode)|/beta",
+    "coupling_from_run": "|reward gain|/beta + KL",
     "sft_loss_change": "KL(ref||p) + (E_d + E_ref) |log(p/ref)|",
     "reward_drop": "beta times the sum of the three divergences",
 }
