@@ -53,6 +53,7 @@ from nondecoupling.bounds.price import (
     approximate_price_of_reward,
     frontier_policy,
     frontier_rate,
+    overpayment,
     price_of_average_reward,
     price_of_policy,
     price_of_reward,
@@ -69,6 +70,7 @@ from nondecoupling.bounds.rl_then_sft import (
 )
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
+    coupling_from_run,
     coupling_gap,
     coupling_gap_bounds,
     decoupling_threshold,
@@ -81,6 +83,7 @@ from nondecoupling.bounds.sft_then_rl import (
 __all__ = [
     "approximate_price_of_reward",
     "best_early_stop",
+    "coupling_from_run",
     "coupling_gap",
     "coupling_gap_bounds",
     "cross_entropy",
@@ -102,6 +105,7 @@ __all__ = [
     "log_partition",
     "logit_sandwich",
     "optimal_rl_duration",
+    "overpayment",
     "pareto_frontier",
     "pl_reward_bound",
     "pl_sft_bound",

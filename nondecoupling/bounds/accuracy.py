@@ -20,6 +20,7 @@ SIGNED = {
     "expected_reward": "|r(mode)| + E_p |r - r(mode)|",
     "regularized_reward": "|r(mode)| + E_p |r - r(mode)| + beta KL",
     "sft_loss_increase": "|log Z| + E_d |r - r(mode)|/beta",
+    "coupling_from_run": "|reward gain|/beta + KL",
     "sft_loss_change": "KL(ref||p) + (E_d + E_ref) |log(p/ref)|",
     "reward_drop": "beta times the sum of the three divergences",
 }
@@ -30,6 +31,10 @@ RELATIVE = ("kl_divergence", "cross_entropy", "entropy", "coupling_gap", "coupli
 # Nonnegative, but of a tilt that is itself computed: u = log(tilt/p) is a difference of numbers of
 # size s = max |log| + range(r)/beta, so KL moves by sqrt(2 KL) s eps + (s eps)^2.
 THROUGH_A_TILT = ("regularized_reward_drop", "reward_drop_in_kl_ball", "cycle_loss")
+
+# overpayment likewise: log z = log(p b/d) has size s = max |log d| + max |log p| + |log((M - J(p))/R)|, and the value
+# moves by sqrt(2 value) s eps + (s eps)^2. That is far below eps of what was paid.
+THROUGH_A_FRONTIER = ("overpayment",)
 
 # price_of_reward: relative, times the condition number (E_d |r - c|)/(c - J(d)) of the mean gap.
 CONDITIONED = ("price_of_reward",)

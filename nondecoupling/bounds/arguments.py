@@ -33,22 +33,26 @@ class Arguments:
 
     ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
     d << ref. The range of a real must have a square, unless it is of ``any_size``.
+    ``shares`` lie between 0 and 1, ``whole`` are counts. Where there are only scalars, the batch
+    is what they broadcast to.
     """
 
     def __init__(
         self,
         *,
-        laws: Mapping[str, TensorLike],
+        laws: Mapping[str, TensorLike] | None = None,
         reals: Mapping[str, TensorLike] | None = None,
         scalars: Mapping[str, TensorLike] | None = None,
         positive: tuple[str, ...] = (),
         nonnegative: tuple[str, ...] = (),
+        shares: tuple[str, ...] = (),
+        whole: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
         any_size: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
     ) -> None:
+        laws, scalars = dict(laws or {}), dict(scalars or {})
         per_response = {**laws, **(reals or {})}
-        scalars = dict(scalars or {})
         given = {**per_response, **scalars}
         self.kind = common_kind(given)
         self.module, self.device, self.dtype = self.kind
@@ -67,6 +71,13 @@ class Arguments:
             self._check_sign(name, self.arrays[name] <= 0, "positive")
         for name in nonnegative:
             self._check_sign(name, self.arrays[name] < 0, "nonnegative")
+        for name in shares:
+            outside = (self.arrays[name] < 0) | (self.arrays[name] > 1)
+            self._check_sign(name, outside, "a share, between 0 and 1")
+        for name in whole:
+            value = self.arrays[name]
+            counts = (value >= 1) & (value == self.module.floor(value))
+            self._check_sign(name, ~counts, "a whole number, at least 1")
         for name in full_support:
             self._check_support(name, ~self._misses(name), "full support is assumed")
         for name, outer in (inside or {}).items():
@@ -83,7 +94,7 @@ class Arguments:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         lengths = {shape[-1] for shape in shapes.values()}
-        if len(lengths) != 1 or 0 in lengths:
+        if per_response and (len(lengths) != 1 or 0 in lengths):
             raise ValueError(
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"
@@ -102,7 +113,7 @@ class Arguments:
                 "give the arrays a leading axis of one: log_d[None]"
             ) from None
         self.batch = batch
-        n = next(iter(shapes.values()))[-1]
+        n = next(iter(lengths), 1)
         for name in self.arrays:
             array = self.arrays[name]
             if name in self.scalars:

@@ -252,3 +252,30 @@ def approximate_price_of_reward(
         return price.price_of_reward(xp, **rest) - eps
 
     return arguments.map(less_eps)
+
+
+@overload
+def overpayment(log_d: ArrayLike, log_p: ArrayLike, reward: ArrayLike) -> FloatArray: ...
+@overload
+def overpayment(log_d: Tensor, log_p: TensorLike, reward: TensorLike) -> Tensor: ...
+def overpayment(log_d: TensorLike, log_p: TensorLike, reward: TensorLike) -> Result:
+    """KL(d||p) - K_inf(d, J(p)) >= 0: the SFT loss that p paid beyond the price of its own reward.
+
+    In nats per response; zero iff p lies on the frontier of SFT loss and reward. Computed as E_d[z - 1 - log z] +
+    E_p[1_{d=0} b], z = p b/d, b the frontier's ratio d/p: no difference of the two losses is taken, so it is
+    accurate next to the frontier too. KL(d||p) where J(p) <= J(d). inf where p misses mass of d, also if its
+    reward has an infinite price.
+
+    Shapes: log_d, log_p, reward ``[..., n]`` -> ``[...]``. Source: S9.
+
+    >>> import numpy as np
+    >>> from nondecoupling.bounds import gibbs_tilt
+    >>> d, three_levels = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+    >>> float(overpayment(d, gibbs_tilt(d, three_levels, 0.5), three_levels))  # the tilt pays too much
+    0.2466...
+    >>> two_levels = np.array([0.0, 1.0, 1.0])
+    >>> bool(overpayment(d, gibbs_tilt(d, two_levels, 0.5), two_levels) < 1e-30)
+    True
+    """
+    arguments = Arguments(laws={"log_d": log_d, "log_p": log_p}, reals={"reward": reward})
+    return arguments.map(price.overpayment)

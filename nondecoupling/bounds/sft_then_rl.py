@@ -234,3 +234,30 @@ def samples_to_detect(
         positive=("beta", "z"),
     )
     return arguments.map(sft_then_rl.samples_to_detect)
+
+
+@overload
+def coupling_from_run(reward_gain: ArrayLike, kl: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def coupling_from_run(reward_gain: Tensor, kl: TensorLike, beta: TensorLike) -> Tensor: ...
+def coupling_from_run(reward_gain: TensorLike, kl: TensorLike, beta: TensorLike) -> Result:
+    """reward_gain/beta - kl: what a checkpoint's logs prove about the SFT loss of the exact RL optimum at beta.
+
+    A lower bound on DeltaL(tilt) = CE(d, tilt) - CE(d, ref) in nats per response, for the policy p of *any*
+    checkpoint of any algorithm and *any* beta, not only the run's: reward_gain = E_q [J(p) - J(d)] over the
+    reward of the SFT data (not of ref), kl = E_q KL(p||ref) **per response**: a mean over tokens, which trainers
+    often log, proves nothing. Equality iff p is the tilt. Positive: RL to the optimum at beta must raise the
+    SFT loss. Assumes d, p << ref.
+
+    Shapes: reward_gain, kl, beta scalar or ``[...]`` -> ``[...]``. Errors: kl < 0, beta <= 0. Source: S10.
+
+    >>> import numpy as np
+    >>> coupling_from_run(reward_gain=0.3, kl=2.0, beta=np.array([0.05, 0.1, 0.2])).round(9).tolist()
+    [4.0, 1.0, -0.5]
+    """
+    arguments = Arguments(
+        scalars={"reward_gain": reward_gain, "kl": kl, "beta": beta},
+        positive=("beta",),
+        nonnegative=("kl",),
+    )
+    return arguments.map(sft_then_rl.coupling_from_run)

@@ -11,6 +11,7 @@ from functools import partial
 
 from nondecoupling.formulas.laws import (
     INF,
+    centred,
     expectation,
     expected_reward,
     log_add_exp,
@@ -76,9 +77,9 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     # Rows outside J(d) < c < M get a harmless stand-in (a = 0, b = 1) and are overwritten below.
     room = xp.where(inner, top - target, 1.0)
     a = xp.where(inner, (reward - target) / room, 0.0)
-    b = xp.where(inner, (top - reward) / room, 1.0)
-    log_w = _log_slack(xp, detached(log_d), detached(a), detached(b))
-    log_mixed = xp.where(on, _log_mixed(xp, a, b, log_w), 0.0)
+    log_b = log_or_minus_infinity(xp, xp.where(inner, (top - reward) / room, 1.0))
+    log_w = _log_slack(xp, *map(detached, (log_d, a, log_b)))
+    log_mixed = xp.where(on, _log_mixed(xp, a, log_b, log_w), 0.0)
     at_optimum = xp.where(on, xp.excess(xp.where(on, log_d, 0.0), -log_mixed), 0.0)
     # With l = 1 the mass missing from d/b sits on argmax r, where d has none.
     missing = xp.where(log_w > -INF, 0.0, 1 - expectation(xp, log_d, xp.exp(-log_mixed)))
@@ -87,26 +88,28 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     return xp.where(target <= mean, xp.full_like(value, 0.0), xp.where(inner, value, INF))
 
 
-def _log_mixed(xp: Floats, a: Array, b: Array, log_w: Array) -> Array:
-    """log(1 - l a) = log(l b + w), by whichever form does not cancel."""
+def _log_mixed(xp: Floats, a: Array, log_b: Array, log_w: Array) -> Array:
+    """log(1 - l a) = log(l b + w), a = 1 - b, for any size of b, by whichever form does not cancel."""
     el = -xp.expm1(log_w)
     near = xp.abs(el * a) < 0.5
-    far = log_add_exp(xp, log_or_minus_infinity(xp, xp.where(near, 1.0, el * b)), log_w)
+    log_el = log_or_minus_infinity(xp, xp.where(near, 1.0, el))
+    far = log_add_exp(xp, log_el + xp.where(near, 0.0, log_b), log_w)
     return xp.where(near, xp.log1p(-xp.where(near, el * a, 0.0)), far)
 
 
-def _log_slack(xp: Floats, log_d: Array, a: Array, b: Array) -> Array:
+def _log_slack(xp: Floats, log_d: Array, a: Array, log_b: Array) -> Array:
     """log w at the maximiser of the dual; -inf where l = 1.
 
     The maximiser is the root of sum d a/(l b + w), which falls in w. There sum d/(l b + w) = 1, so w
     is at least d(argmax r), however small that is.
     """
-    log_on_top = log_sum_exp(xp, xp.where(b > 0, -INF, log_d))
-    at_one = xp.sum(xp.where(b > 0, xp.exp(log_d - log_or_minus_infinity(xp, b)), 0.0))
+    below = xp.support(log_b)
+    log_on_top = log_sum_exp(xp, xp.where(below, -INF, log_d))
+    at_one = xp.sum(xp.where(below, xp.exp(log_d - xp.where(below, log_b, 0.0)), 0.0))
     boundary = ~xp.support(log_on_top) & (at_one <= 1)
 
     def falling(log_w: Array) -> tuple[Array, Array]:
-        log_mixed = _log_mixed(xp, a, b, log_w)
+        log_mixed = _log_mixed(xp, a, log_b, log_w)
         share = a * xp.exp(log_d - log_mixed)
         return -xp.sum(share), xp.sum(share * a * xp.exp(log_w - log_mixed))
 
@@ -311,3 +314,45 @@ def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Ar
     ]
     price = with_envelope_gradient(values, rates * asked + module.stack(lines)[:, None])
     return xp.where(inner, price, outside)
+
+
+def overpaid(xp: NumberSystem, log_d: Array, log_p: Array, log_ratio: Array) -> Array:
+    """S9: E_d[z - 1 - log z] + E_p[1_{d=0} b], z = p b/d, for a ratio b > 0 on supp d.
+
+    Equals KL(d||p) - E_d log b - (1 - E_p b) for every b, which at the b of the frontier is what p pays
+    beyond the price of its reward; a sum of nonnegative terms.
+    """
+    on = xp.support(log_d)
+    log_z = xp.where(on, log_p + log_ratio, 0.0) - xp.where(on, log_d, 0.0)
+    on_data = xp.excess(xp.where(on, log_d, 0.0), log_z)
+    return xp.sum(xp.where(on, on_data, xp.exp(log_p + log_ratio)))
+
+
+def dual_ratio(xp: NumberSystem, reward: Array, target: Array, slack: Array) -> Array:
+    """1 - l (r - c)/(M - c) at slack w = 1 - l, as the sum l (M - r)/(M - c) + w."""
+    top = xp.max(reward)
+    return (1 - slack) * (top - reward) / (top - target) + slack
+
+
+def overpayment(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
+    """S9: KL(d||p) - K_inf(d, J(p)), as ``overpaid`` at the maximiser of the dual.
+
+    Errors in l and in c = J(p) enter squared, since the identity is stationary in both there; for the
+    same reason both are held fixed under differentiation. M - J(p) is summed as E_p (M - r) in logarithms.
+    """
+    top = xp.max(reward)
+    below = reward < top
+    log_gap = xp.where(below, xp.log(xp.where(below, top - reward, 1.0)), -INF)
+    log_room = detached(log_sum_exp(xp, log_p + log_gap))
+    gain = detached(centred(xp, log_p, reward)) + (reward - detached(reward))
+    # At or below J(d) the price is zero, and at M only a p that misses data is left: b = 1 for both.
+    inner = (expectation(xp, log_d, detached(gain)) < 0) & (log_room > -INF)
+    log_room = xp.where(inner, log_room, 0.0)
+    unit = xp.maximum(xp.exp(log_room), xp.tiny(log_room))
+    log_b = xp.where(inner, log_gap - log_room - (top - detached(top)) / unit, 0.0)
+    # Beyond this b only log b matters, and its square would overflow.
+    b = xp.exp(xp.minimum(log_b, -0.48 * math.log(xp.tiny(log_room))))
+    a = xp.where((b > 0.5) & (b < 2), gain * b / xp.where(below, top - reward, 1.0), 1 - b)
+    a = xp.where(inner, a, 0.0)
+    log_w = xp.where(inner, _log_slack(xp, detached(log_d), detached(a), detached(log_b)), 0.0)
+    return overpaid(xp, log_d, log_p, _log_mixed(xp, a, log_b, log_w))

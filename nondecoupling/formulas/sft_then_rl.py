@@ -164,3 +164,8 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
         xp.where(at_once, 0.0, xp.where(inner, time, INF)),
         xp.where(at_once, 0.0, xp.where(inner, change, xp.log(xp.sum(on_top)))),
     )
+
+
+def coupling_from_run(xp: NumberSystem, reward_gain: Array, kl: Array, beta: Array) -> Array:
+    """S10: (J(p) - J(d))/beta - KL(p||ref) <= DeltaL(tilt_beta), for any policy p."""
+    return reward_gain / beta - kl
