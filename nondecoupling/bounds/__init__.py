@@ -76,6 +76,10 @@ from nondecoupling.bounds.sft_then_rl import (
     sft_loss_change,
     sft_loss_increase,
 )
+from nondecoupling.bounds.trainers import (
+    forward_leash_optimum,
+    forward_regularized_reward,
+)
 
 __all__ = [
     "approximate_price_of_reward",
@@ -88,6 +92,8 @@ __all__ = [
     "decoupling_threshold",
     "entropy",
     "expected_reward",
+    "forward_leash_optimum",
+    "forward_regularized_reward",
     "frontier_policy",
     "frontier_rate",
     "gibbs_tilt",

@@ -17,8 +17,9 @@ from nondecoupling.formulas.laws import (
     kl_by_definition,
     kl_divergence,
     log_softmax,
+    log_sum_exp,
 )
-from nondecoupling.formulas.price import frontier_policy
+from nondecoupling.formulas.price import bernoulli_kl, frontier_policy
 from nondecoupling.formulas.trees import added, column
 from nondecoupling.numbers.duals import Dual, Duals, slope
 from nondecoupling.numbers.floats import Floats
@@ -151,3 +152,27 @@ def forward_leash_optimum(xp: Floats, log_ref: Array, reward: Array, beta: Array
     """T2: log of beta ref/(mu - r), the maximiser of O: S5's frontier policy at the rate 1/beta."""
     log_p, _, _ = frontier_policy(xp, log_ref, reward, 1 / beta)
     return log_p
+
+
+def forward_leash_at(
+    xp: NumberSystem, log_ref: Array, reward: Array, offset: Array
+) -> tuple[Array, Array, Array]:
+    """T2 without a root: log p, beta and mu of the policy beta ref/(mu - r) with mu = max r + offset."""
+    mu = xp.max(reward) + offset
+    weights = log_ref - xp.log(mu - reward)
+    log_z = log_sum_exp(xp, weights)
+    return weights - log_z, xp.exp(-log_z), mu
+
+
+def forward_leash_gap(
+    xp: NumberSystem, log_p: Array, log_best: Array, log_ref: Array, beta: Array
+) -> Array:
+    """T2: O(best) - O(p) = beta E_ref[z - 1 - log z], z = p/best."""
+    return beta * xp.sum(xp.excess(log_ref, log_p - log_best))
+
+
+def k3_reward_pull(xp: NumberSystem, ref_success: Array, success: Array) -> Array:
+    """T2, two responses: d/dc of KL(p||ref) - KL(ref||p) at p = (c, 1 - c), from the definition."""
+    duals = Duals(xp)
+    c, a = Dual(success, xp.full_like(success, 1)), duals.constant(ref_success)
+    return slope(bernoulli_kl(duals, c, a) - bernoulli_kl(duals, a, c))
