@@ -79,6 +79,10 @@ from nondecoupling.bounds.sft_then_rl import (
     sft_loss_change,
     sft_loss_increase,
 )
+from nondecoupling.bounds.trainers import (
+    forward_leash_optimum,
+    forward_regularized_reward,
+)
 
 __all__ = [
     "approximate_price_of_reward",
@@ -92,6 +96,8 @@ __all__ = [
     "decoupling_threshold",
     "entropy",
     "expected_reward",
+    "forward_leash_optimum",
+    "forward_regularized_reward",
     "frontier_policy",
     "frontier_rate",
     "gibbs_tilt",

@@ -52,8 +52,14 @@ def supporting_line(
     Holds for every rate, offset > 0, with equality iff p = d/b. Linear in the reward of p, so it
     holds for averages over prompts with one rate.
     """
-    b = frontier_ratio(xp, reward, rate, offset)
-    return 1 + expectation(xp, log_d, xp.log(b)) - offset - rate * xp.max(reward)
+    log_b = xp.log(frontier_ratio(xp, reward, rate, offset))
+    return _intercept(xp, log_d, reward, rate, offset, log_b)
+
+
+def _intercept(
+    xp: NumberSystem, log_d: Array, reward: Array, rate: Array, offset: Array, log_b: Array
+) -> Array:
+    return 1 + expectation(xp, log_d, log_b) - offset - rate * xp.max(reward)
 
 
 def bernoulli_kl(xp: NumberSystem, a: Array, b: Array) -> Array:
@@ -228,7 +234,7 @@ def frontier_policy(
     log_p = xp.where(left_over & best, log_spare, log_p)
     # A smaller offset has no float; every offset gives a line, so that a larger one is as valid.
     offset = xp.where(left_over, 0.0, xp.maximum(xp.exp(log_offset), xp.tiny(rate)))
-    line = 1 + expectation(xp, log_d, reached) - offset - rate * top
+    line = _intercept(xp, log_d, reward, rate, offset, reached)
     return log_p - log_sum_exp(xp, log_p), line, offset
 
 

@@ -105,11 +105,13 @@ def _only(
     statement: StatementType, claim: str, change: Callable[[Claim], Claim], what: str
 ) -> StatementType:
     def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
-        found = [c for c in statement.claims(xp, w) if c.name == claim]
-        if not found:
-            names = [c.name for c in statement.claims(xp, w)]
-            raise ValueError(f"claim={claim!r}: {statement.id} has {names}")
-        yield from map(change, found)
+        names = []
+        for found in statement.claims(xp, w):
+            if found.name == claim:
+                yield change(found)
+                return  # the claims after it are not computed
+            names.append(found.name)
+        raise ValueError(f"claim={claim!r}: {statement.id} has {names}")
 
     return _variant(statement, what, claims=claims)
 
