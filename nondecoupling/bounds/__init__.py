@@ -66,6 +66,7 @@ from nondecoupling.bounds.rl_then_sft import (
     reward_drop_in_kl_ball,
     sft_step_reward_slope,
 )
+from nondecoupling.bounds.schedules import best_of_n_bounds, best_of_n_policy
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
     coupling_gap,
@@ -80,6 +81,8 @@ from nondecoupling.bounds.sft_then_rl import (
 __all__ = [
     "approximate_price_of_reward",
     "best_early_stop",
+    "best_of_n_bounds",
+    "best_of_n_policy",
     "coupling_gap",
     "coupling_gap_bounds",
     "cross_entropy",

@@ -36,23 +36,26 @@ class Arguments:
     """Validated arguments of one call, broadcast to a common batch shape.
 
     ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
-    d << ref.
+    d << ref. ``shares`` lie between 0 and 1, ``whole`` are counts. Where there are only scalars, the batch
+    is what they broadcast to.
     """
 
     def __init__(
         self,
         *,
-        laws: Mapping[str, TensorLike],
+        laws: Mapping[str, TensorLike] | None = None,
         reals: Mapping[str, TensorLike] | None = None,
         scalars: Mapping[str, TensorLike] | None = None,
         positive: tuple[str, ...] = (),
         nonnegative: tuple[str, ...] = (),
+        shares: tuple[str, ...] = (),
+        whole: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
     ) -> None:
+        laws, scalars = dict(laws or {}), dict(scalars or {})
         per_response = {**laws, **(reals or {})}
-        scalars = dict(scalars or {})
-        lead_name, lead = next(iter(per_response.items()))
+        lead_name, lead = next(iter({**per_response, **scalars}.items()))
         torch_names = [n for n, v in {**per_response, **scalars}.items() if _is_torch(v)]
         if torch_names:
             lead_name = torch_names[0]
@@ -74,6 +77,13 @@ class Arguments:
             self._check_sign(name, self.arrays[name] <= 0, "positive")
         for name in nonnegative:
             self._check_sign(name, self.arrays[name] < 0, "nonnegative")
+        for name in shares:
+            outside = (self.arrays[name] < 0) | (self.arrays[name] > 1)
+            self._check_sign(name, outside, "a share, between 0 and 1")
+        for name in whole:
+            value = self.arrays[name]
+            counts = (value >= 1) & (value == self.module.floor(value))
+            self._check_sign(name, ~counts, "a whole number, at least 1")
         for name in full_support:
             self._check_support(name, ~self._misses(name), "full support is assumed")
         for name, outer in (inside or {}).items():
@@ -115,7 +125,7 @@ class Arguments:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         lengths = {shape[-1] for shape in shapes.values()}
-        if len(lengths) != 1 or 0 in lengths:
+        if per_response and (len(lengths) != 1 or 0 in lengths):
             raise ValueError(
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"
@@ -128,11 +138,11 @@ class Arguments:
         except ValueError:
             scalars = ", ".join(f"{n} {tuple(self.arrays[n].shape)}" for n in self.scalars)
             raise ValueError(
-                f"shapes {shown}{'; ' + scalars if scalars else ''}: leading axes are the batch "
+                f"shapes {'; '.join(filter(None, (shown, scalars)))}: leading axes are the batch "
                 "and must broadcast; per-world numbers such as beta have the batch shape itself"
             ) from None
         self.batch = batch
-        n = next(iter(shapes.values()))[-1]
+        n = next(iter(lengths), 1)
         for name in self.arrays:
             array = self.arrays[name]
             if name in self.scalars:

@@ -16,7 +16,7 @@ SECTIONS = (
 )  # fmt: skip
 
 
-FAMILIES = "FISRPDJ"
+FAMILIES = "FISRPDJTVG"
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,87 @@
+"""The public functions of ``bounds.schedules``: bad input, batches, dtypes, gradients, limits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nondecoupling import bounds
+
+LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.best_of_n_policy(LAW, REWARD, 0), r"n=0\.0: must be a whole number"),
+        (lambda: bounds.best_of_n_policy([LAW] * 2, [REWARD] * 2, [2, 2.5]), r"n\[1\]=2\.5: must be"),
+        (lambda: bounds.best_of_n_policy(LAW, REWARD[:2], 2), r"log_ref \(3,\), reward \(2,\)"),
+        (lambda: bounds.best_of_n_bounds([1, math.nan]), r"n\[1\]=nan: must be a finite"),
+        (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def finite_difference(function, x, step=1e-6):
+    rows = [(function(x + step * e) - function(x - step * e)) / (2 * step) for e in np.eye(len(x))]
+    return np.array(rows)
+
+
+def assert_gradient(function, log_p):
+    """Of a function of a law given by its logits, torch against central differences."""
+
+    def of_logits(logits):
+        return float(function(logits - np.logaddexp.reduce(logits)))
+
+    theta = torch.tensor(log_p, requires_grad=True)
+    function(torch.log_softmax(theta, -1)).backward()
+    assert np.allclose(theta.grad.numpy(), finite_difference(of_logits, log_p), atol=1e-7)
+
+
+def test_best_of_n_in_a_batch_is_row_by_row():
+    laws, rewards = np.log([[0.5, 0.5], [0.1, 0.9]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    draws = np.array([3, 2])
+    whole = bounds.best_of_n_policy(laws, rewards, draws)
+    rows = [bounds.best_of_n_policy(*row) for row in zip(laws, rewards, draws, strict=True)]
+    assert np.array_equal(whole, rows)
+    assert np.exp(whole) == pytest.approx(np.array([[1 / 8, 7 / 8], [0.19, 0.81]]), rel=1e-14)
+
+
+def test_best_of_n_keeps_dtype_and_library():
+    single = LAW.astype(np.float32), REWARD.astype(np.float32)
+    assert bounds.best_of_n_policy(*single, 3).dtype == np.float32
+    policy = bounds.best_of_n_policy(torch.tensor(LAW), REWARD, 3)
+    assert isinstance(policy, torch.Tensor)
+    assert np.allclose(policy, bounds.best_of_n_policy(LAW, REWARD, 3), rtol=1e-15)
+
+
+@pytest.mark.parametrize("reward", [REWARD, np.array([1.0, 0.0, 1.0]), np.zeros(3)])
+def test_best_of_n_gradient(reward):
+    assert_gradient(lambda log_p: bounds.best_of_n_policy(log_p, reward, 4)[1], LAW)
+
+
+def test_best_of_n_gradient_with_zeros_and_rare_responses_is_finite():
+    law = torch.tensor([math.log1p(-1e-300), -math.inf, math.log(1e-300)], dtype=torch.float64)
+    law.requires_grad_()
+    policy = bounds.best_of_n_policy(law, [2.0, 1.0, 0.0], 10**6)
+    policy[[0, 2]].sum().backward()
+    assert torch.isfinite(law.grad[[0, 2]]).all()
+    assert policy[1] == -math.inf
+
+
+def test_best_of_n_of_many_draws_and_many_responses():
+    assert np.exp(bounds.best_of_n_policy(LAW, REWARD, 10**12)).tolist() == [0.0, 0.0, 1.0]
+    rng = np.random.default_rng(0)
+    log_ref, reward = np.log(rng.dirichlet(np.ones(20_000))), rng.normal(size=20_000)
+    policy = bounds.best_of_n_policy(log_ref, reward, 16)
+    assert np.exp(policy).sum() == pytest.approx(1, abs=1e-13)
+    to_ref, from_ref = bounds.best_of_n_bounds(16)
+    # nearly continuous: both bounds are nearly attained
+    assert 0.999 < bounds.kl_divergence(policy, log_ref) / to_ref < 1
+    assert 0.99 < bounds.kl_divergence(log_ref, policy) / from_ref < 1
