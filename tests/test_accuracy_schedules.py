@@ -86,3 +86,19 @@ def test_the_comparison_can_fail():
         naive = np.log(np.cumsum(mass) - np.cumsum(np.append(0, mass)[:-1]))
     with pytest.raises(AssertionError):
         assert_close(naive, exactly(ref), 1 + np.abs(ref), np.float64, "")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_replay_bound(dtype):
+    tiny = float(np.finfo(dtype).tiny) * 1e4
+    eps = float(np.finfo(dtype).eps)
+    divergences = (0.0, tiny, 1e-12, 1e-3, 0.7, 5.0, 50.0, 1e3, 1e5)
+    shares = (0.0, tiny, 1e-9, 0.1, 0.5, 0.9, 1 - 4 * eps, 1.0)
+    for kl, share in itertools.product(divergences, shares):
+        pair = np.array([kl], dtype=dtype), np.array([share], dtype=dtype)
+        x, v = (flint.arb(float(value[0])) for value in pair)
+        flint.ctx.prec = 200_000 if kl > 1e3 else 3000  # e^-kl beside 1
+        true = -(1 - v + v * (-x).exp()).log()
+        flint.ctx.prec = 3000
+        got = bounds.replay_bound(*pair)
+        assert_close(got, [true], [abs(float(true))], dtype, (kl, share))

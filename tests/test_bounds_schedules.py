@@ -20,6 +20,9 @@ LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
         (lambda: bounds.best_of_n_policy([LAW] * 2, [REWARD] * 2, [2, 2.5]), r"n\[1\]=2\.5: must be"),
         (lambda: bounds.best_of_n_policy(LAW, REWARD[:2], 2), r"log_ref \(3,\), reward \(2,\)"),
         (lambda: bounds.best_of_n_bounds([1, math.nan]), r"n\[1\]=nan: must be a finite"),
+        (lambda: bounds.replay_bound(1.0, [0.5, 1.5]), r"share\[1\]=1\.5: must be a share, between 0"),
+        (lambda: bounds.replay_bound(-1.0, 0.5), r"kl=-1\.0: must be nonnegative"),
+        (lambda: bounds.replay_bound([1, 2], [0.1, 0.2, 0.3]), r"shapes kl \(2,\), share \(3,\): leading"),
         (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
     ],
 )  # fmt: skip
@@ -85,3 +88,16 @@ def test_best_of_n_of_many_draws_and_many_responses():
     # nearly continuous: both bounds are nearly attained
     assert 0.999 < bounds.kl_divergence(policy, log_ref) / to_ref < 1
     assert 0.99 < bounds.kl_divergence(log_ref, policy) / from_ref < 1
+
+
+def test_replay_bound_at_its_ends_and_its_gradient():
+    assert bounds.replay_bound(3.0, 0.0) == 0
+    assert bounds.replay_bound(3.0, 1.0) == pytest.approx(3, rel=1e-15)
+    values = torch.tensor([[1e-9, 0.5, 30.0, 900.0], [0.3, 0.9, 0.99, 1.0]], dtype=torch.float64)
+    values.requires_grad_()
+    bounds.replay_bound(*values).sum().backward()
+    kl, share = values.detach()
+    mixed = 1 - share + share * torch.exp(-kl)
+    assert torch.allclose(values.grad[0, :3], (share * torch.exp(-kl) / mixed)[:3], rtol=1e-12)
+    assert torch.allclose(values.grad[1, :3], (-torch.expm1(-kl) / mixed)[:3], rtol=1e-12)
+    assert values.grad[0, 3] == 1

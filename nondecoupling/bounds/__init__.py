@@ -66,7 +66,7 @@ from nondecoupling.bounds.rl_then_sft import (
     reward_drop_in_kl_ball,
     sft_step_reward_slope,
 )
-from nondecoupling.bounds.schedules import best_of_n_bounds, best_of_n_policy
+from nondecoupling.bounds.schedules import best_of_n_bounds, best_of_n_policy, replay_bound
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
     coupling_gap,
@@ -112,6 +112,7 @@ __all__ = [
     "price_of_reward",
     "regularized_reward",
     "regularized_reward_drop",
+    "replay_bound",
     "reward_change_bounds",
     "reward_change_extremes",
     "reward_drop",

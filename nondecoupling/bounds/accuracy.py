@@ -52,6 +52,7 @@ DERIVED = (
 SCHEDULES = {
     "best_of_n_bounds": "itself",
     "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
+    "replay_bound": "itself",
 }
 
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them

@@ -1,4 +1,4 @@
-"""Other ways to move a policy: best of n (T7)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8)."""
 
 from __future__ import annotations
 
@@ -60,3 +60,25 @@ def best_of_n_bounds(n: TensorLike) -> tuple[Result, Result]:
     ([0.0, 0.6363], [0.0, 1.6137])
     """
     return Arguments(scalars={"n": n}, whole=("n",)).map(schedules.best_of_n_bounds)
+
+
+@overload
+def replay_bound(kl: ArrayLike, share: ArrayLike) -> FloatArray: ...
+@overload
+def replay_bound(kl: Tensor, share: TensorLike) -> Tensor: ...
+def replay_bound(kl: TensorLike, share: TensorLike) -> Result:
+    """-log(1 - v + v e^-kl): the most SFT loss that a mixture (1-v) d + v p can cost, if KL(d||p) = kl.
+
+    ``share`` is v, the part of p. At most v kl, and at most -log(1 - v) however far p is from d; the reward
+    moves by exactly v (J(p) - J(d)). Attained iff p is proportional to d on supp d.
+
+    Shapes: kl, share scalars or ``[...]`` -> ``[...]``, nats per response. Errors: kl < 0, share outside
+    [0, 1]; kl must be finite, for p that misses data take -log(1 - v). Source: T8.
+
+    >>> float(replay_bound(kl=3.0, share=0.1)), float(replay_bound(kl=300.0, share=0.1))
+    (0.0998..., 0.1053...)
+    """
+    arguments = Arguments(
+        scalars={"kl": kl, "share": share}, nonnegative=("kl",), shares=("share",)
+    )
+    return arguments.map(schedules.replay_bound)

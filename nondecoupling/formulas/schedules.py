@@ -1,4 +1,4 @@
-"""Other ways to move a policy: best of n (T7)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ def best_of_n_bounds(xp: NumberSystem, n: Array) -> tuple[Array, Array]:
     """T7: log n - (n-1)/n above KL(pi_n||ref), and n - 1 - log n above KL(ref||pi_n)."""
     log_n = xp.log(n)
     return log_n - (n - 1) / n, n - 1 - log_n
+
+
+def replay_bound(xp: NumberSystem, kl: Array, share: Array) -> Array:
+    """T8: -log(1 - v + v e^-kl), above KL(d||(1-v) d + v p) for kl = KL(d||p)."""
+    lost = share * xp.expm1(-kl)
+    # Near -1 the sum of 1 - v and v e^-kl keeps the digits that 1 + lost would lose.
+    near = xp.positive(lost + 0.5)
+    kept = 1 - share
+    some = xp.positive(kept) & ~near
+    far = xp.where(some, -xp.log(xp.where(some, kept + share * xp.exp(-kl), 1.0)), kl)
+    return xp.where(near, -xp.log1p(xp.where(near, lost, 0.0)), far)
 
 
 def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
