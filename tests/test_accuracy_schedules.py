@@ -102,3 +102,42 @@ def test_replay_bound(dtype):
         flint.ctx.prec = 3000
         got = bounds.replay_bound(*pair)
         assert_close(got, [true], [abs(float(true))], dtype, (kl, share))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weighted_sft_optimum(dtype, library):
+    rng, xp = np.random.default_rng(2), arb()
+    powers = (-1e6, -1.0, 0.0, 1e-9, 0.5, 0.999, 1 - 2.0**-20)
+    for size, power in itertools.product((2, 3, 9), powers):
+        d, power = law(rng, size, dtype), float(dtype(power))
+        got = bounds.weighted_sft_optimum(LIBRARIES[library](d), power)
+        true = schedules.sharpened(xp, exactly(d), 1 / (1 - balls(power)))
+        scale = np.full(size, 1 + (1 + np.abs(d).max()) / (1 - power))
+        assert_close(got, true, scale, dtype, f"{d}, {power}")
+
+
+def exact_frontier_weights(log_d, reward, beta):
+    """beta/(mu - r) by bisection in balls on log(mu - max r), between log d(argmax r) and 0 over beta."""
+    xp = arb()
+    d, r = xp.exp(exactly(log_d)), balls(*reward)
+    room = (xp.max(r) - r) / xp.number(float(beta))
+    low, high = -flint.arb(800), flint.arb(0)
+    for _ in range(300):
+        middle = flint.arb(((low + high) / 2).mid())
+        mass = sum(d / (room + middle.exp()))
+        assert not mass.overlaps(flint.arb(1)) or abs(high - low) < flint.arb(2) ** -250
+        low, high = (middle, high) if mass > 1 else (low, middle)
+    return 1 / (room + middle.exp())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_frontier_weights(library):
+    rng = np.random.default_rng(3)
+    flint.ctx.prec = 400
+    for size, log_beta in itertools.product((2, 3, 6), (-9, -3, -1, 0, 2, 6)):
+        d = law(rng, size, np.float64)
+        reward, beta = np.round(rng.normal(size=size), 2), 10.0**log_beta
+        got = bounds.frontier_weights(LIBRARIES[library](d), reward, beta)
+        true = exact_frontier_weights(d, reward, beta)
+        assert_close(got, true, [float(x) for x in true], np.float64, f"{d}, {reward}, {beta}")

@@ -23,6 +23,8 @@ LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
         (lambda: bounds.replay_bound(1.0, [0.5, 1.5]), r"share\[1\]=1\.5: must be a share, between 0"),
         (lambda: bounds.replay_bound(-1.0, 0.5), r"kl=-1\.0: must be nonnegative"),
         (lambda: bounds.replay_bound([1, 2], [0.1, 0.2, 0.3]), r"shapes kl \(2,\), share \(3,\): leading"),
+        (lambda: bounds.weighted_sft_optimum(LAW, 1.0), r"power=1\.0: must be below 1: from 1 on"),
+        (lambda: bounds.frontier_weights(LAW, REWARD, 0.0), r"beta=0\.0: must be positive"),
         (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
     ],
 )  # fmt: skip
@@ -101,3 +103,26 @@ def test_replay_bound_at_its_ends_and_its_gradient():
     assert torch.allclose(values.grad[0, :3], (share * torch.exp(-kl) / mixed)[:3], rtol=1e-12)
     assert torch.allclose(values.grad[1, :3], (-torch.expm1(-kl) / mixed)[:3], rtol=1e-12)
     assert values.grad[0, 3] == 1
+
+
+def test_weighted_sft_between_uniform_and_the_mode():
+    assert np.array_equal(bounds.weighted_sft_optimum(LAW, 0.0), LAW)
+    assert np.exp(bounds.weighted_sft_optimum(LAW, -1e9)) == pytest.approx(1 / 3, rel=1e-8)
+    assert np.exp(bounds.weighted_sft_optimum(LAW, 1 - 1e-9)).tolist() == [1.0, 0.0, 0.0]
+    some = bounds.weighted_sft_optimum([math.log(0.25), math.log(0.75), -math.inf], -1.0)
+    assert some[2] == -math.inf
+    assert_gradient(lambda log_p: bounds.weighted_sft_optimum(log_p, 0.5)[0], LAW)
+
+
+def test_frontier_weights_have_mean_one_and_reach_the_frontier():
+    laws = np.array([LAW, [math.log(0.5), math.log(0.5), -math.inf]])
+    weights = bounds.frontier_weights(laws, REWARD, 0.5)
+    assert (np.exp(laws) * weights).sum(-1) == pytest.approx(1, rel=1e-13)
+    assert weights[1, 2] == 0
+    end = laws[0] + np.log(weights[0])
+    price = bounds.price_of_reward(LAW, REWARD, bounds.expected_reward(end, REWARD))
+    assert bounds.kl_divergence(LAW, end) == pytest.approx(price, rel=1e-12)
+    # a looser leash on the reward: the weights flatten
+    assert bounds.frontier_weights(LAW, REWARD, 1e12) == pytest.approx(1, rel=1e-11)
+    assert bounds.frontier_weights(LAW, np.full(3, 2.0), 0.1) == pytest.approx(1, rel=1e-15)
+    assert_gradient(lambda log_p: bounds.frontier_weights(log_p, REWARD, 0.5)[1], LAW)

@@ -66,7 +66,13 @@ from nondecoupling.bounds.rl_then_sft import (
     reward_drop_in_kl_ball,
     sft_step_reward_slope,
 )
-from nondecoupling.bounds.schedules import best_of_n_bounds, best_of_n_policy, replay_bound
+from nondecoupling.bounds.schedules import (
+    best_of_n_bounds,
+    best_of_n_policy,
+    frontier_weights,
+    replay_bound,
+    weighted_sft_optimum,
+)
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
     coupling_gap,
@@ -93,6 +99,7 @@ __all__ = [
     "expected_reward",
     "frontier_policy",
     "frontier_rate",
+    "frontier_weights",
     "gibbs_tilt",
     "implicit_reward",
     "joint_gap",
@@ -128,4 +135,5 @@ __all__ = [
     "spectral_misalignment_bound",
     "supporting_line",
     "token_kl_divergence",
+    "weighted_sft_optimum",
 ]

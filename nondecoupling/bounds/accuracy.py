@@ -52,7 +52,9 @@ DERIVED = (
 SCHEDULES = {
     "best_of_n_bounds": "itself",
     "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
+    "frontier_weights": "itself",
     "replay_bound": "itself",
+    "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
 }
 
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them

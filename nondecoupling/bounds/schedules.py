@@ -1,12 +1,13 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
-from nondecoupling.formulas import schedules
+from nondecoupling.formulas import price, schedules
+from nondecoupling.formulas.laws import min_on_support
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array
 
@@ -82,3 +83,57 @@ def replay_bound(kl: TensorLike, share: TensorLike) -> Result:
         scalars={"kl": kl, "share": share}, nonnegative=("kl",), shares=("share",)
     )
     return arguments.map(schedules.replay_bound)
+
+
+@overload
+def weighted_sft_optimum(log_d: ArrayLike, power: ArrayLike) -> FloatArray: ...
+@overload
+def weighted_sft_optimum(log_d: Tensor, power: TensorLike) -> Tensor: ...
+def weighted_sft_optimum(log_d: TensorLike, power: TensorLike) -> Result:
+    """Log-probabilities of where SFT ends that weighs each response by its own probability to a power a < 1.
+
+    d^{1/(1-a)} normalised: sharper than the data for a > 0, flatter for a < 0, the data law at a = 0. The
+    weight is held fixed in the gradient. It is the tilt of d by the reward log d at time a/(1 - a).
+
+    Shapes: log_d ``[..., n]``, power scalar or ``[...]`` -> ``[..., n]``. Errors: power >= 1, where training
+    ends at a single response. Source: T9.
+
+    >>> import numpy as np
+    >>> np.exp(weighted_sft_optimum(np.log([0.6, 0.4]), 0.5)).round(4).tolist()
+    [0.6923, 0.3077]
+    """
+    arguments = Arguments(laws={"log_d": log_d}, scalars={"power": power})
+    too_large = arguments.arrays["power"] >= 1
+    arguments.refuse("power", too_large, "below 1: from 1 on training ends at a single response")
+
+    def optimum(xp: Floats, log_d: Array, power: Array) -> Array:
+        return schedules.sharpened(xp, log_d, 1 / (1 - power))
+
+    return arguments.map(optimum, keeps_responses=True)
+
+
+@overload
+def frontier_weights(log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def frontier_weights(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def frontier_weights(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
+    """The weights beta/(mu - r) with which SFT on responses of d ends on the frontier of S5, with no RL.
+
+    mu > max r is where their mean under d is one; responses that d misses get the weight 0, and the maximum is
+    over the others. beta is the forward leash at whose optimum it ends: small beta weighs reward more. Unlike
+    e^{r/beta}, which ends at the tilt, these pay exactly the price of the reward that they reach.
+
+    Shapes: log_d, reward ``[..., n]``, beta > 0 scalar or ``[...]`` -> ``[..., n]``. Source: T9.
+
+    >>> import numpy as np
+    >>> frontier_weights(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 0.75).round(6).tolist()
+    [0.5, 1.5]
+    """
+
+    def weights(xp: Floats, log_d: Array, reward: Array, beta: Array) -> Array:
+        on = xp.support(log_d)
+        seen = xp.where(on, reward, min_on_support(xp, log_d, reward))
+        _, _, offset = price.frontier_policy(xp, log_d, seen, 1 / beta)
+        return xp.where(on, 1 / price.frontier_ratio(xp, seen, 1 / beta, offset), 0.0)
+
+    return tilted({"log_d": log_d}, reward, beta).map(weights, keeps_responses=True)

@@ -1,4 +1,4 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import array_api_compat
 
-from nondecoupling.formulas.laws import INF
+from nondecoupling.formulas.laws import INF, from_mode, log_softmax
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
@@ -74,6 +74,11 @@ def replay_bound(xp: NumberSystem, kl: Array, share: Array) -> Array:
     some = xp.positive(kept) & ~near
     far = xp.where(some, -xp.log(xp.where(some, kept + share * xp.exp(-kl), 1.0)), kl)
     return xp.where(near, -xp.log1p(xp.where(near, lost, 0.0)), far)
+
+
+def sharpened(xp: NumberSystem, log_d: Array, sharpness: Array) -> Array:
+    """log of d^q / sum d^q, the tilt of d by log d at time q - 1; the shift keeps large q exact."""
+    return log_softmax(xp, sharpness * from_mode(xp, log_d, log_d))
 
 
 def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
