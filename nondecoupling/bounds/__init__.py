@@ -68,6 +68,13 @@ from nondecoupling.bounds.rl_then_sft import (
     reward_drop_in_kl_ball,
     sft_step_reward_slope,
 )
+from nondecoupling.bounds.schedules import (
+    best_of_n_bounds,
+    best_of_n_policy,
+    frontier_weights,
+    replay_bound,
+    weighted_sft_optimum,
+)
 from nondecoupling.bounds.sft_then_rl import (
     best_early_stop,
     coupling_from_run,
@@ -87,6 +94,8 @@ from nondecoupling.bounds.trainers import (
 __all__ = [
     "approximate_price_of_reward",
     "best_early_stop",
+    "best_of_n_bounds",
+    "best_of_n_policy",
     "coupling_from_run",
     "coupling_gap",
     "coupling_gap_bounds",
@@ -100,6 +109,7 @@ __all__ = [
     "forward_regularized_reward",
     "frontier_policy",
     "frontier_rate",
+    "frontier_weights",
     "gibbs_tilt",
     "implicit_reward",
     "joint_gap",
@@ -120,6 +130,7 @@ __all__ = [
     "price_of_reward",
     "regularized_reward",
     "regularized_reward_drop",
+    "replay_bound",
     "reward_change_bounds",
     "reward_change_extremes",
     "reward_drop",
@@ -135,4 +146,5 @@ __all__ = [
     "spectral_misalignment_bound",
     "supporting_line",
     "token_kl_divergence",
+    "weighted_sft_optimum",
 ]

@@ -53,6 +53,15 @@ DERIVED = (
     "logit_sandwich",
 )
 
+# Of schedules: relative for what is nonnegative; log-probabilities relative to the scale named.
+SCHEDULES = {
+    "best_of_n_bounds": "itself",
+    "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
+    "frontier_weights": "itself",
+    "replay_bound": "itself",
+    "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
+}
+
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (

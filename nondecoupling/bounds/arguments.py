@@ -68,16 +68,16 @@ class Arguments:
             else:
                 self._check_range(name)
         for name in positive:
-            self._check_sign(name, self.arrays[name] <= 0, "positive")
+            self.refuse(name, self.arrays[name] <= 0, "positive")
         for name in nonnegative:
-            self._check_sign(name, self.arrays[name] < 0, "nonnegative")
+            self.refuse(name, self.arrays[name] < 0, "nonnegative")
         for name in shares:
             outside = (self.arrays[name] < 0) | (self.arrays[name] > 1)
-            self._check_sign(name, outside, "a share, between 0 and 1")
+            self.refuse(name, outside, "a share, between 0 and 1")
         for name in whole:
             value = self.arrays[name]
             counts = (value >= 1) & (value == self.module.floor(value))
-            self._check_sign(name, ~counts, "a whole number, at least 1")
+            self.refuse(name, ~counts, "a whole number, at least 1")
         for name in full_support:
             self._check_support(name, ~self._misses(name), "full support is assumed")
         for name, outer in (inside or {}).items():
@@ -187,12 +187,13 @@ class Arguments:
                 f"{_at((*self._index(row), column), law)}={value:.6g}: {why}, which {self._precision} does not hold"
             )
 
-    def _check_sign(self, name: str, wrong: Any, sign: str) -> None:
+    def refuse(self, name: str, wrong: Any, wanted: str) -> None:
+        """Fail if a number is wrong somewhere, by its place and with what is wanted instead."""
         bad = _as_numpy(wrong)
         if bad.any():
             row, _ = _first(bad)
             value = float(_as_numpy(self.arrays[name])[row, 0])
-            raise ValueError(f"{_at(self._index(row), name)}={value}: must be {sign}")
+            raise ValueError(f"{_at(self._index(row), name)}={value}: must be {wanted}")
 
     def _misses(self, name: str) -> Any:
         return self.arrays[name] == -math.inf

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from typing import Any
 
 from nondecoupling.numbers.exact import Exact, Operations
 
@@ -16,9 +18,14 @@ def sympy_numbers() -> Exact:
     """
     import sympy
 
+    def number(x: Any) -> Any:
+        # 1.0 is the rational number one: a decimal would spoil the normal forms of derivations
+        exact = isinstance(x, float) and math.isfinite(x)
+        return sympy.Rational(x) if exact else sympy.sympify(x)
+
     return Exact(
         Operations(
-            number=sympy.sympify,
+            number=number,
             truth=bool,
             exp=sympy.exp,
             log=sympy.log,

@@ -82,13 +82,13 @@ class WhereEachLeashEnds(Statement):
     @staticmethod
     def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
         low = w.start / 2  # of two responses, the one with the reward is the rarer in ref
-        pull = k3_reward_pull(xp, low, low + (1 - low) * w.share)
+        upward = k3_reward_pull(xp, low, low + (1 - low) * w.share)
         hardest = xp.log((1 - low) / low) - 2 * (1 - 2 * low)
-        yield Claim("k3 in the reward pulls hardest at one half", pull, "<=", hardest)
+        yield Claim("k3 in the reward pulls hardest at one half", upward, "<=", hardest)
         high = 1 - low
-        pull = k3_reward_pull(xp, high, high + (1 - high) * w.share)
-        zero = xp.full_like(pull, 0)
-        yield Claim("from one half up k3 in the reward pushes away", pull, "<=", zero)
+        away = k3_reward_pull(xp, high, high + (1 - high) * w.share)
+        zero = xp.full_like(away, 0)
+        yield Claim("from one half up k3 in the reward pushes away", away, "<=", zero)
 
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         gain = pull_of_reward(xp, tilt, w.reward, w.direction)

@@ -1,0 +1,139 @@
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+from nondecoupling.bounds.arguments import Arguments, tilted
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.formulas import price, schedules
+from nondecoupling.formulas.laws import min_on_support
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@overload
+def best_of_n_policy(log_ref: ArrayLike, reward: ArrayLike, n: ArrayLike) -> FloatArray: ...
+@overload
+def best_of_n_policy(log_ref: Tensor, reward: TensorLike, n: TensorLike) -> Tensor: ...
+def best_of_n_policy(log_ref: TensorLike, reward: TensorLike, n: TensorLike) -> Result:
+    """Log-probabilities of the best of n draws from ref; of draws with the same reward the first one wins.
+
+    A level of the reward has mass F^n - F_-^n, where F and F_- are ref's masses of what is no better and of
+    what is worse; within a level the law is ref's. Only the order of the rewards counts. For ties broken by
+    a fixed order, give rewards that differ.
+
+    Shapes: log_ref, reward ``[..., n]``, n scalar or ``[...]`` -> ``[..., n]``. Errors: n not a whole number, or
+    below 1. Source: T7.
+
+    >>> import numpy as np
+    >>> np.exp(best_of_n_policy(np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0]), 2)).round(6).tolist()
+    [0.25, 0.39, 0.36]
+    """
+
+    def policy(xp: Floats, log_ref: Array, reward: Array, n: Array) -> Array:
+        levels = schedules.levels_by_sorting(xp, log_ref, reward)
+        return schedules.best_of_n(xp, log_ref, n, levels)
+
+    arguments = Arguments(
+        laws={"log_ref": log_ref}, reals={"reward": reward}, scalars={"n": n}, whole=("n",)
+    )
+    return arguments.map(policy, keeps_responses=True)
+
+
+@overload
+def best_of_n_bounds(n: ArrayLike) -> tuple[FloatArray, FloatArray]: ...
+@overload
+def best_of_n_bounds(n: Tensor) -> tuple[Tensor, Tensor]: ...
+def best_of_n_bounds(n: TensorLike) -> tuple[Result, Result]:
+    """Upper bounds on KL(pi_n||ref) and on KL(ref||pi_n), pi_n the best of n draws from ref, for any reward.
+
+    (log n - (n-1)/n, n - 1 - log n), nats per response. From ref = d the second is what SFT on the best of n,
+    rejection sampling, can cost in SFT loss. Both are approached by many rare responses with distinct rewards.
+
+    Shapes: n scalar or ``[...]`` -> two of ``[...]``. Errors: n not a whole number, or below 1. Source: T7.
+
+    >>> to_ref, from_ref = best_of_n_bounds([1, 4])
+    >>> to_ref.round(4).tolist(), from_ref.round(4).tolist()
+    ([0.0, 0.6363], [0.0, 1.6137])
+    """
+    return Arguments(scalars={"n": n}, whole=("n",)).map(schedules.best_of_n_bounds)
+
+
+@overload
+def replay_bound(kl: ArrayLike, share: ArrayLike) -> FloatArray: ...
+@overload
+def replay_bound(kl: Tensor, share: TensorLike) -> Tensor: ...
+def replay_bound(kl: TensorLike, share: TensorLike) -> Result:
+    """-log(1 - v + v e^-kl): the most SFT loss that a mixture (1-v) d + v p can cost, if KL(d||p) = kl.
+
+    ``share`` is v, the part of p. At most v kl, and at most -log(1 - v) however far p is from d; the reward
+    moves by exactly v (J(p) - J(d)). Attained iff p is proportional to d on supp d.
+
+    Shapes: kl, share scalars or ``[...]`` -> ``[...]``, nats per response. Errors: kl < 0, share outside
+    [0, 1]; kl must be finite, for p that misses data take -log(1 - v). Source: T8.
+
+    >>> float(replay_bound(kl=3.0, share=0.1)), float(replay_bound(kl=300.0, share=0.1))
+    (0.0998..., 0.1053...)
+    """
+    arguments = Arguments(
+        scalars={"kl": kl, "share": share}, nonnegative=("kl",), shares=("share",)
+    )
+    return arguments.map(schedules.replay_bound)
+
+
+@overload
+def weighted_sft_optimum(log_d: ArrayLike, power: ArrayLike) -> FloatArray: ...
+@overload
+def weighted_sft_optimum(log_d: Tensor, power: TensorLike) -> Tensor: ...
+def weighted_sft_optimum(log_d: TensorLike, power: TensorLike) -> Result:
+    """Log-probabilities of where SFT ends that weighs each response by its own probability to a power a < 1.
+
+    d^{1/(1-a)} normalised: sharper than the data for a > 0, flatter for a < 0, the data law at a = 0. The
+    weight is held fixed in the gradient. It is the tilt of d by the reward log d at time a/(1 - a).
+
+    Shapes: log_d ``[..., n]``, power scalar or ``[...]`` -> ``[..., n]``. Errors: power >= 1, where training
+    ends at a single response. Source: T9.
+
+    >>> import numpy as np
+    >>> np.exp(weighted_sft_optimum(np.log([0.6, 0.4]), 0.5)).round(4).tolist()
+    [0.6923, 0.3077]
+    """
+    arguments = Arguments(laws={"log_d": log_d}, scalars={"power": power})
+    too_large = arguments.arrays["power"] >= 1
+    arguments.refuse("power", too_large, "below 1: from 1 on training ends at a single response")
+
+    def optimum(xp: Floats, log_d: Array, power: Array) -> Array:
+        return schedules.sharpened(xp, log_d, 1 / (1 - power))
+
+    return arguments.map(optimum, keeps_responses=True)
+
+
+@overload
+def frontier_weights(log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+@overload
+def frontier_weights(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
+def frontier_weights(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
+    """The weights beta/(mu - r) with which SFT on responses of d ends on the frontier of S5, with no RL.
+
+    mu > max r is where their mean under d is one; responses that d misses get the weight 0, and the maximum is
+    over the others. beta is the forward leash at whose optimum it ends: small beta weighs reward more. Unlike
+    e^{r/beta}, which ends at the tilt, these pay exactly the price of the reward that they reach.
+
+    Shapes: log_d, reward ``[..., n]``, beta > 0 scalar or ``[...]`` -> ``[..., n]``. Source: T9.
+
+    >>> import numpy as np
+    >>> frontier_weights(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 0.75).round(6).tolist()
+    [0.5, 1.5]
+    """
+
+    def weights(xp: Floats, log_d: Array, reward: Array, beta: Array) -> Array:
+        on = xp.support(log_d)
+        seen = xp.where(on, reward, min_on_support(xp, log_d, reward))
+        _, _, offset = price.frontier_policy(xp, log_d, seen, 1 / beta)
+        return xp.where(on, 1 / price.frontier_ratio(xp, seen, 1 / beta, offset), 0.0)
+
+    return tilted({"log_d": log_d}, reward, beta).map(weights, keeps_responses=True)

@@ -1,0 +1,140 @@
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import array_api_compat
+
+from nondecoupling.formulas.laws import INF, from_mode, log_softmax
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
+
+
+class Levels(NamedTuple):
+    """The masses that a draw of each response's reward competes with, under one law."""
+
+    log_level: Array
+    """log of the mass at the same reward."""
+    log_at_most: Array
+    """log of the mass that is no better; at most 0 and accurate near it."""
+    log_worse: Array
+    """log of the share of that mass which is worse; 0 where nothing is worse."""
+    beats_some: Mask
+    """Where some mass is worse."""
+
+
+def levels_by_comparison(xp: NumberSystem, log_ref: Array, reward: Array) -> Levels:
+    """Every reward against every other, in any number system.
+
+    Rewards that a ball cannot tell apart count as equal: precision, not a tolerance, separates them.
+    """
+    mass = xp.exp(log_ref)[..., None, :]
+    theirs, own = reward[..., None, :], reward[..., :, None]
+    better, worse = theirs > own, theirs < own
+
+    def total(chosen: Mask) -> Array:
+        return xp.sum(xp.where(chosen, mass, 0.0))[..., 0]
+
+    above, below, level = total(better), total(worse), total(~(better | worse))
+    at_most = below + level
+    beats_some = xp.positive(below)
+    log_at_most = -xp.log1p(above / xp.where(xp.positive(at_most), at_most, 1.0))
+    odds = level / xp.where(beats_some, below, 1.0)
+    log_worse = xp.where(beats_some, -xp.log1p(odds), 0.0)
+    return Levels(xp.log(level), log_at_most, log_worse, beats_some)
+
+
+def best_of_n(xp: NumberSystem, log_ref: Array, n: Array, levels: Levels) -> Array:
+    """T7: log of the law of the best of n draws from ref; of draws that tie, the first one wins.
+
+    The best is no better than y with probability F^n and worse with F_-^n, where F = ref(r <= r(y)) and
+    F_- = ref(r < r(y)); within a level of the reward it is distributed as ref.
+    """
+    on = xp.support(log_ref)
+    log_share_worse = n * xp.where(levels.beats_some, levels.log_worse, -1.0)
+    some_draw_is_here = xp.where(levels.beats_some, xp.log(-xp.expm1(log_share_worse)), 0.0)
+    none_is_better = n * xp.where(on, levels.log_at_most, 0.0)
+    within = xp.where(on, log_ref, 0.0) - xp.where(on, levels.log_level, 0.0)
+    return xp.where(on, within + none_is_better + some_draw_is_here, -INF)
+
+
+def best_of_n_bounds(xp: NumberSystem, n: Array) -> tuple[Array, Array]:
+    """T7: log n - (n-1)/n above KL(pi_n||ref), and n - 1 - log n above KL(ref||pi_n)."""
+    log_n = xp.log(n)
+    return log_n - (n - 1) / n, n - 1 - log_n
+
+
+def replay_bound(xp: NumberSystem, kl: Array, share: Array) -> Array:
+    """T8: -log(1 - v + v e^-kl), above KL(d||(1-v) d + v p) for kl = KL(d||p)."""
+    lost = share * xp.expm1(-kl)
+    # Near -1 the sum of 1 - v and v e^-kl keeps the digits that 1 + lost would lose.
+    near = xp.positive(lost + 0.5)
+    kept = 1 - share
+    some = xp.positive(kept) & ~near
+    far = xp.where(some, -xp.log(xp.where(some, kept + share * xp.exp(-kl), 1.0)), kl)
+    return xp.where(near, -xp.log1p(xp.where(near, lost, 0.0)), far)
+
+
+def sharpened(xp: NumberSystem, log_d: Array, sharpness: Array) -> Array:
+    """log of d^q / sum d^q, the tilt of d by log d at time q - 1; the shift keeps large q exact."""
+    return log_softmax(xp, sharpness * from_mode(xp, log_d, log_d))
+
+
+def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
+    """The same in floats in n log^2 n steps: running sums of log masses in the order of the rewards."""
+    module, size = xp.module, reward.shape[-1]
+    order = module.argsort(reward, axis=-1)
+    ranked, log_mass = xp.gather(reward, order), xp.gather(log_ref, order)
+    places = module.zeros_like(order) + module.arange(size, device=array_api_compat.device(order))
+    new = ranked[..., 1:] != ranked[..., :-1]
+    opens = module.concat([places[..., :1] == 0, new], axis=-1)
+    level = module.cumulative_sum(module.astype(opens, places.dtype), axis=-1) - 1
+    ends = module.zeros_like(places[..., :1]) + size
+    firsts = module.concat([module.sort(xp.where(opens, places, ends), axis=-1), ends], axis=-1)
+    first, stop = xp.gather(firsts, level), xp.gather(firsts, level + 1)
+
+    def up_to(log_mass: Array) -> Array:
+        nothing = xp.full_like(log_mass[..., :1], -INF)
+        sums = _running_log_sum(xp, log_mass, module.zeros_like(places))
+        return module.concat([nothing, sums], axis=-1)
+
+    from_below = up_to(log_mass)
+    from_above = module.flip(up_to(module.flip(log_mass, axis=-1)), axis=-1)
+    own = xp.gather(_running_log_sum(xp, log_mass, level), stop - 1)
+    below, at_most = xp.gather(from_below, first), xp.gather(from_below, stop)
+    above = xp.gather(from_above, stop)
+    log_worse = -_log_one_plus_ratio(xp, own, below)
+    log_at_most = -_log_one_plus_ratio(xp, above, at_most)
+    back = module.argsort(order, axis=-1)
+    own, log_at_most, log_worse, below = (
+        xp.gather(x, back) for x in (own, log_at_most, log_worse, below)
+    )
+    return Levels(own, log_at_most, log_worse, xp.support(below))
+
+
+def _running_log_sum(xp: Floats, log_mass: Array, segment: Array) -> Array:
+    """log of the running sums of masses along the last axis, begun anew in each segment."""
+    step, total = 1, log_mass
+    while step < log_mass.shape[-1]:
+        same = segment[..., step:] == segment[..., :-step]
+        before = xp.where(same, total[..., :-step], -INF)
+        later = total[..., step:]
+        total = xp.module.concat([total[..., :step], _log_add(xp, later, before)], axis=-1)
+        step *= 2
+    return total
+
+
+def _log_add(xp: Floats, a: Array, b: Array) -> Array:
+    """log(e^a + e^b)."""
+    top = xp.maximum(a, b)
+    some = xp.support(top)
+    apart = xp.abs(xp.where(some, a, 0.0) - xp.where(some, b, 0.0))
+    return top + xp.where(some, xp.log1p(xp.exp(-apart)), 0.0)
+
+
+def _log_one_plus_ratio(xp: Floats, log_a: Array, log_b: Array) -> Array:
+    """log(1 + a/b); 0 where b is zero, whatever a."""
+    some = xp.support(log_a) & xp.support(log_b)
+    odds = xp.where(some, log_a, 0.0) - xp.where(some, log_b, 0.0)
+    return xp.where(some, xp.maximum(odds, 0.0) + xp.log1p(xp.exp(-xp.abs(odds))), 0.0)
