@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import kl_by_definition
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class NameOfTheStatement(Statement):
@@ -39,7 +39,7 @@ class NameOfTheStatement(Statement):
     world = dict(log_p=Law(), log_q=Law(full_support=True))
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         # One side from the definition, the other from the closed form.
         divergence = kl_by_definition(xp, w.log_p, w.log_q)
         yield Claim("what is asserted", divergence, ">=", xp.full_like(divergence, 0.0))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.joint import shared_prompts
 from nondecoupling.formulas.laws import cross_entropy
 from nondecoupling.formulas.sft_then_rl import coupling_gap
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ExactDecoupling(Statement):
@@ -62,7 +62,7 @@ class ExactDecoupling(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         kinds = ((w.log_d, w.reward), (w.log_d_two, w.reward_two))
         before = [cross_entropy(xp, log_d, log_d) for log_d, _ in kinds]
         tilted = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import kl_by_definition, kl_divergence
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class GibbsInequality(Statement):
@@ -42,7 +42,7 @@ class GibbsInequality(Statement):
     world = dict(log_p=Law(), log_q=Law())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         divergence = kl_by_definition(xp, w.log_p, w.log_q)
         yield Claim("stable form", divergence, "==", kl_divergence(xp, w.log_p, w.log_q))
         yield Claim("KL is nonnegative", divergence, ">=", xp.full_like(divergence, 0.0))

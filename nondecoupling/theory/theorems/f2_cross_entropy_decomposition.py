@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, entropy, kl_divergence
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class CrossEntropyDecomposition(Statement):
@@ -42,7 +42,7 @@ class CrossEntropyDecomposition(Statement):
     world = dict(log_d=Law(), log_p=Law(full_support=True))
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         loss = cross_entropy(xp, w.log_d, w.log_p)
         least = entropy(xp, w.log_d)
         yield Claim("decomposition", loss, "==", least + kl_divergence(xp, w.log_d, w.log_p))

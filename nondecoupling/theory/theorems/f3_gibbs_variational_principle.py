@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition, kl_divergence
 from nondecoupling.formulas.tilt import gibbs_tilt, log_partition
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class GibbsVariationalPrinciple(Statement):
@@ -45,7 +45,7 @@ class GibbsVariationalPrinciple(Statement):
     world = dict(log_p=Law(), log_ref=Law(full_support=True), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         reached = expected_reward(xp, w.log_p, w.reward) - w.beta * kl_by_definition(
             xp, w.log_p, w.log_ref

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import kl_by_definition
 from nondecoupling.formulas.trees import TokenTree, token_kl_at, token_kl_divergence
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ChainRule(Statement):
@@ -47,7 +47,7 @@ class ChainRule(Statement):
     world = dict(log_p=Law(), log_q=Law())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         nodes = TokenTree.balanced(w.log_p.shape[-1]).nodes
         whole = kl_by_definition(xp, w.log_p, w.log_q)
         by_token = token_kl_divergence(xp, w.log_p, w.log_q, nodes)

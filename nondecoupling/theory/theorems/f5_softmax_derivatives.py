@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, expectation, kl_by_definition, log_softmax
 from nondecoupling.formulas.logits import bregman_of_log_sum_exp, reward_gradient, sft_loss_gradient
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class SoftmaxDerivatives(Statement):
@@ -48,7 +48,7 @@ class SoftmaxDerivatives(Statement):
     world = dict(log_d=Law(), logits=Logits(), other_logits=Logits(), reward=Reward())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         log_p, log_other = log_softmax(xp, w.logits), log_softmax(xp, w.other_logits)
         bregman = bregman_of_log_sum_exp(xp, w.other_logits, w.logits)
         yield Claim("Bregman form", kl_by_definition(xp, log_p, log_other), "==", bregman)

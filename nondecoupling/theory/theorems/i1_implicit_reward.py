@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import (
     cross_entropy,
@@ -12,9 +11,10 @@ from nondecoupling.formulas.laws import (
     total_variation,
 )
 from nondecoupling.formulas.tilt import gibbs_tilt, implicit_reward
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ImplicitReward(Statement):
@@ -59,7 +59,7 @@ class ImplicitReward(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         implied = implicit_reward(xp, w.log_p, w.log_ref, w.beta)
         tilt = gibbs_tilt(xp, w.log_ref, implied, w.beta)
         # Two policies are the same iff every law (here log_law) has the same loss on both.

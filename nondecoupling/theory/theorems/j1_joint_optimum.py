@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.joint import (
     joint_closed_form,
@@ -12,9 +11,10 @@ from nondecoupling.formulas.joint import (
 )
 from nondecoupling.formulas.laws import kl_by_definition
 from nondecoupling.formulas.tilt import gibbs_tilt, log_partition
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class JointOptimum(Statement):
@@ -61,7 +61,7 @@ class JointOptimum(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         reward = reward_with_joint_optimum(xp, w.log_joint, w.log_d, w.log_ref, w.beta, w.weight)
         ratio = w.weight / w.beta
         # mu = 0 in this parametrisation, and the offset is (mu - beta log Z)/beta.

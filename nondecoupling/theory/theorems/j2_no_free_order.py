@@ -7,9 +7,10 @@ from typing import Any
 
 from nondecoupling.formulas.joint import joint_gap, joint_objective, reward_with_joint_optimum
 from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_by_definition
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class NoFreeOrder(Statement):
@@ -54,7 +55,7 @@ class NoFreeOrder(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         reward = reward_with_joint_optimum(xp, w.log_joint, w.log_d, w.log_ref, w.beta, w.weight)
         best, reached = (
             joint_objective(xp, p, w.log_d, w.log_ref, reward, w.beta, w.weight)
@@ -67,6 +68,6 @@ class NoFreeOrder(Statement):
         yield Claim("reward is paid for in SFT loss", gain, "<=", w.weight * paid)
 
 
-def regularized(xp: NumberSystem, w: Any, reward: Any, log_p: Any) -> Any:
+def regularized(xp: NumberSystem, w: WorldValues[Array], reward: Any, log_p: Any) -> Any:
     """J_b from its definition."""
     return expected_reward(xp, log_p, reward) - w.beta * kl_by_definition(xp, log_p, w.log_ref)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.joint import joint_saving_bounds, reward_with_joint_optimum
 from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_by_definition
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class LittleSftIsNearlyFree(Statement):
@@ -59,7 +59,7 @@ class LittleSftIsNearlyFree(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         reward = reward_with_joint_optimum(xp, w.log_joint, w.log_d, w.log_ref, w.beta, w.weight)
         tilt = gibbs_tilt(xp, w.log_ref, reward, w.beta)
         saving = cross_entropy(xp, w.log_d, tilt) - cross_entropy(xp, w.log_d, w.log_joint)

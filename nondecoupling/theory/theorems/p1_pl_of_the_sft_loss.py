@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import kl_by_definition
 from nondecoupling.formulas.logits import (
@@ -12,9 +11,10 @@ from nondecoupling.formulas.logits import (
     sft_loss_gradient,
     squared_norm,
 )
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class PlOfTheSftLoss(Statement):
@@ -59,7 +59,7 @@ class PlOfTheSftLoss(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         excess = kl_by_definition(xp, w.log_d, w.log_p)
         least = least_probability(xp, w.log_p)
         steepness = squared_norm(xp, sft_loss_gradient(xp, w.log_p, w.log_d))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, kl_by_definition, log_softmax
 from nondecoupling.formulas.logits import logit_sandwich
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Logits, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class LogitSandwich(Statement):
@@ -50,7 +50,7 @@ class LogitSandwich(Statement):
     world = dict(theta=Logits(), theta_prime=Logits(), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         log_p, log_q = log_softmax(xp, w.theta), log_softmax(xp, w.theta_prime)
         divergence = kl_by_definition(xp, log_p, log_q)
         lower, upper = logit_sandwich(xp, w.theta, w.theta_prime)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition
 from nondecoupling.formulas.logits import (
@@ -14,9 +13,10 @@ from nondecoupling.formulas.logits import (
 )
 from nondecoupling.formulas.rl_then_sft import regularized_reward_drop
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class PlOfTheRegularizedReward(Statement):
@@ -64,7 +64,7 @@ class PlOfTheRegularizedReward(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         ref, beta = w.log_ref, w.beta
         steepness = squared_norm(xp, rl_gradient(xp, w.log_p, ref, w.reward, beta))
         drop = regularized_reward_drop(xp, w.log_p, ref, w.reward, beta)

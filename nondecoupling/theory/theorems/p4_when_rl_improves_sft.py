@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import kl_by_definition, log_softmax
 from nondecoupling.formulas.logits import (
@@ -17,9 +16,10 @@ from nondecoupling.formulas.logits import (
     squared_norm,
     step_change,
 )
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class WhenRlImprovesSft(Statement):
@@ -63,7 +63,7 @@ class WhenRlImprovesSft(Statement):
     world = dict(log_d=Law(full_support=True), theta=Logits(), direction=Logits(), step=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         log_p = log_softmax(xp, w.theta)
         change = sft_loss_after_step(xp, w.log_d, w.theta, w.direction, w.step)
         aligned = w.step * alignment(xp, w.log_d, log_p, w.direction)
@@ -86,6 +86,6 @@ class WhenRlImprovesSft(Statement):
         yield Claim("triangle of excess losses", total, ">=", 2 * xp.sqrt(raises_below))
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         aligned = alignment(xp, w.log_d, log_softmax(xp, w.theta), w.direction)
         yield Claim("the step points to the data", aligned, ">", xp.full_like(aligned, 0.0))

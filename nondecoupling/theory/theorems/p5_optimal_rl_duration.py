@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.duration import (
     reward_gain,
@@ -13,9 +12,10 @@ from nondecoupling.formulas.duration import (
 )
 from nondecoupling.formulas.laws import expected_reward
 from nondecoupling.formulas.tilt import tilt_at
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class OptimalRlDuration(Statement):
@@ -64,7 +64,7 @@ class OptimalRlDuration(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         weight = stationary_weight(xp, w.log_d, w.reward, w.duration)
         tilt = tilt_at(xp, w.log_d, w.reward, w.duration)
         top, least = xp.max(w.reward), xp.min(w.reward)
@@ -87,6 +87,6 @@ class OptimalRlDuration(Statement):
         yield Claim("surrogate maximum", least_shortfall, "<=", other)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))

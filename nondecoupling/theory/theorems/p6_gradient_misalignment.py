@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from nondecoupling.formulas.logits import reflect, spectral_cosine_bound, square
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class GradientMisalignment(Statement):
@@ -55,7 +55,7 @@ class GradientMisalignment(Statement):
     world = dict(log_spectrum=Law(), normal=Logits(), u=Logits(), v=Logits(), kept=Logits())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spectrum = xp.exp(w.log_spectrum)
         kernel_v, kernel_u = (kernel_times(xp, spectrum, w.normal, x) for x in (w.v, w.u))
         norms = xp.sum(w.u * kernel_u) * xp.sum(w.v * kernel_v)
@@ -68,7 +68,7 @@ class GradientMisalignment(Statement):
         yield Claim("random residuals", mean_square, "<=", xp.max(spectrum))
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         zero = xp.full_like(squared_norm(xp, w.normal), 0.0)
         yield Claim("the reflection exists", squared_norm(xp, w.normal), ">", zero)
         for name, x in (("u", w.u), ("v", w.v)):

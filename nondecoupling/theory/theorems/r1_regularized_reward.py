@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition
 from nondecoupling.formulas.rl_then_sft import regularized_reward_drop
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class RegularizedReward(Statement):
@@ -46,7 +46,7 @@ class RegularizedReward(Statement):
     world = dict(log_p=Law(), log_ref=Law(full_support=True), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         before = expected_reward(xp, tilt, w.reward) - w.beta * kl_by_definition(
             xp, tilt, w.log_ref

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_divergence
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class KlBall(Statement):
@@ -44,14 +44,14 @@ class KlBall(Statement):
     world = dict(log_p=Law(), log_ref=Law(full_support=True), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         drop = expected_reward(xp, tilt, w.reward) - expected_reward(xp, w.log_p, w.reward)
         least = w.beta * kl_divergence(xp, w.log_p, tilt)
         yield Claim("the drop inside the ball", drop, ">=", least)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         radius = kl_divergence(xp, tilt, w.log_ref)
         yield Claim("p in the KL ball", kl_divergence(xp, w.log_p, w.log_ref), "<=", radius)

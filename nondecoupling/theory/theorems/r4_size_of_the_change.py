@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition, kl_divergence
 from nondecoupling.formulas.rl_then_sft import reward_change_bounds
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class SizeOfTheChange(Statement):
@@ -53,7 +53,7 @@ class SizeOfTheChange(Statement):
     world = dict(log_p=Law(), log_tilt=Law(full_support=True), reward=Reward(), time=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         change = expected_reward(xp, w.log_p, w.reward) - expected_reward(xp, w.log_tilt, w.reward)
         distance = kl_divergence(xp, w.log_p, w.log_tilt)
         pinsker, bretagnolle_huber, drops, rises = reward_change_bounds(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward
 from nondecoupling.formulas.rl_then_sft import cycle_loss
 from nondecoupling.formulas.sft_then_rl import coupling_gap
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class CycleLaw(Statement):
@@ -45,7 +45,7 @@ class CycleLaw(Statement):
     world = dict(log_d=Law(), log_ref=Same("log_d"), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         lost = expected_reward(xp, tilt, w.reward) - expected_reward(xp, w.log_d, w.reward)
         yield Claim("Jeffreys form", lost, "==", cycle_loss(xp, w.log_d, w.reward, w.beta))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import (
     expectation,
@@ -14,9 +13,10 @@ from nondecoupling.formulas.laws import (
 )
 from nondecoupling.formulas.rl_then_sft import sft_step_reward_slope
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class AlongTheWay(Statement):
@@ -62,7 +62,7 @@ class AlongTheWay(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         at_tilt = expected_reward(xp, tilt, w.reward)
         at_data = expected_reward(xp, w.log_d, w.reward)

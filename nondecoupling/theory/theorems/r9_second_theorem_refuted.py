@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import (
     cross_entropy,
@@ -12,9 +11,10 @@ from nondecoupling.formulas.laws import (
     kl_divergence,
 )
 from nondecoupling.formulas.tilt import gibbs_tilt, regularized_reward
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class SecondTheoremRefuted(Statement):
@@ -60,7 +60,7 @@ class SecondTheoremRefuted(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         log_ref = gibbs_tilt(xp, w.log_rl, -w.reward, w.beta)
         tilt = gibbs_tilt(xp, log_ref, w.reward, w.beta)
         # Two policies are the same iff every law has the same loss on both.
@@ -80,6 +80,6 @@ class SecondTheoremRefuted(Statement):
         yield Claim("a longer run gains raw reward", gained, ">=", kept)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         moved = kl_divergence(xp, w.log_sft, w.log_rl)
         yield Claim("0 < KL(p_SFT||p_RL)", moved, ">", xp.full_like(moved, 0.0))

@@ -8,9 +8,10 @@ from typing import Any
 from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_by_definition
 from nondecoupling.formulas.sft_then_rl import coupling_from_run
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class WhatARunProves(Statement):
@@ -59,7 +60,7 @@ class WhatARunProves(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         gain, kl = logged(xp, w)
         proved = coupling_from_run(xp, gain, kl, w.beta)
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
@@ -70,7 +71,7 @@ class WhatARunProves(Statement):
         yield Claim("a checkpoint bounds the optimum", proved, "<=", change)
 
 
-def logged(xp: NumberSystem, w: Any) -> tuple[Any, Any]:
+def logged(xp: NumberSystem, w: WorldValues[Array]) -> tuple[Any, Any]:
     """(J(p) - J(d), KL(p||ref)), as a run that evaluates its reward on the data as well logs them."""
     gain = expected_reward(xp, w.log_p, w.reward) - expected_reward(xp, w.log_d, w.reward)
     return gain, kl_by_definition(xp, w.log_p, w.log_ref)

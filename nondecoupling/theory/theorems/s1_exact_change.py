@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy
 from nondecoupling.formulas.sft_then_rl import sft_loss_change, sft_loss_increase
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ExactChange(Statement):
@@ -52,7 +52,7 @@ class ExactChange(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         start = cross_entropy(xp, w.log_d, w.log_ref)
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         at_tilt = cross_entropy(xp, w.log_d, tilt) - start

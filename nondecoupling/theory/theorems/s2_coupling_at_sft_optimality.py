@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, kl_divergence
 from nondecoupling.formulas.sft_then_rl import coupling_gap
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class CouplingAtSftOptimality(Statement):
@@ -46,7 +46,7 @@ class CouplingAtSftOptimality(Statement):
     world = dict(log_d=Law(), log_ref=Same("log_d"), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         increase = cross_entropy(xp, w.log_d, tilt) - cross_entropy(xp, w.log_d, w.log_ref)
         gap = coupling_gap(xp, w.log_d, w.reward, w.beta)

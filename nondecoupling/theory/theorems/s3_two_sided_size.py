@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, variance
 from nondecoupling.formulas.sft_then_rl import coupling_gap_bounds
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class TwoSidedSize(Statement):
@@ -50,7 +50,7 @@ class TwoSidedSize(Statement):
     world = dict(log_d=Law(), log_ref=Same("log_d"), reward=Reward(), beta=Positive())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         increase = cross_entropy(xp, w.log_d, tilt) - cross_entropy(xp, w.log_d, w.log_ref)
         lower, upper, hoeffding = coupling_gap_bounds(xp, w.log_d, w.reward, w.beta)
@@ -59,7 +59,7 @@ class TwoSidedSize(Statement):
         yield Claim("Hoeffding upper bound", increase, "<=", hoeffding)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         # For a constant reward all sides are zero; excluded because 0/0 has no enclosure.
         spread = variance(xp, w.log_d, w.reward)
         yield Claim("the reward varies on supp d", spread, ">", xp.full_like(spread, 0.0))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, expected_reward
 from nondecoupling.formulas.rl_then_sft import cycle_loss
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class LongerRlCostsMore(Statement):
@@ -53,7 +53,7 @@ class LongerRlCostsMore(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         sooner, later = w.time, w.time + w.longer
         start = cross_entropy(xp, w.log_d, w.log_ref)
         before, after = (

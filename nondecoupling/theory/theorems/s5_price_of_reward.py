@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition, log_sum_exp
 from nondecoupling.formulas.price import bernoulli_kl, price_of_reward_dual, supporting_line
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class PriceOfReward(Statement):
@@ -58,7 +58,7 @@ class PriceOfReward(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         top, least = xp.max(w.reward), xp.min(w.reward)
         reached = expected_reward(xp, w.log_p, w.reward)
         paid = kl_by_definition(xp, w.log_d, w.log_p)
@@ -84,12 +84,12 @@ class PriceOfReward(Statement):
         yield Claim("Pinsker bound", on_frontier, ">=", 2 * xp.square(gain / spread))
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))
 
 
-def mean_of_unit_reward(xp: NumberSystem, log_p: Array, w: Any) -> Array:
+def mean_of_unit_reward(xp: NumberSystem, log_p: Array, w: WorldValues[Array]) -> Array:
     """E_p of the reward rescaled to [0, 1]."""
     least = xp.min(w.reward)
     return expected_reward(xp, log_p, (w.reward - least) / (xp.max(w.reward) - least))

@@ -17,9 +17,10 @@ from nondecoupling.formulas.sft_then_rl import (
     sft_loss_increase,
 )
 from nondecoupling.formulas.tilt import gibbs_tilt, log_partition
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class DecouplingThreshold(Statement):
@@ -69,7 +70,7 @@ class DecouplingThreshold(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         start = cross_entropy(xp, w.log_d, w.log_ref)
         increase = cross_entropy(xp, w.log_d, tilt) - start

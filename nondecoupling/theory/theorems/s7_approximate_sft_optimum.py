@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_divergence
 from nondecoupling.formulas.price import price_of_reward_dual
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ApproximateSftOptimum(Statement):
@@ -53,7 +53,7 @@ class ApproximateSftOptimum(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         eps = kl_divergence(xp, w.log_d, w.log_ref)
         increase = cross_entropy(xp, w.log_d, w.log_p) - cross_entropy(xp, w.log_d, w.log_ref)
         reached = expected_reward(xp, w.log_p, w.reward)
@@ -65,6 +65,6 @@ class ApproximateSftOptimum(Statement):
         yield Claim("Pinsker form", gain, "<=", most)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))

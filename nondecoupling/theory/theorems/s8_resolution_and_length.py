@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expectation, variance
 from nondecoupling.formulas.sft_then_rl import coupling_gap, coupling_gap_bounds, samples_to_detect
 from nondecoupling.formulas.tilt import gibbs_tilt
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Same
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class ResolutionAndLength(Statement):
@@ -56,7 +56,7 @@ class ResolutionAndLength(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         on = xp.support(w.log_d)
         paired = xp.where(on, w.log_ref, 0.0) - xp.where(on, tilt, 0.0)
@@ -73,6 +73,6 @@ class ResolutionAndLength(Statement):
         yield Claim("change per token", mean / w.mean_length, "<=", hoeffding / w.mean_length)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = variance(xp, w.log_d, w.reward)
         yield Claim("the reward varies under d", spread, ">", xp.full_like(spread, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import centred, expectation, expected_reward, kl_by_definition
 from nondecoupling.formulas.price import (
@@ -16,6 +15,7 @@ from nondecoupling.formulas.price import (
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class Overpayment(Statement):
@@ -74,7 +74,7 @@ class Overpayment(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         top = xp.max(w.reward)
         target = top - w.below_top
         reached = expected_reward(xp, w.log_p, w.reward)
@@ -96,7 +96,7 @@ class Overpayment(Statement):
         yield Claim("the tilt's excess at a small gain", fourth * v, ">=", pearson)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))
 
@@ -106,7 +106,7 @@ def off_the_data(xp: NumberSystem, log_d: Array, log_p: Array, ratio: Array) -> 
     return expectation(xp, log_p, xp.where(xp.support(log_d), 0.0, ratio))
 
 
-def average_over_two_prompts(xp: NumberSystem, w: Any) -> Claim:
+def average_over_two_prompts(xp: NumberSystem, w: WorldValues[Array]) -> Claim:
     """S9 for averages: mu = offset + nu M at each prompt, and c one below the best average reward."""
     prompts = (
         (w.share, w.log_d, w.log_p, w.reward, w.offset),

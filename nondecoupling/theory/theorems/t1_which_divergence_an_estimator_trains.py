@@ -24,6 +24,7 @@ from nondecoupling.formulas.trainers import (
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class EstimatorsAndDivergences(Statement):
@@ -68,7 +69,7 @@ class EstimatorsAndDivergences(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         held = w.log_p, w.log_ref, w.direction
 
         def trained(objective: Any) -> Array:

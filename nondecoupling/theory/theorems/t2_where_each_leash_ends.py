@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition
 from nondecoupling.formulas.price import supporting_line
@@ -25,6 +24,7 @@ from nondecoupling.formulas.trainers import (
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class WhereEachLeashEnds(Statement):
@@ -80,7 +80,7 @@ class WhereEachLeashEnds(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         low = w.start / 2  # of two responses, the one with the reward is the rarer in ref
         upward = k3_reward_pull(xp, low, low + (1 - low) * w.share)
         hardest = xp.log((1 - low) / low) - 2 * (1 - 2 * low)

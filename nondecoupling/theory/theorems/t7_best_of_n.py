@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import (
     chi_squared,
@@ -16,6 +15,7 @@ from nondecoupling.formulas.schedules import best_of_n, best_of_n_bounds, levels
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Whole
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class BestOfN(Statement):
@@ -59,7 +59,7 @@ class BestOfN(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         best = best_of(xp, w.log_ref, w.reward, w.draws)
         to_ref, from_ref = best_of_n_bounds(xp, w.draws)
         yield Claim("KL to ref", kl_by_definition(xp, best, w.log_ref), "<=", to_ref)
@@ -81,7 +81,7 @@ class BestOfN(Statement):
         yield Claim("a tilt for binary rewards", lhs, "==", rhs)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))
 

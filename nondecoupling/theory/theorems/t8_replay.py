@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition, mixture
 from nondecoupling.formulas.schedules import replay_bound
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class Replay(Statement):
@@ -47,7 +47,7 @@ class Replay(Statement):
     world = dict(log_d=Law(), log_p=Law(), reward=Reward(), share=Unit())
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         mixed = mixture(xp, w.log_d, w.log_p, w.share)
         before, there, now = (expected_reward(xp, p, w.reward) for p in (w.log_d, w.log_p, mixed))
         yield Claim(

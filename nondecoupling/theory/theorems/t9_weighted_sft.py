@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import (
     cross_entropy,
@@ -21,6 +20,7 @@ from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Positive, Reward, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class WeightedSft(Statement):
@@ -68,20 +68,20 @@ class WeightedSft(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         yield from _weight_of_the_policy(xp, w)
         yield from _weight_of_the_response(xp, w)
         yield from _filtered(xp, w)
 
     @staticmethod
-    def conditions(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         spread = xp.max(w.reward) - xp.min(w.reward)
         yield Claim("the reward is not constant", spread, ">", xp.full_like(spread, 0.0))
         power = xp.square(1 - 1 / w.sharpness)
         yield Claim("the power is not zero", power, ">", xp.full_like(power, 0.0))
 
 
-def _weight_of_the_policy(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+def _weight_of_the_policy(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
     power = 1 - 1 / w.sharpness
     best = sharpened(xp, w.log_d, w.sharpness)
     log_unit = log_sum_exp(xp, w.sharpness * w.log_d) / w.sharpness
@@ -104,7 +104,7 @@ def _weight_of_the_policy(xp: NumberSystem, w: Any) -> Iterator[Claim]:
     yield Claim("its cost", kl_by_definition(xp, w.log_d, best), "==", cost)
 
 
-def _weight_of_the_response(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+def _weight_of_the_response(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
     # mu = M + room; beta is what makes the mean weight one.
     mu = xp.max(w.reward) + w.room
     log_beta = -log_sum_exp(xp, w.log_d - xp.log(mu - w.reward))
@@ -122,12 +122,12 @@ def _weight_of_the_response(xp: NumberSystem, w: Any) -> Iterator[Claim]:
     yield Claim("exponential weights end at the tilt", lhs, "==", rhs)
 
 
-def _loss_above(xp: NumberSystem, w: Any, log_weight: Array, end: Array) -> Array:
+def _loss_above(xp: NumberSystem, w: WorldValues[Array], log_weight: Array, end: Array) -> Array:
     """By how much the weighted SFT loss of p exceeds that of the end."""
     return expectation(xp, w.log_d, xp.exp(log_weight) * (end - w.log_p))
 
 
-def _filtered(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+def _filtered(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
     solved = xp.where(w.reward < xp.max(w.reward), 0.0, xp.full_like(w.reward, 1.0))
     before = expectation(xp, w.log_d, solved)
     log_mixed = w.log_d + xp.log(1 - w.share + w.share * solved / before)
