@@ -62,6 +62,12 @@ SCHEDULES = {
     "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
 }
 
+# What is found by a root: errors of at most this many times the change of the exact value when every
+# input moves by one relative eps, plus eps times the value; for log-probabilities and lines plus eps times
+# 1 + rate max |r|, for the change of a step plus eps times step range(direction)
+# (``tests/test_accuracy_roots.py``).
+ROOT_UNITS = 256
+
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (
