@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nondecoupling.lm import LanguageModel, load_model, tiny_qwen3, with_lora
+from nondecoupling.lm import LanguageModel, ModelError, load_model, tiny_qwen3, with_lora
 from validate.configuration import TINY, RunConfiguration
 
 __all__ = ["model_of_run"]
@@ -19,7 +19,7 @@ def model_of_run(config: RunConfiguration, texts: Sequence[str]) -> LanguageMode
     The vocabulary of a tiny model is that of ``texts``.
 
     Raises:
-        ModelError: the model is missing, unreadable, or has no end-of-sequence token.
+        ModelError: the model cannot be loaded or trusted, or nothing of it would be trained.
     """
     torch.manual_seed(config.seed)
     if config.model == TINY:
@@ -31,6 +31,10 @@ def model_of_run(config: RunConfiguration, texts: Sequence[str]) -> LanguageMode
         language_model = with_lora(language_model)
     else:
         language_model.description += "; all parameters trained"
+    if not language_model.trainable:
+        raise ModelError(
+            f"{language_model.description}: no parameter would be trained; pass a whole model, or --training lora"
+        )
     # A checkpoint's own settings (Qwen3 samples at temperature 0.6 from 20 tokens) are not the policy's law, and
     # trainers start from them.
     language_model.causal.generation_config = language_model.plain_sampling(max_tokens=20)

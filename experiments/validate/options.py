@@ -69,8 +69,8 @@ def parse_arguments(
     run = parser.add_argument_group("what to run")
     run.add_argument(
         "--model",
-        help="tiny-qwen3, smollm2-135m, a folder written by save_pretrained, or a hub id such as "
-        f"Qwen/Qwen3-0.6B [{RunConfiguration.model}]",
+        help="tiny-qwen3, smollm2-135m, gemma3-270m, a folder written by save_pretrained, a .gguf file, or a hub id "
+        f"such as Qwen/Qwen3-0.6B [{RunConfiguration.model}]",
     )
     run.add_argument(
         "--protocol",

@@ -96,8 +96,8 @@ class EnumeratedLaw(nn.Module):
             weight,
             b.target,
             bias=bias,
-            softcap=self.language_model.softcap,
             exclude=b.siblings,
+            **self.language_model.logit_options,
         )
         assert stats.logsumexp_rest is not None
         candidates = (b.to_candidates @ stats.logprob).reshape(-1, b.candidates)

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from nondecoupling.lm.errors import ModelError
+from nondecoupling.lm.own_logits import check_own_logits
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LanguageModel", "State", "from_transformers"]
+__all__ = ["LanguageModel", "LogitOptions", "State", "from_transformers"]
+
+# What architectures call the factor, the divisor and the cap of their logits.
+SCALES = ("logit_scale", "lm_head_multiplier")
+DIVISORS = ("logits_scaling",)
+CAPS = ("final_logit_softcapping", "logits_soft_cap")
+# Layers between the decoder and the head: of BERT and its kin, and of Electra, as decoders.
+LAYERS_BEFORE_THE_HEAD = ("cls.predictions.transform", "generator_predictions")
 
 State = dict[str, Tensor]
 """The values of the parameters that training changes, by name: a policy, given the rest of the model."""
+
+
+class LogitOptions(TypedDict):
+    """The options of the kernels: logits are softcap tanh(z / softcap) / temperature."""
+
+    temperature: float
+    softcap: float | None
 
 
 @dataclass
@@ -55,7 +70,15 @@ class LanguageModel:
         """
         given = {} if mask is None else {"attention_mask": mask, "position_ids": positions}
         output = self.causal.get_decoder()(input_ids=tokens, use_cache=False, **given)
-        return output.last_hidden_state
+        hidden = output.last_hidden_state
+        for layer in self._layers_before_the_head:
+            hidden = layer(hidden)
+        return hidden
+
+    @property
+    def _layers_before_the_head(self) -> list[nn.Module]:
+        named = dict(self.causal.named_modules())
+        return [named[name] for name in LAYERS_BEFORE_THE_HEAD if name in named]
 
     @property
     def head(self) -> nn.Linear:
@@ -63,9 +86,17 @@ class LanguageModel:
         return self.causal.get_output_embeddings()
 
     @property
-    def softcap(self) -> float | None:
-        """The cap c of logits c tanh(z / c), if the architecture has one."""
-        return getattr(self.causal.config, "final_logit_softcapping", None)
+    def logit_options(self) -> LogitOptions:
+        """What the architecture does to z = W h + b: c tanh(s z / c) with a scale s and a cap c, if it has them."""
+        config = self.causal.config.get_text_config()
+        scale = 1.0
+        for name in SCALES:
+            scale *= float(getattr(config, name, None) or 1.0)
+        for name in DIVISORS:
+            scale /= float(getattr(config, name, None) or 1.0)
+        caps = [float(cap) for name in CAPS if (cap := getattr(config, name, None))]
+        # The kernels cap first and divide then.
+        return {"temperature": 1 / scale, "softcap": caps[0] / scale if caps else None}
 
     @property
     def context(self) -> int | None:
@@ -112,10 +143,12 @@ def from_transformers(
 ) -> LanguageModel:
     """A model of your own, as ``AutoModelForCausalLM.from_pretrained`` returns it, with its tokenizer.
 
-    The model is put into evaluation mode: dropout would make the policy random. Nothing else about it changes.
+    The model is put into evaluation mode: dropout would make the policy random. Nothing else about it changes. Its own
+    logits on a few tokens are compared with the scores that this package computes from its hidden states.
 
     Raises:
-        ModelError: the tokenizer names no end-of-sequence token.
+        ModelError: the tokenizer names no end-of-sequence token or has tokens that the model lacks, a weight is no
+            number, or scores would not be those of the model's own logits.
 
     Example:
         >>> from nondecoupling.lm import tiny_qwen3
@@ -130,4 +163,34 @@ def from_transformers(
             "set tokenizer.eos_token"
         )
     model.eval()
-    return LanguageModel(model, tokenizer, description or f"{kind}, {size:,} parameters")
+    made = LanguageModel(model, tokenizer, description or f"{kind}, {size:,} parameters")
+    _check_weights(made)
+    check_own_logits(made)
+    return made
+
+
+def _check_weights(language_model: LanguageModel) -> None:
+    """
+    Raises:
+        ModelError: a weight is infinite or not a number, or a token of plain text or the end has no embedding.
+    """
+    for name, parameter in language_model.model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"{language_model.description}: the weight {name} holds values that are infinite or not a number; "
+                "bring an undamaged checkpoint"
+            )
+    tokenizer = language_model.tokenizer
+    embeddings = cast("nn.Embedding", language_model.causal.get_input_embeddings())
+    rows = int(embeddings.weight.shape[0])
+    special = set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
+    beyond = [
+        token
+        for token, index in tokenizer.get_vocab().items()
+        if index >= rows and index not in special
+    ]
+    if beyond:
+        raise ModelError(
+            f"{language_model.description}: the tokenizer has {len(beyond)} tokens that the model's {rows} embeddings "
+            f"lack, {beyond[0]!r} for one; bring the tokenizer of this model"
+        )

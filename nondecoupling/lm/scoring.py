@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nondecoupling.kernels import token_kl, token_stats
-from nondecoupling.lm.errors import ResponseError
+from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel, State
 from nondecoupling.lm.tokens import PromptResponse, prompt_response
 
@@ -70,7 +69,12 @@ def compare_models(
 
     Raises:
         ResponseError: the models cut a text into different tokens, and what ``score_responses`` refuses.
+        ModelError: the models scale or cap their logits differently.
     """
+    if p.logit_options != ref.logit_options:
+        raise ModelError(
+            f"p has logits with {p.logit_options} and ref with {ref.logit_options}; compare models of one architecture"
+        )
     pairs = _pairs(p, prompts, responses)
     for prompt, response, pair in zip(prompts, responses, pairs, strict=True):
         if prompt_response(ref.tokenizer, prompt, response) != pair:
@@ -106,8 +110,9 @@ def log_probs(
         for start in range(0, len(pairs), rows_at_once):
             some = pairs[start : start + rows_at_once]
             hidden, targets, owner = _places(language_model, some)
-            weight, head = language_model.head.weight, _head(language_model)
-            logprob = token_stats(hidden, weight, targets, **head).logprob
+            head, options = language_model.head, language_model.logit_options
+            bias = getattr(head, "bias", None)
+            logprob = token_stats(hidden, head.weight, targets, bias=bias, **options).logprob
             parts.append(_sums(logprob, owner, len(some)))
     return np.concatenate(parts)
 
@@ -125,34 +130,28 @@ def _compare(
             some = pairs[start : start + rows_at_once]
             ref = at_ref()
             hidden_ref, targets, owner = _places(ref, some)
-            weight_ref, head_ref = ref.head.weight.clone(), _head(ref)
-            log_ref = token_stats(hidden_ref, weight_ref, targets, **head_ref).logprob
+            # p may be the same model in another state.
+            weight_ref, bias_ref = ref.head.weight.clone(), getattr(ref.head, "bias", None)
+            bias_ref = None if bias_ref is None else bias_ref.clone()
+            log_ref = token_stats(
+                hidden_ref, weight_ref, targets, bias=bias_ref, **ref.logit_options
+            ).logprob
             p = at_p()
             hidden, _, _ = _places(p, some)
-            head = _head(p)
-            log_p = token_stats(hidden, p.head.weight, targets, **head).logprob
+            weight, bias = p.head.weight, getattr(p.head, "bias", None)
+            log_p = token_stats(hidden, weight, targets, bias=bias, **p.logit_options).logprob
             kl = token_kl(
                 hidden,
-                p.head.weight,
+                weight,
                 hidden_ref,
                 weight_ref,
-                bias_p=head["bias"],
-                bias_q=head_ref["bias"],
-                softcap=head["softcap"],
+                bias_p=bias,
+                bias_q=bias_ref,
+                **p.logit_options,
             )
             for part, values in zip(parts, (log_p, log_ref, kl), strict=True):
                 part.append(_sums(values, owner, len(some)))
     return Scores(*map(np.concatenate, parts))
-
-
-class _Head(TypedDict):
-    bias: Tensor | None
-    softcap: float | None
-
-
-def _head(language_model: LanguageModel) -> _Head:
-    bias = getattr(language_model.head, "bias", None)
-    return {"bias": None if bias is None else bias.clone(), "softcap": language_model.softcap}
 
 
 def _pairs(

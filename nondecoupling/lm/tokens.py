@@ -5,6 +5,7 @@ A response is whole: it ends in the end-of-sequence token, and the empty respons
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,13 @@ from nondecoupling.lm.errors import ResponseError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PromptResponse", "prompt_response", "prompt_tokens", "response_tokens"]
+__all__ = [
+    "PromptResponse",
+    "check_one_tokenisation",
+    "prompt_response",
+    "prompt_tokens",
+    "response_tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,23 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
             f"the prompt {text!r} has no tokens, so there is nothing that the model could continue; give it a text"
         )
     return ids
+
+
+def check_one_tokenisation(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> None:
+    """Whether a trainer that tokenises prompts by itself, with the tokenizer's own settings, sees ``prompt_tokens``.
+
+    Raises:
+        ResponseError: it would see something else, so that its policy would answer other prompts than are measured.
+    """
+    for prompt in prompts:
+        own, ours = list(tokenizer(prompt)["input_ids"]), prompt_tokens(tokenizer, prompt)
+        if own != ours:
+            behind = tokenizer.convert_ids_to_tokens(own[len(ours) :])
+            raise ResponseError(
+                f"the tokenizer puts {behind} behind the prompt {prompt!r}, so that a trainer would see another prompt "
+                "than is measured; set its add_eos_token to false (or remove the end-of-sequence token from its "
+                "post-processor), and save it"
+            )
 
 
 def response_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

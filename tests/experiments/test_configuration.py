@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
-from conftest import EXPERIMENTS
+import qwen_validate
 from validate.configuration import (
     PRESETS,
     EnumeratedConfiguration,
@@ -16,6 +17,7 @@ from validate.enumerated.digest import digest
 from validate.errors import InputError
 from validate.run_folder import RunFolder, RunFolderError, read_lines
 
+EXPERIMENTS = Path(qwen_validate.__file__).parent
 COMMITTED = sorted(path.parent for path in (EXPERIMENTS / "results").glob("*/config.json"))
 
 

@@ -2,10 +2,11 @@
 
 import ast
 from collections import defaultdict
+from pathlib import Path
 
-from conftest import EXPERIMENTS
+import qwen_validate
 
-ROOT = EXPERIMENTS.parent
+ROOT = Path(qwen_validate.__file__).parents[1]
 
 
 def classes_of(files: dict[str, str]) -> dict[str, list[str]]:

@@ -10,7 +10,6 @@ import time
 import psutil
 import pytest
 import qwen_validate
-import torch
 
 # How far metrics of two processes may lie from those of one: sums in another order, in float32, through 80 steps.
 TOLERANCE = 1e-3
@@ -119,33 +118,3 @@ def test_the_sampled_protocol_is_not_sharded(script, tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "the sampled protocol is data-parallel" in output
-
-
-@pytest.mark.parametrize(
-    ("error", "lost"),
-    [
-        (torch.distributed.DistNetworkError("The client socket has failed"), True),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"), False),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),
-    ],
-)
-def test_only_the_network_says_that_others_are_lost(error, lost):
-    from nondecoupling.lm.processes import Processes
-
-    several = Processes()
-    assert not several.lost_others(error)  # there are no others
-    several.count = 2
-    assert several.lost_others(error) is lost
-
-
-def test_a_batch_that_cannot_be_shared_is_an_error():
-    from nondecoupling.lm import ProcessesError
-    from nondecoupling.lm.processes import Processes
-
-    three = Processes()
-    three.count = 3
-    with pytest.raises(
-        ProcessesError, match="--sft-batch is 16, which 3 processes cannot share evenly"
-    ):
-        three.share_of(16, "--sft-batch")

@@ -1,15 +1,10 @@
-"""A tiny model for prompts and candidates of the tests' own."""
+"""A tiny model whose words are those of the shared prompts and candidates."""
 
 import pytest
+from yes_or_no import CANDIDATES, PROMPTS
 
 for package in ("torch", "transformers"):
     pytest.importorskip(package, reason="pip install nondecoupling[lm]")
-
-PROMPTS = [f"Is {thing} {color}?" for thing in ("snow", "coal") for color in ("white", "black")]
-STYLES = (" {}.", " It is {}.", " Answer: {}.")
-CANDIDATES = [
-    [style.format(word) for style in STYLES for word in ("yes", "no")] for _ in range(len(PROMPTS))
-]
 
 
 @pytest.fixture(scope="module")

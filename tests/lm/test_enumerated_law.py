@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CANDIDATES, PROMPTS
+from yes_or_no import CANDIDATES, PROMPTS
 
 from nondecoupling.lm import ModelError, ResponseError, enumerate_law
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout, law_one_at_a_time

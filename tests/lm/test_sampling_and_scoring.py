@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CANDIDATES, PROMPTS
+from yes_or_no import CANDIDATES, PROMPTS
 
 from nondecoupling.lm import (
     ResponseError,

@@ -1,11 +1,11 @@
-"""Whether the prompts and responses of a run fit the model."""
+"""Whether the prompts and responses of a run fit the model and its tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from nondecoupling.lm import LanguageModel
-from nondecoupling.lm.tokens import prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import check_one_tokenisation, prompt_tokens, response_tokens
 from validate.sampled.sentences import DataError
 from validate.sampled.task import Question
 
@@ -19,7 +19,9 @@ def check_lengths(
     Raises:
         DataError: a prompt with a response of ``max_tokens`` is longer than the model's context, or an expert's
             response is longer than ``max_tokens``.
+        ResponseError: the trainers would see other prompts than the measurement.
     """
+    check_one_tokenisation(language_model.tokenizer, [q.text for q in questions])
     context = language_model.context
     for question in questions:
         size = len(prompt_tokens(language_model.tokenizer, question.text))

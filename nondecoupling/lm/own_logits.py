@@ -1,0 +1,108 @@
+"""Whether the law that is scored is the one that the model samples from: its own logits decide.
+
+Scores apply the head to hidden states. Architectures differ in what they do around that, and one that does something
+unknown would be off by nats without a sign. So every model is asked for its own logits once, on a few tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from nondecoupling.kernels import token_stats
+from nondecoupling.lm.errors import ModelError
+
+if TYPE_CHECKING:
+    from nondecoupling.lm.language_model import LanguageModel
+
+__all__ = ["check_own_logits"]
+
+PROBE_LENGTH = 6
+# Roundings that a logit goes through, each of half an eps or less: the product, the scale, the cap, the sum.
+ROUNDINGS = 8
+
+
+def check_own_logits(language_model: LanguageModel) -> None:
+    """Compare the scores of a few tokens with the model's own logits.
+
+    Raises:
+        ModelError: the model looks at later tokens, has an encoder, or maps hidden states to logits in an unknown way.
+    """
+    causal = language_model.causal
+    kind = type(causal).__name__
+    if getattr(causal.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{kind} has an encoder for its prompt, which is not supported; choose a decoder-only model "
+            "(AutoModelForCausalLM)"
+        )
+    head = causal.get_output_embeddings()
+    if head is None:
+        raise ModelError(
+            f"{kind} has no output embeddings, so it gives no law over tokens; choose a *ForCausalLM model"
+        )
+    tokens = _probe(language_model)
+    with torch.no_grad():
+        own = causal(input_ids=tokens, use_cache=False).logits[0].double()
+        start = causal(input_ids=tokens[:, :-1], use_cache=False).logits[0].double()
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        hidden = language_model.hidden_states(tokens, None, positions)[0]
+        if own.shape[-1] != head.weight.shape[0] or hidden.shape[-1] != head.weight.shape[1]:
+            raise ModelError(
+                f"{kind} gives logits of shape {tuple(own.shape)} from hidden states of shape "
+                f"{tuple(hidden.shape)}, which its head {tuple(head.weight.shape)} cannot; choose another model"
+            )
+        allowed = _allowed(language_model, hidden, own)
+        laws = torch.log_softmax(own, dim=-1)
+        later = float((laws[:-1] - torch.log_softmax(start, dim=-1)).abs().max())
+        layers = getattr(causal.config.get_text_config(), "num_hidden_layers", 1)
+        if not later <= (1 + layers) * allowed:
+            raise ModelError(
+                f"{kind} is no causal model: what it says of a token changes by {later:.3g} nats with the tokens that "
+                "follow, as in an encoder; choose a decoder-only model"
+            )
+        # The token that follows, and the likeliest: a wrong scale or cap moves the second even where logits are small.
+        for targets in (torch.cat([tokens[0, 1:], tokens[0, :1]]), own.argmax(dim=-1)):
+            found = token_stats(
+                hidden,
+                head.weight,
+                targets,
+                bias=getattr(head, "bias", None),
+                **language_model.logit_options,
+            ).logprob.double()
+            difference = float((found - laws.gather(1, targets[:, None])[:, 0]).abs().max())
+            if not difference <= allowed:
+                raise ModelError(
+                    f"{kind} maps hidden states to logits in a way that is not supported: scores would be off by "
+                    f"{difference:.3g} nats (allowed {allowed:.3g}); choose a model whose logits are its output "
+                    "embeddings, times a scale or capped"
+                )
+
+
+def _probe(language_model: LanguageModel) -> Tensor:
+    """[1, length], ids that are spread over the vocabulary and mean nothing special."""
+    special = set(language_model.tokenizer.all_special_ids)
+    embeddings = cast("nn.Embedding", language_model.causal.get_input_embeddings())
+    size = int(embeddings.weight.shape[0])
+    plain = [token for token in range(size) if token not in special] or list(range(size))
+    step = max(1, len(plain) // PROBE_LENGTH)
+    some = (plain[::step] * PROBE_LENGTH)[
+        : min(PROBE_LENGTH, language_model.context or PROBE_LENGTH)
+    ]
+    return torch.tensor([some], device=language_model.device)
+
+
+def _allowed(language_model: LanguageModel, hidden: Tensor, own: Tensor) -> float:
+    """How far two roundings of the same logits may move a log-probability, in nats.
+
+    The hidden states are the same. A logit is a product of D terms, summed in float32 or better in an unknown order
+    (sqrt(D) eps32 |h| |w|), and rounded to its dtype (eps |z|) a few times.
+    """
+    weight = language_model.head.weight
+    size = float(hidden.double().norm(dim=-1).max() * weight.detach().float().norm(dim=-1).max())
+    size /= language_model.logit_options["temperature"]
+    summed = math.sqrt(weight.shape[1]) * torch.finfo(torch.float32).eps * size
+    rounded = torch.finfo(weight.dtype).eps * (1 + float(own.abs().max()))
+    return ROUNDINGS * (summed + rounded)
