@@ -84,6 +84,17 @@ def test_the_ranges_of_the_transform_tile_the_unit_interval():
     np.testing.assert_allclose(starts[1:], ends[:-1], atol=1e-12)
 
 
+def test_both_tests_have_half_of_the_level_and_ranks_count_on_either_side():
+    """Bonferroni over an e-value (Markov) and a two-sided normal score."""
+    drawn = true_scores(np.random.default_rng(0), 200, "broad")
+    found = compare_sampler(drawn, max_tokens=LENGTH)
+    by_betting = np.minimum(np.exp(-found.log_e_value), 1.0)
+    by_ranks = stats.norm.sf(np.abs(found.pit_score)) + stats.norm.cdf(-np.abs(found.pit_score))
+    expected = np.minimum(2 * np.minimum(by_betting, by_ranks), 1.0)
+    np.testing.assert_allclose(found.p_value, expected)
+    assert (found.pit_score > 0).any() and (found.pit_score < 0).any()
+
+
 # --- size ------------------------------------------------------------------------------------------
 
 

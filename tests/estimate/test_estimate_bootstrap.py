@@ -60,6 +60,13 @@ def test_a_skewed_sample_moves_both_ends_towards_its_tail():
     assert ends(mirrored) == pytest.approx((-found.high, -found.low), abs=0.05 * half)
 
 
+def test_ties_of_a_fair_coin_move_neither_end():
+    """A tenth of the resamples have the mean itself: counted on one side, they would shift both ends by 1/64."""
+    sample = np.repeat([0.0, 1.0], 32)
+    centres = [sum(ends(bootstrap_interval(sample, 0.05, seed=seed))) - 1 for seed in range(5)]
+    assert np.mean(centres) == pytest.approx(0.0, abs=0.5 / 64)
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_it_does_not_depend_on_the_unit(scale):
     sample = np.random.default_rng(0).normal(size=100)
