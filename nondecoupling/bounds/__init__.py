@@ -78,6 +78,7 @@ from nondecoupling.bounds.sft_then_rl import (
     sft_loss_change,
     sft_loss_increase,
 )
+from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
 __all__ = [
     "approximate_price_of_reward",
@@ -128,4 +129,6 @@ __all__ = [
     "spectral_misalignment_bound",
     "supporting_line",
     "token_kl_divergence",
+    "verifiable_beta",
+    "verifiable_cost",
 ]

@@ -53,6 +53,9 @@ DERIVED = (
     "logit_sandwich",
 )
 
+# Of success rates given as numbers: relative, from rates of the smallest normal number to one less an eps.
+OF_SUCCESS_RATES = ("verifiable_beta", "verifiable_cost")
+
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (
