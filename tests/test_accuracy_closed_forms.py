@@ -88,6 +88,7 @@ def test_every_public_function_has_a_line_in_the_table_of_tolerances():
         *accuracy.CONDITIONED,
         *accuracy.THROUGH_A_FRONTIER,
         *accuracy.OF_SUCCESS_RATES,
+        *accuracy.SIGNED_ROOTS,
     }
     assert public == promised | promised_elsewhere | {*accuracy.ROOTS}
     assert promised - {"coupling_gap_bounds", "reward_drop_in_kl_ball"} == set(CASES)

@@ -58,6 +58,7 @@ from nondecoupling.bounds.price import (
     price_of_reward,
     supporting_line,
 )
+from nondecoupling.bounds.proxy import gold_gain_bound
 from nondecoupling.bounds.rl_then_sft import (
     cycle_loss,
     regularized_reward_drop,
@@ -95,6 +96,7 @@ __all__ = [
     "frontier_policy",
     "frontier_rate",
     "gibbs_tilt",
+    "gold_gain_bound",
     "implicit_reward",
     "joint_gap",
     "joint_optimum",
