@@ -80,8 +80,12 @@ def test_every_public_function_has_a_line_in_the_table_of_tolerances():
     public = set(bounds.__all__)
     promised = {*accuracy.RELATIVE, *accuracy.SIGNED, *accuracy.THROUGH_A_TILT, *accuracy.DERIVED}
     promised_elsewhere = {
-        *accuracy.CONDITIONED, *accuracy.THROUGH_A_FRONTIER, *accuracy.SCHEDULES,
-    }  # fmt: skip
+        *accuracy.CONDITIONED,
+        *accuracy.THROUGH_A_FRONTIER,
+        *accuracy.OF_SUCCESS_RATES,
+        *accuracy.SIGNED_ROOTS,
+        *accuracy.SCHEDULES,
+    }
     assert public == promised | promised_elsewhere | {*accuracy.ROOTS}
     assert promised - {"coupling_gap_bounds", "reward_drop_in_kl_ball"} == set(CASES)
 

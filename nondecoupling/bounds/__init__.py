@@ -59,6 +59,7 @@ from nondecoupling.bounds.price import (
     price_of_reward,
     supporting_line,
 )
+from nondecoupling.bounds.proxy import gold_gain_bound
 from nondecoupling.bounds.rl_then_sft import (
     cycle_loss,
     regularized_reward_drop,
@@ -90,6 +91,7 @@ from nondecoupling.bounds.trainers import (
     forward_leash_optimum,
     forward_regularized_reward,
 )
+from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
 __all__ = [
     "approximate_price_of_reward",
@@ -111,6 +113,7 @@ __all__ = [
     "frontier_rate",
     "frontier_weights",
     "gibbs_tilt",
+    "gold_gain_bound",
     "implicit_reward",
     "joint_gap",
     "joint_optimum",
@@ -146,5 +149,7 @@ __all__ = [
     "spectral_misalignment_bound",
     "supporting_line",
     "token_kl_divergence",
+    "verifiable_beta",
+    "verifiable_cost",
     "weighted_sft_optimum",
 ]

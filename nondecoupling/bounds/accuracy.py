@@ -68,6 +68,12 @@ SCHEDULES = {
 # (``tests/test_accuracy_roots.py``).
 ROOT_UNITS = 256
 
+# Built on a root, yet promised: signed, relative to the scale named.
+SIGNED_ROOTS = {"gold_gain_bound": "(E_p + E_ref) |r - r(mode)| + range(r - g)(1 + sqrt(KL/2))"}
+
+# Of success rates given as numbers: relative, from rates of the smallest normal number to one less an eps.
+OF_SUCCESS_RATES = ("verifiable_beta", "verifiable_cost")
+
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (

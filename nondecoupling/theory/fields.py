@@ -264,6 +264,47 @@ class Logits(Reward):
 
 
 @dataclass(frozen=True)
+class Correct(Field):
+    """A verifiable reward: one for correct responses, zero for the others; both occur."""
+
+    @property
+    def description(self) -> str:
+        return "verifiable reward, 0 or 1"
+
+    def problem(self, values: Fractions) -> str:
+        return "" if set(values) == {0, 1} else "must be 0 or 1, each for some response"
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        scores = rng.standard_normal(shape)
+        best, worst = scores.max(axis=1, keepdims=True), scores.min(axis=1, keepdims=True)
+        return np.where((scores > 0) & (scores > worst) | (scores == best), 1.0, 0.0)
+
+    def from_raw(self, xp: Floats, raw: Any) -> Any:
+        right = ((raw > 0) & (raw > xp.min(raw))) | (raw == xp.max(raw))
+        return xp.where(right, xp.full_like(raw, 1.0), 0.0)
+
+    def grid(self, responses: int, denominator: int) -> Iterator[Fractions]:
+        if denominator == 1:
+            for values in itertools.product((Fraction(0), Fraction(1)), repeat=responses):
+                if len(set(values)) == 2:
+                    yield values
+
+    def symbols(self, name: str, responses: int, scale: sympy.Expr) -> list[sympy.Expr]:
+        """Every second response is correct."""
+        import sympy
+
+        return [sympy.Integer(k % 2) for k in range(responses)]
+
+    def draw(self, draw: Draw, responses: int) -> Fractions:
+        from hypothesis import strategies as st
+
+        right, wrong = draw(st.permutations(range(responses)))[:2]
+        values = draw(st.lists(st.integers(0, 1), min_size=responses, max_size=responses))
+        values[right], values[wrong] = 1, 0
+        return tuple(map(Fraction, values))
+
+
+@dataclass(frozen=True)
 class Positive(Field):
     """A positive number: beta, a step size, a weight."""
 
