@@ -79,6 +79,7 @@ from nondecoupling.bounds.sft_then_rl import (
 from nondecoupling.bounds.trainers import (
     forward_leash_optimum,
     forward_regularized_reward,
+    per_token_optimum,
 )
 
 __all__ = [
@@ -108,6 +109,7 @@ __all__ = [
     "logit_sandwich",
     "optimal_rl_duration",
     "pareto_frontier",
+    "per_token_optimum",
     "pl_reward_bound",
     "pl_sft_bound",
     "price_of_average_reward",
