@@ -90,6 +90,7 @@ from nondecoupling.bounds.sft_then_rl import (
 from nondecoupling.bounds.trainers import (
     forward_leash_optimum,
     forward_regularized_reward,
+    per_token_optimum,
 )
 from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
@@ -126,6 +127,7 @@ __all__ = [
     "optimal_rl_duration",
     "overpayment",
     "pareto_frontier",
+    "per_token_optimum",
     "pl_reward_bound",
     "pl_sft_bound",
     "price_of_average_reward",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from nondecoupling.bounds.arguments import tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
-from nondecoupling.formulas import trainers
+from nondecoupling.formulas import token_leashes, trainers
+from nondecoupling.formulas.trees import TokenTree
+from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.number_system import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,3 +60,61 @@ def forward_regularized_reward(
     """
     arguments = tilted({"log_p": log_p, "log_ref": log_ref}, reward, beta)
     return arguments.map(trainers.forward_regularized_reward)
+
+
+@overload
+def per_token_optimum(
+    log_ref: ArrayLike,
+    reward: ArrayLike,
+    beta: ArrayLike,
+    tree: TokenTree,
+    leash: Literal["k2", "k3"],
+) -> FloatArray: ...
+@overload
+def per_token_optimum(
+    log_ref: Tensor,
+    reward: TensorLike,
+    beta: TensorLike,
+    tree: TokenTree,
+    leash: Literal["k2", "k3"],
+) -> Tensor: ...
+def per_token_optimum(
+    log_ref: TensorLike,
+    reward: TensorLike,
+    beta: TensorLike,
+    tree: TokenTree,
+    leash: Literal["k2", "k3"],
+) -> Result:
+    """Log-probabilities of the sequences where RL with a penalty per token in the loss ends.
+
+    ``leash`` is the estimator: "k2", or "k3" without the token's ratio (with it, k3 ends at k2's).
+    By backward induction over ``tree`` with the hard values Q = E_p[r | prefix, token]: at each prefix
+    the tilt of ref's token law by Q for "k2", and beta ref/(mu - Q) for "k3". Not the sequence tilt.
+
+    Assumes log_ref with full support, one entry per sequence of the tree, in its order.
+
+    Shapes: log_ref, reward ``[..., n]``, beta > 0 scalar or ``[...]`` -> ``[..., n]``. Errors: another leash;
+    a tree with another number of sequences. Source: T3.
+
+    >>> import numpy as np
+    >>> from nondecoupling.policies import TokenTree
+    >>> tree = TokenTree(((0,), (1, 0), (1, 1)))
+    >>> ref, r = np.log([0.5, 0.25, 0.25]), np.array([0.0, -2.0, 1.0])
+    >>> np.exp(per_token_optimum(ref, r, 0.5, tree, "k3")).round(3).tolist()
+    [0.228, 0.059, 0.713]
+    """
+    if leash not in ("k2", "k3"):
+        raise ValueError(f"leash={leash!r}: choose 'k2' or 'k3'")
+    arguments = tilted({"log_ref": log_ref}, reward, beta, full_support=("log_ref",))
+    n = arguments.arrays["log_ref"].shape[-1]
+    if len(tree.sequences) != n:
+        raise ValueError(
+            f"tree: has {len(tree.sequences)} sequences, but log_ref lists {n}; give one entry for each"
+        )
+    law = token_leashes.k2_leash if leash == "k2" else token_leashes.k3_leash
+
+    def by_backward_induction(xp: Floats, log_ref: Array, reward: Array, beta: Array) -> Array:
+        found = token_leashes.stationary_policy(xp, log_ref, reward, beta, tree.nodes, law(xp))
+        return xp.module.concat(found, axis=-1)
+
+    return arguments.map(by_backward_induction, keeps_responses=True)

@@ -23,12 +23,16 @@ def column(xp: NumberSystem, x: Array, index: int) -> Array:
 
 def log_mass(xp: NumberSystem, log_p: Array, leaves: Sequence[int]) -> Array:
     """log of the probability of a set of sequences: of a prefix, if they are its continuations."""
-    tops = [column(xp, log_p, leaf) for leaf in leaves]
-    top = tops[0]
-    for other in tops[1:]:
+    return log_total(xp, [column(xp, log_p, leaf) for leaf in leaves])
+
+
+def log_total(xp: NumberSystem, columns: Sequence[Array]) -> Array:
+    """log of the sum of exp of some columns, at least one; -inf for nothing but -inf."""
+    top = columns[0]
+    for other in columns[1:]:
         top = xp.maximum(top, other)
     top = xp.pivot(top)
-    total = added(xp.exp(column(xp, log_p, leaf) - top) for leaf in leaves)
+    total = added(xp.exp(x - top) for x in columns)
     some = xp.positive(total)
     return xp.where(some, top + xp.log(xp.where(some, total, 1.0)), -INF)
 

@@ -92,12 +92,12 @@ class WhereEachLeashEnds(Statement):
 
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         gain = pull_of_reward(xp, tilt, w.reward, w.direction)
-        for name, pull, k in (
+        for name, place, k in (
             ("k1 in the reward", pull_in_reward, k1),
             ("k2 in the loss", pull_in_loss, k2),
             ("k3 times the ratio", pull_with_ratio, k3),
         ):
-            leash = w.beta * pull(xp, k, tilt, w.log_ref, w.direction)
+            leash = w.beta * place(xp, k, tilt, w.log_ref, w.direction)
             yield Claim(f"{name} stops at the tilt", gain, "==", leash)
 
         best, beta, mu = forward_leash_at(xp, w.log_ref, w.reward, w.offset)
