@@ -141,3 +141,41 @@ def test_frontier_weights(library):
         got = bounds.frontier_weights(LIBRARIES[library](d), reward, beta)
         true = exact_frontier_weights(d, reward, beta)
         assert_close(got, true, [float(x) for x in true], np.float64, f"{d}, {reward}, {beta}")
+
+
+def exact_leashless(log_ref, reward, tau):
+    """log p, and the scale of the table, from the root of sum log(ref D) enclosed by bisection in balls."""
+    xp = arb()
+    ref, r = xp.exp(exactly(log_ref)), balls(*reward)
+    pole = [xp.number(float(tau)) * y - 1 / x for x, y in zip(ref, r, strict=True)]
+    leader = max(range(len(pole)), key=lambda k: pole[k].mid())
+    twins = [
+        log_ref[k] == log_ref[leader] and reward[k] == reward[leader] for k in range(len(pole))
+    ]
+    gaps = [flint.arb(0) if same else pole[leader] - y for y, same in zip(pole, twins, strict=True)]
+    low, high = -flint.arb(10**4), flint.arb(800)
+    for _ in range(120):
+        u = flint.arb(((low + high) / 2).mid())
+        inverse = [gap + u.exp() for gap in gaps]
+        total = sum((x * y).log() for x, y in zip(ref, inverse, strict=True))
+        low, high = (low, u) if total > 0 else (u, high)
+    log_p = [-x.log() for x in inverse]
+    log_p = np.array(log_p) - sum(x.exp() for x in log_p).log()
+    condition = sum(
+        float((1 / ref[leader] + 1 / ref[k] + abs(r[leader] - r[k]) * float(tau)) / inverse[k])
+        for k in range(len(pole)) if k != leader
+    )  # fmt: skip
+    return log_p, 1 + condition + max(abs(float(x)) for x in log_p)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_leashless_policy(dtype, library):
+    rng = np.random.default_rng(4)
+    flint.ctx.prec = 500
+    for size, log_tau in itertools.product((2, 3, 6), (-12, -2, 0, 1, 3, 8)):
+        ref = law(rng, size, dtype)
+        reward, tau = np.round(rng.normal(size=size), 1).astype(dtype), float(dtype(10.0**log_tau))
+        got = bounds.leashless_policy(LIBRARIES[library](ref), reward, tau)
+        true, scale = exact_leashless(ref, reward, tau)
+        assert_close(got, true, np.full(size, scale), dtype, f"{ref}, {reward}, {tau}")

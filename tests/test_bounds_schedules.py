@@ -25,6 +25,7 @@ LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
         (lambda: bounds.replay_bound([1, 2], [0.1, 0.2, 0.3]), r"shapes kl \(2,\), share \(3,\): leading"),
         (lambda: bounds.weighted_sft_optimum(LAW, 1.0), r"power=1\.0: must be below 1: from 1 on"),
         (lambda: bounds.frontier_weights(LAW, REWARD, 0.0), r"beta=0\.0: must be positive"),
+        (lambda: bounds.leashless_policy(LAW, REWARD, -1.0), r"tau=-1\.0: must be nonnegative"),
         (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
     ],
 )  # fmt: skip
@@ -126,3 +127,31 @@ def test_frontier_weights_have_mean_one_and_reach_the_frontier():
     assert bounds.frontier_weights(LAW, REWARD, 1e12) == pytest.approx(1, rel=1e-11)
     assert bounds.frontier_weights(LAW, np.full(3, 2.0), 0.1) == pytest.approx(1, rel=1e-15)
     assert_gradient(lambda log_p: bounds.frontier_weights(log_p, REWARD, 0.5)[1], LAW)
+
+
+def test_leashless_policy_starts_at_ref_and_keeps_what_ref_misses():
+    assert np.allclose(bounds.leashless_policy(LAW, REWARD, 0.0), LAW, rtol=0, atol=1e-15)
+    some = np.array([math.log(0.25), math.log(0.75), -math.inf])
+    policy = bounds.leashless_policy(some, REWARD, 5.0)
+    assert policy[2] == -math.inf
+    assert policy[:2] == pytest.approx(
+        bounds.leashless_policy(some[:2], REWARD[:2], 5.0), rel=1e-14
+    )
+    same = bounds.leashless_policy(LAW, np.full(3, 1e6), 50.0)
+    assert np.allclose(same, LAW, rtol=0, atol=1e-15)
+
+
+def test_leashless_policy_gains_reward_and_ends():
+    path = bounds.leashless_policy(LAW, REWARD, np.geomspace(1e-6, 1e4, 60))
+    rewards = bounds.expected_reward(path, np.broadcast_to(REWARD, path.shape))
+    assert (np.diff(rewards) > 0).all()
+    assert np.exp(bounds.leashless_policy(LAW, REWARD, 1e200)).tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("tau", [0.3, 20.0])
+def test_leashless_policy_gradient(tau):
+    assert_gradient(lambda log_p: bounds.leashless_policy(log_p, REWARD, tau)[1], LAW)
+    values = torch.tensor([tau], dtype=torch.float64, requires_grad=True)
+    bounds.leashless_policy(torch.tensor(LAW), REWARD, values)[0, 1].backward()
+    near = [bounds.leashless_policy(LAW, REWARD, tau * (1 + h))[1] for h in (1e-6, -1e-6)]
+    assert float(values.grad) == pytest.approx((near[0] - near[1]) / (2e-6 * tau), rel=1e-6)

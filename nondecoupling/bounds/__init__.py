@@ -73,6 +73,7 @@ from nondecoupling.bounds.schedules import (
     best_of_n_bounds,
     best_of_n_policy,
     frontier_weights,
+    leashless_policy,
     replay_bound,
     weighted_sft_optimum,
 )
@@ -122,6 +123,7 @@ __all__ = [
     "joint_saving_bounds",
     "kernel_cosine",
     "kl_divergence",
+    "leashless_policy",
     "log_partition",
     "logit_sandwich",
     "optimal_rl_duration",

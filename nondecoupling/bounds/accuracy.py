@@ -58,6 +58,7 @@ SCHEDULES = {
     "best_of_n_bounds": "itself",
     "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
     "frontier_weights": "itself",
+    "leashless_policy": "1 + max |log| + sum (1/ref + 1/ref(leader) + tau |r - r(leader)|)/D, per entry",
     "replay_bound": "itself",
     "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
 }

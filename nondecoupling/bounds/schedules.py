@@ -1,4 +1,4 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9), no leash (T10)."""
 
 from __future__ import annotations
 
@@ -137,3 +137,31 @@ def frontier_weights(log_d: TensorLike, reward: TensorLike, beta: TensorLike) ->
         return xp.where(on, 1 / price.frontier_ratio(xp, seen, 1 / beta, offset), 0.0)
 
     return tilted({"log_d": log_d}, reward, beta).map(weights, keeps_responses=True)
+
+
+@overload
+def leashless_policy(log_ref: ArrayLike, reward: ArrayLike, tau: ArrayLike) -> FloatArray: ...
+@overload
+def leashless_policy(log_ref: Tensor, reward: TensorLike, tau: TensorLike) -> Tensor: ...
+def leashless_policy(log_ref: TensorLike, reward: TensorLike, tau: TensorLike) -> Result:
+    """Log-probabilities on the exact path of tabular policy gradient from ref, without a KL term.
+
+    p is proportional to 1/(1/ref + sigma - tau r), sigma by sum log(1 + ref (sigma - tau r)) = 0. tau is not the
+    time but grows with it: d tau/dt is one over the sum of e^theta. tau = 0 is ref; the path ends at the most
+    likely response under ref of those with the largest reward.
+
+    Shapes: log_ref, reward ``[..., n]``, tau >= 0 scalar or ``[...]`` -> ``[..., n]``. Units: tau is one over
+    reward. Source: T10.
+
+    >>> import numpy as np
+    >>> path = leashless_policy(np.log([0.5, 0.25, 0.25]), np.array([1.0, 1.0, 0.0]), 23 / 3)
+    >>> (137 * np.exp(path)).round(9).tolist()  # the likelier of the two best responses runs ahead
+    [96.0, 32.0, 9.0]
+    """
+    arguments = Arguments(
+        laws={"log_ref": log_ref},
+        reals={"reward": reward},
+        scalars={"tau": tau},
+        nonnegative=("tau",),
+    )
+    return arguments.map(schedules.leashless_policy, keeps_responses=True)

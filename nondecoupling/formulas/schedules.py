@@ -1,13 +1,17 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9)."""
+"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9), no leash (T10)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import array_api_compat
 
 from nondecoupling.formulas.laws import INF, from_mode, log_softmax
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
+from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
 
@@ -79,6 +83,61 @@ def replay_bound(xp: NumberSystem, kl: Array, share: Array) -> Array:
 def sharpened(xp: NumberSystem, log_d: Array, sharpness: Array) -> Array:
     """log of d^q / sum d^q, the tilt of d by log d at time q - 1; the shift keeps large q exact."""
     return log_softmax(xp, sharpness * from_mode(xp, log_d, log_d))
+
+
+def leashless_law(
+    xp: NumberSystem, log_ref: Array, reward: Array, tau: Array, room: Array
+) -> tuple[Array, Array]:
+    """T10: log p, p = 1/(C D), and log D, for D = 1/ref + sigma - tau r, sigma = max(tau r - 1/ref) + room.
+
+    On the path of policy gradient from ref, room is such that sum log(ref D) = 0.
+    """
+    pole = tau * reward - xp.exp(-log_ref)
+    log_inverse = xp.log(xp.max(pole) - pole + room)
+    return log_softmax(xp, -log_inverse), log_inverse
+
+
+def leashless_policy(xp: Floats, log_ref: Array, reward: Array, tau: Array) -> Array:
+    """T10: log of the policy at tau on the path of policy gradient from ref.
+
+    The unknown is u = log room, in which sum log(ref D) is increasing and convex: room may be as small as
+    tau^{1-n}. log(ref D) is taken as log1p(ref (sigma - tau r)) where that is small.
+    """
+    on = xp.support(log_ref)
+    log_ref = xp.where(on, log_ref, 0.0)
+    x = tau * xp.where(on, from_mode(xp, log_ref, reward), 0.0)
+    most = -math.log(xp.tiny(log_ref))
+    rarity = xp.exp(xp.minimum(-log_ref, most))
+    leader = xp.mode(xp.where(on, detached(x - rarity), -INF))
+    behind, least = xp.gather(x, leader) - x, xp.gather(rarity, leader)
+    gap = xp.where(on, behind + (rarity - least), 1.0)
+    apart = gap > 0
+
+    def log_factors(inputs: Sequence[Array], u: Array) -> Array:
+        """log(ref D), zero off the support."""
+        (log_ref, behind, gap, least), room = inputs, xp.exp(u)
+        change = xp.exp(log_ref) * (behind + (room - least))
+        near = xp.abs(change) < 0.5
+        sum_of_both = xp.where(apart & ~near, gap + room, 1.0)
+        far = log_ref + xp.where(apart, xp.log(sum_of_both), u)
+        return xp.where(on, xp.where(near, xp.log1p(xp.where(near, change, 0.0)), far), 0.0)
+
+    def value_and_slope(inputs: Sequence[Array], u: Array) -> tuple[Array, Array]:
+        room = xp.exp(u)
+        share = xp.where(apart, room / xp.where(apart, gap + room, 1.0), 1.0)
+        return xp.sum(log_factors(inputs, u)), xp.sum(xp.where(on, share, 0.0))
+
+    inputs = log_ref, behind, gap, least
+    fixed = [detached(value) for value in inputs]
+    # sigma = tau max r makes every factor at least one; the leader's own factor is e^u ref.
+    best = xp.max(xp.where(on, detached(x), -INF))
+    high = xp.log(best - xp.gather(detached(x), leader) + fixed[3])
+    low = high - value_and_slope(fixed, high)[0]
+    root = newton_bisection(xp, partial(value_and_slope, fixed), low, high)
+    root = with_root_gradient(xp, root, *value_and_slope(inputs, root))
+    return xp.where(
+        on, log_softmax(xp, xp.where(on, log_ref - log_factors(inputs, root), -INF)), -INF
+    )
 
 
 def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
