@@ -2,7 +2,7 @@
 
     What the other files prove with a stronger hypothesis or a weaker conclusion than the catalogue has: P1 with
     the logarithm, S3 on the support of d, the existence of S6's early stop, S7 with the dual variable at its end,
-    R4 for any law in place of the tilt, J1's closed form and multiplier, and S8. *)
+    R4 for any law in place of the tilt, P4's thresholds, J1's closed form and multiplier, and S8. *)
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
@@ -17,7 +17,7 @@ Local Open Scope R_scope.
 
 Section AsStated.
 Variable Y : finType.
-Implicit Types (p q d ref t joint : Y -> R) (r f g : Y -> R) (beta s m M c l eps lambda mu z T : R).
+Implicit Types (p q d ref t joint : Y -> R) (r f g theta : Y -> R) (beta s m M c l eps lambda mu z T eta rho : R).
 
 (** ** P1 in its log form *)
 
@@ -230,6 +230,47 @@ rewrite ln_mult ?ln_exp //; last by exact: exp_pos.
 move=> le; have le0 : - mu / beta + ln (Z ref r beta) <= 0 by lra.
 apply: (Rmult_le_reg_r (/ beta)); first exact: Rinv_0_lt_compat.
 by rewrite (_ : beta * ln (Z ref r beta) * / beta = ln (Z ref r beta)); [lra | field; lra].
+Qed.
+
+(** ** P4: thresholds through rho = cos(d - p, g_c) *)
+
+Theorem step_improves_from_gradient d theta g eta rho : law d -> 0 < eta -> 0 < rho ->
+  0 < centred_sq g ->
+  let p := softmax theta in
+  let size := sqrt (centred_sq g) in
+  let gradient := sqrt (\sum_(y : Y) (p y - d y) ^ 2) in
+  \sum_(y : Y) ((d y - p y) * g y) = rho * gradient * size ->
+  eta * size / (4 * rho) < gradient ->
+  CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
+Proof.
+move=> ld e0 r0 g0 p size gradient angle big; apply: step_improves_if => //.
+have s0 : 0 < size by exact: sqrt_lt_R0.
+have sq : size * size = centred_sq g by apply: sqrt_sqrt; lra.
+have := Rmult_lt_compat_l _ _ _ (Rmult_lt_0_compat _ _ r0 s0) big.
+rewrite angle -sq (_ : rho * size * (eta * size / (4 * rho)) = eta * (size * size) / 4); last first.
+  by field; lra.
+by rewrite (_ : rho * size * gradient = rho * gradient * size) //; ring.
+Qed.
+
+Theorem step_improves_from_excess d theta g eta rho m : law d -> 0 < eta -> 0 < rho ->
+  0 < centred_sq g -> 0 < m -> (forall y, m <= softmax theta y) ->
+  let p := softmax theta in
+  let size := sqrt (centred_sq g) in
+  \sum_(y : Y) ((d y - p y) * g y) = rho * sqrt (\sum_(y : Y) (p y - d y) ^ 2) * size ->
+  (eta * size / (4 * rho)) ^ 2 / m < KL d p ->
+  CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
+Proof.
+move=> ld e0 r0 g0 m0 mp p size angle big; have [y0 _] := law_support ld.
+apply: (step_improves_from_gradient ld e0 r0 g0 angle).
+have lp : law p by apply: softmax_law.
+have s0 : 0 < size by exact: sqrt_lt_R0.
+have x0 : 0 <= eta * size / (4 * rho).
+  by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos|]; lra.
+rewrite -[X in X < _](sqrt_pow2 _ x0); apply: sqrt_lt_1_alt; split; first exact: pow2_ge_0.
+have pl := pl_sft_loss lp ld m0 mp.
+have := Rmult_lt_compat_r _ _ _ m0 big.
+rewrite (_ : (eta * size / (4 * rho)) ^ 2 / m * m = (eta * size / (4 * rho)) ^ 2); last by field; lra.
+by rewrite -/p; lra.
 Qed.
 
 (** ** S8: resolution and length *)

@@ -6,7 +6,7 @@
 From NonDecoupling Require Statements.
 From NonDecoupling Require
 Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
-Decoupling Averages AsStated.
+Decoupling Averages AsStated DurationAndAlignment.
 
 (** ** Foundations *)
 
@@ -263,6 +263,24 @@ Proof. exact @Landscape.step_improves_iff. Qed.
 
 Theorem P4_sufficient : Statements.P4_sufficient.
 Proof. exact @Landscape.step_improves_if. Qed.
+
+Theorem P4_threshold_gradient : Statements.P4_threshold_gradient.
+Proof. exact @AsStated.step_improves_from_gradient. Qed.
+
+Theorem P4_threshold_excess : Statements.P4_threshold_excess.
+Proof. exact @AsStated.step_improves_from_excess. Qed.
+
+Theorem P5_slope : Statements.P5_slope.
+Proof. exact @DurationAndAlignment.utility_slope. Qed.
+
+Theorem P5_stationary_reward : Statements.P5_stationary_reward.
+Proof. exact @DurationAndAlignment.stationary_reward. Qed.
+
+Theorem P5_surrogate : Statements.P5_surrogate.
+Proof. exact @DurationAndAlignment.surrogate_maximum. Qed.
+
+Theorem P6_inside_and_outside : Statements.P6_inside_and_outside.
+Proof. exact @DurationAndAlignment.cosine_inside_and_outside. Qed.
 
 (** ** Joint training *)
 

@@ -674,6 +674,60 @@ Definition P4_sufficient : Prop :=
   let p' := softmax (fun y => theta y + eta * g y) in
   eta * centred_sq g / 4 < sum (fun y => (d y - p y) * g y) -> CE d p' < CE d p.
 
+(** P4. With rho = cos(d - p, g_c) > 0 it is enough that ‖p - d‖ > eta ‖g_c‖/(4 rho). *)
+Definition P4_threshold_gradient : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (eta rho : R),
+  law d -> 0 < eta -> 0 < rho -> 0 < centred_sq g ->
+  let p := softmax theta in
+  let size := sqrt (centred_sq g) in
+  let gradient := sqrt (sum (fun y => (p y - d y) ^ 2)) in
+  sum (fun y => (d y - p y) * g y) = rho * gradient * size ->
+  eta * size / (4 * rho) < gradient ->
+  CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
+
+(** P4. Or that L - L* = KL(d‖p) > (eta ‖g_c‖/(4 rho))^2/m for 0 < m <= min p. *)
+Definition P4_threshold_excess : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (eta rho m : R),
+  law d -> 0 < eta -> 0 < rho -> 0 < centred_sq g -> 0 < m -> (forall y, m <= softmax theta y) ->
+  let p := softmax theta in
+  let size := sqrt (centred_sq g) in
+  sum (fun y => (d y - p y) * g y) = rho * sqrt (sum (fun y => (p y - d y) ^ 2)) * size ->
+  (eta * size / (4 * rho)) ^ 2 / m < KL d p ->
+  CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
+
+(** P5. The slope of U(s) = J(tilt_s) - lambda DeltaL(tilt_s) is Var_{tilt_s}(r) - lambda M(s), M(s) =
+    J(tilt_s) - J(d). *)
+Definition P5_slope : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s lambda : R), law d ->
+  is_derive (fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d)) s
+            (Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r)).
+
+(** P5. At every stationary time lambda M <= (max r - J)(J - min r), J = J(tilt_s). *)
+Definition P5_stationary_reward : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d -> (forall y, m <= r y <= M) ->
+  Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
+  lambda * (E (tilt_at d r s) r - E d r) <=
+    (M - E (tilt_at d r s) r) * (E (tilt_at d r s) r - m).
+
+(** P5. The surrogate G(1 - e^{-aT}) - c T^2, c = lambda b, is largest where aT e^{aT} = a^2 G/(2c), which
+    is T = W(a^2 G/(2c))/a. *)
+Definition P5_surrogate : Prop :=
+  forall a c G best T : R, 0 < a -> 0 < c -> 0 < best ->
+  a * best * exp (a * best) = a ^ 2 * G / (2 * c) ->
+  G * (1 - exp (- (a * T))) - c * T ^ 2 <= G * (1 - exp (- (a * best))) - c * best ^ 2.
+
+(** P6. In the eigenbasis of K, with eigenvalues w >= 0 and a set S of eigenvectors: |cos_K(u,v)| <=
+    sqrt((1 - tau_u)(1 - tau_v)) |cos_K inside S| + sqrt(tau_u tau_v), tau the share outside S. *)
+Definition P6_inside_and_outside : Prop :=
+  forall (I : finType) (S : pred I) (w u v : I -> R), (forall i, 0 <= w i) ->
+  let inside := fun x y : I -> R => sum (fun i => (if S i then w i else 0) * x i * y i) in
+  let K := fun x y : I -> R => sum (fun i => w i * x i * y i) in
+  let tau := fun x : I -> R => sum (fun i => (if ~~ S i then w i else 0) * x i * x i) / K x x in
+  0 < inside u u -> 0 < inside v v ->
+  Rabs (K u v) / sqrt (K u u * K v v) <=
+  sqrt ((1 - tau u) * (1 - tau v)) * (Rabs (inside u v) / sqrt (inside u u * inside v v))
+  + sqrt (tau u * tau v).
+
 (** ** Joint training *)
 
 (** J1. Joint optimum: a full-support law p_joint exists that satisfies the first-order condition of
