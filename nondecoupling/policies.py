@@ -1,4 +1,6 @@
-"""Validated finite policies in log space: softmax policies and autoregressive policies on token trees.
+"""Finite policies in log space: from what people have, and autoregressive ones on token trees.
+
+``from_logits``, ``from_probs`` and ``with_other`` make the log-probabilities that ``bounds`` takes.
 
 A sequence law over a finite token tree is a finite law, so every statement applies to sequences;
 ``AutoregressivePolicy.sequence_law`` makes one from token laws, and F4 says that the divergence of
@@ -16,27 +18,103 @@ the sequences is the sum of the divergences of the tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from nondecoupling.bounds.arguments import Arguments
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import laws
 from nondecoupling.formulas.trees import Tokens, TokenTree, added
-from nondecoupling.numbers.floats import floats_of
+from nondecoupling.numbers.floats import Floats, floats_of
 from nondecoupling.numbers.number_system import Array
 
-__all__ = ["AutoregressivePolicy", "TokenTree", "softmax_policy"]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributions import Categorical
+
+__all__ = ["AutoregressivePolicy", "TokenTree", "from_logits", "from_probs", "with_other"]
 
 
-def softmax_policy(logits: Any) -> Any:
+@overload
+def from_logits(logits: ArrayLike) -> FloatArray: ...
+@overload
+def from_logits(logits: Tensor | Categorical) -> Tensor: ...
+def from_logits(logits: TensorLike | Categorical) -> Result:
     """Log-probabilities of softmax(theta), in the dtype and on the device of ``logits``.
+
+    Also of a ``torch.distributions.Categorical``. For a language model's *list of candidates* this is
+    the wrong way: normalising forgets the responses that are not listed (``with_other``).
 
     Shapes: logits ``[..., n]`` -> ``[..., n]``. Errors: logits that are NaN or infinite.
 
     >>> import numpy as np
-    >>> np.exp(softmax_policy(np.array([0.0, np.log(3.0)]))).round(12).tolist()
+    >>> np.exp(from_logits(np.array([0.0, np.log(3.0)]))).round(12).tolist()
     [0.25, 0.75]
     """
-    return Arguments(laws={}, reals={"logits": logits}).map(laws.log_softmax, keeps_responses=True)
+    values: Any = getattr(logits, "logits", logits)
+    return Arguments(reals={"logits": values}).map(laws.log_softmax, keeps_responses=True)
+
+
+@overload
+def from_probs(probs: ArrayLike) -> FloatArray: ...
+@overload
+def from_probs(probs: Tensor | Categorical) -> Tensor: ...
+def from_probs(probs: TensorLike | Categorical) -> Result:
+    """Log-probabilities of a law that is given by its probabilities, ``-inf`` for zero.
+
+    Shapes: probs ``[..., n]`` -> ``[..., n]``. Errors: a negative entry; rows that do not sum to one.
+
+    >>> from_probs([0.25, 0.75, 0.0]).round(4).tolist()
+    [-1.3863, -0.2877, -inf]
+    """
+    values: Any = getattr(probs, "probs", probs)
+    arguments = Arguments(reals={"probs": values})
+    arguments.refuse_entries("probs", arguments.arrays["probs"] < 0, "a probability is at least 0")
+
+    def logarithm(xp: Floats, probs: Array) -> Array:
+        arguments.check_mass(xp, "probs", xp.sum(probs), "each row of probabilities sums to one")
+        return laws.log_or_minus_infinity(xp, probs)
+
+    return arguments.map(logarithm, keeps_responses=True)
+
+
+@overload
+def with_other(log_listed: ArrayLike, log_rest: ArrayLike | None = ...) -> FloatArray: ...
+@overload
+def with_other(log_listed: Tensor, log_rest: TensorLike | None = ...) -> Tensor: ...
+def with_other(log_listed: TensorLike, log_rest: TensorLike | None = None) -> Result:
+    """The law on some listed responses and one more atom, everything else, which comes last.
+
+    What a language model says of a list of candidates: their log-probabilities sum to less than one. With
+    a reward that is constant off the list every statement holds exactly for the whole law of responses.
+    ``log_rest`` is log p(everything else) where the model gives it; without, log(1 - sum p), which loses
+    its digits where the list has nearly all the mass.
+
+    Shapes: log_listed ``[..., n]``, log_rest ``[...]`` -> ``[..., n + 1]``. Errors: rows that sum to more
+    than one; with ``log_rest`` rows that do not sum to one together with it.
+
+    >>> import numpy as np
+    >>> np.exp(with_other(np.log([0.5, 0.2]))).round(12).tolist()
+    [0.5, 0.2, 0.3]
+    """
+    listed = Arguments(reals={"log_listed": log_listed}, may_be_infinite=("log_listed",))
+    module = listed.module
+    values = module.reshape(listed.arrays["log_listed"], (*listed.batch, -1))
+    if log_rest is not None:
+        rest = module.broadcast_to(listed.like("log_rest", log_rest), listed.batch)[..., None]
+        whole = module.concat([values, rest], axis=-1)
+        return Arguments(laws={"log_listed and log_rest": whole}).map(
+            lambda xp, **law: next(iter(law.values())), keeps_responses=True
+        )
+    xp = floats_of(values)
+    log_mass = laws.log_sum_exp(xp, values)
+    listed.check_mass(
+        xp,
+        "log_listed",
+        xp.maximum(xp.exp(log_mass), 1.0),
+        "listed probabilities sum to at most one",
+    )
+    left = -xp.expm1(xp.minimum(log_mass, 0.0))
+    return module.concat([values, laws.log_or_minus_infinity(xp, left)], axis=-1)
 
 
 class AutoregressivePolicy:

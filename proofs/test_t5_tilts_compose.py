@@ -12,7 +12,7 @@ from nondecoupling.deciding.verdict import Status
 from nondecoupling.formulas.laws import cross_entropy, log_softmax
 from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.numbers.symbolic import sympy_numbers
-from nondecoupling.policies import softmax_policy
+from nondecoupling.policies import from_logits
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.t5_tilts_compose import TiltsCompose, compositions
@@ -73,13 +73,13 @@ def test_runs_by_gradient_with_the_reference_reset(evidence):
     """Four runs of natural gradient on J_b, each to its end, end where one at beta/4 ends."""
     rng, worst = np.random.default_rng(0), 0.0
     for _ in range(10):
-        log_ref, reward = softmax_policy(rng.standard_normal(4)), rng.standard_normal(4)
+        log_ref, reward = from_logits(rng.standard_normal(4)), rng.standard_normal(4)
         beta, policy = float(rng.uniform(0.5, 3)), log_ref
         for _ in range(4):
             start = policy
             for _ in range(60):
                 # The natural gradient of J_b in the logits is r - beta log(p/ref), up to a constant.
-                policy = softmax_policy(policy + 0.5 / beta * (reward - beta * (policy - start)))
+                policy = from_logits(policy + 0.5 / beta * (reward - beta * (policy - start)))
         once = bounds.gibbs_tilt(log_ref, reward, beta / 4)
         worst = max(worst, float(np.abs(policy - once).max()))
     assert worst < 1e-9

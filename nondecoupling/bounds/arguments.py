@@ -28,6 +28,18 @@ def _as_numpy(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if is_torch(x) else np.asarray(x)
 
 
+def _remedy(entries: np.ndarray) -> str:
+    """What a row that sums to something else may be, and what makes a law of it."""
+    if entries.min() >= 0 and abs(entries.sum() - 1) < 1e-3:
+        return "these look like probabilities: policies.from_probs makes log-probabilities of them"
+    if np.exp(entries).sum() < 1:
+        return (
+            "if they are a language model's candidates, the rest of its mass is a response too: "
+            "policies.with_other; if they are logits: policies.from_logits"
+        )
+    return "give log-probabilities, normalised: policies.from_logits makes them of logits"
+
+
 class Arguments:
     """Validated arguments of one call, broadcast to a common batch shape.
 
@@ -49,6 +61,7 @@ class Arguments:
         whole: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
         any_size: tuple[str, ...] = (),
+        may_be_infinite: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
     ) -> None:
         laws, scalars = dict(laws or {}), dict(scalars or {})
@@ -62,7 +75,7 @@ class Arguments:
                 raise ValueError(f"{name}: a scalar, but the last axis must list the responses")
         self.laws, self.scalars = tuple(laws), tuple(scalars)
         self._check_shapes(tuple(per_response))
-        for name in (*(reals or {}), *scalars):
+        for name in {*(reals or {}), *scalars} - {*may_be_infinite}:
             if name in scalars or name in any_size:
                 self._check_finite(name)
             else:
@@ -210,20 +223,44 @@ class Arguments:
     def check_law(self, xp: Floats, name: str, block: Any, first_row: int) -> None:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""
         total = xp.sum(xp.exp(block))
-        tolerance = float(self.module.finfo(self.dtype).eps) ** 0.5
-        fine = xp.abs(total - 1) <= tolerance
+        fine = self._is_one(xp, total)
         if bool(self.module.all(fine)):
             return
         row, _ = _first(_as_numpy(~fine))
-        index, value = self._index(first_row + row), float(_as_numpy(total)[row, 0])
         entries = _as_numpy(block)[row]
         if np.isnan(entries).any():
-            column = int(np.argmax(np.isnan(entries)))
-            raise ValueError(f"{_at((*index, column), name)} is NaN: give log-probabilities")
+            index = (*self._index(first_row + row), int(np.argmax(np.isnan(entries))))
+            raise ValueError(f"{_at(index, name)} is NaN: give log-probabilities")
+        self.check_mass(xp, name, total, _remedy(entries), first_row)
+
+    def check_mass(
+        self, xp: Floats, name: str, total: Any, remedy: str, first_row: int = 0
+    ) -> None:
+        """The masses of rows, [rows, 1], are one within sqrt(eps) of their dtype."""
+        fine = self._is_one(xp, total)
+        if bool(self.module.all(fine)):
+            return
+        row, _ = _first(_as_numpy(~fine))
+        value = float(_as_numpy(total).reshape(-1)[row])
         raise ValueError(
-            f"{_at(index, name)}: the probabilities sum to {value:.9g}, not one (tolerance "
-            f"{tolerance:.1g}); give log-probabilities, normalised (log_softmax of the logits)"
+            f"{_at(self._index(first_row + row), name)}: the probabilities sum to {value:.9g}, not one "
+            f"(tolerance {self._mass_tolerance:.1g}); {remedy}"
         )
+
+    @property
+    def _mass_tolerance(self) -> float:
+        return float(self.module.finfo(self.dtype).eps) ** 0.5
+
+    def _is_one(self, xp: Floats, total: Any) -> Any:
+        return xp.abs(total - 1) <= self._mass_tolerance
+
+    def refuse_entries(self, name: str, wrong: Any, why: str) -> None:
+        """Fail if an entry of an array is wrong, by its place."""
+        bad = _as_numpy(wrong)
+        if bad.any():
+            row, column = _first(bad)
+            value = float(_as_numpy(self.arrays[name])[row, column])
+            raise ValueError(f"{_at((*self._index(row), column), name)}={value}: {why}")
 
     def all_rows(self, function: Callable[..., Any]) -> Any:
         """``function(xp, **arrays)`` on all rows at once, for what is not computed row by row."""

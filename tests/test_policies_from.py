@@ -1,0 +1,78 @@
+"""Laws from what people have: logits, probabilities, a language model's list of candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nondecoupling import bounds
+from nondecoupling.policies import from_logits, from_probs, with_other
+
+LISTED = np.log([[0.5, 0.2], [0.1, 0.1]])
+
+
+def test_from_logits_takes_a_categorical():
+    logits = torch.tensor([[1.0, 2.0, 0.5]], requires_grad=True)
+    categorical = torch.distributions.Categorical(logits=logits)
+    torch.testing.assert_close(from_logits(categorical), torch.log_softmax(logits, -1))
+    torch.testing.assert_close(from_probs(categorical), torch.log_softmax(logits, -1))
+    from_logits(categorical)[0, 0].backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
+
+
+def test_from_probs():
+    law = from_probs([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(law, np.log([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]))
+    with pytest.raises(ValueError, match=r"probs\[1\]: the probabilities sum to 0\.9"):
+        from_probs([[0.5, 0.5], [0.5, 0.4]])
+    with pytest.raises(ValueError, match=r"probs\[0\]=-0\.1: a probability is at least 0"):
+        from_probs([-0.1, 1.1])
+
+
+def test_with_other_is_the_rest_of_the_mass():
+    law = with_other(LISTED)
+    np.testing.assert_allclose(np.exp(law), [[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]], rtol=1e-14)
+    given = with_other(LISTED, np.log([0.3, 0.8]))
+    np.testing.assert_allclose(given, law, rtol=1e-14)
+    assert np.exp(with_other([np.log(0.25), -np.inf]))[-1] == pytest.approx(0.75)
+
+
+def test_with_other_keeps_gradients_and_a_full_list():
+    listed = torch.tensor(LISTED, requires_grad=True)
+    with_other(listed)[:, -1].sum().backward()
+    # d log(1 - s)/d log p = -p/(1 - s)
+    torch.testing.assert_close(
+        listed.grad, -torch.tensor(LISTED).exp() / torch.tensor([[0.3], [0.8]])
+    )
+    full = with_other(np.log([0.5, 0.5]))
+    assert full[-1] == -np.inf
+
+
+def test_with_other_refuses_too_much_mass():
+    with pytest.raises(ValueError, match=r"log_listed\[1\]: the probabilities sum to 1\.2"):
+        with_other(np.log([[0.5, 0.2], [0.6, 0.6]]))
+    with pytest.raises(ValueError, match=r"log_listed and log_rest\[0\].*sum to 0\.8"):
+        with_other(LISTED, np.log([0.1, 0.8]))
+
+
+@pytest.mark.parametrize(
+    ("entries", "remedy"),
+    [
+        ([0.25, 0.75], r"look like probabilities: policies\.from_probs"),
+        (np.log([0.5, 0.2]), r"candidates.*policies\.with_other"),
+        ([1.0, 2.0], r"policies\.from_logits makes them of logits"),
+        ([-50.0, -60.0], r"policies\.with_other; if they are logits: policies\.from_logits"),
+    ],
+)
+def test_a_row_that_does_not_sum_to_one_is_told_the_right_remedy(entries, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        bounds.entropy(entries)
+
+
+def test_the_wrong_remedy_gives_another_number():
+    """The list of candidates renormalised has another coupling gap than the law that it belongs to."""
+    listed, reward = np.log([0.5, 0.2]), np.array([0.0, 2.0])
+    right = bounds.coupling_gap(with_other(listed), np.append(reward, 0.0), 1.0)
+    assert bounds.coupling_gap(from_logits(listed), reward, 1.0) > 1.1 * right
