@@ -7,10 +7,9 @@ is *confirmed*, *violated* or *inconclusive*, never judged by comparing two mean
 The prompt is the independent unit: responses to one prompt share its difficulty, so they are averaged first
 (``cluster_means``, ``paired_differences``) and ``units`` counts prompts. Intervals for bounded quantities hold at
 every sample size, and with ``method="time-uniform"`` at every stopping time; the bootstrap, for unbounded ones, is
-marked
-``approximate`` and offered only where it was seen to cover. Whether the sampler draws from what the scorer scores is
-tested exactly (``compare_sampler``). Arrays: the last axis lists the samples, leading axes are a batch of worlds;
-computation is in float64. Complex numbers, masked arrays, text and what else float64 cannot hold are refused by
+marked ``approximate`` and offered only where it was seen to cover. Whether the sampler draws from what the scorer
+scores is tested exactly (``compare_sampler``). Arrays: the last axis lists the samples, leading axes are a batch of
+worlds; computation is in float64. Complex numbers, masked arrays, text and what else float64 cannot hold are refused by
 name. Losses are in nats per response.
 
 >>> import numpy as np

@@ -369,7 +369,8 @@ def random_value(rng, good):
 def with_one_replaced(rng, array, number):
     changed = np.array(array, dtype=np.float64)
     try:
-        changed.flat[rng.integers(changed.size)] = number
+        with np.errstate(over="ignore"):
+            changed.flat[rng.integers(changed.size)] = number
     except (TypeError, ValueError, OverflowError):
         return number
     return changed
