@@ -145,8 +145,10 @@ def test_models_that_scale_differently_are_not_compared(tiny):
 
 def test_an_encoder_is_refused(tiny):
     """BERT is loaded as a causal model without complaint, and looks at the answer."""
-    with pytest.raises(ModelError, match=r"BertLMHeadModel is no causal model: .* an encoder"):
-        from_transformers(made("a layer", tiny.tokenizer, is_decoder=False), tiny.tokenizer)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = made("a layer", tiny.tokenizer, is_decoder=False).to(dtype)
+        with pytest.raises(ModelError, match=r"BertLMHeadModel is no causal model: .* an encoder"):
+            from_transformers(model, tiny.tokenizer)
 
 
 def test_a_model_with_an_encoder_of_its_own_is_refused(tiny):
