@@ -252,9 +252,10 @@ def any_divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
             p, q = log_p.exp(), log_q.exp()
             # 0 log 0 = 0.
             u = torch.where(p == 0, 0, log_q - log_p)
-            # More precise, unless it is beyond float32 or drowned by something that is almost so.
-            precise = gap - (from_q - from_p) - (log_mass_q - log_mass_p)
-            u = torch.where((p != 0) & ((precise - u).abs() <= 1e-3), precise, u)
+            if pair.differences:
+                # More precise, unless it is beyond float32 or drowned by something that is almost so.
+                precise = gap - (from_q - from_p) - (log_mass_q - log_mass_p)
+                u = torch.where((p != 0) & ((precise - u).abs() <= 1e-3), precise, u)
             near = (p != 0) & (u.abs() <= 1)
             terms = torch.where(near, p * phi(torch.where(near, u, 0)), q - p - p * u)
             kl[rows] += terms.sum(dim=1)
