@@ -14,7 +14,7 @@ Implementation notes
       their hidden state reaches nobody.
     * Each element of a gradient is summed in a fixed order: the backward is deterministic.
     * Logits of -inf, and differences beyond float32, show as a NaN or infinity in a row's sums. Such rows are taken
-      again with 0 log 0 = 0, for the divergence in float64; all others pay nothing for it.
+      again with 0 log 0 = 0, for the divergence by ``far_logits``; all others pay nothing for it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
+from nondecoupling.kernels.far_logits import any_divergence, any_gradients
 from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.pair import HeadPair
 from nondecoupling.kernels.partials import NOTHING, Divergence, Mass
-from nondecoupling.kernels.reference import finite_base, phi
+from nondecoupling.kernels.reference import finite_base
 from nondecoupling.kernels.tiles import HeadGradients, Tiles, cap_slope, shaped, tile_logits
 
 __all__ = [
-    "any_divergence",
     "refine",
     "take_again",
     "token_kl_backward",
@@ -206,59 +206,8 @@ def _sum_of_phi(p: Tensor, u: Tensor, near: Tensor, series: Tensor, scratch: Ten
 
 # e^60 times a float32 that has not underflowed does not overflow.
 FAR = 60.0
-# Logits and divergences from this size on go the way of ``any_divergence``, which loses nothing.
+# Logits from this size on go the way of ``any_divergence``, which loses nothing.
 LARGE = 1e5
-
-
-def _in_double(
-    pair: HeadPair, weights: tuple[Tensor, Tensor], start: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """z_p, z_q and z_q - z_p of a tile, in float64."""
-    dtype = statistics_dtype(pair.p.hidden.device)
-    z_p = pair.p.hidden.new_empty(pair.p.tokens, weights[0].shape[0], dtype=pair.p.dtype)
-    z_q, gap = torch.empty_like(z_p), torch.empty_like(z_p)
-    pair.logits_and_gap(weights, start, z_p, gap)
-    tile_logits(pair.q, weights[1], start, z_q)
-    return z_p.to(dtype), z_q.to(dtype), gap.to(dtype)
-
-
-def any_divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
-    """``divergence`` whatever the logits, -inf on either side or far apart: in float64, by two walks.
-
-    The first finds both logsumexps; the second sums p phi(log q - log p), or q - p - p (log q - log p), all of them
-    positive. A token has mass if p is not 0 in float64.
-    """
-    device = pair.p.hidden.device
-    dtype = statistics_dtype(device)
-    tiles = Tiles(pair.p, pair.q)
-    masses = [Mass(tiles.tokens, dtype, device) for _ in range(2)]
-    kl = torch.zeros(tiles.tokens, dtype=dtype, device=device)
-    for start, stop in tiles.columns():
-        weights = pair.rows_of_weight(start, stop)
-        for rows in tiles.rows():
-            for mass, z in zip(
-                masses, _in_double(pair.only(rows), weights, start)[:2], strict=True
-            ):
-                maximum = z.amax(dim=1)
-                total = torch.exp(z - finite_base(maximum)[:, None]).sum(dim=1)
-                mass.add(rows, maximum, total, torch.zeros_like(total))
-    origins = torch.cat([mass.origin() for mass in masses])
-    for start, stop in tiles.columns():
-        weights = pair.rows_of_weight(start, stop)
-        for rows in tiles.rows():
-            z_p, z_q, gap = _in_double(pair.only(rows), weights, start)
-            from_p, log_mass_p, from_q, log_mass_q = origins[:, rows, None]
-            log_p, log_q = z_p - from_p - log_mass_p, z_q - from_q - log_mass_q
-            p, q = log_p.exp(), log_q.exp()
-            # 0 log 0 = 0.
-            u = torch.where(p == 0, 0, log_q - log_p)
-            # More precise, unless it is beyond float32 or drowned by something that is almost so.
-            precise = gap - (from_q - from_p) - (log_mass_q - log_mass_p)
-            u = torch.where((p != 0) & ((precise - u).abs() <= 1e-3), precise, u)
-            near = (p != 0) & (u.abs() <= 1)
-            terms = torch.where(near, p * phi(torch.where(near, u, 0)), q - p - p * u)
-            kl[rows] += terms.sum(dim=1)
-    return kl, origins
 
 
 def divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
@@ -339,27 +288,6 @@ def refine(pair: HeadPair, kl: Tensor, origins: Tensor) -> None:
         take_again(divergence, again, kl < REFINE_BELOW, kl, origins)
 
 
-def _any_gradients(
-    pair: HeadPair,
-    weights: tuple[Tensor, Tensor],
-    start: int,
-    scale: Tensor,
-    kl: Tensor,
-    origins: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The gradients with respect to z_p and z_q of a tile, whatever its logits; ``scale`` is the upstream one."""
-    z_p, z_q, _ = _in_double(pair, weights, start)
-    from_p, log_mass_p, from_q, log_mass_q = origins[:, :, None]
-    log_p = z_p - from_p - log_mass_p
-    log_q = z_q - from_q - log_mass_q
-    p, q = log_p.exp(), log_q.exp()
-    u = log_q - log_p
-    # 0 log 0 = 0; and q - p without its cancellation where there is one.
-    gradient_p = torch.where(p == 0, 0, -p * (u + kl[:, None]))
-    gradient_q = torch.where((p != 0) & (u.abs() <= 1), p * torch.expm1(u), q - p)
-    return gradient_p * scale[:, None], gradient_q * scale[:, None]
-
-
 def token_kl_backward(
     upstream: Tensor,
     p: Head,
@@ -376,6 +304,7 @@ def token_kl_backward(
     every = p.tokens
     c = kl_coefficients(upstream, p.temperature, kl, origins, p.dtype)
     scale, kl, origins = c.exact
+    # Next to a large divergence, too, the sum u + kl would lose u.
     beyond = too_far(origins[0], c.gap_high, kl)
     pair = HeadPair(p, q).only(c.active)
     tiles = Tiles(pair.p, pair.q)
@@ -407,7 +336,7 @@ def token_kl_backward(
                 exact = (scale[rows][far], kl[rows][far], origins[:, rows][:, far])
                 gradient_p[far], gradient_q[far] = (
                     values.to(tiles.dtype)
-                    for values in _any_gradients(here.only(far), weights, start, *exact)
+                    for values in any_gradients(here.only(far), weights, start, *exact)
                 )
             if capped:
                 gradient_p.mul_(slope_p)

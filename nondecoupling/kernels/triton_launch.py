@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from nondecoupling.kernels import triton_kernels as kernels
-from nondecoupling.kernels.chunked import any_divergence, refine, take_again, too_far
+from nondecoupling.kernels.chunked import refine, take_again, too_far
 from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
+from nondecoupling.kernels.far_logits import any_divergence
 from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.pair import HeadPair
 from nondecoupling.kernels.partials import Divergence, Mass

@@ -302,6 +302,58 @@ def test_divergence_of_logits_beyond_any_difference(route, first, step):
             assert_close(gradient, want, "gradient", scale=0.2)
 
 
+SIZES = torch.tensor(
+    [0, 1, -1, 50, -50, 100, -100, 1e3, -1e3, 1e4, -1e4, 1e9, -1e9, 1e30, -1e30, FAR, -FAR]
+    + [-INF, -INF, LOWEST]
+)
+
+
+def mixture(generator, vocabulary=200):
+    """Logits of up to five of those sizes in any places, half the time spread by 1, some with a stretch of one size."""
+
+    def integers(high, *shape):
+        return torch.randint(high, shape, generator=generator)
+
+    some = SIZES[integers(len(SIZES), 1 + int(integers(5, 1)))]
+    logits = some[integers(len(some), vocabulary)]
+    if integers(2, 1):
+        logits += torch.randn(vocabulary, generator=generator)
+    if not integers(3, 1):
+        first = int(integers(vocabulary, 1))
+        logits[first : first + 100] = SIZES[integers(len(SIZES), 1)]
+    # One token that is never masked: a law.
+    logits[integers(vocabulary, 1)] = some[some > -INF].max() if (some > -INF).any() else 0
+    return logits
+
+
+@pytest.mark.parametrize("draws", (10, pytest.param(1000, marks=pytest.mark.slow)))
+def test_random_mixtures_of_sizes(route, draws):
+    generator = torch.Generator().manual_seed(draws)
+    for _ in range(draws):
+        logits_p, logits_q = mixture(generator), mixture(generator)
+        vocabulary = len(logits_p)
+        empty = torch.zeros(1, 1), torch.zeros(vocabulary, 1)
+        targets = torch.randint(vocabulary, (1,), generator=generator)
+        exclude = torch.randint(vocabulary, (1, 3), generator=generator)
+        truth, slopes = true_stats(logits_p.double()[None], targets, exclude)
+        p, q = Model(*empty, logits_p).leaves(), Model(*empty, logits_q).leaves()
+        for value, want, slope in zip(
+            kernel_stats(p, targets, exclude, impl=route), truth, slopes, strict=True
+        ):
+            assert_close(value, want, "value", scale=4.0)
+            if want.float().isfinite():
+                (gradient,) = torch.autograd.grad(value.sum(), p.bias, retain_graph=True)
+                assert_close(gradient, slope[0], "gradient", scale=4.0)
+        kl_truth, *wanted = true_kl(logits_p.double()[None], logits_q.double()[None])
+        kl = kernel_kl(p, q, impl=route)
+        assert_close(kl, kl_truth, "kl", scale=4.0)
+        # Where the divergence is so large that float64 cannot hold log p - log q beside it, neither can the truth.
+        if kl_truth < 1e12:
+            found = torch.autograd.grad(kl.sum(), (p.bias, q.bias))
+            for gradient, want in zip(found, wanted, strict=True):
+                assert_close(gradient, want[0], "gradient of kl", scale=8.0)
+
+
 @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=str)
 def test_the_lowest_number_of_a_low_precision(route, dtype):
     model = Model.random(3, VOCABULARY, 5, bias=True).to(dtype).to(torch.float64)
