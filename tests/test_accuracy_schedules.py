@@ -179,3 +179,45 @@ def test_leashless_policy(dtype, library):
         got = bounds.leashless_policy(LIBRARIES[library](ref), reward, tau)
         true, scale = exact_leashless(ref, reward, tau)
         assert_close(got, true, np.full(size, scale), dtype, f"{ref}, {reward}, {tau}")
+
+
+def exact_log_slack(log_d, x, share):
+    """log(1 - k) by bisection in balls: share times the sum of d/(1 - k e^x) is one."""
+    if share == 1:
+        return flint.arb(0)
+    low, high = -flint.arb(900), flint.arb(0)
+    for _ in range(250):
+        u = flint.arb(((low + high) / 2).mid())
+        mass = sum(
+            d.exp() * share / (u.exp() * y.exp() - y.expm1()) for d, y in zip(log_d, x, strict=True)
+        )
+        low, high = (u, high) if mass > 1 else (low, u)
+    return u
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_alternation(dtype, library):
+    rng, xp = np.random.default_rng(5), arb()
+    flint.ctx.prec = 600
+    shares, times = (1e-9, 1e-3, 0.3, 0.999, 1.0), (0.0, 1e-9, 0.1, 3.0, 200.0)
+    for share, time in itertools.product(shares, times):
+        d = law(rng, 4, dtype)
+        reward = np.round(rng.normal(size=4), 1).astype(dtype)
+        share, time = float(dtype(share)), float(dtype(time))
+        arguments = LIBRARIES[library](d), reward, time, share
+        exact, r = exactly(d), balls(*reward)
+        x = (r - xp.max(r)) * balls(time)
+        x[reward == reward.max()] = flint.arb(0)
+        log_slack = exact_log_slack(exact, x, flint.arb(share))
+        held = np.array([(log_slack.exp() * y.exp() - y.expm1()).log() for y in x])
+        size = 1 + np.abs(d).max() + time * np.ptp(reward)
+        context = f"{d}, {reward}, {time}, {share}"
+        for after, phase in (("sft", 0), ("half-rl", flint.arb(1) / 2), ("rl", 1)):
+            weights = exact - held + phase * x
+            true = weights - log_sum_exp(xp, weights)
+            got = bounds.alternation_limit(*arguments, after)
+            assert_close(got, true, np.full(4, size), dtype, f"{after}: {context}")
+        rate = bounds.alternation_rate(*arguments)
+        true_rate = -log_slack.expm1()
+        assert_close(rate, [true_rate], [size * float(true_rate)], dtype, context)

@@ -26,6 +26,11 @@ LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
         (lambda: bounds.weighted_sft_optimum(LAW, 1.0), r"power=1\.0: must be below 1: from 1 on"),
         (lambda: bounds.frontier_weights(LAW, REWARD, 0.0), r"beta=0\.0: must be positive"),
         (lambda: bounds.leashless_policy(LAW, REWARD, -1.0), r"tau=-1\.0: must be nonnegative"),
+        (lambda: bounds.alternation_limit(LAW, REWARD, -1.0, 0.5), r"rl_time=-1\.0: must be nonnegative"),
+        (lambda: bounds.alternation_limit(LAW, REWARD, 1.0, 0.0), r"sft_share=0\.0: must be positive"),
+        (lambda: bounds.alternation_rate(LAW, REWARD, 1.0, 1.2), r"sft_share=1\.2: must be a share"),
+        (lambda: bounds.alternation_limit(LAW, REWARD, 1.0, 0.5, "both"), r"after='both': one of 'sft'"),
+        (lambda: bounds.alternation_limit([0.0, -math.inf], REWARD[:2], 1.0, 0.5), r"log_d\[1\]=-inf: full"),
         (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
     ],
 )  # fmt: skip
@@ -155,3 +160,44 @@ def test_leashless_policy_gradient(tau):
     bounds.leashless_policy(torch.tensor(LAW), REWARD, values)[0, 1].backward()
     near = [bounds.leashless_policy(LAW, REWARD, tau * (1 + h))[1] for h in (1e-6, -1e-6)]
     assert float(values.grad) == pytest.approx((near[0] - near[1]) / (2e-6 * tau), rel=1e-6)
+
+
+def cycle(policy, log_d, reward, time, share):
+    risen = bounds.gibbs_tilt(policy, reward, 1 / time)
+    return risen, np.log((1 - share) * np.exp(risen) + share * np.exp(log_d))
+
+
+def test_alternation_limit_is_where_cycles_return():
+    laws = np.array([LAW, np.log([0.1, 0.2, 0.7])])
+    time, share = np.array([0.5, 2.0]), np.array([0.3, 0.9])
+    limit = bounds.alternation_limit(laws, REWARD, time, share)
+    risen, back = cycle(limit, laws, REWARD, time, share[:, None])
+    assert np.allclose(back, limit, rtol=0, atol=1e-14)
+    assert np.allclose(bounds.alternation_limit(laws, REWARD, time, share, "rl"), risen, atol=1e-14)
+    half = bounds.gibbs_tilt(limit, REWARD, 2 / time)
+    assert np.allclose(
+        bounds.alternation_limit(laws, REWARD, time, share, "half-rl"), half, atol=1e-14
+    )
+
+
+def test_alternation_at_its_ends():
+    assert np.allclose(bounds.alternation_limit(LAW, REWARD, 2.0, 1.0), LAW, rtol=0, atol=1e-15)
+    assert bounds.alternation_rate(LAW, REWARD, 2.0, 1.0) == 0
+    assert np.allclose(bounds.alternation_limit(LAW, REWARD, 0.0, 0.2), LAW, rtol=0, atol=1e-15)
+    assert bounds.alternation_rate(LAW, REWARD, 0.0, 0.2) == pytest.approx(0.8, rel=1e-15)
+    fine = bounds.alternation_limit(LAW, REWARD, 1e-9, 1e-9 / 1.2)
+    assert np.allclose(fine, bounds.frontier_policy(LAW, REWARD, 1.2)[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("after", ["sft", "half-rl", "rl"])
+def test_alternation_gradient(after):
+    assert_gradient(lambda law: bounds.alternation_limit(law, REWARD, 0.7, 0.4, after)[1], LAW)
+    assert_gradient(lambda law: bounds.alternation_rate(law, REWARD, 0.7, 0.4), LAW)
+    values = torch.tensor([0.7, 0.4], dtype=torch.float64, requires_grad=True)
+    bounds.alternation_rate(torch.tensor(LAW), REWARD, *values).backward()
+    for k, step in enumerate(np.eye(2) * 1e-6):
+        ends = [
+            bounds.alternation_rate(LAW, REWARD, *(values.detach().numpy() + s * step))
+            for s in (1, -1)
+        ]
+        assert float(values.grad[k]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-7)

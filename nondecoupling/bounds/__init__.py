@@ -70,6 +70,8 @@ from nondecoupling.bounds.rl_then_sft import (
     sft_step_reward_slope,
 )
 from nondecoupling.bounds.schedules import (
+    alternation_limit,
+    alternation_rate,
     best_of_n_bounds,
     best_of_n_policy,
     frontier_weights,
@@ -96,6 +98,8 @@ from nondecoupling.bounds.trainers import (
 from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
 __all__ = [
+    "alternation_limit",
+    "alternation_rate",
     "approximate_price_of_reward",
     "best_early_stop",
     "best_of_n_bounds",

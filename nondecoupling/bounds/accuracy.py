@@ -55,6 +55,8 @@ DERIVED = (
 
 # Of schedules: relative for what is nonnegative; log-probabilities relative to the scale named.
 SCHEDULES = {
+    "alternation_limit": "1 + max |log d| + s range(r), per entry",
+    "alternation_rate": "(1 + max |log d| + s range(r)) times itself",
     "best_of_n_bounds": "itself",
     "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
     "frontier_weights": "itself",

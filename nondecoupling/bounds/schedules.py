@@ -1,8 +1,8 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9), no leash (T10)."""
+"""Other ways to move a policy: best of n, replay, weighted SFT (T7-T9), no leash (T10), alternation (T6)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
@@ -13,6 +13,10 @@ from nondecoupling.numbers.number_system import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+After = Literal["sft", "half-rl", "rl"]
+PHASES: dict[After, float] = {"sft": 0.0, "half-rl": 0.5, "rl": 1.0}
+"""How much of the next RL phase has passed since SFT."""
 
 
 @overload
@@ -165,3 +169,95 @@ def leashless_policy(log_ref: TensorLike, reward: TensorLike, tau: TensorLike) -
         nonnegative=("tau",),
     )
     return arguments.map(schedules.leashless_policy, keeps_responses=True)
+
+
+@overload
+def alternation_limit(
+    log_d: ArrayLike,
+    reward: ArrayLike,
+    rl_time: ArrayLike,
+    sft_share: ArrayLike,
+    after: After = ...,
+) -> FloatArray: ...
+@overload
+def alternation_limit(
+    log_d: Tensor,
+    reward: TensorLike,
+    rl_time: TensorLike,
+    sft_share: TensorLike,
+    after: After = ...,
+) -> Tensor: ...
+def alternation_limit(
+    log_d: TensorLike,
+    reward: TensorLike,
+    rl_time: TensorLike,
+    sft_share: TensorLike,
+    after: After = "sft",
+) -> Result:
+    """Log-probabilities of where cycles of RL and SFT end, from any start.
+
+    A cycle is RL for the time ``rl_time``, p -> p e^{s r}/norm, and SFT that goes the share ``sft_share`` of the
+    way to d, p -> (1-eta) p + eta d (eta = 1 - e^-t for SFT by natural gradient for the time t). ``after`` says
+    where in the cycle to stop: after SFT, after RL, or after half of the RL phase. With s/eta = nu fixed, short
+    cycles end on the frontier of S5; the one that stops half-way overpays by the square of what the others do.
+
+    Shapes: log_d (full support), reward ``[..., n]``, rl_time >= 0 and sft_share in (0, 1] scalars or ``[...]``
+    -> ``[..., n]``. Units: rl_time is one over reward. Source: T6.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> np.exp(alternation_limit(d, r, np.log(3.0), 0.5)).round(6).tolist()
+    [0.316987, 0.683013]
+    """
+    if after not in PHASES:
+        raise ValueError(f"after={after!r}: one of {', '.join(map(repr, PHASES))}")
+
+    def limit(xp: Floats, log_d: Array, reward: Array, rl_time: Array, sft_share: Array) -> Array:
+        slack = schedules.alternation_slack(xp, log_d, reward, rl_time, sft_share)
+        return schedules.alternated(xp, log_d, reward, rl_time, slack, PHASES[after])[0]
+
+    return _cycles(log_d, reward, rl_time, sft_share).map(limit, keeps_responses=True)
+
+
+@overload
+def alternation_rate(
+    log_d: ArrayLike, reward: ArrayLike, rl_time: ArrayLike, sft_share: ArrayLike
+) -> FloatArray: ...
+@overload
+def alternation_rate(
+    log_d: Tensor, reward: TensorLike, rl_time: TensorLike, sft_share: TensorLike
+) -> Tensor: ...
+def alternation_rate(
+    log_d: TensorLike, reward: TensorLike, rl_time: TensorLike, sft_share: TensorLike
+) -> Result:
+    """The factor by which a cycle of RL and SFT shrinks the distance to ``alternation_limit``, at least.
+
+    The distance is max v/min v - 1, v = p/limit after SFT. Between 0 (SFT all the way) and 1; at most
+    (1 - eta)/(1 - eta + eta d(argmax r)), eta = ``sft_share``.
+
+    Shapes: as ``alternation_limit`` -> ``[...]``. Source: T6.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> round(float(alternation_rate(d, r, np.log(3.0), 0.5)), 6)
+    0.633975
+    """
+
+    def rate(xp: Floats, log_d: Array, reward: Array, rl_time: Array, sft_share: Array) -> Array:
+        return 0.0 - xp.expm1(schedules.alternation_slack(xp, log_d, reward, rl_time, sft_share))
+
+    return _cycles(log_d, reward, rl_time, sft_share).map(rate)
+
+
+def _cycles(
+    log_d: TensorLike, reward: TensorLike, rl_time: TensorLike, sft_share: TensorLike
+) -> Arguments:
+    return Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"rl_time": rl_time, "sft_share": sft_share},
+        nonnegative=("rl_time",),
+        positive=("sft_share",),
+        shares=("sft_share",),
+        full_support=("log_d",),
+    )

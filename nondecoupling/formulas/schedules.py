@@ -1,4 +1,4 @@
-"""Other ways to move a policy: best of n (T7), replay of data (T8), weighted SFT (T9), no leash (T10)."""
+"""Other ways to move a policy: best of n, replay, weighted SFT (T7-T9), no leash (T10), alternation (T6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import array_api_compat
 
-from nondecoupling.formulas.laws import INF, from_mode, log_softmax
+from nondecoupling.formulas.laws import INF, expectation, from_mode, log_softmax, log_sum_exp
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
@@ -138,6 +138,55 @@ def leashless_policy(xp: Floats, log_ref: Array, reward: Array, tau: Array) -> A
     return xp.where(
         on, log_softmax(xp, xp.where(on, log_ref - log_factors(inputs, root), -INF)), -INF
     )
+
+
+def alternated(
+    xp: NumberSystem, log_d: Array, reward: Array, rl_time: Array, log_slack: Array, phase: float
+) -> tuple[Array, Array]:
+    """T6: log of d e^{phase x}/(1 - k e^x), normalised, and log of what that sums to.
+
+    x = s (r - max r), k = 1 - slack the rate. Where the share eta of SFT is one over the sum at phase 0, the
+    law is the limit of cycles of RL for the time s and SFT: after SFT, or after a part of the next RL.
+    """
+    x = rl_time * (reward - xp.max(reward))
+    weights = log_d + phase * x - _log_held(xp, x, log_slack)
+    log_total = log_sum_exp(xp, weights)
+    return weights - log_total, log_total
+
+
+def _log_held(xp: NumberSystem, x: Array, log_slack: Array) -> Array:
+    """log(1 - k e^x) as slack e^x + (1 - e^x), a sum of nonnegative terms; the slack where x = 0."""
+    short = x < 0
+    held = xp.exp(xp.where(short, log_slack + x, 0.0)) - xp.expm1(xp.where(short, x, 0.0))
+    return xp.where(short, xp.log(held), log_slack)
+
+
+def alternation_slack(
+    xp: Floats, log_d: Array, reward: Array, rl_time: Array, sft_share: Array
+) -> Array:
+    """T6: log(1 - k), k the rate at which cycles with the share eta of SFT converge.
+
+    eta sum d/(1 - k e^x) = 1 is solved as E (1 - k e^x - eta) = 0 under the law d/(1 - k e^x), normalised:
+    no sum comes near one, where a rare best response or a tiny share would be lost.
+    """
+    inputs = log_d, reward, rl_time, sft_share
+    mostly_sft = sft_share > 0.5
+
+    def imbalance(inputs: Sequence[Array], log_slack: Array) -> tuple[Array, Array]:
+        log_d, reward, rl_time, sft_share = inputs
+        x = rl_time * (reward - xp.max(reward))
+        log_held = _log_held(xp, x, log_slack)
+        log_p, log_total = alternated(xp, log_d, reward, rl_time, log_slack, 0)
+        few = 1 - sft_share + xp.expm1(log_slack) * xp.exp(x)  # 1 - eta - k e^x
+        value = expectation(xp, log_p, xp.where(mostly_sft, few, xp.exp(log_held) - sft_share))
+        moved = expectation(xp, log_p, xp.exp(log_slack + x - log_held))
+        return value, xp.exp(-log_total) * moved
+
+    fixed = [detached(value) for value in inputs]
+    best = log_sum_exp(xp, xp.where(reward < xp.max(reward), -INF, fixed[0]))
+    high = xp.log(fixed[3])
+    root = newton_bisection(xp, partial(imbalance, fixed), high + best, high)
+    return with_root_gradient(xp, root, *imbalance(inputs, root))
 
 
 def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
