@@ -102,7 +102,7 @@ def functions_by_source() -> dict[str, set[str]]:
     """Statement id -> functions of bounds whose docstring names it as their source."""
     found: dict[str, set[str]] = {}
     for name, function in inspect.getmembers(bounds, inspect.isfunction):
-        if function.__module__ == bounds.__name__ and not name.startswith("_"):
+        if function.__module__.startswith(bounds.__name__) and not name.startswith("_"):
             source = re.search(r"Source: ([^>]*)", " ".join((function.__doc__ or "").split()))
             for id_ in re.findall(r"\b[A-Z]\d+\b", source[1] if source else ""):
                 found.setdefault(id_, set()).add(name)

@@ -36,23 +36,26 @@ class Arguments:
     """Validated arguments of one call, broadcast to a common batch shape.
 
     ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
-    d << ref.
+    d << ref. ``shares`` lie between 0 and 1, ``whole`` are counts. Where there are only scalars, the batch
+    is what they broadcast to.
     """
 
     def __init__(
         self,
         *,
-        laws: Mapping[str, TensorLike],
+        laws: Mapping[str, TensorLike] | None = None,
         reals: Mapping[str, TensorLike] | None = None,
         scalars: Mapping[str, TensorLike] | None = None,
         positive: tuple[str, ...] = (),
         nonnegative: tuple[str, ...] = (),
+        shares: tuple[str, ...] = (),
+        whole: tuple[str, ...] = (),
         full_support: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
     ) -> None:
+        laws, scalars = dict(laws or {}), dict(scalars or {})
         per_response = {**laws, **(reals or {})}
-        scalars = dict(scalars or {})
-        lead_name, lead = next(iter(per_response.items()))
+        lead_name, lead = next(iter({**per_response, **scalars}.items()))
         torch_names = [n for n, v in {**per_response, **scalars}.items() if _is_torch(v)]
         if torch_names:
             lead_name = torch_names[0]
@@ -71,9 +74,16 @@ class Arguments:
         for name in (*(reals or {}), *scalars):
             self._check_finite(name)
         for name in positive:
-            self._check_sign(name, self.arrays[name] <= 0, "positive")
+            self.refuse(name, self.arrays[name] <= 0, "positive")
         for name in nonnegative:
-            self._check_sign(name, self.arrays[name] < 0, "nonnegative")
+            self.refuse(name, self.arrays[name] < 0, "nonnegative")
+        for name in shares:
+            outside = (self.arrays[name] < 0) | (self.arrays[name] > 1)
+            self.refuse(name, outside, "a share, between 0 and 1")
+        for name in whole:
+            value = self.arrays[name]
+            counts = (value >= 1) & (value == self.module.floor(value))
+            self.refuse(name, ~counts, "a whole number, at least 1")
         for name in full_support:
             self._check_support(name, ~self._misses(name), "full support is assumed")
         for name, outer in (inside or {}).items():
@@ -115,7 +125,7 @@ class Arguments:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         lengths = {shape[-1] for shape in shapes.values()}
-        if len(lengths) != 1 or 0 in lengths:
+        if per_response and (len(lengths) != 1 or 0 in lengths):
             raise ValueError(
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"
@@ -128,11 +138,11 @@ class Arguments:
         except ValueError:
             scalars = ", ".join(f"{n} {tuple(self.arrays[n].shape)}" for n in self.scalars)
             raise ValueError(
-                f"shapes {shown}{'; ' + scalars if scalars else ''}: leading axes are the batch "
+                f"shapes {'; '.join(filter(None, (shown, scalars)))}: leading axes are the batch "
                 "and must broadcast; per-world numbers such as beta have the batch shape itself"
             ) from None
         self.batch = batch
-        n = next(iter(shapes.values()))[-1]
+        n = next(iter(lengths), 1)
         for name in self.arrays:
             array = self.arrays[name]
             if name in self.scalars:
@@ -156,12 +166,13 @@ class Arguments:
         index = self._index(row) if name in self.scalars else (*self._index(row), column)
         raise ValueError(f"{_at(index, name)}={value}: must be a finite number")
 
-    def _check_sign(self, name: str, wrong: Any, sign: str) -> None:
+    def refuse(self, name: str, wrong: Any, wanted: str) -> None:
+        """An error that names the first value of a scalar that is wrong, and what it must be."""
         bad = _as_numpy(wrong)
         if bad.any():
             row, _ = _first(bad)
             value = float(_as_numpy(self.arrays[name])[row, 0])
-            raise ValueError(f"{_at(self._index(row), name)}={value}: must be {sign}")
+            raise ValueError(f"{_at(self._index(row), name)}={value}: must be {wanted}")
 
     def _misses(self, name: str) -> Any:
         return self.arrays[name] == -math.inf
@@ -202,16 +213,21 @@ class Arguments:
             return function(xp, **self.arrays)
 
     def map(
-        self, function: Callable[..., Any], *, keeps_responses: bool | tuple[bool, ...] = False
+        self,
+        function: Callable[..., Any],
+        *,
+        keeps_responses: bool | tuple[bool, ...] = False,
+        numbers_per_row: int = 1,
     ) -> Any:
         """Apply ``function(xp, **arrays)`` in cache-sized blocks and restore the batch shape.
 
         ``function`` returns one array or a tuple of arrays, of shape [rows, 1], or [rows, n] where
-        ``keeps_responses`` says so, for all or for each.
+        ``keeps_responses`` says so, for all or for each. ``numbers_per_row`` is how many it works with in each row,
+        where that is more than the responses.
         """
         xp = floats_of(next(iter(self.arrays.values())))
         rows, n = next(iter(self.arrays.values())).shape
-        size = max(1, BLOCK_NUMBERS // n)
+        size = max(1, BLOCK_NUMBERS // max(n, numbers_per_row))
         pieces = []
         for start in range(0, max(rows, 1), size):
             block = {name: array[start : start + size] for name, array in self.arrays.items()}
