@@ -21,6 +21,7 @@ from nondecoupling.formulas.trainers import (
     pull_of_reward,
     slope_of,
 )
+from nondecoupling.formulas.trees import columns
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim
@@ -71,7 +72,7 @@ def test_baselines(size, evidence):
     xp, w = sympy_numbers(), symbolic_world(EstimatorsAndDivergences, 2)
     whole = pull_of_reward(xp, w.log_p, w.reward, w.direction)
     for advantage, factor in ((leave_one_out, 1), (minus_group_mean, sp.Rational(size - 1, size))):
-        of_groups = group_pull(xp, w.log_p, w.reward, w.direction, size, advantage)
+        of_groups = group_pull(xp, w.log_p, columns(xp, w.reward), w.direction, size, advantage)
         assert normal_form((of_groups - factor * whole).flat[0]) == 0
     evidence(f"baselines, every group of {size}")
 
@@ -153,7 +154,7 @@ def test_a_group_mean_that_does_not_shrink_is_refuted():
     class Unshrunk(EstimatorsAndDivergences):
         @staticmethod
         def claims(xp, w) -> Iterator[Claim]:
-            mean = group_pull(xp, w.log_p, w.reward, w.direction, 2, minus_group_mean)
+            mean = group_pull(xp, w.log_p, columns(xp, w.reward), w.direction, 2, minus_group_mean)
             whole = pull_of_reward(xp, w.log_p, w.reward, w.direction)
             yield Claim("unshrunk", mean, "==", whole)
 

@@ -13,13 +13,12 @@ from nondecoupling.deciding.attack import smallest_witness
 from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.formulas.token_leashes import (
     along_path,
-    columns,
     token_laws,
     token_penalty_pull,
     token_reward_pull,
 )
 from nondecoupling.formulas.trainers import k2, k3
-from nondecoupling.formulas.trees import TokenTree
+from nondecoupling.formulas.trees import TokenTree, columns
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds

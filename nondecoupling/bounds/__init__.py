@@ -91,13 +91,20 @@ from nondecoupling.bounds.sft_then_rl import (
     sft_loss_increase,
 )
 from nondecoupling.bounds.trainers import (
+    GroupNormalizedSuccess,
+    critical_beta,
+    entropy_bonus_optimum,
     forward_leash_optimum,
     forward_regularized_reward,
+    group_advantage_factor,
+    group_normalized_success,
+    noisy_beta,
     per_token_optimum,
 )
 from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
 __all__ = [
+    "GroupNormalizedSuccess",
     "alternation_limit",
     "alternation_rate",
     "approximate_price_of_reward",
@@ -107,11 +114,13 @@ __all__ = [
     "coupling_from_run",
     "coupling_gap",
     "coupling_gap_bounds",
+    "critical_beta",
     "cross_entropy",
     "cycle_loss",
     "decoupled",
     "decoupling_threshold",
     "entropy",
+    "entropy_bonus_optimum",
     "expected_reward",
     "forward_leash_optimum",
     "forward_regularized_reward",
@@ -120,6 +129,8 @@ __all__ = [
     "frontier_weights",
     "gibbs_tilt",
     "gold_gain_bound",
+    "group_advantage_factor",
+    "group_normalized_success",
     "implicit_reward",
     "joint_gap",
     "joint_optimum",
@@ -130,6 +141,7 @@ __all__ = [
     "leashless_policy",
     "log_partition",
     "logit_sandwich",
+    "noisy_beta",
     "optimal_rl_duration",
     "overpayment",
     "pareto_frontier",

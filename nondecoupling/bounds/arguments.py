@@ -271,16 +271,21 @@ class Arguments:
             return function(xp, **self.arrays)
 
     def map(
-        self, function: Callable[..., Any], *, keeps_responses: bool | tuple[bool, ...] = False
+        self,
+        function: Callable[..., Any],
+        *,
+        keeps_responses: bool | tuple[bool, ...] = False,
+        numbers_per_row: int = 1,
     ) -> Any:
         """Apply ``function(xp, **arrays)`` in cache-sized blocks and restore the batch shape.
 
         ``function`` returns one array or a tuple of arrays, of shape [rows, 1], or [rows, n] where
-        ``keeps_responses`` says so, for all or for each.
+        ``keeps_responses`` says so, for all or for each. ``numbers_per_row`` is how many it works with in each row,
+        where that is more than the responses.
         """
         xp = floats_of(next(iter(self.arrays.values())))
         rows, n = next(iter(self.arrays.values())).shape
-        size = max(1, BLOCK_NUMBERS // n)
+        size = max(1, BLOCK_NUMBERS // max(n, numbers_per_row))
         pieces = []
         for start in range(0, max(rows, 1), size):
             block = {name: array[start : start + size] for name, array in self.arrays.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from nondecoupling.formulas.trainers import Estimator, forward_leash_optimum
-from nondecoupling.formulas.trees import Node, added, column, log_total
+from nondecoupling.formulas.trees import Node, added, column, columns, log_total
 from nondecoupling.numbers.duals import Dual, Duals, slope
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array, NumberSystem
@@ -18,11 +18,6 @@ from nondecoupling.numbers.number_system import Array, NumberSystem
 TokenLaw: TypeAlias = list[Array]
 # The law of the next token, from that of ref, the values of the tokens, and beta.
 Leash = Callable[[TokenLaw, list[Array], Array], TokenLaw]
-
-
-def columns(xp: NumberSystem, x: Array) -> list[Array]:
-    """The entries of each row, one by one, with a last axis of one."""
-    return [column(xp, x, index) for index in range(x.shape[-1])]
 
 
 def token_laws(xp: NumberSystem, log_p: Sequence[Array], nodes: Sequence[Node]) -> list[TokenLaw]:

@@ -20,10 +20,11 @@ from nondecoupling.formulas.laws import (
     log_sum_exp,
 )
 from nondecoupling.formulas.price import bernoulli_kl, frontier_policy
-from nondecoupling.formulas.trees import added, column
+from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.formulas.trees import added, columns
 from nondecoupling.numbers.duals import Dual, Duals, slope
 from nondecoupling.numbers.floats import Floats
-from nondecoupling.numbers.number_system import Array, NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem, Operand
 
 Estimator = Callable[[NumberSystem, Array], Array]
 
@@ -102,16 +103,17 @@ def k3_reward_penalty(xp: NumberSystem, log_p: Array, log_ref: Array) -> Array:
     return kl_by_definition(xp, log_p, log_ref) - kl_by_definition(xp, log_ref, log_p)
 
 
-Advantage = Callable[[Sequence[Array]], list[Array]]
+# Rewards, and so advantages, are columns [..., 1] or plain numbers.
+Advantage = Callable[[Sequence[Operand]], Sequence[Operand]]
 
 
-def leave_one_out(rewards: Sequence[Array]) -> list[Array]:
+def leave_one_out(rewards: Sequence[Operand]) -> list[Operand]:
     """Each reward minus the mean of the others."""
     others = len(rewards) - 1
     return [r - (added(rewards) - r) / others for r in rewards]
 
 
-def minus_group_mean(rewards: Sequence[Array]) -> list[Array]:
+def minus_group_mean(rewards: Sequence[Operand]) -> list[Operand]:
     """Each reward minus the mean of all, its own among them."""
     mean = added(rewards) / len(rewards)
     return [r - mean for r in rewards]
@@ -120,22 +122,19 @@ def minus_group_mean(rewards: Sequence[Array]) -> list[Array]:
 def group_pull(
     xp: NumberSystem,
     log_p: Array,
-    reward: Array,
+    rewards: Sequence[Operand],
     direction: Array,
     size: int,
     advantage: Advantage,
 ) -> Array:
     """E of the mean of advantage times d log p over a group: a sum over all groups of ``size`` responses."""
     _, moving = along(xp, log_p, direction)
-    responses = range(log_p.shape[-1])
-    p, r, score = (
-        [column(xp, x, i) for i in responses] for x in (xp.exp(log_p), reward, slope(moving))
-    )
+    p, score = columns(xp, xp.exp(log_p)), columns(xp, slope(moving))
     terms = []
-    for group in combinations_with_replacement(responses, size):
+    for group in combinations_with_replacement(range(len(p)), size):
         orders = factorial(size) // prod(factorial(group.count(i)) for i in set(group))
         weight = prod((p[i] for i in group[1:]), start=p[group[0]]) * orders
-        given = advantage([r[i] for i in group])
+        given = advantage([rewards[i] for i in group])
         pulls = added(a * score[i] for a, i in zip(given, group, strict=True))
         terms.append(weight * pulls / size)
     return added(terms)
@@ -176,3 +175,17 @@ def k3_reward_pull(xp: NumberSystem, ref_success: Array, success: Array) -> Arra
     duals = Duals(xp)
     c, a = Dual(success, xp.full_like(success, 1)), duals.constant(ref_success)
     return slope(bernoulli_kl(duals, c, a) - bernoulli_kl(duals, a, c))
+
+
+def noisy_beta(
+    xp: NumberSystem, beta: Array, false_positives: Array, false_negatives: Array
+) -> Array:
+    """T11: beta/(1 - f0 - f1), the leash that a noisy verifier leaves of beta."""
+    return beta / (1 - false_positives - false_negatives)
+
+
+def entropy_bonus_optimum(
+    xp: NumberSystem, log_ref: Array, reward: Array, beta: Array, bonus: Array
+) -> Array:
+    """T11: log of the maximiser of E_p r - beta KL(p||ref) + alpha H(p), the tilt by r - alpha log ref."""
+    return gibbs_tilt(xp, log_ref, reward - bonus * log_ref, beta + bonus)

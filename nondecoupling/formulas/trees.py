@@ -21,6 +21,11 @@ def column(xp: NumberSystem, x: Array, index: int) -> Array:
     return xp.gather(x, 0 * xp.mode(x) + index)
 
 
+def columns(xp: NumberSystem, x: Array) -> list[Array]:
+    """The entries of each row, one by one, with a last axis of one."""
+    return [column(xp, x, index) for index in range(x.shape[-1])]
+
+
 def log_mass(xp: NumberSystem, log_p: Array, leaves: Sequence[int]) -> Array:
     """log of the probability of a set of sequences: of a prefix, if they are its continuations."""
     return log_total(xp, [column(xp, log_p, leaf) for leaf in leaves])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -77,6 +78,8 @@ class Floats:
 
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         like = x if hasattr(x, "dtype") else y
+        if isinstance(condition, np.ndarray):  # a pattern of responses, whatever the library
+            condition = self.module.asarray(condition, device=array_api_compat.device(like))
         return self.module.where(condition, self._like(x, like), self._like(y, like))
 
     def minimum(self, x: Array, y: Array | float) -> Array:
@@ -93,6 +96,11 @@ class Floats:
 
     def full_like(self, x: Array, value: float) -> Array:
         return self.module.full_like(x, value)
+
+    def constants(self, values: Sequence[float] | np.ndarray, like: Array) -> Array:
+        """Plain numbers as an array of the dtype and on the device of ``like``."""
+        device = array_api_compat.device(like)
+        return self.module.asarray(values, dtype=dtype_of(like), device=device)
 
     def gather(self, x: Array, index: Index) -> Array:
         if self.module.__name__.endswith("numpy"):

@@ -21,6 +21,7 @@ from nondecoupling.formulas.trainers import (
     pull_with_ratio,
     slope_of,
 )
+from nondecoupling.formulas.trees import columns
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Reward
 from nondecoupling.theory.statement import Claim, Statement
@@ -116,7 +117,7 @@ class EstimatorsAndDivergences(Statement):
         whole = pull_of_reward(xp, w.log_p, w.reward, w.direction)
         for size in (2, 3):
             alone, mean = (
-                group_pull(xp, w.log_p, w.reward, w.direction, size, baseline)
+                group_pull(xp, w.log_p, columns(xp, w.reward), w.direction, size, baseline)
                 for baseline in (leave_one_out, minus_group_mean)
             )
             yield Claim(f"leaving one out changes nothing, groups of {size}", alone, "==", whole)

@@ -8,7 +8,6 @@ from typing import Any
 from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.formulas.token_leashes import (
     along_path,
-    columns,
     k2_leash,
     stationary_policy,
     token_laws,
@@ -16,7 +15,7 @@ from nondecoupling.formulas.token_leashes import (
     token_reward_pull,
 )
 from nondecoupling.formulas.trainers import k2, k3
-from nondecoupling.formulas.trees import TokenTree, added
+from nondecoupling.formulas.trees import TokenTree, added, columns
 from nondecoupling.numbers.number_system import NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
@@ -50,7 +49,7 @@ class LeashesPerToken(Statement):
     Example:
     >>> import numpy as np
     >>> from nondecoupling.bounds import gibbs_tilt, per_token_optimum
-    >>> from nondecoupling.policies import TokenTree
+    >>> from nondecoupling.policies import TokenTree, columns
     >>> tree = TokenTree(((0,), (1, 0), (1, 1)))
     >>> ref, r = np.log([0.5, 0.25, 0.25]), np.array([0.0, -2.0, 1.0])
     >>> np.exp(per_token_optimum(ref, r, 0.5, tree, "k2")).round(3).tolist()
