@@ -205,7 +205,7 @@ class Collector:
         slow = {name for _, name, _ in self.slow}
         results = [r for r in self.results if r.test not in slow or r.outcome == "failed"]
         results += [ledger.TestResult(i, name + box, None, "slow") for i, name, box in self.slow]
-        claims = {id_: names_of_claims(s) for id_, s in catalog.statements().items()}
+        claims = {id_: relations_of_claims(s) for id_, s in catalog.statements().items()}
         order = catalog.dependency_order(graph)
         return ledger.assemble(results, titles, graph, order, claims)
 
@@ -233,14 +233,14 @@ def tuples(result: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in result.items()}
 
 
-def names_of_claims(statement: StatementType) -> list[str]:
-    """What a statement claims, without the claims that the theory itself refutes."""
+def relations_of_claims(statement: StatementType) -> dict[str, str]:
+    """What a statement claims, with the relation of each, but for claims that the theory refutes."""
     from nondecoupling.numbers.floats import floats_of
 
     w = Arguments(sample_worlds(statement.world, np.random.default_rng(0), 1, 4))
     with np.errstate(all="ignore"):
         found = list(statement.claims(floats_of(*w.values()), w))
-    return [claim.name for claim in found if not claim.refuted]
+    return {claim.name: claim.relation for claim in found if not claim.refuted}
 
 
 def coqc_missing() -> bool:

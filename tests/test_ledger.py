@@ -114,10 +114,16 @@ def test_only_machine_checked_proofs_may_be_skipped_and_only_without_coqc():
     assert ledger.NOT_CHECKED in ledger.table(here)[1]
 
 
+CLAIMS = {"A1": {"x": ">=", "y": "==", "z": "<="}, "A2": {}}
+
+
 def test_the_page_opens_with_what_is_not_covered():
-    found = assemble(FULL, TITLES, DEPENDS, ["A1", "A2"], {"A1": ["x", "y", "z"], "A2": []})
+    found = assemble(FULL, TITLES, DEPENDS, ["A1", "A2"], CLAIMS)
     assert found["A1"].undecided("sampled") == ["z"]
     assert found["A1"].undecided("symbolic") == []  # lacks the rung altogether
+    attacked = replace(FULL[0], rung="attacked", claims=("x",))
+    found_attacked = assemble([attacked], TITLES, DEPENDS, ["A1", "A2"], CLAIMS)
+    assert found_attacked["A1"].undecided("attacked") == ["z"]  # y is an identity
     opening = ledger.to_markdown(found).split("## ")[1]
     assert opening.startswith("What is not covered")
     assert "- **Not sampled**: A2." in opening

@@ -176,7 +176,7 @@ NAMED = re.compile(rf'<a href="((?:\.\./)*{SOURCES}/([^"]+)\.html)"><code>(\w+)<
 def to_line(match: re.Match[str]) -> str:
     """A link to a source whose text is a name defined there: to the line of the definition."""
     url, path, name = match.groups()
-    defined = re.compile(rf"^\s*(?:Theorem|Lemma|Corollary|def|class) {re.escape(name)}\b")
+    defined = re.compile(rf"^\s*(?:Theorem|Definition|Lemma|Corollary|def|class) {re.escape(name)}\b")
     for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1):
         if defined.match(line):
             return match[0].replace(url, f"{url}#__codelineno-0-{number}")

@@ -51,7 +51,7 @@ class Entry:
     depends: tuple[str, ...]
     established: bool = False
     why_not: str = ""
-    claims: list[str] = field(default_factory=list)  #: all that the statement claims
+    claims: dict[str, str] = field(default_factory=dict)  #: what it claims, with each relation
     rungs: dict[str, list[str]] = field(default_factory=dict)  #: rung -> evidence, line by line
     tests: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the tests that earned it
     decided: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the claims decided
@@ -61,8 +61,13 @@ class Entry:
     not_checked: list[str] = field(default_factory=list)
 
     def undecided(self, rung: str) -> list[str]:
-        """The claims that no test of this rung decided, where the rung is earned at all."""
-        decided = self.decided.get(rung, [])
+        """The claims that no test of this rung decided, where the rung is earned at all.
+
+        An identity has no margin that an attack could make small: it is none of the attacked rung's gaps.
+        """
+        decided = list(self.decided.get(rung, []))
+        if rung == Assurance.ATTACKED.value:
+            decided += [claim for claim, relation in self.claims.items() if relation == "=="]
         return (
             [claim for claim in self.claims if claim not in decided] if rung in self.rungs else []
         )
@@ -73,7 +78,7 @@ def assemble(
     titles: Mapping[str, str],
     depends: Mapping[str, tuple[str, ...]],
     order: Iterable[str],
-    claims: Mapping[str, list[str]] | None = None,
+    claims: Mapping[str, dict[str, str]] | None = None,
 ) -> dict[str, Entry]:
     """The ledger of a complete run. ``order`` lists dependencies before what rests on them."""
     by_statement: dict[str, list[TestResult]] = {id_: [] for id_ in titles}
@@ -86,7 +91,7 @@ def assemble(
     entries: dict[str, Entry] = {}
     for id_ in order:
         entry = Entry(
-            id_, titles[id_], tuple(depends[id_]), claims=list((claims or {}).get(id_, []))
+            id_, titles[id_], tuple(depends[id_]), claims=dict((claims or {}).get(id_, {}))
         )
         own = by_statement[id_]
         _fill_rungs(entry, own)
@@ -267,8 +272,8 @@ def _not_covered(entries: Mapping[str, Entry]) -> list[str]:
     lines += [
         "",
         "A rung is earned by a statement as soon as one of its claims is decided in that way. These claims "
-        "are not, though their statement has the rung (an identity needs no attack; a derivation may "
-        "settle a claim by another statement, as the [theory pages](theory/index.md) say):",
+        "are not, though their statement has the rung; a derivation may settle a claim by another statement, "
+        "as the [theory pages](theory/index.md) say:",
         "",
     ]
     for a in BY_CLAIM:
