@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 from nondecoupling.deciding.decisions import Decision, recording
 from nondecoupling.theory import catalog, ledger
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.statement import Arguments, StatementType
+from nondecoupling.theory.statement import StatementType
 from nondecoupling.theory.worlds import sample_worlds
 
 HERE = Path(__file__).parent
@@ -237,7 +237,7 @@ def relations_of_claims(statement: StatementType) -> dict[str, str]:
     """What a statement claims, with the relation of each, but for claims that the theory refutes."""
     from nondecoupling.numbers.floats import floats_of
 
-    w = Arguments(sample_worlds(statement.world, np.random.default_rng(0), 1, 4))
+    w = sample_worlds(statement.world, np.random.default_rng(0), 1, 4)
     with np.errstate(all="ignore"):
         found = list(statement.claims(floats_of(*w.values()), w))
     return {claim.name: claim.relation for claim in found if not claim.refuted}

@@ -23,13 +23,14 @@ from nondecoupling.theory.statement import Claim, tightened
 from nondecoupling.theory.theorems.g1_proxy_and_gold import ProxyAndGold
 from proofs.checks import (
     assert_attained,
+    assert_in_all,
     assert_survives,
     assert_tightened_fails,
     exact_world,
     tightness_line,
 )
-from proofs.elementary import best_time_for_hoeffding, hoeffding_curvature, tangent_of_exp
-from proofs.symbolic import assert_identity, normal_form
+from proofs.elementary import best_time_for_hoeffding, hoeffding_by_curvature, tangent_of_exp
+from proofs.symbolic import assert_identity, assert_zero
 
 pytestmark = pytest.mark.statement("G1")
 SLOPE, PINSKER = "the slope of gold", "Pinsker's form"
@@ -76,7 +77,7 @@ def test_data_processing(responses, evidence):
             for a, b, x in zip(p, q, coin, strict=True)
         )
         room -= now * left
-    assert normal_form(room) == 0
+    assert_zero(room, claim=SHARPER)
     evidence(f"KL - kl(E_p f, E_ref f) = two divergences given the coin, n = {responses}")
     evidence(f"nonnegative by {tangent_of_exp()}")
 
@@ -84,8 +85,13 @@ def test_data_processing(responses, evidence):
 @pytest.mark.symbolic
 def test_pinsker(evidence):
     """t (E_p - E_ref)(r - g) <= KL + log E_ref e^{t (x - E_ref x)} <= KL + t^2 range^2/8."""
-    evidence(f"log E e^(tx) <= t^2 range^2/8: {hoeffding_curvature()}")
-    evidence(f"and {best_time_for_hoeffding()}")
+    p, q, growth = sp.symbols("p q growth", positive=True)  # growth = e^{t range}, f = (0, 1)
+    z = 1 - q + q * growth
+    tilted = q * growth / z
+    to_ref, to_tilt = (p * sp.log(p / x) + (1 - p) * sp.log((1 - p) / (1 - x)) for x in (q, tilted))
+    cumulant = sp.log(z) - q * sp.log(growth)
+    assert_zero((p - q) * sp.log(growth) - cumulant - to_ref + to_tilt, claim=PINSKER)
+    evidence(f"{hoeffding_by_curvature()}, and {best_time_for_hoeffding()}")
 
 
 @pytest.mark.sampled
@@ -163,7 +169,8 @@ def test_gold_turns_where_the_covariance_vanishes(evidence):
 
     zero = brentq(cov, 0.05, 8)
     assert abs(zero - times[turn]) <= times[1] - times[0]
-    assert (np.sign([cov(t) for t in times]) == np.where(times < zero, 1, -1)).all()
+    signs = np.sign([cov(t) for t in times])
+    assert_in_all(signs == np.where(times < zero, 1, -1), SLOPE)
     evidence(f"gold turns at s = {zero:.3f}, the one zero of the covariance")
 
 
@@ -177,7 +184,7 @@ def test_the_slope_by_complex_step():
         slope = ((weights @ gold) / weights.sum()).imag / h
         law = bounds.gibbs_tilt(np.log(ref), reward, 1 / s)
         cov = covariance(floats_of(law), law, gold, reward)[0]
-        assert slope == pytest.approx(cov, rel=1e-9, abs=1e-12)
+        assert_in_all(np.isclose(slope, cov, rtol=1e-9, atol=1e-12), SLOPE)
 
 
 @pytest.mark.sampled
@@ -198,7 +205,8 @@ def test_the_bound_holds_for_any_policy_and_is_attained(evidence):
         promised = bounds.gold_gain_bound(p, ref, reward, gold)
         kl = bounds.kl_divergence(p, ref)
         pinsker = proxy - np.ptp(reward - gold, axis=-1) * np.sqrt(kl / 2)
-        assert (pinsker - 1e-12 <= promised).all() and (promised <= actual + 1e-12).all()
+        assert_in_all(pinsker - 1e-12 <= promised, ORDER)
+        assert_in_all(promised <= actual + 1e-12, SHARPER)
         tightest = min(tightest, float((actual - promised).min()))
     evidence(f"bounds.gold_gain_bound on 900 policies: within {tightest:.1e} of the gold gain")
     two_levels = PROXY - np.array([0.0, 0.0, 1.0])

@@ -19,9 +19,15 @@ from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.s10_what_a_run_proves import WhatARunProves, logged
-from proofs.checks import assert_attained, assert_survives, exact_world, tightness_line
+from proofs.checks import (
+    assert_attained,
+    assert_in_all,
+    assert_survives,
+    exact_world,
+    tightness_line,
+)
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity, assert_margin
+from proofs.symbolic import assert_identity, assert_margin, assert_zero
 
 pytestmark = pytest.mark.statement("S10")
 IDENTITY, BOUND = "what the logs leave out", "a checkpoint bounds the optimum"
@@ -50,7 +56,7 @@ def test_a_checkpoint_is_affine_and_the_curve_convex_in_time(evidence):
     r = sp.Symbol("r", real=True)
     cumulants = sp.log(1 - ref + ref * sp.exp(s * r))  # DeltaL(tilt_s) less an affine function of s
     tilted = ref * sp.exp(s * r) / (1 - ref + ref * sp.exp(s * r))
-    assert sp.simplify(sp.diff(cumulants, s, 2) - r**2 * tilted * (1 - tilted)) == 0
+    assert_zero(sp.diff(cumulants, s, 2) - r**2 * tilted * (1 - tilted), claim="convex in time")
     evidence("affine in s; the curve's second derivative is a variance (n = 2)")
 
 
@@ -81,7 +87,7 @@ def test_every_checkpoint_of_a_run_and_the_best_of_them(evidence):
         lines = bounds.coupling_from_run(np.array(gains)[:, None], np.array(kls)[:, None], beta)
         curve = [float(bounds.sft_loss_increase(log_d, log_ref, reward, b)) for b in beta]
         room = np.array(curve) - lines.max(axis=0)
-        assert (room > -1e-12).all()
+        assert_in_all(room > -1e-12, BOUND)
         worst = max(worst, float(np.min(room / (1 + np.abs(curve)))))
     evidence(f"20 runs of 60 checkpoints, 31 betas: a run's best line came within {worst:.1e}")
 
@@ -95,7 +101,7 @@ def test_the_tilt_attains_it():
     gain = bounds.expected_reward(tilt, reward) - bounds.expected_reward(log_d, reward)
     proved = bounds.coupling_from_run(gain, bounds.kl_divergence(tilt, log_ref), beta)
     change = bounds.sft_loss_increase(log_d, log_ref, reward, beta)
-    np.testing.assert_allclose(proved, change, rtol=1e-9, atol=1e-11)
+    assert_in_all(np.isclose(proved, change, rtol=1e-9, atol=1e-11), "the tilt attains it")
 
 
 def binary(a, p, g):

@@ -8,8 +8,9 @@ from nondecoupling.formulas.laws import centred, expectation
 from nondecoupling.formulas.sft_then_rl import coupling_gap, two_point_gap
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
-from nondecoupling.theory.statement import Arguments, only
+from nondecoupling.theory.statement import only
 from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
+from nondecoupling.theory.worlds import WorldValues
 from proofs.checks import (
     assert_attained,
     assert_needs,
@@ -77,7 +78,7 @@ def test_hoeffding_by_its_curvature(evidence):
     a, b, d1, d2 = sp.symbols("a b d1 d2", positive=True)
     masses, rewards = [d1, d2, 1 - d1 - d2], [sp.Integer(0), a, a + b]
     log_d, reward = xp.log(xp.array(masses)), xp.array(rewards)
-    w = Arguments(log_d=log_d, log_ref=log_d, reward=reward, beta=1 / xp.array([t]))
+    w = WorldValues({"log_d": log_d, "log_ref": log_d, "reward": reward, "beta": 1 / xp.array([t])})
     (claim,) = only(TwoSidedSize, HOEFFDING).claims(xp, w)
     margin = claim.margin().flat[0]
     assert_zero(margin.subs(t, 0), sp.diff(margin, t).subs(t, 0))

@@ -16,8 +16,12 @@ from nondecoupling.policies import from_logits
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.t5_tilts_compose import TiltsCompose, compositions
-from proofs.checks import exact_world
-from proofs.symbolic import assert_identity, normal_form, symbolic_world
+from proofs.checks import assert_in_all, exact_world
+from proofs.symbolic import (
+    assert_identity,
+    assert_zero,
+    symbolic_world,
+)
 
 pytestmark = pytest.mark.statement("T5")
 TWO, THREE = "two tilts are one", "three runs at beta are one at beta/3"
@@ -35,7 +39,7 @@ def test_derivation(responses, evidence):
     for name, one, other in compositions(sympy_numbers(), w):
         for y in range(1, responses):
             difference = (one[y] - one[0]) - (other[y] - other[0])
-            assert normal_form(sp.expand_log(difference, force=True)) == 0, name
+            assert_zero(sp.expand_log(difference, force=True), claim=name)
         names.append(name)
     assert names == [TWO, THREE, MIXTURE, COLD, HOT]
     evidence(f"all log-ratios of {', '.join(names)}, n = {responses}")
@@ -58,7 +62,7 @@ def test_any_number_of_runs(evidence):
     after = gibbs_tilt(xp, before, reward, xp.array([1 / s]))
     direct = gibbs_tilt(xp, log_ref, reward, xp.array([1 / ((k + 1) * s)]))
     ratios = [x[1] - x[0] for x in (after, direct)]
-    assert normal_form(ratios[0] - ratios[1]) == 0
+    assert_zero(ratios[0] - ratios[1], claim=TWO)
     evidence("induction on the number of runs: the log-odds add s r each, n = 2")
 
 
@@ -82,7 +86,7 @@ def test_runs_by_gradient_with_the_reference_reset(evidence):
                 policy = from_logits(policy + 0.5 / beta * (reward - beta * (policy - start)))
         once = bounds.gibbs_tilt(log_ref, reward, beta / 4)
         worst = max(worst, float(np.abs(policy - once).max()))
-    assert worst < 1e-9
+    assert_in_all(worst < 1e-9, "runs in a row")
     evidence(
         f"10 worlds, four runs to the end by natural gradient: within {worst:.1e} of one run at beta/4"
     )
@@ -114,7 +118,7 @@ def test_both_ways_of_sampling_by_enumeration():
     by_token = sharpened(first)[:, None] * sharpened(nexts)
     log_p = np.log(sequences.reshape(-1))
     tilt = bounds.gibbs_tilt(log_p, log_p, temperature / (1 - temperature))
-    np.testing.assert_allclose(np.exp(tilt), by_sequence.reshape(-1), rtol=1e-13)
+    assert_in_all(np.isclose(np.exp(tilt), by_sequence.reshape(-1), rtol=1e-13), COLD)
     assert np.abs(by_token - by_sequence).max() > 0.05
     equally_sharp = first[:, None] * np.stack([nexts[0], nexts[0][::-1]])
     alike = sharpened(first)[:, None] * sharpened(equally_sharp / first[:, None])

@@ -356,9 +356,11 @@ def overpayment(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
     log_room = xp.where(inner, log_room, 0.0)
     unit = xp.maximum(xp.exp(log_room), xp.tiny(log_room))
     log_b = xp.where(inner, log_gap - log_room - (top - detached(top)) / unit, 0.0)
-    # Beyond this b only log b matters, and its square would overflow.
-    b = xp.exp(xp.minimum(log_b, -0.48 * math.log(xp.tiny(log_room))))
+    # Beyond this b the root no longer depends on it, and its square would overflow.
+    log_b_in_root = xp.minimum(log_b, -0.48 * math.log(xp.tiny(log_room)))
+    b = xp.exp(log_b_in_root)
     a = xp.where((b > 0.5) & (b < 2), gain * b / xp.where(below, top - reward, 1.0), 1 - b)
     a = xp.where(inner, a, 0.0)
-    log_w = xp.where(inner, _log_slack(xp, detached(log_d), detached(a), detached(log_b)), 0.0)
+    log_w = _log_slack(xp, *map(detached, (log_d, a, log_b_in_root)))
+    log_w = xp.where(inner, log_w, 0.0)
     return overpaid(xp, log_d, log_p, _log_mixed(xp, a, log_b, log_w))
