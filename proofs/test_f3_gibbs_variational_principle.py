@@ -58,7 +58,7 @@ def test_a_wrong_temperature_is_noticed():
 
     xp = arb()
     world = exact_world(log_p="1/2 1/2", log_ref="1/2 1/2", reward="0 1", beta="1")
-    a = world.arguments(GibbsVariationalPrinciple.world, xp)
+    a = world.exact(GibbsVariationalPrinciple.world, xp)
     tilt = gibbs_tilt(xp, a["log_ref"], a["reward"], 2 * a["beta"])
     reached = regularized_reward(xp, tilt, a["log_ref"], a["reward"], a["beta"])
     best = a["beta"] * log_partition(xp, a["log_ref"], a["reward"], a["beta"])

@@ -45,7 +45,7 @@ def test_dropping_a_term_is_noticed():
 
     xp = arb()
     world = exact_world(log_p="1/4 3/4", log_ref="1/2 1/2", reward="0 1", beta="1")
-    a = world.arguments(ThreePoints.world, xp)
+    a = world.exact(ThreePoints.world, xp)
     tilt = gibbs_tilt(xp, a["log_ref"], a["reward"], a["beta"])
     drop = expected_reward(xp, tilt, a["reward"]) - expected_reward(xp, a["log_p"], a["reward"])
     two = kl_divergence(xp, a["log_p"], tilt) - kl_divergence(xp, a["log_p"], a["log_ref"])
