@@ -349,6 +349,7 @@ def test_what_is_only_shown_does_not_run():
 # --- add_a_statement.md -----------------------------------------------------------------------
 
 
+@pytest.mark.slow  # runs the exercise in a copy of the package
 def test_the_statement_of_the_exercise_is_found_and_proved(tmp_path):
     """The page's files, added to a copy of the package."""
     ignored = shutil.ignore_patterns("__pycache__")
@@ -481,11 +482,13 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # builds the site
 def test_the_site_builds_and_loads_nothing_from_a_network(site):
     assert (site / "index.html").exists()
     assert site_problems(site) == []
 
 
+@pytest.mark.slow  # builds the site
 def test_every_theory_page_is_in_the_navigation(site):
     overview = (site / "theory" / "index.html").read_text()
     missing = [
@@ -496,6 +499,7 @@ def test_every_theory_page_is_in_the_navigation(site):
     assert missing == []
 
 
+@pytest.mark.slow  # builds the site
 def test_a_theorem_is_linked_to_the_line_that_states_it(site):
     page = (site / S2).with_suffix(".html").read_text()
     (target,) = re.findall(r'href="\.\./(source\S+)#(\w+\S*)"><code>S2_coupling_gap</code>', page)

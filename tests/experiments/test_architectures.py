@@ -20,6 +20,8 @@ from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tolerances import mass_error, mass_tolerance
 from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES, encode
 
+pytestmark = pytest.mark.slow  # five families of models
+
 TASK = embedded_task(6)
 LAYOUTS = {
     "qwen3": SHARED_PREFIXES,

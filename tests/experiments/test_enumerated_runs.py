@@ -55,6 +55,7 @@ def test_the_html_needs_nothing_else(cycle):
     assert html.index("What held") < html.index("What this run does not show")
 
 
+@pytest.mark.slow  # whole runs
 def test_all_orders_share_sft_and_say_who_is_who(tmp_path, small):
     folder = tmp_path / "all"
     assert qwen_validate.main([*small, "--out", str(folder)]) == 0
@@ -69,6 +70,7 @@ def test_all_orders_share_sft_and_say_who_is_who(tmp_path, small):
     assert len(table) == 10
 
 
+@pytest.mark.slow  # whole runs
 def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path, script, small):
     options, folder = [*small, "--order", "cycle"], tmp_path / "killed"
     place = "metrics.jsonl"
@@ -87,6 +89,7 @@ def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path
     assert [session["resumed"] for session in sessions] == [False, True, True]
 
 
+@pytest.mark.slow  # whole runs
 def test_stopped_by_ctrl_c_before_the_first_checkpoint(cycle, tmp_path, small, monkeypatch, capsys):
     from validate.enumerated.training import Trainer
 
@@ -166,6 +169,7 @@ def test_a_lost_report_is_written_again_without_training(cycle, tmp_path, monkey
     assert contents(folder) == before
 
 
+@pytest.mark.slow  # whole runs
 @pytest.mark.parametrize("reward", ["right", "format"])
 def test_rewards_of_two_levels_are_decided(tmp_path, small, reward):
     """There S3's bounds are attained, which is no reason to be undecided."""
@@ -226,6 +230,7 @@ def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):
         run_folder.RunFolder(tmp_path).must_be_free()
 
 
+@pytest.mark.slow  # whole runs
 def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
     folder = tmp_path / "self"
     assert qwen_validate.main([*small, "--data-law", "self", "--out", str(folder)]) == 0
@@ -308,6 +313,7 @@ def test_a_diverging_run_says_what_to_change(tmp_path, small, capsys):
     assert "lower the learning rate" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # whole runs
 def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
     tiny = model_of_run(configuration({"seed": 3}), TEXTS)
     tiny.model.save_pretrained(tmp_path / "qwen")

@@ -11,6 +11,8 @@ import psutil
 import pytest
 import qwen_validate
 
+pytestmark = pytest.mark.slow  # whole runs in two processes
+
 # How far metrics of two processes may lie from those of one: sums in another order, in float32, through 80 steps.
 TOLERANCE = 1e-3
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]

@@ -8,6 +8,8 @@ import pytest
 
 from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
+pytestmark = pytest.mark.slow  # processes of their own at full vocabulary
+
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,

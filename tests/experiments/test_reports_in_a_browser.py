@@ -4,6 +4,8 @@ import pytest
 import qwen_validate
 from browser import browser, problems
 
+pytestmark = pytest.mark.slow  # whole runs, and a browser
+
 
 @pytest.fixture(scope="module")
 def chromium():

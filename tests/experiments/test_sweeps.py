@@ -15,6 +15,8 @@ from sweeps.grid import AXES, trials
 from sweeps.running import last_attempts, run_trial
 from sweeps.summary import _common_task, table
 
+pytestmark = pytest.mark.slow  # whole runs, killed and resumed
+
 SHORT = [
     "--prompts",
     "3",

@@ -58,6 +58,7 @@ def run_interpreted(report: Path, *arguments: str) -> dict[str, int]:
     return {**counts, "passed": passed}
 
 
+@pytest.mark.slow  # a minute in Triton's interpreter
 def test_every_shared_test_passes_under_the_interpreter(tmp_path, record_property):
     counts = run_interpreted(tmp_path / "report.xml", *(str(HERE / name) for name in SHARED))
     record_property("interpreted", counts["passed"])
