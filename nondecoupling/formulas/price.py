@@ -39,8 +39,14 @@ def supporting_line(
     Holds for every rate, offset > 0, with equality iff p = d/b. Linear in the reward of p, so it
     holds for averages over prompts with one rate.
     """
-    b = frontier_ratio(xp, reward, rate, offset)
-    return 1 + expectation(xp, log_d, xp.log(b)) - offset - rate * xp.max(reward)
+    log_b = xp.log(frontier_ratio(xp, reward, rate, offset))
+    return _intercept(xp, log_d, reward, rate, offset, log_b)
+
+
+def _intercept(
+    xp: NumberSystem, log_d: Array, reward: Array, rate: Array, offset: Array, log_b: Array
+) -> Array:
+    return 1 + expectation(xp, log_d, log_b) - offset - rate * xp.max(reward)
 
 
 def bernoulli_kl(xp: NumberSystem, a: Array, b: Array) -> Array:
@@ -111,31 +117,45 @@ def frontier_policy(
 
     p = d/b, b = offset + rate (M - r), with the offset in (0, 1] that makes it sum to one; where
     even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass goes to argmax r. The
+    unknown is the logarithm of the offset, which may be as small as the probability of argmax r. The
     intercept is the dual value, so it is a lower bound for whatever offset was found.
     """
     top = xp.max(reward)
     room = rate * (top - reward)
-    weight, on, best = xp.exp(log_d), xp.support(log_d), reward == top
-    on_top = xp.sum(xp.where(best, weight, 0.0))
-    at_zero = xp.sum(xp.where(room > 0, weight / xp.where(room > 0, room, 1.0), 0.0))
-    left_over = ~(on_top > 0) & (at_zero <= 1)
+    on, best = xp.support(log_d), reward == top
+    log_d = xp.where(on, log_d, -INF)
+    log_top = log_sum_exp(xp, xp.where(best, log_d, -INF))
+    log_room = xp.log(xp.where(best, 1.0, room))
+    at_zero = xp.sum(xp.exp(xp.where(best, -INF, log_d - log_room)))
+    left_over = ~xp.support(log_top) & (at_zero <= 1)
 
-    def missing_mass(weight: Array, room: Array, offset: Array) -> tuple[Array, Array]:
-        share = xp.where(on, weight / (offset + room), 0.0)
-        return 1 - xp.sum(share), xp.sum(xp.where(on, share / (offset + room), 0.0))
+    def log_ratio(room: Array, log_offset: Array) -> Array:
+        others = xp.log(xp.exp(log_offset) + xp.where(best, 1.0, room))
+        return xp.where(best, log_offset + xp.full_like(room, 0.0), others)
+
+    def missing_mass(log_d: Array, room: Array, log_offset: Array) -> tuple[Array, Array]:
+        """E (b - 1) under d/b, normalised: it keeps its digits where room is one and argmax r rare."""
+        log_b = log_ratio(room, log_offset)
+        weights = log_d - log_b
+        log_mass = log_sum_exp(xp, weights)
+        offset, far = xp.exp(log_offset), xp.where(best, 0.0, room)
+        above_one = xp.where(far > 0.5, far - 1 + offset, far + xp.expm1(log_offset))
+        law = xp.exp(weights - log_mass)
+        slope = xp.exp(-log_mass) * xp.sum(law * xp.exp(log_offset - log_b))
+        return xp.sum(law * above_one), slope
 
     # Where argmax r has mass its part of the sum alone, d/offset, is at most one.
-    low = xp.where(on_top > 0, on_top, xp.tiny(rate))
-    fixed = detached(weight), detached(room)
-    root = newton_bisection(
-        xp, partial(missing_mass, *fixed), detached(low), xp.full_like(detached(rate), 1.0)
-    )
-    root = with_root_gradient(xp, root, *missing_mass(weight, room, root))
-    offset = xp.where(left_over, 0.0, root)
-    log_p = xp.where(on, log_d - xp.log(frontier_ratio(xp, reward, rate, offset)), -INF)
+    low = xp.maximum(detached(log_top), math.log(xp.tiny(rate)))
+    low = xp.where(xp.support(log_top), detached(log_top), low)
+    fixed = detached(log_d), detached(room)
+    root = newton_bisection(xp, partial(missing_mass, *fixed), low, xp.full_like(low, 0.0))
+    log_offset = with_root_gradient(xp, root, *missing_mass(log_d, room, root))
+    offset = xp.where(left_over, 0.0, xp.exp(log_offset))
+    log_b = xp.where(left_over, log_room, log_ratio(room, log_offset))
+    log_p = xp.where(on, log_d - log_b, -INF)
     spare = (1 - at_zero) / xp.sum(xp.where(best, xp.full_like(reward, 1.0), 0.0))
     log_p = xp.where(left_over & best, xp.log(spare), log_p)
-    line = supporting_line(xp, log_d, reward, rate, offset)
+    line = _intercept(xp, log_d, reward, rate, offset, log_b)
     return log_p - log_sum_exp(xp, log_p), line, offset
 
 
