@@ -7,7 +7,9 @@ rational functions, and two such sides are equal iff their normal forms agree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import sympy as sp
@@ -48,7 +50,7 @@ def condition(statement: StatementType, name: str, responses: int) -> Claim:
 class NormalForm:
     """Rewrites real expressions in exp and log so that two equal ones become the same polynomial.
 
-    exp of a combination of logarithms becomes a product of powers; the argument of a logarithm is
+    exp of a combination of logarithms becomes a product of powers of positive factors; the argument of a logarithm is
     factored over the integers and split into the logarithms of the absolute values of its
     irreducible factors (all arguments are positive, so the signs cancel). Distinct irreducible
     factors have independent logarithms, so the expression vanishes iff every coefficient does.
@@ -59,6 +61,7 @@ class NormalForm:
         self.base_of: dict[sp.Symbol, sp.Expr] = {}
         self.powers: dict[tuple[sp.Expr, sp.Expr], sp.Symbol] = {}
         self.power_of: dict[sp.Symbol, tuple[sp.Expr, sp.Expr]] = {}
+        self.of_both_signs: set[sp.Expr] = set()
 
     def __call__(self, expression: sp.Expr) -> sp.Expr:
         return sp.cancel(sp.together(sp.expand(self.rewrite(sp.sympify(expression)))))
@@ -83,6 +86,9 @@ class NormalForm:
                 continue
             base = self.base_of[logs[0]]
             power, monomial = (term / logs[0]).as_coeff_Mul()
+            if base in self.of_both_signs and (monomial != 1 or power % 2):
+                rest += term  # |base| to such a power is no polynomial in it: left alone
+                continue
             factor = base if monomial == 1 else self._power(base, monomial)
             product *= factor**power
         return product * sp.exp(rest)
@@ -108,12 +114,34 @@ class NormalForm:
         if base in self.power_of:
             under, monomial = self.power_of[base]
             return monomial * self._log_irreducible(under)
-        if base.could_extract_minus_sign():
+        signs = _signs(base)
+        if signs == {-1} or (signs != {1} and base.could_extract_minus_sign()):
             base = -base
+        if signs not in ({1}, {-1}):
+            self.of_both_signs.add(base)
         if base not in self.log_of:
             self.log_of[base] = sp.Symbol(f"L{len(self.log_of)}", real=True)
             self.base_of[self.log_of[base]] = base
         return self.log_of[base]
+
+
+# Symbols of rewards, logits and betas take any positive value; all others are seen as small shares.
+WIDE = re.compile(r"(e|e_\w+?|exp_\w+?)\d+|beta\w*")
+
+
+def _signs(base: sp.Expr) -> set[int]:
+    """The signs that a factor takes at some points of the worlds that the symbols stand for."""
+    random = Random(0)
+    signs = set()
+    for _ in range(12):
+        point = {
+            x: sp.Rational(*(random.randint(1, 99) for _ in range(2)))
+            if WIDE.fullmatch(x.name)
+            else sp.Rational(random.randint(1, 99), 1000)
+            for x in base.free_symbols
+        }
+        signs.add(int(sp.sign(base.subs(point))))
+    return signs
 
 
 def normal_form(expression: sp.Expr) -> sp.Expr:

@@ -14,6 +14,7 @@ from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
 from nondecoupling.formulas import schedules
 from nondecoupling.formulas.laws import log_sum_exp
+from nondecoupling.formulas.levels import levels_by_comparison
 from nondecoupling.numbers.arb import arb
 
 LIBRARIES = {"numpy": np.asarray, "torch": torch.tensor}
@@ -63,7 +64,7 @@ def test_best_of_n_policy(dtype, library):
         ref, reward = law(rng, size, dtype), rng.integers(0, levels, size).astype(dtype)
         got = bounds.best_of_n_policy(LIBRARIES[library](ref), reward, draws)
         exact = exactly(ref)
-        by_pairs = schedules.levels_by_comparison(xp, exact, balls(*reward))
+        by_pairs = levels_by_comparison(xp, exact, balls(*reward))
         true = schedules.best_of_n(xp, exact, balls(draws), by_pairs)
         scale = 1 + np.abs(ref).max() + np.abs([float(x) for x in true])
         assert_close(got, true, scale, dtype, f"{ref}, {reward}, {draws}")
@@ -221,3 +222,15 @@ def test_alternation(dtype, library):
         rate = bounds.alternation_rate(*arguments)
         true_rate = -log_slack.expm1()
         assert_close(rate, [true_rate], [size * float(true_rate)], dtype, context)
+
+
+@pytest.mark.parametrize("beta", [1e6, 2.0, 1.0, 0.5, 1e-6])
+@pytest.mark.parametrize("success", [0.5, 1e-3, 1e-12, 1e-40, 1e-300])
+def test_frontier_weights_of_rare_successes(success, beta):
+    """Two levels: the offset solves o^2 + o (1/beta - 1) = success/beta; at beta = 1 it is its root."""
+    d = np.array([math.log1p(-success), math.log(success)])
+    rate, a = 1 / flint.arb(beta), flint.arb(float(d[1])).exp()
+    offset = (1 - rate + ((1 - rate) ** 2 + 4 * a * rate).sqrt()) / 2
+    true = [1 / (offset + rate), 1 / offset]
+    scale = [float(x) * (1 - float(d[1])) for x in true]
+    assert_close(bounds.frontier_weights(d, [0.0, 1.0], beta), true, scale, np.float64, "")

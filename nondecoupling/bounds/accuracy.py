@@ -59,7 +59,7 @@ SCHEDULES = {
     "alternation_rate": "(1 + max |log d| + s range(r)) times itself",
     "best_of_n_bounds": "itself",
     "best_of_n_policy": "1 + max |log ref| + |log pi_n|, per entry",
-    "frontier_weights": "itself",
+    "frontier_weights": "(1 + |log d|) times itself; near beta = range(r) times its condition in beta",
     "leashless_policy": "1 + max |log| + sum (1/ref + 1/ref(leader) + tau |r - r(leader)|)/D, per entry",
     "replay_bound": "itself",
     "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",

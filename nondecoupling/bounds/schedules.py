@@ -8,6 +8,7 @@ from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import price, schedules
 from nondecoupling.formulas.laws import min_on_support
+from nondecoupling.formulas.levels import levels_by_sorting
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array
 
@@ -39,8 +40,8 @@ def best_of_n_policy(log_ref: TensorLike, reward: TensorLike, n: TensorLike) -> 
     """
 
     def policy(xp: Floats, log_ref: Array, reward: Array, n: Array) -> Array:
-        levels = schedules.levels_by_sorting(xp, log_ref, reward)
-        return schedules.best_of_n(xp, log_ref, n, levels)
+        masses = levels_by_sorting(xp, log_ref, reward)
+        return schedules.best_of_n(xp, log_ref, n, masses)
 
     arguments = Arguments(
         laws={"log_ref": log_ref}, reals={"reward": reward}, scalars={"n": n}, whole=("n",)

@@ -146,7 +146,8 @@ class FrontierPolicy:
 def _log_ratio(xp: Floats, rate: Array, below: Array, log_offset: Array) -> Array:
     """log b, b = offset + rate (M - r), also where b is near one; ``below`` is M - r."""
     room = rate * below
-    above_one = xp.expm1(log_offset) + room
+    # One is taken from whichever of the two is nearer to it: the other may be tiny beside it.
+    above_one = xp.where(room > 0.5, room - 1 + xp.exp(log_offset), room + xp.expm1(log_offset))
     near = xp.abs(above_one) < 0.5
     log_room = log_or_minus_infinity(xp, xp.where(near, 1.0, room))
     far = log_add_exp(xp, log_room, log_offset)

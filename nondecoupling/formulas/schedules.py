@@ -5,48 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
-
-import array_api_compat
 
 from nondecoupling.formulas.laws import INF, expectation, from_mode, log_softmax, log_sum_exp
+from nondecoupling.formulas.levels import Levels
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.numbers.floats import Floats, detached
-from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
-
-
-class Levels(NamedTuple):
-    """The masses that a draw of each response's reward competes with, under one law."""
-
-    log_level: Array
-    """log of the mass at the same reward."""
-    log_at_most: Array
-    """log of the mass that is no better; at most 0 and accurate near it."""
-    log_worse: Array
-    """log of the share of that mass which is worse; 0 where nothing is worse."""
-    beats_some: Mask
-    """Where some mass is worse."""
-
-
-def levels_by_comparison(xp: NumberSystem, log_ref: Array, reward: Array) -> Levels:
-    """Every reward against every other, in any number system.
-
-    Rewards that a ball cannot tell apart count as equal: precision, not a tolerance, separates them.
-    """
-    mass = xp.exp(log_ref)[..., None, :]
-    theirs, own = reward[..., None, :], reward[..., :, None]
-    better, worse = theirs > own, theirs < own
-
-    def total(chosen: Mask) -> Array:
-        return xp.sum(xp.where(chosen, mass, 0.0))[..., 0]
-
-    above, below, level = total(better), total(worse), total(~(better | worse))
-    at_most = below + level
-    beats_some = xp.positive(below)
-    log_at_most = -xp.log1p(above / xp.where(xp.positive(at_most), at_most, 1.0))
-    odds = level / xp.where(beats_some, below, 1.0)
-    log_worse = xp.where(beats_some, -xp.log1p(odds), 0.0)
-    return Levels(xp.log(level), log_at_most, log_worse, beats_some)
+from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
 def best_of_n(xp: NumberSystem, log_ref: Array, n: Array, levels: Levels) -> Array:
@@ -187,62 +151,3 @@ def alternation_slack(
     high = xp.log(fixed[3])
     root = newton_bisection(xp, partial(imbalance, fixed), high + best, high)
     return with_root_gradient(xp, root, *imbalance(inputs, root))
-
-
-def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
-    """The same in floats in n log^2 n steps: running sums of log masses in the order of the rewards."""
-    module, size = xp.module, reward.shape[-1]
-    order = module.argsort(reward, axis=-1)
-    ranked, log_mass = xp.gather(reward, order), xp.gather(log_ref, order)
-    places = module.zeros_like(order) + module.arange(size, device=array_api_compat.device(order))
-    new = ranked[..., 1:] != ranked[..., :-1]
-    opens = module.concat([places[..., :1] == 0, new], axis=-1)
-    level = module.cumulative_sum(module.astype(opens, places.dtype), axis=-1) - 1
-    ends = module.zeros_like(places[..., :1]) + size
-    firsts = module.concat([module.sort(xp.where(opens, places, ends), axis=-1), ends], axis=-1)
-    first, stop = xp.gather(firsts, level), xp.gather(firsts, level + 1)
-
-    def up_to(log_mass: Array) -> Array:
-        nothing = xp.full_like(log_mass[..., :1], -INF)
-        sums = _running_log_sum(xp, log_mass, module.zeros_like(places))
-        return module.concat([nothing, sums], axis=-1)
-
-    from_below = up_to(log_mass)
-    from_above = module.flip(up_to(module.flip(log_mass, axis=-1)), axis=-1)
-    own = xp.gather(_running_log_sum(xp, log_mass, level), stop - 1)
-    below, at_most = xp.gather(from_below, first), xp.gather(from_below, stop)
-    above = xp.gather(from_above, stop)
-    log_worse = -_log_one_plus_ratio(xp, own, below)
-    log_at_most = -_log_one_plus_ratio(xp, above, at_most)
-    back = module.argsort(order, axis=-1)
-    own, log_at_most, log_worse, below = (
-        xp.gather(x, back) for x in (own, log_at_most, log_worse, below)
-    )
-    return Levels(own, log_at_most, log_worse, xp.support(below))
-
-
-def _running_log_sum(xp: Floats, log_mass: Array, segment: Array) -> Array:
-    """log of the running sums of masses along the last axis, begun anew in each segment."""
-    step, total = 1, log_mass
-    while step < log_mass.shape[-1]:
-        same = segment[..., step:] == segment[..., :-step]
-        before = xp.where(same, total[..., :-step], -INF)
-        later = total[..., step:]
-        total = xp.module.concat([total[..., :step], _log_add(xp, later, before)], axis=-1)
-        step *= 2
-    return total
-
-
-def _log_add(xp: Floats, a: Array, b: Array) -> Array:
-    """log(e^a + e^b)."""
-    top = xp.maximum(a, b)
-    some = xp.support(top)
-    apart = xp.abs(xp.where(some, a, 0.0) - xp.where(some, b, 0.0))
-    return top + xp.where(some, xp.log1p(xp.exp(-apart)), 0.0)
-
-
-def _log_one_plus_ratio(xp: Floats, log_a: Array, log_b: Array) -> Array:
-    """log(1 + a/b); 0 where b is zero, whatever a."""
-    some = xp.support(log_a) & xp.support(log_b)
-    odds = xp.where(some, log_a, 0.0) - xp.where(some, log_b, 0.0)
-    return xp.where(some, xp.maximum(odds, 0.0) + xp.log1p(xp.exp(-xp.abs(odds))), 0.0)

@@ -11,7 +11,8 @@ from nondecoupling.formulas.laws import (
     kl_by_definition,
     log_softmax,
 )
-from nondecoupling.formulas.schedules import best_of_n, best_of_n_bounds, levels_by_comparison
+from nondecoupling.formulas.levels import levels_by_comparison
+from nondecoupling.formulas.schedules import best_of_n, best_of_n_bounds
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Whole
 from nondecoupling.theory.statement import Claim, Statement
