@@ -3,7 +3,7 @@
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
-From NonDecoupling Require Import Sums Calculus Policies Foundations PriceOfReward Trainers Schedules.
+From NonDecoupling Require Import Sums Calculus Policies Foundations PriceOfReward Penalties Schedules.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -324,6 +324,58 @@ apply: (Rmult_le_reg_r (lambda * (1 - eta + eta * D))).
 rewrite (_ : (1 - eta) * M / lambda * _ = (1 - eta) * (M * (1 - eta + eta * D))); last by field; lra.
 rewrite (_ : (1 - eta) / (1 - eta + eta * D) * _ = (1 - eta) * lambda); last by field; lra.
 by apply: Rmult_le_compat_l; lra.
+Qed.
+
+Lemma mixture_cycle_full d r s eta p : law d -> (forall y, 0 < d y) -> 0 < eta < 1 -> law p ->
+  (forall y, 0 < p y) -> law (mixture_cycle d r s eta p) /\ forall y, 0 < mixture_cycle d r s eta p y.
+Proof.
+move=> ld d0 e01 lp p0; have lt : law (tilt_at p r s) by exact: gibbs_law.
+have pos y : 0 < mixture_cycle d r s eta p y.
+  have t0 : 0 < tilt_at p r s y by exact: gibbs_gt0.
+  by apply: Rplus_lt_0_compat; apply: Rmult_lt_0_compat => //; lra.
+split=> //; split=> [y|]; first exact/Rlt_le.
+by rewrite /mixture_cycle -sum_plus -!sum_scal (proj2 lt) (proj2 ld); ring.
+Qed.
+
+(** So from any start the cycles end at the limit, at rate rho. *)
+Theorem mixture_converges d r s eta lambda p M K n : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) -> sum (mixture_limit d r s eta lambda) = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let lim := mixture_limit d r s eta lambda in
+  let pn := iter n (mixture_cycle d r s eta) p in
+  let bound := 1 + ((1 - eta) * M / lambda) ^ n * K in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y, pn y <= bound * lim y /\ lim y <= bound * pn y.
+Proof.
+move=> ld d0 e01 lt s1 eM M1 lp p0 lim pn bound start.
+have all m : law (iter m (mixture_cycle d r s eta) p) /\ forall y, 0 < iter m (mixture_cycle d r s eta) p y.
+  by elim: m => [|m [IH1 IH2]] //=; exact: mixture_cycle_full.
+have ratio m y z : iter m (mixture_cycle d r s eta) p y / lim y <=
+    (1 + ((1 - eta) * M / lambda) ^ m * K) * (iter m (mixture_cycle d r s eta) p z / lim z).
+  elim: m y z => [|m IH] y z; first by rewrite /= Rmult_1_l; exact: start.
+  have [l1 p1] := all m; rewrite -tech_pow_Rmult Rmult_assoc.
+  exact: (mixture_rate ld d0 e01 lt s1 eM M1 l1 p1 IH).
+have [lo [J _]] := mixture_limit_facts ld d0 e01 lt s1; have [ln_ pn0] := all n.
+move=> y; have l0 : 0 < lim y.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+  apply: Rdiv_lt_0_compat; last by move: (lt y); lra.
+  by do 2 (apply: Rmult_lt_0_compat => //); lra.
+have lim0 z : 0 < lim z.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+  apply: Rdiv_lt_0_compat; last by move: (lt z); lra.
+  by do 2 (apply: Rmult_lt_0_compat => //); lra.
+have v z : pn z / lim z * lim z = pn z by field; move: (lim0 z); lra.
+split.
+  have : \sum_(z : Y) (pn y / lim y * lim z) <= \sum_(z : Y) (bound * pn z).
+    apply: sum_le => z; rewrite -(v z) -Rmult_assoc; apply: Rmult_le_compat_r (ratio n y z).
+    exact/Rlt_le.
+  rewrite -!sum_scal (proj2 lo) (proj2 ln_) !Rmult_1_r => h.
+  by rewrite -(v y); apply: Rmult_le_compat_r h; exact/Rlt_le.
+have : \sum_(z : Y) pn z <= \sum_(z : Y) (bound * (pn y / lim y) * lim z).
+  apply: sum_le => z; rewrite -{1}(v z); apply: Rmult_le_compat_r (ratio n z y); exact/Rlt_le.
+rewrite -sum_scal (proj2 lo) (proj2 ln_) Rmult_1_r => h.
+have := Rmult_le_compat_r (lim y) _ _ (Rlt_le _ _ l0) h.
+by rewrite Rmult_assoc v; lra.
 Qed.
 
 End Alternation.

@@ -816,7 +816,7 @@ End Averaged.
 
 (** ** Second chapter: what trainers converge to, and what it costs *)
 
-From NonDecoupling Require Overpayment Verifiable Trainers Schedules.
+From NonDecoupling Require Overpayment Verifiable Estimators Penalties Leashless Schedules.
 From NonDecoupling Require Alternation BestOfN Groups GroupNormalised PerToken.
 
 Section SecondChapter.
@@ -982,21 +982,21 @@ Theorem T1_gradient_of_expectation theta g ref (f f' : R -> R) : inhabited Y -> 
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0
     (E p (fun y => (f (ln (p y / ref y)) + f' (ln (p y / ref y))) * (g y - E p g))).
-Proof. exact (fun inh pos => @Trainers.expectation_gradient Y ref theta g inh pos f f'). Qed.
+Proof. exact (fun inh pos => @Estimators.expectation_gradient Y ref theta g inh pos f f'). Qed.
 
 (** T1. k1 = u in the loss (differentiated at held samples y, then averaged) trains nothing. *)
 Theorem T1_k1_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y)) 0 (G y)) /\
   E (softmax theta) G = 0.
-Proof. exact (@Trainers.k1_in_loss Y ref theta g). Qed.
+Proof. exact (@Estimators.k1_in_loss Y ref theta g). Qed.
 
 (** T1. k2 = u^2/2 in the loss trains KL(p‖ref). *)
 Theorem T1_k2_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y) ^ 2 / 2) 0 (G y)) /\
   is_derive (fun eta => KL (p_at eta) ref) 0 (E (softmax theta) G).
-Proof. exact (@Trainers.k2_in_loss Y ref theta g). Qed.
+Proof. exact (@Estimators.k2_in_loss Y ref theta g). Qed.
 
 (** T1. k3 = e^{-u} - 1 + u in the loss trains KL(ref‖p). *)
 Theorem T1_k3_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
@@ -1004,14 +1004,14 @@ Theorem T1_k3_in_loss theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   exists G : Y -> R,
   (forall y, is_derive (fun eta => let u := ln (p_at eta y / ref y) in exp (- u) - 1 + u) 0 (G y)) /\
   is_derive (fun eta => KL ref (p_at eta)) 0 (E (softmax theta) G).
-Proof. exact (@Trainers.k3_in_loss Y ref theta g). Qed.
+Proof. exact (@Estimators.k3_in_loss Y ref theta g). Qed.
 
 (** T1. In the reward, E_p[k grad log p]: k1 trains KL(p‖ref). *)
 Theorem T1_k1_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   let p := softmax theta in
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   is_derive (fun eta => KL (p_at eta) ref) 0 (E p (fun y => ln (p y / ref y) * (g y - E p g))).
-Proof. exact (@Trainers.k1_in_reward Y ref theta g). Qed.
+Proof. exact (@Estimators.k1_in_reward Y ref theta g). Qed.
 
 (** T1. In the reward, k2 trains E_p[u^2/2 - u]. *)
 Theorem T1_k2_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
@@ -1019,7 +1019,7 @@ Theorem T1_k2_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   is_derive (fun eta => E (p_at eta) (fun y => let u := ln (p_at eta y / ref y) in u ^ 2 / 2 - u)) 0
     (E p (fun y => ln (p y / ref y) ^ 2 / 2 * (g y - E p g))).
-Proof. exact (@Trainers.k2_in_reward Y ref theta g). Qed.
+Proof. exact (@Estimators.k2_in_reward Y ref theta g). Qed.
 
 (** T1. In the reward, k3 trains KL(p‖ref) - KL(ref‖p). *)
 Theorem T1_k3_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
@@ -1027,7 +1027,7 @@ Theorem T1_k3_in_reward theta g ref : inhabited Y -> (forall y, 0 < ref y) ->
   let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
   is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) 0
     (E p (fun y => (exp (- ln (p y / ref y)) - 1 + ln (p y / ref y)) * (g y - E p g))).
-Proof. exact (@Trainers.k3_in_reward Y ref theta g). Qed.
+Proof. exact (@Estimators.k3_in_reward Y ref theta g). Qed.
 
 (** T1. Times the differentiable ratio, any k = f(u) trains E_p[k]. *)
 Theorem T1_any_k_times_ratio theta g ref (f f' : R -> R) : inhabited Y -> (forall y, 0 < ref y) ->
@@ -1037,12 +1037,12 @@ Theorem T1_any_k_times_ratio theta g ref (f f' : R -> R) : inhabited Y -> (foral
   exists G : Y -> R,
   (forall y, is_derive (fun eta => p_at eta y / p y * f (ln (p_at eta y / ref y))) 0 (G y)) /\
   is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0 (E p G).
-Proof. exact (fun inh pos => @Trainers.any_k_times_ratio Y ref theta g inh pos f f'). Qed.
+Proof. exact (fun inh pos => @Estimators.any_k_times_ratio Y ref theta g inh pos f f'). Qed.
 
 (** T2. k3 in the loss, O(p) = J(p) - beta KL(ref‖p): a mu > max r makes p* = beta ref/(mu - r) a law. *)
 Theorem T2_mu_exists ref r beta : law ref -> (forall y, 0 < ref y) -> 0 < beta ->
   exists mu, (forall y, r y < mu) /\ sum (fun y => beta * ref y / (mu - r y)) = 1.
-Proof. exact (@Trainers.forward_mu_exists Y ref r beta). Qed.
+Proof. exact (@Penalties.forward_mu_exists Y ref r beta). Qed.
 
 (** T2. J(p* ) = mu - beta, and O(p* ) - O(p) = beta E_ref[z - 1 - log z], z = p/p*. *)
 Theorem T2_identity p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
@@ -1052,8 +1052,8 @@ Theorem T2_identity p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
   let z := fun y => p y / opt y in
   E opt r = mu - beta /\
   (E opt r - beta * KL ref opt) - (E p r - beta * KL ref p) = beta * E ref (fun y => z y - 1 - ln (z y)).
-Proof. exact (fun lp lr pos pos' b0 rm tot => conj (Trainers.forward_optimum_reward lr rm tot)
-  (Trainers.forward_gap lp lr pos pos' b0 rm tot)). Qed.
+Proof. exact (fun lp lr pos pos' b0 rm tot => conj (Penalties.forward_optimum_reward lr rm tot)
+  (Penalties.forward_gap lp lr pos pos' b0 rm tot)). Qed.
 
 (** T2. p* is the only maximiser of O among the full-support policies. *)
 Theorem T2_unique_maximiser p ref r beta mu : law p -> law ref -> (forall y, 0 < p y) ->
@@ -1062,7 +1062,7 @@ Theorem T2_unique_maximiser p ref r beta mu : law p -> law ref -> (forall y, 0 <
   sum opt = 1 ->
   E p r - beta * KL ref p <= E opt r - beta * KL ref opt /\
   (E p r - beta * KL ref p = E opt r - beta * KL ref opt <-> forall y, p y = opt y).
-Proof. exact (@Trainers.forward_unique Y p ref r beta mu). Qed.
+Proof. exact (@Penalties.forward_unique Y p ref r beta mu). Qed.
 
 (** T2. With ref = d (full support) it pays exactly the price of its reward, alone. *)
 Theorem T2_on_the_frontier d p r beta mu : law p -> law d -> d ≪ p -> (forall y, 0 < d y) -> 0 < beta ->
@@ -1070,21 +1070,21 @@ Theorem T2_on_the_frontier d p r beta mu : law p -> law d -> d ≪ p -> (forall 
   let opt := fun y => beta * d y / (mu - r y) in
   sum opt = 1 -> E opt r <= E p r ->
   KL d opt <= KL d p /\ (KL d p = KL d opt -> forall y, p y = opt y).
-Proof. exact (@Trainers.forward_optimum_on_frontier Y d p r beta mu). Qed.
+Proof. exact (@Penalties.forward_optimum_on_frontier Y d p r beta mu). Qed.
 
 (** T2. Every reward c in (J(d), max r) is that of some beta, with mu = c + beta. *)
 Theorem T2_every_reward d r c y0 : law d -> (forall y, 0 < d y) -> (forall y, r y <= r y0) ->
   E d r < c < r y0 -> exists beta, 0 < beta /\ (forall y, r y < c + beta) /\
   sum (fun y => beta * d y / (c + beta - r y)) = 1 /\
   E (fun y => beta * d y / (c + beta - r y)) r = c.
-Proof. exact (@Trainers.forward_every_reward Y d r c y0). Qed.
+Proof. exact (@Penalties.forward_every_reward Y d r c y0). Qed.
 
 (** T2. k3 in the reward trains J - beta [KL(p‖ref) - KL(ref‖p)] (T1): unbounded for every beta and every
     reward as soon as there are two responses. *)
 Theorem T2_k3_in_reward_unbounded ref r beta (y0 y1 : Y) (B : R) : law ref -> (forall y, 0 < ref y) ->
   0 < beta -> y0 != y1 ->
   exists p, law p /\ (forall y, 0 < p y) /\ B < E p r - beta * (KL p ref - KL ref p).
-Proof. exact (@Trainers.k3_in_reward_unbounded Y ref r beta y0 y1 B). Qed.
+Proof. exact (@Penalties.k3_in_reward_unbounded Y ref r beta y0 y1 B). Qed.
 
 (** T2. At p = ref that penalty has zero gradient and zero Hessian, in every direction of the logits. *)
 Theorem T2_k3_in_reward_flat theta g : inhabited Y ->
@@ -1093,7 +1093,7 @@ Theorem T2_k3_in_reward_flat theta g : inhabited Y ->
   exists D : R -> R,
   (forall eta, is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) eta (D eta)) /\
   D 0 = 0 /\ is_derive D 0 0.
-Proof. exact (@Trainers.k3_in_reward_flat Y theta g). Qed.
+Proof. exact (@Penalties.k3_in_reward_flat Y theta g). Qed.
 
 (** T10. Policy gradient without a leash, theta' = grad J. The path solves the flow: logits
     -log(1/ref + sigma - tau r) with sum log(1 + ref (sigma - tau r)) = 0, in the clock with
@@ -1106,7 +1106,7 @@ Theorem T10_path_solves_flow ref r (sigma tau : R -> R) (a b t : R) y : (forall 
   let p := softmax (theta t) in
   ex_derive sigma t -> is_derive tau t (/ sum (fun z => exp (theta t z))) ->
   is_derive (fun u => theta u y) t (p y * (r y - E p r)).
-Proof. exact (fun pos => @Trainers.path_solves_flow Y ref r pos sigma tau a b t y). Qed.
+Proof. exact (fun pos => @Leashless.path_solves_flow Y ref r pos sigma tau a b t y). Qed.
 
 (** T10. Conversely, every solution from theta_0 = log ref is on that path at all times. *)
 Theorem T10_flow_on_path ref r (theta : R -> Y -> R) (a b t : R) : (forall y, 0 < ref y) ->
@@ -1117,14 +1117,14 @@ Theorem T10_flow_on_path ref r (theta : R -> Y -> R) (a b t : R) : (forall y, 0 
     (forall y, 0 < w y) /\ sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
     (forall y, theta t y = - ln (w y)) /\
     (forall y, softmax (theta t) y = / w y / sum (fun z => / w z)).
-Proof. exact (fun pos => @Trainers.flow_on_path Y ref r pos theta a b t). Qed.
+Proof. exact (fun pos => @Leashless.flow_on_path Y ref r pos theta a b t). Qed.
 
 (** T10. For each tau at most one sigma satisfies the constraint: its left side increases in sigma. *)
 Theorem T10_sigma_unique ref r (sigma sigma' tau : R) : (forall y, 0 < ref y) -> inhabited Y ->
   sigma < sigma' -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
   sum (fun y => ln (1 + ref y * (sigma - tau * r y))) <
   sum (fun y => ln (1 + ref y * (sigma' - tau * r y))).
-Proof. exact (fun pos => @Trainers.path_sigma_unique Y ref r pos sigma sigma' tau). Qed.
+Proof. exact (fun pos => @Leashless.path_sigma_unique Y ref r pos sigma sigma' tau). Qed.
 
 (** T10. From a uniform ref every point of the path with tau > 0 is on S5's frontier. *)
 Theorem T10_uniform_ref_frontier ref r (sigma tau k : R) p' : (forall y, 0 < ref y) -> law ref ->
@@ -1132,14 +1132,14 @@ Theorem T10_uniform_ref_frontier ref r (sigma tau k : R) p' : (forall y, 0 < ref
   let w := fun y => / ref y + (sigma - tau * r y) in
   let p := fun y => / w y / sum (fun z => / w z) in
   law p' -> ref ≪ p' -> E p r <= E p' r -> KL ref p <= KL ref p'.
-Proof. exact (fun pos => @Trainers.path_from_uniform Y ref r pos sigma tau k p'). Qed.
+Proof. exact (fun pos => @Leashless.path_from_uniform Y ref r pos sigma tau k p'). Qed.
 
 (** T11. A verifier with false-positive rate f0 and false-negative rate f1: the optimum for what it pays
     on average is the tilt at beta/(1 - f0 - f1). *)
 Theorem T11_noisy_verifier ref r beta (f0 f1 : R) y : law ref -> 0 < beta -> f0 + f1 < 1 ->
   let seen := fun z => r z * (1 - f1) + (1 - r z) * f0 in
   tilt ref seen beta y = tilt ref r (beta / (1 - f0 - f1)) y.
-Proof. exact (@Trainers.noisy_verifier Y ref r beta f0 f1 y). Qed.
+Proof. exact (@Schedules.noisy_verifier Y ref r beta f0 f1 y). Qed.
 
 (** T11. Entropy bonus: J_b + alpha H has the optimum prop. to ref^{beta/(alpha+beta)} e^{r/(alpha+beta)},
     and any p is (alpha + beta) KL(p‖optimum) below it. *)
@@ -1149,7 +1149,7 @@ Theorem T11_entropy_bonus p ref r beta (alpha : R) : law p -> law ref -> (forall
   let opt := fun y => w y / sum w in
   let F := fun p => J_b p ref r beta + alpha * CE p p in
   law opt /\ F opt - F p = (alpha + beta) * KL p opt.
-Proof. exact (@Trainers.entropy_bonus Y p ref r beta alpha). Qed.
+Proof. exact (@Schedules.entropy_bonus Y p ref r beta alpha). Qed.
 
 (** T11. With ref = d, S2 prices that optimum with the reward r - alpha log d at alpha + beta. *)
 Theorem T11_entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d y) -> 0 < alpha + beta ->
@@ -1157,7 +1157,7 @@ Theorem T11_entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d 
   let opt := fun y => w y / sum w in
   let r' := fun y => r y - alpha * ln (d y) in
   CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
-Proof. exact (@Trainers.entropy_bonus_cost Y d r beta alpha). Qed.
+Proof. exact (@Schedules.entropy_bonus_cost Y d r beta alpha). Qed.
 
 (** T5. Tilts compose: tilt_s(tilt_t(p)) = tilt_{s+t}(p). *)
 Theorem T5_tilts_compose p r s t y : law p ->
@@ -1318,13 +1318,14 @@ Proof. exact (@Schedules.filtered_sft_is_tilt Y A d v y). Qed.
 
 (** T1. Baselines in a group of G independent draws: with the mean of the other G - 1 rewards the expected
     gradient is E_p[r S] (S a score, E_p S = 0), with the mean of all G it is (G-1)/G of that; a penalty in
-    the reward scales alike. [draws p G F], the expectation of F over G draws, is defined by recursion on G
-    in Groups.v. *)
+    the reward scales alike. [draws p G F] is the expectation of F over G draws. *)
 Theorem T1_baselines p r (S : Y -> R) (G : nat) : law p -> E p S = 0 -> (1 < G)%nat ->
+  let draws := fix draws (p : Y -> R) (n : nat) (F : list Y -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l : list Y => F (y :: l))) else F nil in
   let total := fun (f : Y -> R) (l : list Y) => \big[Rplus/0]_(y <- l) f y in
-  Groups.draws p G (fun l : list Y =>
+  draws p G (fun l : list Y =>
     total (fun y => (r y - (total r l - r y) / (INR G - 1)) * S y) l / INR G) = E p (fun y => r y * S y) /\
-  Groups.draws p G (fun l : list Y => total (fun y => (r y - total r l / INR G) * S y) l / INR G) =
+  draws p G (fun l : list Y => total (fun y => (r y - total r l / INR G) * S y) l / INR G) =
   (INR G - 1) / INR G * E p (fun y => r y * S y).
 Proof. exact (@Groups.baselines Y p r S G). Qed.
 
@@ -1335,7 +1336,9 @@ Theorem T4_expected_gradient A p (S : Y -> R) (G : nat) (phi : nat -> R) : law p
   let r := fun y => if A y then 1 else 0 in
   let c := E p r in
   0 < c < 1 ->
-  Groups.draws p G (fun l : list Y => \big[Rplus/0]_(y <- l)
+  let draws := fix draws (p : Y -> R) (n : nat) (F : list Y -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l : list Y => F (y :: l))) else F nil in
+  draws p G (fun l : list Y => \big[Rplus/0]_(y <- l)
     ((r y - INR (count A l) / INR G) * phi (count A l) * S y) / INR G) =
   sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k * (1 - c) ^ (G - k) *
     (INR k / INR G * (1 - INR k / INR G) * phi k)) / (c * (1 - c)) * E p (fun y => r y * S y).
@@ -1350,6 +1353,35 @@ Theorem T4_stationary p ref r beta (h : R) : law p -> law ref -> (forall y, 0 < 
              beta * E p (fun y => ln (p y / ref y) * (g y - E p g))) <->
   (forall y, p y = tilt ref r (beta / h) y).
 Proof. exact (@GroupNormalised.stationary_iff_tilt Y p ref r beta h). Qed.
+
+(** T2. At equal reward the tilt pays more than that frontier policy iff r has three levels (d has full
+    support). *)
+Theorem T2_tilt_pays_more_iff d r beta (beta' : R) mu : law d -> (forall y, 0 < d y) -> 0 < beta -> 0 < beta' ->
+  (forall y, r y < mu) ->
+  let opt := fun y => beta * d y / (mu - r y) in
+  sum opt = 1 -> E (tilt d r beta') r = E opt r ->
+  KL d opt < KL d (tilt d r beta') <-> exists y1 y2 y3, r y1 < r y2 < r y3.
+Proof. exact (@Penalties.tilt_pays_more_iff Y d r beta beta' mu). Qed.
+
+(** T2. k3 in the reward: an interior local maximum has at most one response below ref. Near a policy with
+    two there is a better one. *)
+Theorem T2_k3_in_reward_local_maximum p ref r beta (i j : Y) (delta : R) : law p -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> i != j -> p i < ref i -> p j < ref j -> 0 < delta ->
+  exists q, law q /\ (forall y, 0 < q y) /\ (forall y, Rabs (q y - p y) < delta) /\
+  E p r - beta * (KL p ref - KL ref p) < E q r - beta * (KL q ref - KL ref q).
+Proof. exact (@Penalties.k3_in_reward_local_max Y p ref r beta i j delta). Qed.
+
+(** T6. (b) So n cycles from p bring every probability within a factor 1 + rho^n K of the limit. *)
+Theorem T6_mixture_converges d r s (eta lambda : R) p M (K : R) (n : nat) : law d -> (forall y, 0 < d y) ->
+  0 < eta < 1 -> (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let lim := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum lim = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let pn := iter n (fun p y => (1 - eta) * tilt_at p r s y + eta * d y) p in
+  let bound := 1 + ((1 - eta) * M / lambda) ^ n * K in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y, pn y <= bound * lim y /\ lim y <= bound * pn y.
+Proof. exact (@Alternation.mixture_converges Y d r s eta lambda p M K n). Qed.
 
 End SecondChapter.
 
@@ -1422,7 +1454,7 @@ Theorem T2_k3_in_reward_two_responses (beta : R) (k : nat) : 0 < beta -> (0 < k)
   let ref := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
   let p := fun b : bool_finType => if b then 1 - (1 / 2) ^ k else 1 - (1 - (1 / 2) ^ k) in
   beta * (INR k / 2 - 2) * ln 2 <= E p (fun _ => 0) - beta * (KL p ref - KL ref p).
-Proof. exact (@Trainers.k3_in_reward_two_responses beta k). Qed.
+Proof. exact (@Penalties.k3_in_reward_two_responses beta k). Qed.
 
 (** T7. Best of n, responses 0 ... N-1 numbered from worst to best (ties in a fixed order): with F(i) the
     mass of the first i, pi_n(i) = F(i+1)^n - F(i)^n. One draw is ref; one more draw keeps the better. *)
@@ -1503,14 +1535,15 @@ Theorem T4_critical_beta (L x0 beta : R) : 0 < x0 -> L < x0 -> (x0 - L) * tanh (
      forall x, stationary beta x <-> x = x1 \/ x = x2).
 Proof. exact (@GroupNormalised.critical_beta L x0 beta). Qed.
 
-(** T3. Leashes per token, T tokens from V, reward r of the sequence. [Q p h a] is the expected reward after
-    the tokens h and a under p ([PerToken.action_value], from the recursion [PerToken.value]); "stationary
-    at h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
+(** T3. Leashes per token, T tokens from V, reward r of the sequence. [value p n h] is the expected reward
+    under p after the tokens h when n tokens remain, [Q a] that after one more token a; "stationary at h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
     loss: stationary at h iff p(.|h) = tilt of ref(.|h) by Q(h,.). *)
 Theorem T3_k2_is_tilt_of_hard_value (V : finType) (T : nat) (r : list V -> R) (beta : R)
   (ref p : list V -> V -> R) (h : list V) : 0 < beta ->
   (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
-  let Q := PerToken.action_value T r p h in
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let Q := fun a => value p (T - size h).-1 (rcons h a) in
   (forall a, p h a * (Q a - E (p h) Q) =
      beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b))))) <->
   (forall a, p h a = tilt (ref h) Q beta a).
@@ -1520,7 +1553,9 @@ Proof. exact (fun b0 => @PerToken.stationary_k2_tilt V T r beta b0 ref p h). Qed
 Theorem T3_k3_form (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p : list V -> V -> R)
   (h : list V) : 0 < beta ->
   (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
-  let Q := PerToken.action_value T r p h in
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let Q := fun a => value p (T - size h).-1 (rcons h a) in
   (forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a)) ->
   let mu := E (p h) Q + beta in
   (forall a, Q a < mu) /\ (forall a, p h a = beta * ref h a / (mu - Q a)).
@@ -1532,7 +1567,9 @@ Theorem T3_k2_unique (V : finType) (T : nat) (r : list V -> R) (beta : R)
   (ref p p' : list V -> V -> R) : 0 < beta ->
   (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
   (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
-  let stationary := fun p h => let Q := PerToken.action_value T r p h in
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let stationary := fun p h => let Q := fun a => value p (T - size h).-1 (rcons h a) in
     forall a, p h a * (Q a - E (p h) Q) =
       beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))) in
   (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
@@ -1544,7 +1581,9 @@ Theorem T3_k3_unique (V : finType) (T : nat) (r : list V -> R) (beta : R)
   (ref p p' : list V -> V -> R) : 0 < beta ->
   (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
   (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
-  let stationary := fun p h => let Q := PerToken.action_value T r p h in
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let stationary := fun p h => let Q := fun a => value p (T - size h).-1 (rcons h a) in
     forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a) in
   (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
   forall h, (size h < T)%nat -> forall a, p h a = p' h a.
@@ -1553,9 +1592,49 @@ Proof. exact (fun b0 => @PerToken.per_token_k3_unique V T r beta b0 ref p p'). Q
 (** T3. With k2 there is one, by backward induction. *)
 Theorem T3_k2_exists (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref : list V -> V -> R) :
   0 < beta -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
   exists p, (forall h, law (p h) /\ forall a, 0 < p h a) /\
-  forall h, (size h < T)%nat -> let Q := PerToken.action_value T r p h in
+  forall h, (size h < T)%nat -> let Q := fun a => value p (T - size h).-1 (rcons h a) in
     forall a, p h a * (Q a - E (p h) Q) =
       beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))).
 Proof. exact (fun b0 fr => ex_intro _ (PerToken.k2_policy T r beta ref)
   (@PerToken.per_token_k2_exists V T r beta b0 ref fr)). Qed.
+
+(** T4. Forward leash, h_G(c) c (1-c) = beta (c - a): exactly one root above a, for every G and beta. *)
+Theorem T4_forward_leash_root (G : nat) (a beta : R) : (1 < G)%nat -> 0 < a < 1 -> 0 < beta ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  exists c, a < c < 1 /\ h c * (c * (1 - c)) = beta * (c - a) /\
+  forall c', a < c' < 1 -> h c' * (c' * (1 - c')) = beta * (c' - a) -> c' = c.
+Proof. exact (fun g2 => @GroupNormalised.group_forward_root G g2 a beta). Qed.
+
+(** T11. Group-normalised advantages with a noisy verifier: a draw is a response and its verdict, and the
+    expected gradient is grad p(A) times (1 - f0 - f1) h(f0 + (1 - f0 - f1) p(A)), h as in
+    T4_expected_gradient. *)
+Theorem T11_noisy_groups (Y : finType) (A : Y -> bool) (p S : Y -> R) (f0 f1 : R) (G : nat) (phi : nat -> R) :
+  law p -> E p S = 0 -> (0 < G)%nat -> 0 <= f0 <= 1 -> 0 <= f1 <= 1 ->
+  let r := fun y => if A y then 1 else 0 in
+  let passes := fun y => if A y then 1 - f1 else f0 in
+  let joint := fun z : prod_finType Y bool_finType => p z.1 * (if z.2 then passes z.1 else 1 - passes z.1) in
+  let c := f0 + (1 - f0 - f1) * E p r in
+  0 < c < 1 ->
+  let draws := fix draws (p : prod_finType Y bool_finType -> R) (n : nat)
+      (F : list (prod_finType Y bool_finType) -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l => F (y :: l))) else F nil in
+  draws joint G (fun l => \big[Rplus/0]_(z <- l)
+    (((if z.2 then 1 else 0) - INR (count (fun z => z.2) l) / INR G) * phi (count (fun z => z.2) l) * S z.1)
+    / INR G) =
+  (1 - f0 - f1) * (sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * (INR k / INR G * (1 - INR k / INR G) * phi k)) / (c * (1 - c))) *
+  E p (fun y => r y * S y).
+Proof. exact (@Groups.noisy_group_gradient Y A p S f0 f1 G phi). Qed.
+
+(** S10 (averaged). (J(p) - J(d))/beta - E_q KL(p‖ref) = DeltaL(tilt) - E_q KL(p‖tilt). *)
+Theorem S10_identity_averaged (X : finType) (Y : X -> finType) (q : X -> R) (d p r ref : forall x, Y x -> R)
+  (beta : R) : (forall x, law (d x)) -> (forall x, law (p x)) -> (forall x, law (ref x)) ->
+  (forall x, d x ≪ ref x) -> (forall x, p x ≪ ref x) ->
+  (E q (fun x => E (p x) (r x)) - E q (fun x => E (d x) (r x))) / beta - E q (fun x => KL (p x) (ref x)) =
+  E q (fun x => CE (d x) (tilt (ref x) (r x) beta)) - E q (fun x => CE (d x) (ref x)) -
+  E q (fun x => KL (p x) (tilt (ref x) (r x) beta)).
+Proof. exact (@Overpayment.avg_run_proves X Y q d p r ref beta). Qed.

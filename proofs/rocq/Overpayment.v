@@ -236,6 +236,16 @@ have -> : E q (fun x => KL (d x) (p x)) = E q a + E q b + (1 - E q mu + nu * E q
 by rewrite (E_minus q a mu); ring.
 Qed.
 
+(** S10 for averages. *)
+Theorem avg_run_proves d p r (ref : forall x, Y x -> R) beta : (forall x, law (d x)) ->
+  (forall x, law (p x)) -> (forall x, law (ref x)) -> (forall x, d x ≪ ref x) -> (forall x, p x ≪ ref x) ->
+  (E q (fun x => E (p x) (r x)) - E q (fun x => E (d x) (r x))) / beta - E q (fun x => KL (p x) (ref x)) =
+  E q (fun x => CE (d x) (tilt (ref x) (r x) beta)) - E q (fun x => CE (d x) (ref x)) -
+  E q (fun x => KL (p x) (tilt (ref x) (r x) beta)).
+Proof.
+move=> ld lp lr dr pr; rewrite -!E_minus -E_div -E_minus; apply: E_ext => x; exact: run_proves.
+Qed.
+
 End Averaged.
 
 (** ** R9: "0 < a <= KL(p_SFT‖p_RL) <= A implies J(p_SFT) <= J(p_RL) - C with C > 0" is false *)
