@@ -3,7 +3,8 @@
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
-From NonDecoupling Require Import Sums Calculus Policies Foundations PriceOfReward Penalties Schedules.
+From NonDecoupling Require Import Sums Calculus Policies Foundations SftThenRl PriceOfReward Penalties.
+From NonDecoupling Require Import Schedules.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -13,6 +14,58 @@ Local Open Scope R_scope.
 Section Alternation.
 Variable Y : finType.
 Implicit Types (p d r : Y -> R) (s eta lambda M K : R).
+
+(** ** The natural-gradient flows p' = p (phi - E_p phi), phi the derivative of the objective in p *)
+
+(** RL: phi = r. *)
+Theorem rl_flow p r s y : law p ->
+  is_derive (fun s => tilt_at p r s y) s (tilt_at p r s y * (r y - E (tilt_at p r s) r)).
+Proof.
+move=> lp; have z0 := E_exp_gt0 (fun z => s * r z) lp.
+have dz := is_derive_partition p r s; set Z := fun s => E p (fun z => exp (s * r z)) in dz.
+have exZ : ex_derive Z s by eexists; exact: dz.
+change (is_derive (fun s => p y * exp (s * r y) / Z s) s (tilt_at p r s y * (r y - E (tilt_at p r s) r))).
+have nz : Z s <> 0 by rewrite /Z; lra.
+auto_derive; first by split.
+by rewrite (is_derive_unique _ _ _ dz) E_tilt_at // /tilt_at /gibbs -/(Z s); field.
+Qed.
+
+(** SFT on the cross entropy, phi = d/p: a mixture with eta = 1 - e^{-t}. *)
+Theorem sft_flow p d t y : law p -> (forall y, 0 < p y) -> law d -> (forall y, 0 < d y) -> 0 <= t ->
+  let pt t y := exp (- t) * p y + (1 - exp (- t)) * d y in
+  is_derive (fun t => pt t y) t (pt t y * (d y / pt t y - E (pt t) (fun z => d z / pt t z))).
+Proof.
+move=> lp p0 ld d0 t0 pt; have e0 := exp_pos (- t).
+have e1 : exp (- t) <= 1.
+  by rewrite -exp_0; case: t0 => [h|<-]; [apply/Rlt_le/exp_increasing | rewrite Ropp_0]; lra.
+have pos z : 0 < pt t z.
+  have := Rmult_lt_0_compat _ _ e0 (p0 z).
+  by have := Rmult_le_pos (1 - exp (- t)) (d z) ltac:(lra) (Rlt_le _ _ (d0 z)); rewrite /pt; lra.
+have -> : E (pt t) (fun z => d z / pt t z) = 1.
+  by rewrite -(proj2 ld); apply: sum_ext => z; field; move: (pos z); lra.
+have -> : pt t y * (d y / pt t y - 1) = - exp (- t) * p y + exp (- t) * d y.
+  by rewrite (_ : pt t y * (d y / pt t y - 1) = d y - pt t y); [rewrite /pt; ring | field; move: (pos y); lra].
+by rewrite /pt; auto_derive => //; ring.
+Qed.
+
+(** SFT on KL(p‖d), phi = - log(p/d): p^{1-eta} d^eta, normalised, as a reweighting of d. *)
+Theorem reverse_sft_flow p d t y : law d -> (forall y, 0 < d y) ->
+  let pt t := gibbs d (fun z => exp (- t) * ln (p z / d z)) in
+  let u z := ln (pt t z / d z) in
+  is_derive (fun t => pt t y) t (- (pt t y * (u y - E (pt t) u))).
+Proof.
+move=> ld d0 pt u; set f := fun z => ln (p z / d z).
+have lt : law (pt t) by exact: gibbs_law.
+have uE z : u z = exp (- t) * f z - ln (E d (fun w => exp (exp (- t) * f w))).
+  have q0 : 0 < pt t z by exact: gibbs_gt0.
+  by rewrite /u (ln_quotient q0 (d0 z)) ln_gibbs //; rewrite /f; ring.
+have -> : - (pt t y * (u y - E (pt t) u)) = - exp (- t) * (pt t y * (f y - E (pt t) f)).
+  by rewrite (E_ext _ uE) E_minus E_scal E_const // uE; ring.
+have dt := @rl_flow d f (exp (- t)) y ld.
+have de : is_derive (fun t => exp (- t)) t (- exp (- t)) by auto_derive => //; ring.
+have := is_derive_comp (fun s => tilt_at d f s y) (fun t => exp (- t)) t _ _ dt de.
+by rewrite /scal /= /mult /=.
+Qed.
 
 (** ** T6, logit form *)
 

@@ -143,7 +143,51 @@ rewrite start thE (_ : 1 + ref y * (sigma - tau * r y) = ref y * path_weight sig
 by rewrite /path_weight; field; move: (ref0 y); lra.
 Qed.
 
-(** For each tau at most one sigma. *)
+(** For each tau there is a sigma ... *)
+Theorem path_sigma_exists tau : inhabited Y -> exists sigma, (forall y, 0 < path_weight sigma tau y) /\
+  \sum_(y : Y) ln (1 + ref y * (sigma - tau * r y)) = 0.
+Proof.
+move=> [y1]; have [ys hs] := exists_max (fun y => tau * r y - / ref y) y1.
+have [yu hu] := exists_max (fun y => tau * r y) y1.
+set L := tau * r ys - / ref ys in hs *; set U := tau * r yu in hu *.
+pose f sigma := \sum_(y : Y) ln (1 + ref y * (sigma - tau * r y)).
+have wE sigma y : 1 + ref y * (sigma - tau * r y) = ref y * (sigma - (tau * r y - / ref y)).
+  by field; move: (ref0 y); lra.
+have pos sigma y : L < sigma -> 0 < 1 + ref y * (sigma - tau * r y).
+  by move=> h; rewrite wE; apply: Rmult_lt_0_compat => //; move: (hs y); lra.
+have mono a b : 0 < a -> a <= b -> ln a <= ln b by move=> a0 [/(ln_increasing _ _ a0)|->]; lra.
+have term0 y : 0 <= ln (1 + ref y * (U - tau * r y)).
+  rewrite -ln_1; apply: mono; first by lra.
+  by have := Rmult_le_pos (ref y) (U - tau * r y) (Rlt_le _ _ (ref0 y)) ltac:(move: (hu y); lra); lra.
+have fU : 0 <= f U by exact: sum_ge0.
+set e := exp (- f U); have e0 : 0 < e := exp_pos _.
+have e1 : e <= 1 by rewrite -exp_0 /e; case: fU => [h|<-]; [apply/Rlt_le/exp_increasing | rewrite Ropp_0]; lra.
+pose s0 := L + e / ref ys; have q0 : 0 < e / ref ys by exact: Rdiv_lt_0_compat.
+have s0U : s0 <= U.
+  have : e / ref ys <= / ref ys.
+    by rewrite /Rdiv -[X in _ <= X]Rmult_1_l; apply: Rmult_le_compat_r e1; apply/Rlt_le/Rinv_0_lt_compat.
+  by move: (hu ys); rewrite /s0 /L; lra.
+have f0 : f s0 <= 0.
+  have gap y : ln (1 + ref y * (s0 - tau * r y)) <= ln (1 + ref y * (U - tau * r y)).
+    apply: mono; first by apply: pos; rewrite /s0; lra.
+    by have := Rmult_le_compat_l (ref y) _ _ (Rlt_le _ _ (ref0 y)) s0U; lra.
+  pose D y := ln (1 + ref y * (U - tau * r y)) - ln (1 + ref y * (s0 - tau * r y)).
+  have : D ys <= sum D by apply: term_le_sum => y; move: (gap y); rewrite /D; lra.
+  rewrite /D -sum_minus -/(f U) -/(f s0) [1 + ref ys * (s0 - _)]wE -/L /s0.
+  rewrite (_ : ref ys * (L + e / ref ys - L) = e); last by field; move: (ref0 ys); lra.
+  by rewrite /e ln_exp; move: (term0 ys); lra.
+have cont x : s0 <= x <= U -> continuity_pt (fun x => - f x) x.
+  move=> hx; apply: continuity_pt_opp; apply: (continuity_sum (f := fun y x => ln (1 + ref y * (x - tau * r y)))) => y.
+  change (continuity_pt (fun x => ln (1 + ref y * (x - tau * r y))) x).
+  apply/continuity_pt_filterlim; apply: (ex_derive_continuous (fun x => ln (1 + ref y * (x - tau * r y)))).
+  by auto_derive; apply: pos; move: hx; rewrite /s0; lra.
+have n0 : 0 <= - f s0 by lra. have nU : - f U <= 0 by lra.
+have [x [hx z]] := zero_between cont s0U n0 nU.
+exists x; split=> [y|]; last by move: z; rewrite /f; lra.
+by have := hs y; rewrite /path_weight; move: hx; rewrite /s0; lra.
+Qed.
+
+(** ... and only one. *)
 Theorem path_sigma_unique sigma (sigma' : R) tau : inhabited Y -> sigma < sigma' ->
   (forall y, 0 < path_weight sigma tau y) ->
   \sum_(y : Y) ln (1 + ref y * (sigma - tau * r y)) < \sum_(y : Y) ln (1 + ref y * (sigma' - tau * r y)).

@@ -1383,6 +1383,41 @@ Theorem T6_mixture_converges d r s (eta lambda : R) p M (K : R) (n : nat) : law 
   forall y, pn y <= bound * lim y /\ lim y <= bound * pn y.
 Proof. exact (@Alternation.mixture_converges Y d r s eta lambda p M K n). Qed.
 
+(** S9. For 0 <= l <= 1, max r <= M and c <= J(p) none of the three terms is negative. *)
+Theorem S9_terms_nonnegative d p r c M l : law d -> law p -> d ≪ p -> c < M -> (forall y, r y <= M) ->
+  0 <= l <= 1 -> c <= E p r -> (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  0 <= E d (fun y => z y - 1 - ln (z y)) /\ 0 <= l * (E p r - c) / (M - c) /\
+  0 <= E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y).
+Proof. exact (@Overpayment.overpayment_terms_ge0 Y d p r c M l). Qed.
+
+(** T10. For every tau some sigma satisfies the constraint. *)
+Theorem T10_sigma_exists ref r (tau : R) : (forall y, 0 < ref y) -> inhabited Y ->
+  exists sigma : R, (forall y, 0 < / ref y + (sigma - tau * r y)) /\
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0.
+Proof. exact (fun pos => @Leashless.path_sigma_exists Y ref r pos tau). Qed.
+
+(** T6. The Fisher-natural gradient flows p' = p (phi - E_p phi), phi the derivative of the objective in p.
+    RL (phi = r) for time s moves p to tilt_s(p). *)
+Theorem T6_rl_flow p r s y : law p ->
+  is_derive (fun s => tilt_at p r s y) s (tilt_at p r s y * (r y - E (tilt_at p r s) r)).
+Proof. exact (@Alternation.rl_flow Y p r s y). Qed.
+
+(** T6. SFT on the cross entropy (phi = d/p) for time t moves p to (1-eta) p + eta d, eta = 1 - e^{-t}. *)
+Theorem T6_sft_flow p d t y : law p -> (forall y, 0 < p y) -> law d -> (forall y, 0 < d y) -> 0 <= t ->
+  let pt := fun t y => exp (- t) * p y + (1 - exp (- t)) * d y in
+  is_derive (fun t => pt t y) t (pt t y * (d y / pt t y - E (pt t) (fun z => d z / pt t z))).
+Proof. exact (@Alternation.sft_flow Y p d t y). Qed.
+
+(** T6. SFT on KL(p‖d) (phi = -log(p/d)) moves it to p^{1-eta} d^eta = d e^{(1-eta) log(p/d)}, normalised. *)
+Theorem T6_reverse_sft_flow p d t y : law d -> (forall y, 0 < d y) ->
+  let w := fun t z => d z * exp (exp (- t) * ln (p z / d z)) in
+  let pt := fun t z => w t z / sum (w t) in
+  let u := fun z => ln (pt t z / d z) in
+  is_derive (fun t => pt t y) t (- (pt t y * (u y - E (pt t) u))).
+Proof. exact (@Alternation.reverse_sft_flow Y p d t y). Qed.
+
 End SecondChapter.
 
 (** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
@@ -1638,3 +1673,17 @@ Theorem S10_identity_averaged (X : finType) (Y : X -> finType) (q : X -> R) (d p
   E q (fun x => CE (d x) (tilt (ref x) (r x) beta)) - E q (fun x => CE (d x) (ref x)) -
   E q (fun x => KL (p x) (tilt (ref x) (r x) beta)).
 Proof. exact (@Overpayment.avg_run_proves X Y q d p r ref beta). Qed.
+
+(** T2. k3 in the reward with two responses, ref = (a, 1-a), r = (1, 0), p = (x, 1-x): O' > 0 on all of
+    [a, 1), so that the flow from ref runs away, if a >= 1/2 or beta (log((1-a)/a) - 2(1-2a)) < 1; if not,
+    O' has a zero in (a, 1), where the flow stops. *)
+Theorem T2_k3_in_reward_threshold (a beta : R) : 0 < a < 1 -> 0 < beta ->
+  let two := fun (x : R) (b : bool_finType) => if b then x else 1 - x in
+  let r := fun b : bool_finType => if b then 1 else 0 in
+  let O := fun x => E (two x) r - beta * (KL (two x) (two a) - KL (two a) (two x)) in
+  let O' := fun x => 1 - beta * (ln (x / a) - ln ((1 - x) / (1 - a)) + a / x - (1 - a) / (1 - x)) in
+  let runs := 1 / 2 <= a \/ beta * (ln ((1 - a) / a) - 2 * (1 - 2 * a)) < 1 in
+  (forall x, 0 < x < 1 -> is_derive O x (O' x)) /\
+  (runs -> forall x, a <= x < 1 -> 0 < O' x) /\
+  (~ runs -> exists x, a < x < 1 /\ O' x = 0).
+Proof. exact (@Penalties.k3_in_reward_threshold a beta). Qed.

@@ -79,6 +79,21 @@ Proof.
 move=> lp h0; apply: E_ge0 => // y; exact: Rmult_le_pos (outside_ge0 _) _.
 Qed.
 
+(** Whenever 0 <= l <= 1 and c <= J(p) no term is negative. *)
+Theorem overpayment_terms_ge0 d p r c M l : law d -> law p -> d ≪ p -> c < M -> (forall y, r y <= M) ->
+  0 <= l <= 1 -> c <= E p r -> (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h y := 1 - l * (r y - c) / (M - c) in
+  let z y := p y * h y / d y in
+  0 <= E d (fun y => z y - 1 - ln (z y)) /\ 0 <= l * (E p r - c) / (M - c) /\
+  0 <= E p (fun y => outside (d y) * h y).
+Proof.
+move=> ld lp dp cM rM l01 cp h0 h z; split; first exact: overpayment_first_ge0.
+split; first by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos |]; lra.
+apply: overpayment_last_ge0 => // y; rewrite /h (_ : l * (r y - c) / (M - c) = l * ((r y - c) / (M - c))).
+  by have := Rmult_le_compat_l l _ _ (proj1 l01) (w_le1 rM cM y); lra.
+by rewrite /Rdiv; ring.
+Qed.
+
 (** The first and the last term vanish together iff p h = d. *)
 Lemma overpayment_zero_iff d p h : law d -> law p -> d ≪ p -> (forall y, 0 <= h y) ->
   (forall y, 0 < d y -> 0 < h y) ->

@@ -496,3 +496,71 @@ rewrite /k3_objective E_const // kl2.
 have := Rmult_le_compat_l beta _ _ (Rlt_le _ _ b0) kl1.
 by have := Rmult_le_pos beta (- ln (1 - h)) ltac:(lra) ltac:(lra); lra.
 Qed.
+
+(** Two responses, ref = (a, 1-a), r = (1, 0), p = (x, 1-x): the objective with k3 in the reward has the
+    derivative O', and O' > 0 on all of [a, 1) (the flow from ref runs away) iff a >= 1/2 or
+    beta (log((1-a)/a) - 2 (1-2a)) < 1; otherwise O' has a zero where the flow stops. *)
+Theorem k3_in_reward_threshold a beta : 0 < a < 1 -> 0 < beta ->
+  let O x := @k3_objective bool_finType (coin x) (coin a) (fun b => if b then 1 else 0) beta in
+  let O' x := 1 - beta * (ln (x / a) - ln ((1 - x) / (1 - a)) + a / x - (1 - a) / (1 - x)) in
+  let runs := 1 / 2 <= a \/ beta * (ln ((1 - a) / a) - 2 * (1 - 2 * a)) < 1 in
+  (forall x, 0 < x < 1 -> is_derive O x (O' x)) /\
+  (runs -> forall x, a <= x < 1 -> 0 < O' x) /\
+  (~ runs -> exists x, a < x < 1 /\ O' x = 0).
+Proof.
+move=> a01 b0 O O' runs.
+pose k x := ln (x / a) - ln ((1 - x) / (1 - a)) + a / x - (1 - a) / (1 - x).
+pose k' x := (x - a) * (1 - 2 * x) / (x ^ 2 * (1 - x) ^ 2).
+have den x : 0 < x < 1 -> 0 < x ^ 2 * (1 - x) ^ 2.
+  by move=> h; apply: Rmult_lt_0_compat; apply: pow_lt; lra.
+have dk x : 0 < x < 1 -> is_derive k x (k' x).
+  move=> h; have p1 : 0 < x / a by apply: Rdiv_lt_0_compat; lra.
+  have p2 : 0 < (1 - x) / (1 - a) by apply: Rdiv_lt_0_compat; lra.
+  rewrite /k /k'; auto_derive; first by rewrite /Rdiv /Rminus in p1 p2 *; repeat split; lra.
+  by field; lra.
+have ka : k a = 0.
+  by rewrite /k /Rdiv !Rinv_r ?ln_1; lra.
+have half : k (1 / 2) = ln ((1 - a) / a) - 2 * (1 - 2 * a).
+  rewrite /k (_ : 1 - 1 / 2 = 1 / 2); last by field.
+  rewrite !ln_quotient; try lra; field.
+have up x y : a <= x -> x <= y -> y <= 1 / 2 -> k x <= k y.
+  move=> h1 h2 h3; apply: (@nondecreasing_between k k') => [z hz|z hz|//]; first by apply: dk; lra.
+  by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos; lra | apply: den; lra].
+have down x y : a <= x -> 1 / 2 <= x -> x <= y -> y < 1 -> k y <= k x.
+  move=> h1 h2 h3 h4; suff: - k x <= - k y by lra.
+  apply: (@nondecreasing_between (fun x => - k x) (fun x => - k' x)) => [z hz|z hz|//].
+    by apply: is_derive_opp; apply: dk; lra.
+  rewrite /k' (_ : - _ = (z - a) * (2 * z - 1) / (z ^ 2 * (1 - z) ^ 2)); last by field; lra.
+  by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos; lra | apply: den; lra].
+have eO u : 0 < u < 1 ->
+    O u = u - beta * ((u + a) * (ln u - ln a) + (2 - u - a) * (ln (1 - u) - ln (1 - a))).
+  by move=> u01; rewrite /O /k3_objective E_coin /KL !sum_bool /= !ln_quotient; try lra; ring.
+split=> [x hx|].
+  apply: (is_derive_ext_loc (fun x => x - beta * ((x + a) * (ln x - ln a) +
+    (2 - x - a) * (ln (1 - x) - ln (1 - a))))).
+    apply: (locally_interval _ x 0 1); try by case: hx.
+    by move=> u u0 u1; symmetry; apply: eO; split.
+  auto_derive; first by lra.
+  by rewrite /O' !ln_quotient; try lra; rewrite /Rminus; field; lra.
+split=> [run x hx|stop].
+  suff: beta * k x < 1 by rewrite /O' -/(k x); lra.
+  case: run => [ha|small].
+    have := down a x ltac:(lra) ha ltac:(lra) ltac:(lra); rewrite ka => kx.
+    by have := Rmult_le_pos beta (- k x) ltac:(lra) ltac:(lra); lra.
+  case: (Rle_lt_dec (1 / 2) a) => ha.
+    have := down a x ltac:(lra) ha ltac:(lra) ltac:(lra); rewrite ka => kx.
+    by have := Rmult_le_pos beta (- k x) ltac:(lra) ltac:(lra); lra.
+  have kx : k x <= k (1 / 2).
+    by case: (Rle_lt_dec x (1 / 2)) => h; [apply: up | apply: down]; lra.
+  by have := Rmult_le_compat_l beta _ _ ltac:(lra) kx; rewrite half; lra.
+have ha : a < 1 / 2 by apply: Rnot_le_lt => h; apply: stop; left.
+have big : 1 <= beta * k (1 / 2) by rewrite half; apply: Rnot_lt_le => h; apply: stop; right.
+have cont x : a <= x <= 1 / 2 -> continuity_pt (fun x => 1 - beta * k x) x.
+  move=> hx; apply/continuity_pt_filterlim; apply: (ex_derive_continuous (fun x => 1 - beta * k x)).
+  have ex : ex_derive k x by eexists; apply: dk; lra.
+  by auto_derive.
+have c1 : 0 <= 1 - beta * k a by rewrite ka; lra. have c2 : 1 - beta * k (1 / 2) <= 0 by lra.
+have [x [hx z]] := zero_between cont (Rlt_le _ _ ha) c1 c2.
+exists x; split=> //; split; last by lra.
+by case: hx => -[//|e] _; rewrite -e ka in z; lra.
+Qed.
