@@ -44,7 +44,8 @@ have pos z : 0 < pt t z.
 have -> : E (pt t) (fun z => d z / pt t z) = 1.
   by rewrite -(proj2 ld); apply: sum_ext => z; field; move: (pos z); lra.
 have -> : pt t y * (d y / pt t y - 1) = - exp (- t) * p y + exp (- t) * d y.
-  by rewrite (_ : pt t y * (d y / pt t y - 1) = d y - pt t y); [rewrite /pt; ring | field; move: (pos y); lra].
+  by rewrite (_ : pt t y * (d y / pt t y - 1) = d y - pt t y); [rewrite /pt; ring | field;
+    move: (pos y); lra].
 by rewrite /pt; auto_derive => //; ring.
 Qed.
 
@@ -159,11 +160,13 @@ split=> [fix_|[lt form] y].
     rewrite -{1}e; apply: (Rmult_eq_reg_l (/ lambda)); last by apply/Rgt_not_eq/Rinv_0_lt_compat.
     have : (p y - ((1 - eta) * (p y * exp (s * r y) / lambda) + eta * d y)) = 0 by lra.
     move=> h; suff: p y * (1 - (1 - eta) * exp (s * r y) / lambda) = eta * d y.
-      move=> h2; rewrite e; transitivity (p y * (1 - (1 - eta) * exp (s * r y) / lambda)); first by field; lra.
+      move=> h2; rewrite e; transitivity (p y * (1 - (1 - eta) * exp (s * r y) / lambda));
+        first by field; lra.
       by rewrite h2; field; lra.
     by move: h; rewrite /Rdiv; lra.
   have lt y : (1 - eta) * exp (s * r y) < lambda.
-    have ed : 0 < eta * d y * lambda by apply: Rmult_lt_0_compat => //; apply: Rmult_lt_0_compat; [lra | exact: d0].
+    have ed : 0 < eta * d y * lambda by apply: Rmult_lt_0_compat => //; apply: Rmult_lt_0_compat;
+      [lra | exact: d0].
     apply: Rnot_le_lt => le; rewrite -key in ed.
     by have := Rmult_le_pos (p y) ((1 - eta) * exp (s * r y) - lambda) (proj1 lp y) ltac:(lra); lra.
   by split=> // y; rewrite -key; field; move: (lt y); lra.
@@ -280,7 +283,8 @@ split=> [y|p' lp' dp' le].
   have q0 : / exp (s * r y) - (1 - eta) / lambda =
             (lambda - (1 - eta) * exp (s * r y)) / (lambda * exp (s * r y)) by field; lra.
   by rewrite q0; field; move: (lt y); lra.
-have [k _] := forward_optimum_on_frontier lp' ld dp' d0 b0 rm s1' ltac:(rewrite -(E_law_ext _ pE) J; exact: le).
+have [k _] := forward_optimum_on_frontier lp' ld dp' d0 b0 rm s1' ltac:(rewrite -(E_law_ext _ pE) J;
+  exact: le).
 by rewrite (KL_ext (fun y => erefl (d y)) pE).
 Qed.
 
@@ -295,7 +299,8 @@ Theorem mixture_rate d r s eta lambda p M K : law d -> (forall y, 0 < d y) -> 0 
 Proof.
 move=> ld d0 e01 lt s1 eM M1 lp p0 lim next vK y z.
 have [lo [J [_ _]]] := mixture_limit_facts ld d0 e01 lt s1; rewrite -/lim in lo J.
-have l0 : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+have l0 : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+  move: (lt y); lra.
 have lim0 x : 0 < lim x.
   apply: Rdiv_lt_0_compat; last by move: (lt x); lra.
   by do 2 (apply: Rmult_lt_0_compat => //); lra.
@@ -370,7 +375,8 @@ have key : eta * M * D <= lambda - (1 - eta) * M.
   apply: (Rmult_le_reg_l lambda) => //; apply: (Rmult_le_reg_r (/ (lambda - (1 - eta) * M))).
     by apply: Rinv_0_lt_compat; lra.
   rewrite (_ : lambda * (lambda - (1 - eta) * M) * _ = lambda); last by field; lra.
-  by rewrite (_ : lambda * (eta * M * D) * _ = eta * lambda * M / (lambda - (1 - eta) * M) * D) //; field; lra.
+  by rewrite (_ : lambda * (eta * M * D) * _ = eta * lambda * M / (lambda - (1 - eta) * M) * D) //;
+    field; lra.
 have eD := Rmult_le_pos eta D ltac:(lra) D0.
 apply: (Rmult_le_reg_r (lambda * (1 - eta + eta * D))).
   by apply: Rmult_lt_0_compat => //; lra.
@@ -410,11 +416,13 @@ have ratio m y z : iter m (mixture_cycle d r s eta) p y / lim y <=
   exact: (mixture_rate ld d0 e01 lt s1 eM M1 l1 p1 IH).
 have [lo [J _]] := mixture_limit_facts ld d0 e01 lt s1; have [ln_ pn0] := all n.
 move=> y; have l0 : 0 < lim y.
-  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+    move: (lt y); lra.
   apply: Rdiv_lt_0_compat; last by move: (lt y); lra.
   by do 2 (apply: Rmult_lt_0_compat => //); lra.
 have lim0 z : 0 < lim z.
-  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+    move: (lt y); lra.
   apply: Rdiv_lt_0_compat; last by move: (lt z); lra.
   by do 2 (apply: Rmult_lt_0_compat => //); lra.
 have v z : pn z / lim z * lim z = pn z by field; move: (lim0 z); lra.

@@ -136,7 +136,8 @@ have neg x : 0 <= x <= 1 -> D2 x <= 0.
     by apply: binomial_le => // k kG; have := conc k ltac:(by rewrite !ltnS); lra.
   rewrite {2}/binomial (_ : \sum_(k : ordinal_finType G.+1) _ = 0); last first.
     by rewrite -[RHS](sum_0 (ordinal_finType G.+1)); apply: sum_ext => k; ring.
-  move=> h; have := Rmult_le_pos _ _ (Rmult_le_pos _ _ (pos_INR G.+2) (pos_INR G.+1)) (Ropp_0_ge_le_contravar _ (Rle_ge _ _ h)).
+  move=> h; have := Rmult_le_pos _ _ (Rmult_le_pos _ _ (pos_INR G.+2) (pos_INR G.+1))
+    (Ropp_0_ge_le_contravar _ (Rle_ge _ _ h)).
   by rewrite /D2; lra.
 have mvt u v : u < v -> exists x, u <= x <= v /\ binomial G.+2 v f - binomial G.+2 u f = D x * (v - u).
   move=> uv; have [||x [hx e]] := @MVT_gen (fun x => binomial G.+2 x f) u v D.
@@ -200,9 +201,11 @@ Lemma draws_product p n a b : law p -> E p b = 0 ->
   draws p n (fun l => total a l * total b l) = INR n * E p (fun y => a y * b y).
 Proof.
 move=> lp b0; elim: n => [|n IH]; first by rewrite /= /total !big_nil; ring.
-rewrite S_INR /= (@E_ext _ _ _ (fun y => a y * b y + (INR n * E p a * b y + INR n * E p (fun y => a y * b y)))) => [|y].
+rewrite S_INR /= (@E_ext _ _ _ (fun y => a y * b y + (INR n * E p a * b y + INR n * E p (fun y => a y *
+  b y)))) => [|y].
   by rewrite !E_plus E_scal E_const // b0; ring.
-rewrite (@draws_ext _ _ _ (fun l => a y * b y + (a y * total b l + (b y * total a l + total a l * total b l)))).
+rewrite (@draws_ext _ _ _ (fun l => a y * b y + (a y * total b l + (b y * total a l + total a l * total
+  b l)))).
   by rewrite !draws_plus !draws_scal draws_const // !draws_total // IH b0; ring.
 by move=> l _; rewrite !total_cons; ring.
 Qed.
@@ -224,7 +227,8 @@ split.
   rewrite (@draws_ext _ _ _ (fun l => / (INR G - 1) * total (fun y => r y * S y) l
     + - / (INR G * (INR G - 1)) * (total r l * total S l))).
     by rewrite draws_plus !draws_scal rS pr; field; lra.
-  move=> l _; rewrite (_ : total _ l = total (fun y => (INR G / (INR G - 1)) * (r y * S y) + (- total r l / (INR G - 1)) * S y) l).
+  move=> l _; rewrite (_ : total _ l = total (fun y => (INR G / (INR G - 1)) * (r y * S y) + (- total r
+    l / (INR G - 1)) * S y) l).
     rewrite lin (_ : total (fun y => INR G / (INR G - 1) * (r y * S y)) l =
                      INR G / (INR G - 1) * total (fun y => r y * S y) l); first by field; lra.
     elim: l => [|y l IH]; first by rewrite /total !big_nil; ring.
@@ -259,11 +263,13 @@ Lemma draws_weighted p S n (x z : nat -> R) : law p -> E p S = 0 ->
   E p (fun y => hit A y * S y).
 Proof.
 move=> lp s0; set D := E p (fun y => hit A y * S y); set c := success A p.
-have one m (u v : nat -> R) : E p (fun y => (if A y then binomial m c (fun k => u k.+1) else binomial m c v) * S y) =
+have one m (u v : nat -> R) : E p (fun y => (if A y then binomial m c (fun k => u k.+1) else binomial m
+  c v) * S y) =
     (binomial m c (fun k => u k.+1) - binomial m c v) * D.
   rewrite /D -E_scal -[RHS]Rplus_0_r -(Rmult_0_r (binomial m c v)) -s0 -E_scal -E_plus.
   by apply: E_ext => y; rewrite /hit; case: (A y); ring.
-have step m (u v : nat -> R) : draws p m.+1 (fun l => total (fun y => (if A y then u (count A l) else v (count A l)) * S y) l) =
+have step m (u v : nat -> R) : draws p m.+1 (fun l => total (fun y => (if A y then u (count A l) else v
+  (count A l)) * S y) l) =
    (binomial m c (fun k => u k.+1) - binomial m c v) * D +
    (c * draws p m (fun l => total (fun y => (if A y then u (count A l).+1 else v (count A l).+1) * S y) l) +
     (1 - c) * draws p m (fun l => total (fun y => (if A y then u (count A l) else v (count A l)) * S y) l)).
@@ -294,7 +300,8 @@ Theorem group_gradient p S (G : nat) (phi : nat -> R) : law p -> E p S = 0 -> (0
 Proof.
 move=> lp s0; case: G => // n _ c01 c; set G := INR n.+1.
 have g : 0 < G by rewrite /G S_INR; move: (pos_INR n); lra.
-rewrite (@draws_ext _ _ _ (fun l => / G * total (fun y => (if A y then (1 - INR (count A l) / G) * phi (count A l)
+rewrite (@draws_ext _ _ _ (fun l => / G * total (fun y => (if A y then (1 - INR (count A l) / G) * phi
+  (count A l)
    else (- (INR (count A l) / G)) * phi (count A l)) * S y) l)); last first.
   move=> l _; rewrite /Rdiv Rmult_comm; congr (_ * _); apply: eq_bigr => y _; rewrite /hit.
   by case: (A y); ring.
@@ -324,7 +331,8 @@ Theorem noisy_group_gradient (Y : finType) (A : Y -> bool) (p S : Y -> R) (f0 f1
   let c := f0 + (1 - f0 - f1) * success A p in
   0 < c < 1 ->
   draws joint G (fun l => total (fun z =>
-    (hit (fun z => z.2) z - INR (count (fun z => z.2) l) / INR G) * phi (count (fun z => z.2) l) * S z.1) l / INR G) =
+    (hit (fun z => z.2) z - INR (count (fun z => z.2) l) / INR G) * phi (count (fun z => z.2) l) * S
+      z.1) l / INR G) =
   (1 - f0 - f1) * (binomial G c (fun k => INR k / INR G * (1 - INR k / INR G) * phi k) / (c * (1 - c))) *
   E p (fun y => hit A y * S y).
 Proof.

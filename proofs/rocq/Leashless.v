@@ -161,7 +161,8 @@ have term0 y : 0 <= ln (1 + ref y * (U - tau * r y)).
   by have := Rmult_le_pos (ref y) (U - tau * r y) (Rlt_le _ _ (ref0 y)) ltac:(move: (hu y); lra); lra.
 have fU : 0 <= f U by exact: sum_ge0.
 set e := exp (- f U); have e0 : 0 < e := exp_pos _.
-have e1 : e <= 1 by rewrite -exp_0 /e; case: fU => [h|<-]; [apply/Rlt_le/exp_increasing | rewrite Ropp_0]; lra.
+have e1 : e <= 1 by rewrite -exp_0 /e; case: fU => [h|<-]; [apply/Rlt_le/exp_increasing | rewrite
+  Ropp_0]; lra.
 pose s0 := L + e / ref ys; have q0 : 0 < e / ref ys by exact: Rdiv_lt_0_compat.
 have s0U : s0 <= U.
   have : e / ref ys <= / ref ys.
@@ -177,7 +178,8 @@ have f0 : f s0 <= 0.
   rewrite (_ : ref ys * (L + e / ref ys - L) = e); last by field; move: (ref0 ys); lra.
   by rewrite /e ln_exp; move: (term0 ys); lra.
 have cont x : s0 <= x <= U -> continuity_pt (fun x => - f x) x.
-  move=> hx; apply: continuity_pt_opp; apply: (continuity_sum (f := fun y x => ln (1 + ref y * (x - tau * r y)))) => y.
+  move=> hx; apply: continuity_pt_opp; apply: (continuity_sum (f := fun y x => ln (1 + ref y * (x - tau
+    * r y)))) => y.
   change (continuity_pt (fun x => ln (1 + ref y * (x - tau * r y))) x).
   apply/continuity_pt_filterlim; apply: (ex_derive_continuous (fun x => ln (1 + ref y * (x - tau * r y)))).
   by auto_derive; apply: pos; move: hx; rewrite /s0; lra.
@@ -192,7 +194,8 @@ Theorem path_sigma_unique sigma (sigma' : R) tau : inhabited Y -> sigma < sigma'
   (forall y, 0 < path_weight sigma tau y) ->
   \sum_(y : Y) ln (1 + ref y * (sigma - tau * r y)) < \sum_(y : Y) ln (1 + ref y * (sigma' - tau * r y)).
 Proof.
-move=> [y0] lt pos; set f := fun y => ln (1 + ref y * (sigma' - tau * r y)) - ln (1 + ref y * (sigma - tau * r y)).
+move=> [y0] lt pos; set f := fun y => ln (1 + ref y * (sigma' - tau * r y)) - ln (1 + ref y * (sigma -
+  tau * r y)).
 suff: 0 < sum f by rewrite /f -sum_minus; lra.
 have f0 y : 0 < f y.
   have p1 : 1 + ref y * (sigma - tau * r y) = ref y * path_weight sigma tau y.

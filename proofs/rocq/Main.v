@@ -1356,8 +1356,8 @@ Proof. exact (@GroupNormalised.stationary_iff_tilt Y p ref r beta h). Qed.
 
 (** T2. At equal reward the tilt pays more than that frontier policy iff r has three levels (d has full
     support). *)
-Theorem T2_tilt_pays_more_iff d r beta (beta' : R) mu : law d -> (forall y, 0 < d y) -> 0 < beta -> 0 < beta' ->
-  (forall y, r y < mu) ->
+Theorem T2_tilt_pays_more_iff d r beta (beta' : R) mu : law d -> (forall y, 0 < d y) -> 0 < beta ->
+  0 < beta' -> (forall y, r y < mu) ->
   let opt := fun y => beta * d y / (mu - r y) in
   sum opt = 1 -> E (tilt d r beta') r = E opt r ->
   KL d opt < KL d (tilt d r beta') <-> exists y1 y2 y3, r y1 < r y2 < r y3.
@@ -1571,7 +1571,8 @@ Theorem T4_critical_beta (L x0 beta : R) : 0 < x0 -> L < x0 -> (x0 - L) * tanh (
 Proof. exact (@GroupNormalised.critical_beta L x0 beta). Qed.
 
 (** T3. Leashes per token, T tokens from V, reward r of the sequence. [value p n h] is the expected reward
-    under p after the tokens h when n tokens remain, [Q a] that after one more token a; "stationary at h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
+    under p after the tokens h when n tokens remain, [Q a] that after one more token a; "stationary at
+    h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
     loss: stationary at h iff p(.|h) = tilt of ref(.|h) by Q(h,.). *)
 Theorem T3_k2_is_tilt_of_hard_value (V : finType) (T : nat) (r : list V -> R) (beta : R)
   (ref p : list V -> V -> R) (h : list V) : 0 < beta ->

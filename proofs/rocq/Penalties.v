@@ -193,7 +193,8 @@ have a1 : a < 1.
 set b := a * ln a + (1 - a) * ln (1 - a).
 set X := ((B - r yr) / beta - ln m - b) / a.
 set e := a * exp (- Rabs X - 1).
-have ex1 : exp (- Rabs X - 1) < 1 by rewrite -[X in _ < X]exp_0; apply: exp_increasing; move: (Rabs_pos X); lra.
+have ex1 : exp (- Rabs X - 1) < 1 by rewrite -[X in _ < X]exp_0; apply: exp_increasing;
+  move: (Rabs_pos X); lra.
 have ex0 := exp_pos (- Rabs X - 1).
 have e0 : 0 < e by exact: Rmult_lt_0_compat.
 have ea : e < a by have := Rmult_lt_compat_l a _ _ a0 ex1; rewrite -/e; lra.
@@ -300,7 +301,8 @@ have k1 : k 1 = 0 by rewrite /k ln_1; ring.
 have right u : 1 < u -> u < c -> k' u < 0.
   move=> u1 uc; have := @ln_le_sub1 u ltac:(lra).
   have : (u - 1) * (c / u - 1) > 0.
-    by apply: Rmult_lt_0_compat; [lra | rewrite (_ : c / u - 1 = (c - u) / u); [apply: Rdiv_lt_0_compat |field]; lra].
+    by apply: Rmult_lt_0_compat; [lra | rewrite (_ : c / u - 1 = (c - u) / u);
+      [apply: Rdiv_lt_0_compat |field]; lra].
   rewrite (_ : (u - 1) * (c / u - 1) = c - c / u - (u - 1)); [rewrite /k'; lra | field; lra].
 have left u : 0 < u -> u < 1 -> 0 < k' u.
   move=> u0 u1; have iu := Rinv_0_lt_compat u u0; have := ln_le_sub1 iu; rewrite ln_Rinv // => l.
@@ -324,7 +326,8 @@ have neg : k t < 0.
   - move=> u; rewrite Rmin_left ?Rmax_right; try lra; move=> hu.
     by apply/continuity_pt_filterlim/ex_derive_continuous; eexists; apply: dk; lra.
   rewrite Rmin_left ?Rmax_right in hz; try lra.
-  have := Rmult_lt_0_compat (- k' z) (t - (t + 1) / 2) ltac:(have := right z ltac:(lra) ltac:(lra); lra) ltac:(lra).
+  have := Rmult_lt_0_compat (- k' z) (t - (t + 1) / 2) ltac:(have := right z ltac:(lra) ltac:(lra);
+    lra) ltac:(lra).
   have : - k 1 <= - k ((t + 1) / 2).
     apply: (@nondecreasing_between (fun u => - k u) (fun u => - k' u)) => [u hu|u hu|]; last by lra.
       by apply: is_derive_opp; apply: dk; lra.
@@ -434,7 +437,8 @@ split=> [more|[y1 [y2 [y3 [l12 l23]]]]].
   have suc x : law x -> success A x = (E x r - r bot) / w.
     move=> lx; rewrite (E_ext _ rE) E_plus E_const // E_scal -/(success A x); field; lra.
   have sd : 0 < success A d < 1.
-    split; first by apply: (sum_gt0 (y := top)) => [z|]; [apply: Rmult_le_pos; [exact/Rlt_le | case: (hit_01 A z); lra] |];
+    split; first by apply: (sum_gt0 (y := top)) => [z|]; [apply: Rmult_le_pos;
+      [exact/Rlt_le | case: (hit_01 A z); lra] |];
       rewrite /hit /A; case: Req_EM_T => //= _; move: (d0 top); lra.
     suff: 0 < 1 - success A d by lra.
     rewrite failure_sum //; apply: (sum_gt0 (y := bot)) => [z|]; first by case: (A z); [lra | exact/Rlt_le].
@@ -458,7 +462,8 @@ have tan y : r y <> r y2 -> ln (mu - r y) < ln (mu - r y2) - (r y - r y2) / (mu 
   have : ln ((mu - r y) / (mu - r y2)) < (mu - r y) / (mu - r y2) - 1.
     case: (ln_le_sub1 q0) => // /(ln_eq_sub1 q0) e1; case: n.
     by have : (mu - r y) / (mu - r y2) * (mu - r y2) = mu - r y by [field; lra]; rewrite e1; lra.
-  rewrite ln_quotient // (_ : (mu - r y) / (mu - r y2) - 1 = - ((r y - r y2) / (mu - r y2))); [lra | field; lra].
+  rewrite ln_quotient // (_ : (mu - r y) / (mu - r y2) - 1 = - ((r y - r y2) / (mu - r y2)));
+    [lra | field; lra].
 have h1 := tan y1 ltac:(lra); have h3 := tan y3 ltac:(lra).
 have := line y1; have := line y2; have := line y3.
 set k := / beta' - / (mu - r y2) => e3 e2 e1.
