@@ -3,7 +3,8 @@
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
-From NonDecoupling Require Import Sums Calculus Policies Foundations PriceOfReward Trainers Schedules.
+From NonDecoupling Require Import Sums Calculus Policies Foundations SftThenRl PriceOfReward Penalties.
+From NonDecoupling Require Import Schedules.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -13,6 +14,59 @@ Local Open Scope R_scope.
 Section Alternation.
 Variable Y : finType.
 Implicit Types (p d r : Y -> R) (s eta lambda M K : R).
+
+(** ** The natural-gradient flows p' = p (phi - E_p phi), phi the derivative of the objective in p *)
+
+(** RL: phi = r. *)
+Theorem rl_flow p r s y : law p ->
+  is_derive (fun s => tilt_at p r s y) s (tilt_at p r s y * (r y - E (tilt_at p r s) r)).
+Proof.
+move=> lp; have z0 := E_exp_gt0 (fun z => s * r z) lp.
+have dz := is_derive_partition p r s; set Z := fun s => E p (fun z => exp (s * r z)) in dz.
+have exZ : ex_derive Z s by eexists; exact: dz.
+change (is_derive (fun s => p y * exp (s * r y) / Z s) s (tilt_at p r s y * (r y - E (tilt_at p r s) r))).
+have nz : Z s <> 0 by rewrite /Z; lra.
+auto_derive; first by split.
+by rewrite (is_derive_unique _ _ _ dz) E_tilt_at // /tilt_at /gibbs -/(Z s); field.
+Qed.
+
+(** SFT on the cross entropy, phi = d/p: a mixture with eta = 1 - e^{-t}. *)
+Theorem sft_flow p d t y : law p -> (forall y, 0 < p y) -> law d -> (forall y, 0 < d y) -> 0 <= t ->
+  let pt t y := exp (- t) * p y + (1 - exp (- t)) * d y in
+  is_derive (fun t => pt t y) t (pt t y * (d y / pt t y - E (pt t) (fun z => d z / pt t z))).
+Proof.
+move=> lp p0 ld d0 t0 pt; have e0 := exp_pos (- t).
+have e1 : exp (- t) <= 1.
+  by rewrite -exp_0; case: t0 => [h|<-]; [apply/Rlt_le/exp_increasing | rewrite Ropp_0]; lra.
+have pos z : 0 < pt t z.
+  have := Rmult_lt_0_compat _ _ e0 (p0 z).
+  by have := Rmult_le_pos (1 - exp (- t)) (d z) ltac:(lra) (Rlt_le _ _ (d0 z)); rewrite /pt; lra.
+have -> : E (pt t) (fun z => d z / pt t z) = 1.
+  by rewrite -(proj2 ld); apply: sum_ext => z; field; move: (pos z); lra.
+have -> : pt t y * (d y / pt t y - 1) = - exp (- t) * p y + exp (- t) * d y.
+  by rewrite (_ : pt t y * (d y / pt t y - 1) = d y - pt t y); [rewrite /pt; ring | field;
+    move: (pos y); lra].
+by rewrite /pt; auto_derive => //; ring.
+Qed.
+
+(** SFT on KL(p‖d), phi = - log(p/d): p^{1-eta} d^eta, normalised, as a reweighting of d. *)
+Theorem reverse_sft_flow p d t y : law d -> (forall y, 0 < d y) ->
+  let pt t := gibbs d (fun z => exp (- t) * ln (p z / d z)) in
+  let u z := ln (pt t z / d z) in
+  is_derive (fun t => pt t y) t (- (pt t y * (u y - E (pt t) u))).
+Proof.
+move=> ld d0 pt u; set f := fun z => ln (p z / d z).
+have lt : law (pt t) by exact: gibbs_law.
+have uE z : u z = exp (- t) * f z - ln (E d (fun w => exp (exp (- t) * f w))).
+  have q0 : 0 < pt t z by exact: gibbs_gt0.
+  by rewrite /u (ln_quotient q0 (d0 z)) ln_gibbs //; rewrite /f; ring.
+have -> : - (pt t y * (u y - E (pt t) u)) = - exp (- t) * (pt t y * (f y - E (pt t) f)).
+  by rewrite (E_ext _ uE) E_minus E_scal E_const // uE; ring.
+have dt := @rl_flow d f (exp (- t)) y ld.
+have de : is_derive (fun t => exp (- t)) t (- exp (- t)) by auto_derive => //; ring.
+have := is_derive_comp (fun s => tilt_at d f s y) (fun t => exp (- t)) t _ _ dt de.
+by rewrite /scal /= /mult /=.
+Qed.
 
 (** ** T6, logit form *)
 
@@ -106,11 +160,13 @@ split=> [fix_|[lt form] y].
     rewrite -{1}e; apply: (Rmult_eq_reg_l (/ lambda)); last by apply/Rgt_not_eq/Rinv_0_lt_compat.
     have : (p y - ((1 - eta) * (p y * exp (s * r y) / lambda) + eta * d y)) = 0 by lra.
     move=> h; suff: p y * (1 - (1 - eta) * exp (s * r y) / lambda) = eta * d y.
-      move=> h2; rewrite e; transitivity (p y * (1 - (1 - eta) * exp (s * r y) / lambda)); first by field; lra.
+      move=> h2; rewrite e; transitivity (p y * (1 - (1 - eta) * exp (s * r y) / lambda));
+        first by field; lra.
       by rewrite h2; field; lra.
     by move: h; rewrite /Rdiv; lra.
   have lt y : (1 - eta) * exp (s * r y) < lambda.
-    have ed : 0 < eta * d y * lambda by apply: Rmult_lt_0_compat => //; apply: Rmult_lt_0_compat; [lra | exact: d0].
+    have ed : 0 < eta * d y * lambda by apply: Rmult_lt_0_compat => //; apply: Rmult_lt_0_compat;
+      [lra | exact: d0].
     apply: Rnot_le_lt => le; rewrite -key in ed.
     by have := Rmult_le_pos (p y) ((1 - eta) * exp (s * r y) - lambda) (proj1 lp y) ltac:(lra); lra.
   by split=> // y; rewrite -key; field; move: (lt y); lra.
@@ -227,7 +283,8 @@ split=> [y|p' lp' dp' le].
   have q0 : / exp (s * r y) - (1 - eta) / lambda =
             (lambda - (1 - eta) * exp (s * r y)) / (lambda * exp (s * r y)) by field; lra.
   by rewrite q0; field; move: (lt y); lra.
-have [k _] := forward_optimum_on_frontier lp' ld dp' d0 b0 rm s1' ltac:(rewrite -(E_law_ext _ pE) J; exact: le).
+have [k _] := forward_optimum_on_frontier lp' ld dp' d0 b0 rm s1' ltac:(rewrite -(E_law_ext _ pE) J;
+  exact: le).
 by rewrite (KL_ext (fun y => erefl (d y)) pE).
 Qed.
 
@@ -242,7 +299,8 @@ Theorem mixture_rate d r s eta lambda p M K : law d -> (forall y, 0 < d y) -> 0 
 Proof.
 move=> ld d0 e01 lt s1 eM M1 lp p0 lim next vK y z.
 have [lo [J [_ _]]] := mixture_limit_facts ld d0 e01 lt s1; rewrite -/lim in lo J.
-have l0 : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y)); move: (lt y); lra.
+have l0 : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+  move: (lt y); lra.
 have lim0 x : 0 < lim x.
   apply: Rdiv_lt_0_compat; last by move: (lt x); lra.
   by do 2 (apply: Rmult_lt_0_compat => //); lra.
@@ -317,13 +375,68 @@ have key : eta * M * D <= lambda - (1 - eta) * M.
   apply: (Rmult_le_reg_l lambda) => //; apply: (Rmult_le_reg_r (/ (lambda - (1 - eta) * M))).
     by apply: Rinv_0_lt_compat; lra.
   rewrite (_ : lambda * (lambda - (1 - eta) * M) * _ = lambda); last by field; lra.
-  by rewrite (_ : lambda * (eta * M * D) * _ = eta * lambda * M / (lambda - (1 - eta) * M) * D) //; field; lra.
+  by rewrite (_ : lambda * (eta * M * D) * _ = eta * lambda * M / (lambda - (1 - eta) * M) * D) //;
+    field; lra.
 have eD := Rmult_le_pos eta D ltac:(lra) D0.
 apply: (Rmult_le_reg_r (lambda * (1 - eta + eta * D))).
   by apply: Rmult_lt_0_compat => //; lra.
 rewrite (_ : (1 - eta) * M / lambda * _ = (1 - eta) * (M * (1 - eta + eta * D))); last by field; lra.
 rewrite (_ : (1 - eta) / (1 - eta + eta * D) * _ = (1 - eta) * lambda); last by field; lra.
 by apply: Rmult_le_compat_l; lra.
+Qed.
+
+Lemma mixture_cycle_full d r s eta p : law d -> (forall y, 0 < d y) -> 0 < eta < 1 -> law p ->
+  (forall y, 0 < p y) -> law (mixture_cycle d r s eta p) /\ forall y, 0 < mixture_cycle d r s eta p y.
+Proof.
+move=> ld d0 e01 lp p0; have lt : law (tilt_at p r s) by exact: gibbs_law.
+have pos y : 0 < mixture_cycle d r s eta p y.
+  have t0 : 0 < tilt_at p r s y by exact: gibbs_gt0.
+  by apply: Rplus_lt_0_compat; apply: Rmult_lt_0_compat => //; lra.
+split=> //; split=> [y|]; first exact/Rlt_le.
+by rewrite /mixture_cycle -sum_plus -!sum_scal (proj2 lt) (proj2 ld); ring.
+Qed.
+
+(** So from any start the cycles end at the limit, at rate rho. *)
+Theorem mixture_converges d r s eta lambda p M K n : law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) -> sum (mixture_limit d r s eta lambda) = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let lim := mixture_limit d r s eta lambda in
+  let pn := iter n (mixture_cycle d r s eta) p in
+  let bound := 1 + ((1 - eta) * M / lambda) ^ n * K in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y, pn y <= bound * lim y /\ lim y <= bound * pn y.
+Proof.
+move=> ld d0 e01 lt s1 eM M1 lp p0 lim pn bound start.
+have all m : law (iter m (mixture_cycle d r s eta) p) /\ forall y, 0 < iter m (mixture_cycle d r s eta) p y.
+  by elim: m => [|m [IH1 IH2]] //=; exact: mixture_cycle_full.
+have ratio m y z : iter m (mixture_cycle d r s eta) p y / lim y <=
+    (1 + ((1 - eta) * M / lambda) ^ m * K) * (iter m (mixture_cycle d r s eta) p z / lim z).
+  elim: m y z => [|m IH] y z; first by rewrite /= Rmult_1_l; exact: start.
+  have [l1 p1] := all m; rewrite -tech_pow_Rmult Rmult_assoc.
+  exact: (mixture_rate ld d0 e01 lt s1 eM M1 l1 p1 IH).
+have [lo [J _]] := mixture_limit_facts ld d0 e01 lt s1; have [ln_ pn0] := all n.
+move=> y; have l0 : 0 < lim y.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+    move: (lt y); lra.
+  apply: Rdiv_lt_0_compat; last by move: (lt y); lra.
+  by do 2 (apply: Rmult_lt_0_compat => //); lra.
+have lim0 z : 0 < lim z.
+  have la : 0 < lambda by have := Rmult_lt_0_compat (1 - eta) _ ltac:(lra) (exp_pos (s * r y));
+    move: (lt y); lra.
+  apply: Rdiv_lt_0_compat; last by move: (lt z); lra.
+  by do 2 (apply: Rmult_lt_0_compat => //); lra.
+have v z : pn z / lim z * lim z = pn z by field; move: (lim0 z); lra.
+split.
+  have : \sum_(z : Y) (pn y / lim y * lim z) <= \sum_(z : Y) (bound * pn z).
+    apply: sum_le => z; rewrite -(v z) -Rmult_assoc; apply: Rmult_le_compat_r (ratio n y z).
+    exact/Rlt_le.
+  rewrite -!sum_scal (proj2 lo) (proj2 ln_) !Rmult_1_r => h.
+  by rewrite -(v y); apply: Rmult_le_compat_r h; exact/Rlt_le.
+have : \sum_(z : Y) pn z <= \sum_(z : Y) (bound * (pn y / lim y) * lim z).
+  apply: sum_le => z; rewrite -{1}(v z); apply: Rmult_le_compat_r (ratio n z y); exact/Rlt_le.
+rewrite -sum_scal (proj2 lo) (proj2 ln_) Rmult_1_r => h.
+have := Rmult_le_compat_r (lim y) _ _ (Rlt_le _ _ l0) h.
+by rewrite Rmult_assoc v; lra.
 Qed.
 
 End Alternation.

@@ -59,7 +59,8 @@ Theorem best_of_draws ref n (i : 'I_N) : law ref ->
   best_of ref n.+1 i = best_of ref n i * below ref i.+1 + below ref i ^ n * ref i.
 Proof. by move=> lr; rewrite /best_of below_S /=; split; ring. Qed.
 
-Lemma below_best_of ref n (i : nat) : (0 < n)%nat -> (i <= N)%nat -> below (best_of ref n) i = below ref i ^ n.
+Lemma below_best_of ref n (i : nat) : (0 < n)%nat -> (i <= N)%nat -> below (best_of ref n) i = below
+  ref i ^ n.
 Proof.
 move=> n0; elim: i => [|i IH] le; first by rewrite !below_0 pow_i //; exact/ltP.
 by rewrite (below_S _ (Ordinal le)) IH ?(ltnW le) // /best_of /=; ring.
@@ -113,7 +114,8 @@ have x0 : 0 < x.
   rewrite /x -/(pow a k.+1); have := Rmult_le_0_lt_compat; move=> _.
   suff: a ^ k.+1 < b ^ k.+1 by lra.
   elim: k {n x G G2 n1 kE lnn lnn'} => [|k IH]; first by rewrite !pow_1.
-  by rewrite -(tech_pow_Rmult a) -(tech_pow_Rmult b); apply: Rmult_le_0_lt_compat; try lra; apply: pow_le; lra.
+  by rewrite -(tech_pow_Rmult a) -(tech_pow_Rmult b); apply: Rmult_le_0_lt_compat; try lra;
+    apply: pow_le; lra.
 set m := x / (b - a); have m0 : 0 < m by apply: Rdiv_lt_0_compat; lra.
 have mE : m * (b - a) = x by rewrite /m; field; lra.
 have lnm : ln ((b - a) / x) = - ln m by rewrite /m !ln_quotient; lra.
@@ -123,7 +125,8 @@ have ld u : a <= u <= b -> ln (n * u ^ k) = ln n + INR k * ln u.
 split=> //; rewrite lnm -/m; split.
   pose H u := G u + u * ln m + (u ^ k.+1 / m - u).
   have : H a <= H b.
-    apply: (@nondecreasing_between H (fun u => n * u ^ k / m - 1 - ln (n * u ^ k / m))) => [u hu|u hu|]; last by lra.
+    apply: (@nondecreasing_between H (fun u => n * u ^ k / m - 1 - ln (n * u ^ k / m))) => [u hu|u
+      hu|]; last by lra.
       rewrite ln_quotient ?ld //; last exact: d0.
       rewrite /H /G; auto_derive; first by lra.
       change (match k with 0%nat => 1 | _.+1 => INR k + 1 end) with n; field; lra.
@@ -132,7 +135,8 @@ split=> //; rewrite lnm -/m; split.
   by rewrite (_ : b ^ k.+1 / m - a ^ k.+1 / m = x / m); [rewrite -mE; field; lra | rewrite /x; field; lra].
 pose H u := G2 u - u ^ k.+1 * ln m - u ^ k.+1 + m * u.
 have : H a <= H b.
-  apply: (@nondecreasing_between H (fun u => n * u ^ k * ln (n * u ^ k / m) - (n * u ^ k - m))) => [u hu|u hu|]; last by lra.
+  apply: (@nondecreasing_between H (fun u => n * u ^ k * ln (n * u ^ k / m) - (n * u ^ k - m))) => [u
+    hu|u hu|]; last by lra.
     rewrite ln_quotient ?ld //; last exact: d0.
     rewrite /H /G2; auto_derive; first by lra.
     change (match k with 0%nat => 1 | _.+1 => INR k + 1 end) with n; field; lra.

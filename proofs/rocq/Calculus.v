@@ -190,3 +190,15 @@ apply: (continuity_pt_ext (fun t => f y t + \big[Rplus/0]_(z <- l) f z t)) => [t
   first by rewrite big_cons.
 exact: (continuity_pt_plus _ _ _ (cf y) IH).
 Qed.
+
+(** A continuous function that goes from >= 0 to <= 0 has a zero on the way. *)
+Lemma zero_between (f : R -> R) a b : (forall x, a <= x <= b -> continuity_pt f x) -> a <= b ->
+  0 <= f a -> f b <= 0 -> exists x, a <= x <= b /\ f x = 0.
+Proof.
+move=> cf ab fa fb; case: fa => [fa|fa]; last by exists a; split; lra.
+case: fb => [fb|fb]; last by exists b; split; lra.
+case: ab => [ab|ab]; last by rewrite ab in fa; lra.
+have [x [hx z]] := Ranalysis5.IVT_interv (fun x => - f x) a b
+  (fun x hx => continuity_pt_opp _ _ (cf x hx)) ab ltac:(cbv beta; lra) ltac:(cbv beta; lra).
+by exists x; split=> //; lra.
+Qed.

@@ -4,7 +4,7 @@ From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
 From NonDecoupling Require Import Sums Calculus Policies Foundations SftThenRl Verifiable Overpayment.
-From NonDecoupling Require Import PriceOfReward Trainers Groups.
+From NonDecoupling Require Import PriceOfReward Penalties Groups.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -93,7 +93,8 @@ split; last split.
   have [[v0 v1] _] := group_variance_bounds kG; set v := group_variance k in v0 v1 *.
   have s0 := sqrt_pos v; have ss := sqrt_sqrt v v0.
   have sh : sqrt v <= 1 / 2.
-    by rewrite (_ : 1 / 2 = sqrt (1 / 4)); [exact: sqrt_le_1_alt | rewrite (_ : 1 / 4 = (1 / 2) ^ 2); [rewrite sqrt_pow2; lra | lra]].
+    by rewrite (_ : 1 / 2 = sqrt (1 / 4)); [exact: sqrt_le_1_alt | rewrite (_ : 1 / 4 = (1 / 2) ^ 2);
+      [rewrite sqrt_pow2; lra | lra]].
   by have := Rmult_le_pos (sqrt v) (1 - 2 * sqrt v) s0 ltac:(lra); lra.
 - have s1 : 0 < sqrt (INR G - 1) by apply: sqrt_lt_R0; lra.
   have ss := sqrt_sqrt (INR G - 1) ltac:(lra).
@@ -169,9 +170,11 @@ Theorem group_stationary_bounds a beta c : 0 < a < 1 -> 0 < beta -> 0 < c < 1 ->
 Proof.
 move=> a01 b0 c01 e; have g := INR_G; have [lo [hi _]] := group_factor_bounds c01.
 have ib := Rinv_0_lt_compat _ b0.
-have lo' := Rmult_le_compat_r _ _ _ (Rlt_le _ _ ib) lo; have hi' := Rmult_le_compat_r _ _ _ (Rlt_le _ _ ib) hi.
+have lo' := Rmult_le_compat_r _ _ _ (Rlt_le _ _ ib) lo; have hi' := Rmult_le_compat_r _ _ _ (Rlt_le _ _
+  ib) hi.
 have lE : 2 * (INR G - 1) / (INR G * beta) = 2 * (INR G - 1) / INR G * / beta by field; lra.
-have lower : 2 * (INR G - 1) / (INR G * beta) <= logit c - logit a by rewrite lE e /Rdiv; rewrite /Rdiv in lo'; lra.
+have lower : 2 * (INR G - 1) / (INR G * beta) <= logit c - logit a by rewrite lE e /Rdiv;
+  rewrite /Rdiv in lo'; lra.
 split; first by split=> //; rewrite e /Rdiv; lra.
 have odds u : 0 < u < 1 -> (1 - u) / u = exp (- logit u).
   by move=> u01; rewrite exp_Ropp /logit exp_ln; [field; lra | exact: logit_gt0].
@@ -181,6 +184,68 @@ apply: (Rle_trans _ ((1 - c) / c)).
 rewrite !odds // -exp_plus.
 have : - logit c <= - logit a + - (2 * (INR G - 1) / (INR G * beta)) by lra.
 by case=> [/exp_increasing|->]; lra.
+Qed.
+
+(** The forward leash, h_G(c) c (1-c) = beta (c - a): exactly one root above a. *)
+Theorem group_forward_root a beta : 0 < a < 1 -> 0 < beta ->
+  exists c, a < c < 1 /\ group_factor c * (c * (1 - c)) = beta * (c - a) /\
+  forall c', a < c' < 1 -> group_factor c' * (c' * (1 - c')) = beta * (c' - a) -> c' = c.
+Proof.
+move=> a01 b0; pose sd k := sqrt (group_variance k); pose B c := binomial G c sd.
+have g := INR_G; have [n nE] : exists n, G = n.+2 by exists (G - 2)%nat; rewrite -addn2 subnK.
+have BE c : 0 < c < 1 -> group_factor c * (c * (1 - c)) = B c.
+  by move=> c01; rewrite /group_factor -/(B c); field; lra.
+have B0 : 0 < B a.
+  rewrite -BE //; have [lo _] := group_factor_bounds a01.
+  have : 0 < 2 * (INR G - 1) / INR G by apply: Rdiv_lt_0_compat; lra.
+  by move=> h; apply: Rmult_lt_0_compat; [lra | apply: Rmult_lt_0_compat; lra].
+have B1 : B 1 = 0.
+  have : B 1 <= binomial G 1 (fun k => INR G - INR k).
+    apply: binomial_le => [|k kG]; first by lra.
+    have kg := le_INR _ _ (leP kG); have [[v0 v1] v] := group_variance_bounds kG; rewrite /sd.
+    case: (leqP G k) => h.
+      have e : k = G by apply/eqP; rewrite eqn_leq kG h.
+      by rewrite /group_variance e (_ : _ * _ = 0) ?sqrt_0; [lra | field; lra].
+    have := le_INR _ _ (leP h); rewrite S_INR => h1.
+    have : sqrt (group_variance k) <= sqrt 1 by apply: sqrt_le_1_alt; lra.
+    by rewrite sqrt_1; lra.
+  have -> : binomial G 1 (fun k => INR G - INR k) = 0.
+    by rewrite nE (binomial_ext _ _ (f' := fun k => (INR n.+2 - INR k) * 1)) ?binomial_times_rest =>
+      [|k]; ring.
+  move=> le; apply: Rle_antisym => //; apply: sum_ge0 => k; apply: Rmult_le_pos (sqrt_pos _).
+  by repeat apply: Rmult_le_pos; [exact: pos_INR | apply: pow_le; lra | apply: pow_le; lra].
+have cont x : continuity_pt (fun c => B c - beta * (c - a)) x.
+  apply/continuity_pt_filterlim; apply: (ex_derive_continuous (fun c => B c - beta * (c - a))).
+  have exB : ex_derive B x by rewrite /B nE; eexists; exact: binomial_derivative.
+  by auto_derive.
+have [c [hc z]] := zero_between (f := fun c => B c - beta * (c - a)) (a := a) (b := 1) (fun x _ => cont x)
+  ltac:(lra) ltac:(cbv beta; lra) ltac:(cbv beta; have := Rmult_lt_0_compat beta (1 - a) b0 ltac:(lra); lra).
+have ca : c <> a by move=> e; rewrite e in z; lra.
+have c1 : c <> 1 by move=> e; rewrite e in z; have := Rmult_lt_0_compat beta (1 - a) b0 ltac:(lra); lra.
+have conc k : (k.+2 <= n.+2)%nat -> sd k.+2 + sd k <= 2 * sd k.+1.
+  rewrite -nE => kG; rewrite /sd; set x := group_variance k.+2; set y := group_variance k.
+  have [[x0 _] _] := group_variance_bounds kG; have [[y0 _] _] := group_variance_bounds (leq_trans
+    (leqnSn _) (leq_trans (leqnSn _) kG)).
+  have [[w0 _] _] := group_variance_bounds (leq_trans (leqnSn _) kG); set w := group_variance k.+1 in w0 *.
+  have le : x + y <= 2 * w.
+    rewrite /x /y /w /group_variance !S_INR; set m := INR k / INR G; set e := / INR G.
+    have e0 : 0 <= e by apply/Rlt_le/Rinv_0_lt_compat; lra.
+    have e1 u : (u + 1) / INR G = u / INR G + e by rewrite /e; field; lra.
+    by rewrite !e1 -/m; have := pow2_ge_0 e; lra.
+  have sx := sqrt_sqrt x x0; have sy := sqrt_sqrt y y0; have sw := sqrt_sqrt w w0.
+  have := pow2_ge_0 (sqrt x - sqrt y); have := sqrt_pos x; have := sqrt_pos y; have := sqrt_pos w.
+  move=> w1 y1 x1 sq; apply: Rsqr_incr_0_var; last by lra.
+  by rewrite /Rsqr; lra.
+have uniq u v : a < u -> u < v -> v < 1 -> B u = beta * (u - a) -> B v = beta * (v - a) -> False.
+  move=> au uv v1 eu ev.
+  have ch := @binomial_chord n sd a v u ltac:(lra) ltac:(lra) conc.
+  rewrite -nE -/(B a) -/(B u) -/(B v) eu ev in ch.
+  by have := Rmult_lt_0_compat (v - u) _ ltac:(lra) B0; lra.
+exists c; split; first by lra. split; first by rewrite BE; lra.
+move=> c' hc' e'; rewrite BE in e'; last by lra.
+case: (Rtotal_order c c') => [h|[//|h]].
+  by case: (@uniq c c'); lra.
+by case: (@uniq c' c); lra.
 Qed.
 
 End Factor.
@@ -228,7 +293,8 @@ have tE : (forall y, p y = tilt ref r (beta / h) y) <-> (forall y z, phi y = phi
   exact: tilt_iff_constant.
 rewrite tE; split=> [st y z|same g].
   have v : E p (fun y => (phi y - E p phi) ^ 2) = 0.
-    rewrite (@E_ext _ _ _ (fun y => phi y * (phi y - E p phi) - E p phi * (phi y - E p phi))); last by move=> w; ring.
+    rewrite (@E_ext _ _ _ (fun y => phi y * (phi y - E p phi) - E p phi * (phi y - E p phi)));
+      last by move=> w; ring.
     by rewrite E_minus E_scal E_minus E_const // -phiE; have := st phi; lra.
   have w0 w : phi w = E p phi.
     have := @sum_eq0 _ (fun y => p y * (phi y - E p phi) ^ 2) _ v w => /(_ _)/Rmult_integral.
@@ -258,7 +324,8 @@ move=> c01; have -> : c * (1 - c) = (/ (2 * cosh (logit c / 2))) ^ 2.
     by rewrite -exp_plus (_ : x / 2 + x / 2 = x) //; field.
   rewrite /cosh exp_Ropp; have e := exp_pos (x / 2); have e2 := Rmult_lt_0_compat _ _ e e.
   by field; lra.
-have ch : 0 < 2 * cosh (logit c / 2) by rewrite /cosh; move: (exp_pos (logit c / 2)) (exp_pos (- (logit c / 2))); lra.
+have ch : 0 < 2 * cosh (logit c / 2) by rewrite /cosh; move: (exp_pos (logit c / 2)) (exp_pos (- (logit
+  c / 2))); lra.
 by rewrite sqrt_pow2; [field; lra | apply/Rlt_le/Rinv_0_lt_compat].
 Qed.
 
@@ -371,9 +438,11 @@ have fX : 0 <= f X.
     have := Rmult_le_compat_l beta _ _ ltac:(lra) (Rle_abs (- L)); rewrite Rabs_Ropp; lra.
   rewrite /f /cosh => h; have : X / 2 >= beta * Rabs L by rewrite /X; lra.
   by rewrite (_ : (X / 2) ^ 2 / 2 = X * X / 8) in h; [lra | field].
-have [x1 [h1 z1]] := zero_between (f := f) (a := L) (b := x0) (fun x _ => cont x) ltac:(lra) ltac:(lra) ltac:(lra).
+have [x1 [h1 z1]] := zero_between (f := f) (a := L) (b := x0) (fun x _ => cont x) ltac:(lra) ltac:(lra)
+  ltac:(lra).
 have [x2 [h2 z2]] := zero_between (f := fun x => - f x) (a := x0) (b := X)
-  (fun x _ => continuity_pt_opp _ _ (cont x)) ltac:(rewrite /X; lra) ltac:(cbv beta; lra) ltac:(cbv beta; lra).
+  (fun x _ => continuity_pt_opp _ _ (cont x)) ltac:(rewrite /X; lra) ltac:(cbv beta;
+    lra) ltac:(cbv beta; lra).
 have s1 : stationary beta x1 by move: z1; rewrite /f /stationary; lra.
 have s2 : stationary beta x2 by move: z2; rewrite /f /stationary; lra.
 have n1 : x1 <> x0 by move=> e; rewrite e in z1; lra.

@@ -2,7 +2,8 @@
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop binomial.
-From NonDecoupling Require Import Sums Policies Verifiable.
+From Coquelicot Require Import Coquelicot.
+From NonDecoupling Require Import Sums Calculus Policies Verifiable.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -94,6 +95,68 @@ have -> : binomial G.+1 c (fun k => (INR G.+1 - INR k) * f k) =
 by rewrite binomial_times_k binomial_S; ring.
 Qed.
 
+(** The derivative in c is G times the mean increment. *)
+Lemma binomial_derivative G (c : R) f :
+  is_derive (fun c => binomial G.+1 c f) c (INR G.+1 * binomial G c (fun k => f k.+1 - f k)).
+Proof.
+elim: G f => [|G IH] f.
+  apply: (is_derive_ext (fun c => c * f 1%nat + (1 - c) * f 0%nat)) => [t|].
+    by rewrite binomial_S !binomial_0.
+  by auto_derive => //; rewrite binomial_0 /=; ring.
+apply: (is_derive_ext (fun c => c * binomial G.+1 c (fun k => f k.+1) + (1 - c) * binomial G.+1 c f)) => [t|].
+  by rewrite [RHS]binomial_S.
+have d1 := IH (fun k => f k.+1); have d2 := IH f.
+have diff : binomial G.+1 c (fun k => f k.+1 - f k) =
+    binomial G.+1 c (fun k => f k.+1) - binomial G.+1 c f.
+  by rewrite /binomial collect; apply: sum_ext => k; ring.
+have rec := binomial_S G c (fun k => f k.+1 - f k).
+set B1 := fun c => binomial G.+1 c (fun k => f k.+1) in d1.
+set B2 := fun c => binomial G.+1 c f in d2.
+have ex1 : ex_derive B1 c by eexists; exact: d1.
+have ex2 : ex_derive B2 c by eexists; exact: d2.
+change (is_derive (fun c => c * B1 c + (1 - c) * B2 c) c
+  (INR G.+2 * binomial G.+1 c (fun k => f k.+1 - f k))).
+auto_derive; first by [].
+rewrite (is_derive_unique _ _ _ d1) (is_derive_unique _ _ _ d2).
+set X := binomial G.+1 c _ in diff rec *; have -> : INR G.+2 * X = INR G.+1 * X + X by rewrite S_INR; ring.
+by rewrite {1}rec diff /B1 /B2; ring.
+Qed.
+
+(** Concave values give a concave mean: its chords lie below it. *)
+Lemma binomial_chord G f a b c : 0 <= a < c -> c < b <= 1 ->
+  (forall k, (k.+2 <= G.+2)%nat -> f k.+2 + f k <= 2 * f k.+1) ->
+  (b - c) * binomial G.+2 a f + (c - a) * binomial G.+2 b f <= (b - a) * binomial G.+2 c f.
+Proof.
+move=> ac cb conc; pose D x := INR G.+2 * binomial G.+1 x (fun k => f k.+1 - f k).
+have dB x : is_derive (fun x => binomial G.+2 x f) x (D x) by exact: binomial_derivative.
+pose D2 x := INR G.+2 * (INR G.+1 * binomial G x (fun k => f k.+2 - f k.+1 - (f k.+1 - f k))).
+have dD x : is_derive D x (D2 x) by apply: is_derive_scal; exact: binomial_derivative.
+have neg x : 0 <= x <= 1 -> D2 x <= 0.
+  move=> x01; have : binomial G x (fun k => f k.+2 - f k.+1 - (f k.+1 - f k)) <= binomial G x (fun _ => 0).
+    by apply: binomial_le => // k kG; have := conc k ltac:(by rewrite !ltnS); lra.
+  rewrite {2}/binomial (_ : \sum_(k : ordinal_finType G.+1) _ = 0); last first.
+    by rewrite -[RHS](sum_0 (ordinal_finType G.+1)); apply: sum_ext => k; ring.
+  move=> h; have := Rmult_le_pos _ _ (Rmult_le_pos _ _ (pos_INR G.+2) (pos_INR G.+1))
+    (Ropp_0_ge_le_contravar _ (Rle_ge _ _ h)).
+  by rewrite /D2; lra.
+have mvt u v : u < v -> exists x, u <= x <= v /\ binomial G.+2 v f - binomial G.+2 u f = D x * (v - u).
+  move=> uv; have [||x [hx e]] := @MVT_gen (fun x => binomial G.+2 x f) u v D.
+  - by move=> x _; exact: dB.
+  - by move=> x _; apply/continuity_pt_filterlim/ex_derive_continuous; eexists; exact: dB.
+  by exists x; rewrite Rmin_left ?Rmax_right in hx; try lra; split.
+have [x [hx ex]] := mvt a c (proj2 ac); have [y [hy ey]] := mvt c b (proj1 cb).
+have le : D y <= D x.
+  suff: - D x <= - D y by lra.
+  apply: (@nondecreasing_between (fun x => - D x) (fun x => - D2 x)) => [z hz|z hz|]; last by lra.
+    by apply: is_derive_opp; exact: dD.
+  by have := neg z ltac:(lra); lra.
+have k := Rmult_lt_0_compat (c - a) (b - c) ltac:(lra) ltac:(lra).
+have := Rmult_le_compat_l _ _ _ (Rlt_le _ _ k) le.
+have e1 : (c - a) * (b - c) * D x = (b - c) * (binomial G.+2 c f - binomial G.+2 a f) by rewrite ex; ring.
+have e2 : (c - a) * (b - c) * D y = (c - a) * (binomial G.+2 b f - binomial G.+2 c f) by rewrite ey; ring.
+by rewrite e1 e2; lra.
+Qed.
+
 Section Draws.
 Variable Y : finType.
 Implicit Types (p r a b f S : Y -> R) (F : seq Y -> R) (n : nat).
@@ -138,9 +201,11 @@ Lemma draws_product p n a b : law p -> E p b = 0 ->
   draws p n (fun l => total a l * total b l) = INR n * E p (fun y => a y * b y).
 Proof.
 move=> lp b0; elim: n => [|n IH]; first by rewrite /= /total !big_nil; ring.
-rewrite S_INR /= (@E_ext _ _ _ (fun y => a y * b y + (INR n * E p a * b y + INR n * E p (fun y => a y * b y)))) => [|y].
+rewrite S_INR /= (@E_ext _ _ _ (fun y => a y * b y + (INR n * E p a * b y + INR n * E p (fun y => a y *
+  b y)))) => [|y].
   by rewrite !E_plus E_scal E_const // b0; ring.
-rewrite (@draws_ext _ _ _ (fun l => a y * b y + (a y * total b l + (b y * total a l + total a l * total b l)))).
+rewrite (@draws_ext _ _ _ (fun l => a y * b y + (a y * total b l + (b y * total a l + total a l * total
+  b l)))).
   by rewrite !draws_plus !draws_scal draws_const // !draws_total // IH b0; ring.
 by move=> l _; rewrite !total_cons; ring.
 Qed.
@@ -162,7 +227,8 @@ split.
   rewrite (@draws_ext _ _ _ (fun l => / (INR G - 1) * total (fun y => r y * S y) l
     + - / (INR G * (INR G - 1)) * (total r l * total S l))).
     by rewrite draws_plus !draws_scal rS pr; field; lra.
-  move=> l _; rewrite (_ : total _ l = total (fun y => (INR G / (INR G - 1)) * (r y * S y) + (- total r l / (INR G - 1)) * S y) l).
+  move=> l _; rewrite (_ : total _ l = total (fun y => (INR G / (INR G - 1)) * (r y * S y) + (- total r
+    l / (INR G - 1)) * S y) l).
     rewrite lin (_ : total (fun y => INR G / (INR G - 1) * (r y * S y)) l =
                      INR G / (INR G - 1) * total (fun y => r y * S y) l); first by field; lra.
     elim: l => [|y l IH]; first by rewrite /total !big_nil; ring.
@@ -197,11 +263,13 @@ Lemma draws_weighted p S n (x z : nat -> R) : law p -> E p S = 0 ->
   E p (fun y => hit A y * S y).
 Proof.
 move=> lp s0; set D := E p (fun y => hit A y * S y); set c := success A p.
-have one m (u v : nat -> R) : E p (fun y => (if A y then binomial m c (fun k => u k.+1) else binomial m c v) * S y) =
+have one m (u v : nat -> R) : E p (fun y => (if A y then binomial m c (fun k => u k.+1) else binomial m
+  c v) * S y) =
     (binomial m c (fun k => u k.+1) - binomial m c v) * D.
   rewrite /D -E_scal -[RHS]Rplus_0_r -(Rmult_0_r (binomial m c v)) -s0 -E_scal -E_plus.
   by apply: E_ext => y; rewrite /hit; case: (A y); ring.
-have step m (u v : nat -> R) : draws p m.+1 (fun l => total (fun y => (if A y then u (count A l) else v (count A l)) * S y) l) =
+have step m (u v : nat -> R) : draws p m.+1 (fun l => total (fun y => (if A y then u (count A l) else v
+  (count A l)) * S y) l) =
    (binomial m c (fun k => u k.+1) - binomial m c v) * D +
    (c * draws p m (fun l => total (fun y => (if A y then u (count A l).+1 else v (count A l).+1) * S y) l) +
     (1 - c) * draws p m (fun l => total (fun y => (if A y then u (count A l) else v (count A l)) * S y) l)).
@@ -232,7 +300,8 @@ Theorem group_gradient p S (G : nat) (phi : nat -> R) : law p -> E p S = 0 -> (0
 Proof.
 move=> lp s0; case: G => // n _ c01 c; set G := INR n.+1.
 have g : 0 < G by rewrite /G S_INR; move: (pos_INR n); lra.
-rewrite (@draws_ext _ _ _ (fun l => / G * total (fun y => (if A y then (1 - INR (count A l) / G) * phi (count A l)
+rewrite (@draws_ext _ _ _ (fun l => / G * total (fun y => (if A y then (1 - INR (count A l) / G) * phi
+  (count A l)
    else (- (INR (count A l) / G)) * phi (count A l)) * S y) l)); last first.
   move=> l _; rewrite /Rdiv Rmult_comm; congr (_ * _); apply: eq_bigr => y _; rewrite /hit.
   by case: (A y); ring.
@@ -251,3 +320,37 @@ by rewrite up dn; field; lra.
 Qed.
 
 End Draws.
+
+(** T11. A noisy verifier of groups: a response in A passes with probability 1 - f1, another with f0. A draw
+    is a response and its verdict; the expected gradient is that of the success rate times 1 - f0 - f1
+    times the factor at the rate of passing. *)
+Theorem noisy_group_gradient (Y : finType) (A : Y -> bool) (p S : Y -> R) (f0 f1 : R) (G : nat)
+  (phi : nat -> R) : law p -> E p S = 0 -> (0 < G)%nat -> 0 <= f0 <= 1 -> 0 <= f1 <= 1 ->
+  let passes y := if A y then 1 - f1 else f0 in
+  let joint (z : prod_finType Y bool_finType) := p z.1 * (if z.2 then passes z.1 else 1 - passes z.1) in
+  let c := f0 + (1 - f0 - f1) * success A p in
+  0 < c < 1 ->
+  draws joint G (fun l => total (fun z =>
+    (hit (fun z => z.2) z - INR (count (fun z => z.2) l) / INR G) * phi (count (fun z => z.2) l) * S
+      z.1) l / INR G) =
+  (1 - f0 - f1) * (binomial G c (fun k => INR k / INR G * (1 - INR k / INR G) * phi k) / (c * (1 - c))) *
+  E p (fun y => hit A y * S y).
+Proof.
+move=> lp s0 G0 f0_ f1_ passes joint c c01.
+have lj : law joint.
+  split=> [z|].
+    by rewrite /joint /passes; apply: Rmult_le_pos; [apply lp | case: z.2; case: (A z.1); lra].
+  rewrite sum_pair -(proj2 lp); apply: sum_ext => y; rewrite sum_bool /joint /=; ring.
+have js : E joint (fun z => S z.1) = 0.
+  rewrite -s0 /E sum_pair; apply: sum_ext => y; rewrite sum_bool /joint /=; ring.
+have jc : success (fun z => z.2) joint = c.
+  rewrite /success /E sum_pair (_ : \sum_(y : Y) _ = E p (fun y => f0 + (1 - f0 - f1) * hit A y)).
+    by rewrite E_plus E_const // E_scal.
+  by apply: sum_ext => y; rewrite sum_bool /joint /hit /passes /=; case: (A y); ring.
+have := @group_gradient _ (fun z : prod_finType Y bool_finType => z.2) joint (fun z => S z.1) G phi lj js G0.
+rewrite jc => /(_ c01) ->.
+have -> : E joint (fun z => hit (fun z => z.2) z * S z.1) = (1 - f0 - f1) * E p (fun y => hit A y * S y).
+  rewrite -[RHS]Rplus_0_l -(Rmult_0_r f0) -s0 -!E_scal -E_plus /E sum_pair; apply: sum_ext => y.
+  by rewrite sum_bool /joint /hit /passes /=; case: (A y); ring.
+by ring.
+Qed.

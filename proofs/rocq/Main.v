@@ -6,7 +6,9 @@
 From NonDecoupling Require Statements.
 From NonDecoupling Require
 Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
-Decoupling Averages AsStated DurationAndAlignment.
+Decoupling Averages AsStated DurationAndAlignment
+Overpayment Verifiable Estimators Penalties Leashless Schedules Alternation BestOfN Groups
+GroupNormalised PerToken.
 
 (** ** Foundations *)
 
@@ -427,3 +429,293 @@ Proof. exact @Averages.avg_pl_sft_loss. Qed.
 Theorem J2_no_free_order_averaged : Statements.J2_no_free_order_averaged.
 Proof. exact (fun X Y q p joint d ref r mu lambda beta lq b0 => @Averages.avg_no_free_order X Y q lq
   beta b0 p joint d ref r mu lambda). Qed.
+
+(** ** Second chapter: what trainers converge to, and what it costs *)
+
+Theorem S9_overpayment_identity : Statements.S9_overpayment_identity.
+Proof. exact @Overpayment.overpayment. Qed.
+
+Theorem S9_zero_iff_frontier : Statements.S9_zero_iff_frontier.
+Proof. exact @Overpayment.overpayment_frontier. Qed.
+
+Theorem S10_identity : Statements.S10_identity.
+Proof. exact @Overpayment.run_proves. Qed.
+
+Theorem S10_lower_bound : Statements.S10_lower_bound.
+Proof. exact @Overpayment.run_lower_bound. Qed.
+
+Theorem S10_affine_minorant : Statements.S10_affine_minorant.
+Proof. exact @Overpayment.run_minorant. Qed.
+
+Theorem S10_convex : Statements.S10_convex.
+Proof. exact @Overpayment.loss_change_convex. Qed.
+
+Theorem S10_run_raises_loss : Statements.S10_run_raises_loss.
+Proof. exact @Overpayment.run_raises_loss. Qed.
+
+Theorem V1_logit : Statements.V1_logit.
+Proof. exact @Verifiable.logit_tilt. Qed.
+
+Theorem V1_beta_for_target : Statements.V1_beta_for_target.
+Proof. exact @Verifiable.beta_for_target. Qed.
+
+Theorem V1_cost_is_price : Statements.V1_cost_is_price.
+Proof. exact @Verifiable.verifiable_cost. Qed.
+
+Theorem V1_chain_rule : Statements.V1_chain_rule.
+Proof. exact @Verifiable.KL_conditional. Qed.
+
+Theorem V1_least_KL : Statements.V1_least_KL.
+Proof. exact @Verifiable.least_KL_at_success. Qed.
+
+Theorem V1_least_KL_attained : Statements.V1_least_KL_attained.
+Proof. exact @Verifiable.at_success_law. Qed.
+
+Theorem V1_tilt_has_least_KL : Statements.V1_tilt_has_least_KL.
+Proof. exact @Verifiable.tilt_least_KL. Qed.
+
+Theorem V1_pass_at_k : Statements.V1_pass_at_k.
+Proof. exact @Verifiable.pass_at_k_rises. Qed.
+
+Theorem G1_covariance : Statements.G1_covariance.
+Proof. exact @Verifiable.gold_derivative. Qed.
+
+Theorem G1_gold_rises : Statements.G1_gold_rises.
+Proof. exact @Verifiable.gold_rises. Qed.
+
+Theorem G1_gold_gain : Statements.G1_gold_gain.
+Proof. exact @Verifiable.gold_gain. Qed.
+
+Theorem G1_sharper : Statements.G1_sharper.
+Proof. exact @Verifiable.coin_kl_le_KL. Qed.
+
+Theorem T1_gradient_of_expectation : Statements.T1_gradient_of_expectation.
+Proof. exact (fun Y theta g ref f f' inh pos => @Estimators.expectation_gradient Y ref theta g inh pos f f'). Qed.
+
+Theorem T1_k1_in_loss : Statements.T1_k1_in_loss.
+Proof. exact (fun Y theta g ref => (@Estimators.k1_in_loss Y ref theta g)). Qed.
+
+Theorem T1_k2_in_loss : Statements.T1_k2_in_loss.
+Proof. exact (fun Y theta g ref => (@Estimators.k2_in_loss Y ref theta g)). Qed.
+
+Theorem T1_k3_in_loss : Statements.T1_k3_in_loss.
+Proof. exact (fun Y theta g ref => (@Estimators.k3_in_loss Y ref theta g)). Qed.
+
+Theorem T1_k1_in_reward : Statements.T1_k1_in_reward.
+Proof. exact (fun Y theta g ref => (@Estimators.k1_in_reward Y ref theta g)). Qed.
+
+Theorem T1_k2_in_reward : Statements.T1_k2_in_reward.
+Proof. exact (fun Y theta g ref => (@Estimators.k2_in_reward Y ref theta g)). Qed.
+
+Theorem T1_k3_in_reward : Statements.T1_k3_in_reward.
+Proof. exact (fun Y theta g ref => (@Estimators.k3_in_reward Y ref theta g)). Qed.
+
+Theorem T1_any_k_times_ratio : Statements.T1_any_k_times_ratio.
+Proof. exact (fun Y theta g ref f f' inh pos => @Estimators.any_k_times_ratio Y ref theta g inh pos f f'). Qed.
+
+Theorem T2_mu_exists : Statements.T2_mu_exists.
+Proof. exact @Penalties.forward_mu_exists. Qed.
+
+Theorem T2_identity : Statements.T2_identity.
+Proof. exact (fun Y p ref r beta mu lp lr pos pos' b0 rm tot => conj (Penalties.forward_optimum_reward lr rm tot) (Penalties.forward_gap lp lr pos pos' b0 rm tot)). Qed.
+
+Theorem T2_unique_maximiser : Statements.T2_unique_maximiser.
+Proof. exact @Penalties.forward_unique. Qed.
+
+Theorem T2_on_the_frontier : Statements.T2_on_the_frontier.
+Proof. exact @Penalties.forward_optimum_on_frontier. Qed.
+
+Theorem T2_every_reward : Statements.T2_every_reward.
+Proof. exact @Penalties.forward_every_reward. Qed.
+
+Theorem T2_k3_in_reward_unbounded : Statements.T2_k3_in_reward_unbounded.
+Proof. exact @Penalties.k3_in_reward_unbounded. Qed.
+
+Theorem T2_k3_in_reward_flat : Statements.T2_k3_in_reward_flat.
+Proof. exact @Penalties.k3_in_reward_flat. Qed.
+
+Theorem T10_path_solves_flow : Statements.T10_path_solves_flow.
+Proof. exact (fun Y ref r sigma tau a b t y pos => @Leashless.path_solves_flow Y ref r pos sigma tau a b t y). Qed.
+
+Theorem T10_flow_on_path : Statements.T10_flow_on_path.
+Proof. exact (fun Y ref r theta a b t pos => @Leashless.flow_on_path Y ref r pos theta a b t). Qed.
+
+Theorem T10_sigma_unique : Statements.T10_sigma_unique.
+Proof. exact (fun Y ref r sigma sigma' tau pos => @Leashless.path_sigma_unique Y ref r pos sigma sigma' tau). Qed.
+
+Theorem T10_uniform_ref_frontier : Statements.T10_uniform_ref_frontier.
+Proof. exact (fun Y ref r sigma tau k p' pos => @Leashless.path_from_uniform Y ref r pos sigma tau k p'). Qed.
+
+Theorem T11_noisy_verifier : Statements.T11_noisy_verifier.
+Proof. exact @Schedules.noisy_verifier. Qed.
+
+Theorem T11_entropy_bonus : Statements.T11_entropy_bonus.
+Proof. exact @Schedules.entropy_bonus. Qed.
+
+Theorem T11_entropy_bonus_cost : Statements.T11_entropy_bonus_cost.
+Proof. exact @Schedules.entropy_bonus_cost. Qed.
+
+Theorem T5_tilts_compose : Statements.T5_tilts_compose.
+Proof. exact @Schedules.tilts_compose. Qed.
+
+Theorem T5_runs_in_a_row : Statements.T5_runs_in_a_row.
+Proof. exact @Schedules.tilts_in_a_row. Qed.
+
+Theorem T5_geometric_mixture : Statements.T5_geometric_mixture.
+Proof. exact @Schedules.geometric_mixture_is_tilt. Qed.
+
+Theorem T5_temperature : Statements.T5_temperature.
+Proof. exact @Schedules.temperature_is_tilt. Qed.
+
+Theorem T6_logit_contraction : Statements.T6_logit_contraction.
+Proof. exact @Alternation.logit_alternation. Qed.
+
+Theorem T6_logit_limits : Statements.T6_logit_limits.
+Proof. exact @Alternation.logit_alternation_limits. Qed.
+
+Theorem T6_mixture_fixed_point : Statements.T6_mixture_fixed_point.
+Proof. exact @Alternation.mixture_fixed_point. Qed.
+
+Theorem T6_mixture_lambda_exists : Statements.T6_mixture_lambda_exists.
+Proof. exact @Alternation.mixture_lambda_exists. Qed.
+
+Theorem T6_mixture_lambda_unique : Statements.T6_mixture_lambda_unique.
+Proof. exact @Alternation.mixture_lambda_unique. Qed.
+
+Theorem T6_mixture_limit : Statements.T6_mixture_limit.
+Proof. exact @Alternation.mixture_limit_facts. Qed.
+
+Theorem T6_mixture_rate : Statements.T6_mixture_rate.
+Proof. exact @Alternation.mixture_rate. Qed.
+
+Theorem T6_mixture_rate_bound : Statements.T6_mixture_rate_bound.
+Proof. exact @Alternation.mixture_rate_bound. Qed.
+
+Theorem T8_replay_reward : Statements.T8_replay_reward.
+Proof. exact @Schedules.replay_reward. Qed.
+
+Theorem T8_replay_bound : Statements.T8_replay_bound.
+Proof. exact @Schedules.replay_bound. Qed.
+
+Theorem T9_gradient : Statements.T9_gradient.
+Proof. exact @Schedules.weighted_sft_gradient. Qed.
+
+Theorem T9_optimum : Statements.T9_optimum.
+Proof. exact @Schedules.weighted_sft_optimum. Qed.
+
+Theorem T9_reweighted_data : Statements.T9_reweighted_data.
+Proof. exact @Schedules.reweighted_sft. Qed.
+
+Theorem T9_frontier_weights : Statements.T9_frontier_weights.
+Proof. exact @Schedules.frontier_weights. Qed.
+
+Theorem T9_filtered_sft_is_tilt : Statements.T9_filtered_sft_is_tilt.
+Proof. exact @Schedules.filtered_sft_is_tilt. Qed.
+
+Theorem T1_baselines : Statements.T1_baselines.
+Proof. exact @Groups.baselines. Qed.
+
+Theorem T4_expected_gradient : Statements.T4_expected_gradient.
+Proof. exact @Groups.group_gradient. Qed.
+
+Theorem T4_stationary : Statements.T4_stationary.
+Proof. exact @GroupNormalised.stationary_iff_tilt. Qed.
+
+Theorem T2_tilt_pays_more_iff : Statements.T2_tilt_pays_more_iff.
+Proof. exact @Penalties.tilt_pays_more_iff. Qed.
+
+Theorem T2_k3_in_reward_local_maximum : Statements.T2_k3_in_reward_local_maximum.
+Proof. exact @Penalties.k3_in_reward_local_max. Qed.
+
+Theorem T6_mixture_converges : Statements.T6_mixture_converges.
+Proof. exact @Alternation.mixture_converges. Qed.
+
+Theorem S9_terms_nonnegative : Statements.S9_terms_nonnegative.
+Proof. exact @Overpayment.overpayment_terms_ge0. Qed.
+
+Theorem T10_sigma_exists : Statements.T10_sigma_exists.
+Proof. exact (fun Y ref r tau pos => @Leashless.path_sigma_exists Y ref r pos tau). Qed.
+
+Theorem T6_rl_flow : Statements.T6_rl_flow.
+Proof. exact @Alternation.rl_flow. Qed.
+
+Theorem T6_sft_flow : Statements.T6_sft_flow.
+Proof. exact @Alternation.sft_flow. Qed.
+
+Theorem T6_reverse_sft_flow : Statements.T6_reverse_sft_flow.
+Proof. exact @Alternation.reverse_sft_flow. Qed.
+
+Theorem S9_overpayment_identity_averaged : Statements.S9_overpayment_identity_averaged.
+Proof. exact @Overpayment.avg_overpayment. Qed.
+
+Theorem R9_constant_reward : Statements.R9_constant_reward.
+Proof. exact Overpayment.refuted_constant. Qed.
+
+Theorem R9_reward_rises : Statements.R9_reward_rises.
+Proof. exact Overpayment.refuted_rise. Qed.
+
+Theorem R9_level_sets : Statements.R9_level_sets.
+Proof. exact Overpayment.refuted_level_set. Qed.
+
+Theorem V1_razor_refuted : Statements.V1_razor_refuted.
+Proof. exact Verifiable.razor_refuted. Qed.
+
+Theorem T2_k3_in_reward_two_responses : Statements.T2_k3_in_reward_two_responses.
+Proof. exact @Penalties.k3_in_reward_two_responses. Qed.
+
+Theorem T7_draws : Statements.T7_draws.
+Proof. exact @BestOfN.best_of_draws. Qed.
+
+Theorem T7_bounds : Statements.T7_bounds.
+Proof. exact @BestOfN.best_of_bounds. Qed.
+
+Theorem T7_best_of_best : Statements.T7_best_of_best.
+Proof. exact @BestOfN.best_of_best_of. Qed.
+
+Theorem T7_success : Statements.T7_success.
+Proof. exact @BestOfN.best_of_success. Qed.
+
+Theorem T4_factor_bounds : Statements.T4_factor_bounds.
+Proof. exact (fun G c g2 => @GroupNormalised.group_factor_bounds G g2 c). Qed.
+
+Theorem T4_root_exists : Statements.T4_root_exists.
+Proof. exact (fun G a beta g2 => @GroupNormalised.group_stationary_exists G g2 a beta). Qed.
+
+Theorem T4_root_bounds : Statements.T4_root_bounds.
+Proof. exact (fun G a beta c g2 => @GroupNormalised.group_stationary_bounds G g2 a beta c). Qed.
+
+Theorem T4_large_group_factor : Statements.T4_large_group_factor.
+Proof. exact @GroupNormalised.spread. Qed.
+
+Theorem T4_critical_exists : Statements.T4_critical_exists.
+Proof. exact @GroupNormalised.critical_exists. Qed.
+
+Theorem T4_critical_beta : Statements.T4_critical_beta.
+Proof. exact @GroupNormalised.critical_beta. Qed.
+
+Theorem T3_k2_is_tilt_of_hard_value : Statements.T3_k2_is_tilt_of_hard_value.
+Proof. exact (fun V T r beta ref p h b0 => @PerToken.stationary_k2_tilt V T r beta b0 ref p h). Qed.
+
+Theorem T3_k3_form : Statements.T3_k3_form.
+Proof. exact (fun V T r beta ref p h b0 => @PerToken.stationary_k3_forward V T r beta b0 ref p h). Qed.
+
+Theorem T3_k2_unique : Statements.T3_k2_unique.
+Proof. exact (fun V T r beta ref p p' b0 => @PerToken.per_token_k2_unique V T r beta b0 ref p p'). Qed.
+
+Theorem T3_k3_unique : Statements.T3_k3_unique.
+Proof. exact (fun V T r beta ref p p' b0 => @PerToken.per_token_k3_unique V T r beta b0 ref p p'). Qed.
+
+Theorem T3_k2_exists : Statements.T3_k2_exists.
+Proof. exact (fun V T r beta ref b0 fr => ex_intro _ (PerToken.k2_policy T r beta ref) (@PerToken.per_token_k2_exists V T r beta b0 ref fr)). Qed.
+
+Theorem T4_forward_leash_root : Statements.T4_forward_leash_root.
+Proof. exact (fun G a beta g2 => @GroupNormalised.group_forward_root G g2 a beta). Qed.
+
+Theorem T11_noisy_groups : Statements.T11_noisy_groups.
+Proof. exact @Groups.noisy_group_gradient. Qed.
+
+Theorem S10_identity_averaged : Statements.S10_identity_averaged.
+Proof. exact @Overpayment.avg_run_proves. Qed.
+
+Theorem T2_k3_in_reward_threshold : Statements.T2_k3_in_reward_threshold.
+Proof. exact @Penalties.k3_in_reward_threshold. Qed.

@@ -79,6 +79,21 @@ Proof.
 move=> lp h0; apply: E_ge0 => // y; exact: Rmult_le_pos (outside_ge0 _) _.
 Qed.
 
+(** Whenever 0 <= l <= 1 and c <= J(p) no term is negative. *)
+Theorem overpayment_terms_ge0 d p r c M l : law d -> law p -> d ≪ p -> c < M -> (forall y, r y <= M) ->
+  0 <= l <= 1 -> c <= E p r -> (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h y := 1 - l * (r y - c) / (M - c) in
+  let z y := p y * h y / d y in
+  0 <= E d (fun y => z y - 1 - ln (z y)) /\ 0 <= l * (E p r - c) / (M - c) /\
+  0 <= E p (fun y => outside (d y) * h y).
+Proof.
+move=> ld lp dp cM rM l01 cp h0 h z; split; first exact: overpayment_first_ge0.
+split; first by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos |]; lra.
+apply: overpayment_last_ge0 => // y; rewrite /h (_ : l * (r y - c) / (M - c) = l * ((r y - c) / (M - c))).
+  by have := Rmult_le_compat_l l _ _ (proj1 l01) (w_le1 rM cM y); lra.
+by rewrite /Rdiv; ring.
+Qed.
+
 (** The first and the last term vanish together iff p h = d. *)
 Lemma overpayment_zero_iff d p h : law d -> law p -> d ≪ p -> (forall y, 0 <= h y) ->
   (forall y, 0 < d y -> 0 < h y) ->
@@ -234,6 +249,16 @@ set J := fun x => E (p x) (r x) in key *; set last := fun x => E (p x) _ in key 
 have -> : E q (fun x => KL (d x) (p x)) = E q a + E q b + (1 - E q mu + nu * E q J) + E q last.
   rewrite -[X in X - E q mu](E_const 1 lq) -E_scal -E_minus -!E_plus; exact: E_ext.
 by rewrite (E_minus q a mu); ring.
+Qed.
+
+(** S10 for averages. *)
+Theorem avg_run_proves d p r (ref : forall x, Y x -> R) beta : (forall x, law (d x)) ->
+  (forall x, law (p x)) -> (forall x, law (ref x)) -> (forall x, d x ≪ ref x) -> (forall x, p x ≪ ref x) ->
+  (E q (fun x => E (p x) (r x)) - E q (fun x => E (d x) (r x))) / beta - E q (fun x => KL (p x) (ref x)) =
+  E q (fun x => CE (d x) (tilt (ref x) (r x) beta)) - E q (fun x => CE (d x) (ref x)) -
+  E q (fun x => KL (p x) (tilt (ref x) (r x) beta)).
+Proof.
+move=> ld lp lr dr pr; rewrite -!E_minus -E_div -E_minus; apply: E_ext => x; exact: run_proves.
 Qed.
 
 End Averaged.

@@ -2,7 +2,7 @@
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
-From NonDecoupling Require Import Sums Policies Foundations Verifiable Trainers GroupNormalised Schedules.
+From NonDecoupling Require Import Sums Policies Foundations Verifiable Penalties GroupNormalised Schedules.
 
 Set Implicit Arguments.
 Unset Strict Implicit.

@@ -1,10 +1,11 @@
-(** * Schedules: tilts compose (T5), replay (T8), weighted SFT (T9) *)
+(** * Tilts compose (T5); verifier noise and entropy bonus are temperatures (T11); replay (T8); weighted
+    SFT (T9) *)
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
 From NonDecoupling Require Import Sums Calculus Policies Foundations SftThenRl Landscape RlThenSft.
-From NonDecoupling Require Import PriceOfReward Overpayment Verifiable Trainers.
+From NonDecoupling Require Import PriceOfReward Overpayment Verifiable Estimators Penalties.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -69,6 +70,58 @@ Theorem temperature_is_tilt p (T : R) y : law p -> (forall y, 0 < p y) ->
 Proof.
 move=> lp p0 w; apply: (normalised_weights (k := 1)) => //; first by lra.
 by move=> z; rewrite /w /Rpower Rmult_1_l -{2}(exp_ln (p z)) // -exp_plus; congr exp; ring.
+Qed.
+
+(** ** T11 *)
+
+(** The reward that a noisy verifier pays on average, and its objective and optimum. *)
+Theorem noisy_verifier ref r beta (f0 f1 : R) y : law ref -> 0 < beta -> f0 + f1 < 1 ->
+  let seen z := r z * (1 - f1) + (1 - r z) * f0 in
+  tilt ref seen beta y = tilt ref r (beta / (1 - f0 - f1)) y.
+Proof.
+move=> lr b0 f01 seen; rewrite /tilt; move: y; apply/gibbs_eq_iff => // y z _ _.
+by rewrite /seen; field; lra.
+Qed.
+
+Theorem entropy_bonus p ref r beta (alpha : R) : law p -> law ref -> (forall y, 0 < ref y) ->
+  0 < alpha + beta ->
+  let w y := Rpower (ref y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt y := w y / sum w in
+  let F p := Jb p ref r beta + alpha * entropy p in
+  law opt /\ F opt - F p = (alpha + beta) * KL p opt.
+Proof.
+move=> lp lr r0 ab0 w opt F; set r' := fun y => r y - alpha * ln (ref y).
+have oE y : opt y = tilt ref r' (alpha + beta) y.
+  have z0 : 0 < E ref (fun z => exp (r' z / (alpha + beta))) by exact: E_exp_gt0.
+  have wE z : w z = ref z * exp (r' z / (alpha + beta)).
+    rewrite /w /Rpower -{2}(exp_ln (ref z)) // -!exp_plus; congr exp.
+    by rewrite /r'; field; lra.
+  by rewrite /opt /tilt /gibbs wE; congr (_ / _); apply: sum_ext.
+have lo : law opt.
+  have lt : law (tilt ref r' (alpha + beta)) by exact: gibbs_law.
+  split=> [y|]; first by rewrite oE; apply lt.
+  by rewrite -(proj2 lt); apply: sum_ext.
+have FE q : law q -> F q = Jb q ref r' (alpha + beta).
+  move=> lq; rewrite /F /Jb /entropy /CE /KL /E !collect; apply: sum_ext => y.
+  case: (law_case y lq) => [->|qy]; first by ring.
+  by rewrite (ln_quotient qy (r0 y)) /r'; ring.
+split=> //; rewrite !FE // (KL_ext (fun y => erefl (p y)) oE) -regularised_reward_gap //.
+  by rewrite /Jb (KL_ext oE (fun y => erefl (ref y))) (E_law_ext _ oE).
+exact: full_dominates.
+Qed.
+
+(** S2 prices the entropy bonus, with the reward r - alpha log ref. *)
+Theorem entropy_bonus_cost d r beta (alpha : R) : law d -> (forall y, 0 < d y) -> 0 < alpha + beta ->
+  let w y := Rpower (d y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt y := w y / sum w in
+  let r' y := r y - alpha * ln (d y) in
+  CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
+Proof.
+move=> ld d0 ab0 w opt r'; rewrite -(proj1 (coupling_gap r' (alpha + beta) ld)); congr (_ - _).
+apply: CE_ext => y; have wE z : w z = d z * exp (r' z / (alpha + beta)).
+  rewrite /w /Rpower -{2}(exp_ln (d z)) // -!exp_plus; congr exp.
+  by rewrite /r'; field; lra.
+by rewrite /opt /tilt /gibbs wE; congr (_ / _); apply: sum_ext.
 Qed.
 
 (** ** T8 *)

@@ -12,7 +12,7 @@
     so when ref has full support), which is what makes KL(p‖ref) finite. *)
 
 From Coq Require Import Reals.
-From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
+From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop binomial.
 From Coquelicot Require Import Coquelicot.
 
 Set Implicit Arguments.
@@ -1070,3 +1070,945 @@ Definition J2_no_free_order_averaged : Prop :=
   (forall x y, 0 < joint x y) -> d ≪≪ p -> 0 <= lambda ->
   (forall x y, r x y - beta * ln (joint x y / ref x y) + lambda * d x y / joint x y = mu x) ->
   J_bq q p ref r beta - J_bq q joint ref r beta <= lambda * (Lq q d p - Lq q d joint).
+
+(** ** Second chapter: what trainers converge to, and what it costs *)
+
+(** S9. Overpayment: for any p and any l with 1 - l w > 0 on supp d, KL(d‖p) is the dual value of l (S5)
+    and three terms: E_d[z - 1 - log z], l (J(p) - c)/(M - c), E_p[1_{d=0} (1 - l w)]. *)
+Definition S9_overpayment_identity : Prop :=
+  forall (Y : finType) (d p r : Y -> R) (c M l : R),
+  law d -> law p -> d ≪ p -> c < M ->
+  (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  KL d p - E d (fun y => ln (h y)) =
+  E d (fun y => z y - 1 - ln (z y)) + l * (E p r - c) / (M - c) +
+  E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y).
+
+(** S9. For M = max r and J(d) < c < M some l (that of S5) makes, for every p with J(p) = c, the
+    middle term 0 and the others >= 0; p overpays nothing iff p (1 - l w) = d, iff no policy with at
+    least that reward has a smaller KL(d‖.), that is iff p is a frontier policy. *)
+Definition S9_zero_iff_frontier : Prop :=
+  forall (Y : finType) (d r : Y -> R) (c M : R) (y0 : Y),
+  law d -> (forall y, r y <= M) -> r y0 = M -> E d r < c ->
+  c < M -> exists l, 0 <= l <= 1 /\ forall p, law p -> d ≪ p -> E p r = c ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  let first := E d (fun y => z y - 1 - ln (z y)) in
+  let last := E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y) in
+  KL d p - E d (fun y => ln (h y)) = first + last /\ 0 <= first /\ 0 <= last /\
+  (first + last = 0 <-> forall y, p y * h y = d y) /\
+  (first + last = 0 <-> forall p', law p' -> d ≪ p' -> c <= E p' r -> KL d p <= KL d p').
+
+(** S10. What a run's logs prove: (J(p) - J(d))/beta - KL(p‖ref) = DeltaL(tilt) - KL(p‖tilt). *)
+Definition S10_identity : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (beta : R),
+  law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref - KL p (tilt ref r beta).
+
+(** S10. So it is at most DeltaL(tilt), with equality at the tilt only. *)
+Definition S10_lower_bound : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (beta : R),
+  law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  (E p r - E d r) / beta - KL p ref <= CE d (tilt ref r beta) - CE d ref /\
+  ((E p r - E d r) / beta - KL p ref = CE d (tilt ref r beta) - CE d ref <->
+   forall y, p y = tilt ref r beta y).
+
+(** S10. In s = 1/beta every checkpoint is an affine minorant of DeltaL(tilt_s), met at p = tilt_s. *)
+Definition S10_affine_minorant : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (s : R),
+  law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  s * (E p r - E d r) - KL p ref <= CE d (tilt_at ref r s) - CE d ref /\
+  ((forall y, p y = tilt_at ref r s y) ->
+   s * (E p r - E d r) - KL p ref = CE d (tilt_at ref r s) - CE d ref).
+
+(** S10. s -> DeltaL(tilt_s) is convex, for every d ≪ ref. *)
+Definition S10_convex : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (s : R) (u t : R),
+  law d -> law ref -> d ≪ ref -> 0 <= t <= 1 ->
+  let f := fun s => CE d (tilt_at ref r s) - CE d ref in
+  f ((1 - t) * s + t * u) <= (1 - t) * f s + t * f u.
+
+(** S10. If J(p) - J(d) > beta KL(p‖ref), the exact optimum at beta raises the SFT loss. *)
+Definition S10_run_raises_loss : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (beta : R),
+  law d -> law p -> law ref -> d ≪ ref -> p ≪ ref ->
+  0 < beta -> beta * KL p ref < E p r - E d r -> CE d ref < CE d (tilt ref r beta).
+
+(** V1. Verifiable rewards, r = 1 on A and 0 outside: in log-odds the tilt adds 1/beta to ref(A). *)
+Definition V1_logit : Prop :=
+  forall (Y : finType) (A : Y -> bool) (ref : Y -> R) (beta : R),
+  law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in let c := E (tilt ref r beta) r in
+  0 < a < 1 -> 0 < c < 1 /\ ln (c / (1 - c)) = ln (a / (1 - a)) + / beta.
+
+(** V1. The beta that reaches the success rate c in (ref(A), 1). *)
+Definition V1_beta_for_target : Prop :=
+  forall (Y : finType) (A : Y -> bool) (ref : Y -> R) (c : R),
+  law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a -> a < c < 1 ->
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ E (tilt ref r beta) r = c.
+
+(** V1. With ref = d the tilt costs kl(ref(A), tilt(A)), and no policy with its success costs less. *)
+Definition V1_cost_is_price : Prop :=
+  forall (Y : finType) (A : Y -> bool) (d : Y -> R) (beta : R),
+  law d ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E d r in let c := E (tilt d r beta) r in
+  let kl := a * ln (a / c) + (1 - a) * ln ((1 - a) / (1 - c)) in
+  0 < a < 1 -> 0 < beta ->
+  CE d (tilt d r beta) - CE d d = kl /\
+  (forall p, law p -> d ≪ p -> c <= E p r -> kl <= KL d p).
+
+(** V1. Chain rule: KL(p‖ref) = kl(p(A), ref(A)) + p(A) KL(p_A‖ref_A) + (1 - p(A)) KL of the conditional
+    laws outside A. (If p(A) is 0 or 1, the term without a conditional law is 0.) *)
+Definition V1_chain_rule : Prop :=
+  forall (Y : finType) (A : Y -> bool) (p ref : Y -> R),
+  law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 ->
+  let on := fun q y => if A y then q y / E q r else 0 in
+  let off := fun q y => if A y then 0 else q y / (1 - E q r) in
+  let c := E p r in let a := E ref r in
+  KL p ref = c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) +
+             c * KL (on p) (on ref) + (1 - c) * KL (off p) (off ref).
+
+(** V1. The least KL at success c = p(A) is kl(c, ref(A)), for unchanged conditional laws only. *)
+Definition V1_least_KL : Prop :=
+  forall (Y : finType) (A : Y -> bool) (p ref : Y -> R),
+  law p -> law ref -> p ≪ ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let c := E p r in let a := E ref r in
+  let kl := c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) in
+  0 < a < 1 ->
+  kl <= KL p ref /\
+  (KL p ref = kl <-> forall y, p y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y).
+
+(** V1. For every c in [0, 1] that policy exists. *)
+Definition V1_least_KL_attained : Prop :=
+  forall (Y : finType) (A : Y -> bool) (ref : Y -> R) (c : R),
+  law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  let q := fun y => if A y then c / a * ref y else (1 - c) / (1 - a) * ref y in
+  0 < a < 1 -> 0 <= c <= 1 -> law q /\ E q r = c.
+
+(** V1. The tilt, where natural gradient ends, is the policy of least KL at its success rate. *)
+Definition V1_tilt_has_least_KL : Prop :=
+  forall (Y : finType) (A : Y -> bool) (ref : Y -> R) (beta : R) (y : Y),
+  law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  let a := E ref r in
+  0 < a < 1 ->
+  let c := E (tilt ref r beta) r in
+  tilt ref r beta y = if A y then c / a * ref y else (1 - c) / (1 - a) * ref y.
+
+(** V1. pass@k rises at the exact optimum, at every prompt with success strictly between 0 and 1. *)
+Definition V1_pass_at_k : Prop :=
+  forall (Y : finType) (A : Y -> bool) (ref : Y -> R) (beta : R) (k : nat),
+  law ref ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E ref r < 1 -> 0 < beta -> (0 < k)%nat ->
+  1 - (1 - E ref r) ^ k < 1 - (1 - E (tilt ref r beta) r) ^ k.
+
+(** G1. Proxy and gold: d/ds E_{tilt_s} g = Cov_{tilt_s}(g, r). *)
+Definition G1_covariance : Prop :=
+  forall (Y : finType) (ref r g : Y -> R) (s : R),
+  law ref ->
+  let t := tilt_at ref r s in
+  is_derive (fun s => E (tilt_at ref r s) g) s (E t (fun y => (g y - E t g) * (r y - E t r))).
+
+(** G1. While the covariance is positive the gold reward rises: it can turn only where it vanishes. *)
+Definition G1_gold_rises : Prop :=
+  forall (Y : finType) (ref r g : Y -> R) (s s' : R),
+  law ref -> s < s' ->
+  (forall u, s <= u <= s' ->
+   let t := tilt_at ref r u in 0 < E t (fun y => (g y - E t g) * (r y - E t r))) ->
+  E (tilt_at ref r s) g < E (tilt_at ref r s') g.
+
+(** G1. Any p: J_g(p) - J_g(ref) >= J_r(p) - J_r(ref) - range(r - g) sqrt(KL(p‖ref)/2). *)
+Definition G1_gold_gain : Prop :=
+  forall (Y : finType) (p ref r g : Y -> R) (m M : R),
+  law p -> law ref -> p ≪ ref -> (forall y, m <= r y - g y <= M) ->
+  E p r - E ref r - (M - m) * sqrt (KL p ref / 2) <= E p g - E ref g.
+
+(** G1. Sharper: kl(E_p f, E_ref f) <= KL(p‖ref) for any f in [0, 1], such as (r - g - min)/range. *)
+Definition G1_sharper : Prop :=
+  forall (Y : finType) (p ref f : Y -> R),
+  law p -> law ref -> p ≪ ref -> (forall y, 0 <= f y <= 1) ->
+  let c := E p f in let a := E ref f in
+  0 < a < 1 -> c * ln (c / a) + (1 - c) * ln ((1 - c) / (1 - a)) <= KL p ref.
+
+(** T1. Gradients are derivatives along the logits theta + eta g, for every direction g; g - E_p g is the
+    score. Any f of u = log(p/ref): grad E_p f(u) = E_p[(f + f')(u) grad log p]. *)
+Definition T1_gradient_of_expectation : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R) (f f' : R -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0
+    (E p (fun y => (f (ln (p y / ref y)) + f' (ln (p y / ref y))) * (g y - E p g))).
+
+(** T1. k1 = u in the loss (differentiated at held samples y, then averaged) trains nothing. *)
+Definition T1_k1_in_loss : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y)) 0 (G y)) /\
+  E (softmax theta) G = 0.
+
+(** T1. k2 = u^2/2 in the loss trains KL(p‖ref). *)
+Definition T1_k2_in_loss : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R, (forall y, is_derive (fun eta => ln (p_at eta y / ref y) ^ 2 / 2) 0 (G y)) /\
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E (softmax theta) G).
+
+(** T1. k3 = e^{-u} - 1 + u in the loss trains KL(ref‖p). *)
+Definition T1_k3_in_loss : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => let u := ln (p_at eta y / ref y) in exp (- u) - 1 + u) 0 (G y)) /\
+  is_derive (fun eta => KL ref (p_at eta)) 0 (E (softmax theta) G).
+
+(** T1. In the reward, E_p[k grad log p]: k1 trains KL(p‖ref). *)
+Definition T1_k1_in_reward : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref) 0 (E p (fun y => ln (p y / ref y) * (g y - E p g))).
+
+(** T1. In the reward, k2 trains E_p[u^2/2 - u]. *)
+Definition T1_k2_in_reward : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => E (p_at eta) (fun y => let u := ln (p_at eta y / ref y) in u ^ 2 / 2 - u)) 0
+    (E p (fun y => ln (p y / ref y) ^ 2 / 2 * (g y - E p g))).
+
+(** T1. In the reward, k3 trains KL(p‖ref) - KL(ref‖p). *)
+Definition T1_k3_in_reward : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) 0
+    (E p (fun y => (exp (- ln (p y / ref y)) - 1 + ln (p y / ref y)) * (g y - E p g))).
+
+(** T1. Times the differentiable ratio, any k = f(u) trains E_p[k]. *)
+Definition T1_any_k_times_ratio : Prop :=
+  forall (Y : finType) (theta g ref : Y -> R) (f f' : R -> R),
+  inhabited Y -> (forall y, 0 < ref y) ->
+  (forall x, is_derive f x (f' x)) ->
+  let p := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : Y -> R,
+  (forall y, is_derive (fun eta => p_at eta y / p y * f (ln (p_at eta y / ref y))) 0 (G y)) /\
+  is_derive (fun eta => E (p_at eta) (fun y => f (ln (p_at eta y / ref y)))) 0 (E p G).
+
+(** T2. k3 in the loss, O(p) = J(p) - beta KL(ref‖p): a mu > max r makes p* = beta ref/(mu - r) a law. *)
+Definition T2_mu_exists : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R),
+  law ref -> (forall y, 0 < ref y) -> 0 < beta ->
+  exists mu, (forall y, r y < mu) /\ sum (fun y => beta * ref y / (mu - r y)) = 1.
+
+(** T2. J(p* ) = mu - beta, and O(p* ) - O(p) = beta E_ref[z - 1 - log z], z = p/p*. *)
+Definition T2_identity : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta mu : R),
+  law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  let z := fun y => p y / opt y in
+  E opt r = mu - beta /\
+  (E opt r - beta * KL ref opt) - (E p r - beta * KL ref p) = beta * E ref (fun y => z y - 1 - ln (z y)).
+
+(** T2. p* is the only maximiser of O among the full-support policies. *)
+Definition T2_unique_maximiser : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta mu : R),
+  law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> (forall y, r y < mu) ->
+  let opt := fun y => beta * ref y / (mu - r y) in
+  sum opt = 1 ->
+  E p r - beta * KL ref p <= E opt r - beta * KL ref opt /\
+  (E p r - beta * KL ref p = E opt r - beta * KL ref opt <-> forall y, p y = opt y).
+
+(** T2. With ref = d (full support) it pays exactly the price of its reward, alone. *)
+Definition T2_on_the_frontier : Prop :=
+  forall (Y : finType) (d p r : Y -> R) (beta mu : R),
+  law p -> law d -> d ≪ p -> (forall y, 0 < d y) -> 0 < beta ->
+  (forall y, r y < mu) ->
+  let opt := fun y => beta * d y / (mu - r y) in
+  sum opt = 1 -> E opt r <= E p r ->
+  KL d opt <= KL d p /\ (KL d p = KL d opt -> forall y, p y = opt y).
+
+(** T2. Every reward c in (J(d), max r) is that of some beta, with mu = c + beta. *)
+Definition T2_every_reward : Prop :=
+  forall (Y : finType) (d r : Y -> R) (c : R) (y0 : Y),
+  law d -> (forall y, 0 < d y) -> (forall y, r y <= r y0) ->
+  E d r < c < r y0 -> exists beta, 0 < beta /\ (forall y, r y < c + beta) /\
+  sum (fun y => beta * d y / (c + beta - r y)) = 1 /\
+  E (fun y => beta * d y / (c + beta - r y)) r = c.
+
+(** T2. k3 in the reward trains J - beta [KL(p‖ref) - KL(ref‖p)] (T1): unbounded for every beta and every
+    reward as soon as there are two responses. *)
+Definition T2_k3_in_reward_unbounded : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R) (y0 y1 : Y) (B : R),
+  law ref -> (forall y, 0 < ref y) ->
+  0 < beta -> y0 != y1 ->
+  exists p, law p /\ (forall y, 0 < p y) /\ B < E p r - beta * (KL p ref - KL ref p).
+
+(** T2. At p = ref that penalty has zero gradient and zero Hessian, in every direction of the logits. *)
+Definition T2_k3_in_reward_flat : Prop :=
+  forall (Y : finType) (theta g : Y -> R),
+  inhabited Y ->
+  let ref := softmax theta in
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists D : R -> R,
+  (forall eta, is_derive (fun eta => KL (p_at eta) ref - KL ref (p_at eta)) eta (D eta)) /\
+  D 0 = 0 /\ is_derive D 0 0.
+
+(** T10. Policy gradient without a leash, theta' = grad J. The path solves the flow: logits
+    -log(1/ref + sigma - tau r) with sum log(1 + ref (sigma - tau r)) = 0, in the clock with
+    tau' = 1/(sum of their exponentials). *)
+Definition T10_path_solves_flow : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (sigma tau : R -> R) (a b t : R) (y : Y),
+  (forall y, 0 < ref y) ->
+  a < t < b ->
+  (forall u, a < u < b -> (forall z, 0 < / ref z + (sigma u - tau u * r z)) /\
+     sum (fun z => ln (1 + ref z * (sigma u - tau u * r z))) = 0) ->
+  let theta := fun u z => - ln (/ ref z + (sigma u - tau u * r z)) in
+  let p := softmax (theta t) in
+  ex_derive sigma t -> is_derive tau t (/ sum (fun z => exp (theta t z))) ->
+  is_derive (fun u => theta u y) t (p y * (r y - E p r)).
+
+(** T10. Conversely, every solution from theta_0 = log ref is on that path at all times. *)
+Definition T10_flow_on_path : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (theta : R -> Y -> R) (a b t : R),
+  (forall y, 0 < ref y) ->
+  a < 0 < b -> a < t < b -> (forall y, theta 0 y = ln (ref y)) ->
+  (forall u y, a < u < b -> let p := softmax (theta u) in
+   is_derive (fun u => theta u y) u (p y * (r y - E p r))) ->
+  exists sigma tau : R, let w := fun y => / ref y + (sigma - tau * r y) in
+    (forall y, 0 < w y) /\ sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+    (forall y, theta t y = - ln (w y)) /\
+    (forall y, softmax (theta t) y = / w y / sum (fun z => / w z)).
+
+(** T10. For each tau at most one sigma satisfies the constraint: its left side increases in sigma. *)
+Definition T10_sigma_unique : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (sigma sigma' tau : R),
+  (forall y, 0 < ref y) -> inhabited Y ->
+  sigma < sigma' -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) <
+  sum (fun y => ln (1 + ref y * (sigma' - tau * r y))).
+
+(** T10. From a uniform ref every point of the path with tau > 0 is on S5's frontier. *)
+Definition T10_uniform_ref_frontier : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (sigma tau k : R) (p' : Y -> R),
+  (forall y, 0 < ref y) -> law ref ->
+  (forall y, ref y = k) -> 0 < tau -> (forall y, 0 < / ref y + (sigma - tau * r y)) ->
+  let w := fun y => / ref y + (sigma - tau * r y) in
+  let p := fun y => / w y / sum (fun z => / w z) in
+  law p' -> ref ≪ p' -> E p r <= E p' r -> KL ref p <= KL ref p'.
+
+(** T11. A verifier with false-positive rate f0 and false-negative rate f1: the optimum for what it pays
+    on average is the tilt at beta/(1 - f0 - f1). *)
+Definition T11_noisy_verifier : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R) (f0 f1 : R) (y : Y),
+  law ref -> 0 < beta -> f0 + f1 < 1 ->
+  let seen := fun z => r z * (1 - f1) + (1 - r z) * f0 in
+  tilt ref seen beta y = tilt ref r (beta / (1 - f0 - f1)) y.
+
+(** T11. Entropy bonus: J_b + alpha H has the optimum prop. to ref^{beta/(alpha+beta)} e^{r/(alpha+beta)},
+    and any p is (alpha + beta) KL(p‖optimum) below it. *)
+Definition T11_entropy_bonus : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R) (alpha : R),
+  law p -> law ref -> (forall y, 0 < ref y) ->
+  0 < alpha + beta ->
+  let w := fun y => Rpower (ref y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let F := fun p => J_b p ref r beta + alpha * CE p p in
+  law opt /\ F opt - F p = (alpha + beta) * KL p opt.
+
+(** T11. With ref = d, S2 prices that optimum with the reward r - alpha log d at alpha + beta. *)
+Definition T11_entropy_bonus_cost : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R) (alpha : R),
+  law d -> (forall y, 0 < d y) -> 0 < alpha + beta ->
+  let w := fun y => Rpower (d y) (beta / (alpha + beta)) * exp (r y / (alpha + beta)) in
+  let opt := fun y => w y / sum w in
+  let r' := fun y => r y - alpha * ln (d y) in
+  CE d opt - CE d d = ln (Z d r' (alpha + beta)) - E d r' / (alpha + beta).
+
+(** T5. Tilts compose: tilt_s(tilt_t(p)) = tilt_{s+t}(p). *)
+Definition T5_tilts_compose : Prop :=
+  forall (Y : finType) (p r : Y -> R) (s t : R) (y : Y),
+  law p ->
+  tilt_at (tilt_at p r t) r s y = tilt_at p r (s + t) y.
+
+(** T5. k runs in a row at beta, the reference reset between, are one run at beta/k. *)
+Definition T5_runs_in_a_row : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R) (k : nat) (y : Y),
+  law ref -> 0 < beta -> (0 < k)%nat ->
+  iter k (fun p => tilt p r beta) ref y = tilt ref r (beta / INR k) y.
+
+(** T5. ref^{1-v} tilt^v, normalised, is the tilt at beta/v. *)
+Definition T5_geometric_mixture : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (beta : R) (v : R) (y : Y),
+  law ref -> (forall y, 0 < ref y) -> beta <> 0 ->
+  v <> 0 ->
+  let w := fun z => Rpower (ref z) (1 - v) * Rpower (tilt ref r beta z) v in
+  w y / sum w = tilt ref r (beta / v) y.
+
+(** T5. Sampling sequences at temperature T is the tilt of p by log p at s = 1/T - 1. *)
+Definition T5_temperature : Prop :=
+  forall (Y : finType) (p : Y -> R) (T : R) (y : Y),
+  law p -> (forall y, 0 < p y) ->
+  let w := fun z => Rpower (p z) (/ T) in
+  w y / sum w = tilt_at p (fun z => ln (p z)) (/ T - 1) y.
+
+(** T6. (a) Logit form. A cycle is RL for time s (p -> tilt_s(p)), then p -> p^{1-eta} d^eta, normalised:
+    from any full-support p the log-odds errors against tilt_{s(1-eta)/eta}(d) are exactly (1-eta)^n of
+    what they were after n cycles. *)
+Definition T6_logit_contraction : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta : R) (p : Y -> R) (n : nat) (y z : Y),
+  law p -> (forall y, 0 < p y) -> law d ->
+  (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  let pn := iter n cycle p in
+  ln (pn y / lim y) - ln (pn z / lim z) = (1 - eta) ^ n * (ln (p y / lim y) - ln (p z / lim z)).
+
+(** T6. (a) That limit after SFT stays in place, and after RL it is tilt_{s/eta}(d). *)
+Definition T6_logit_limits : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta : R) (y : Y),
+  law d -> (forall y, 0 < d y) -> 0 < eta ->
+  let cycle := fun p y =>
+    let w := fun z => Rpower (tilt_at p r s z) (1 - eta) * Rpower (d z) eta in w y / sum w in
+  let lim := tilt_at d r (s * (1 - eta) / eta) in
+  cycle lim y = lim y /\ tilt_at lim r s y = tilt_at d r (s / eta) y.
+
+(** T6. (b) Mixture form. A cycle is p -> (1-eta) tilt_s(p) + eta d; p stays in place iff p =
+    eta d lambda/(lambda - (1-eta) e^{sr}) with lambda = E_p e^{sr} > (1-eta) max e^{sr}. *)
+Definition T6_mixture_fixed_point : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta : R) (p : Y -> R),
+  law d -> (forall y, 0 < d y) -> law p -> 0 < eta < 1 ->
+  let lambda := E p (fun z => exp (s * r z)) in
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) <->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+  (forall y, p y = eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+
+(** T6. (b) A lambda > (1-eta) max e^{sr} that makes this a law exists. *)
+Definition T6_mixture_lambda_exists : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta : R),
+  law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  exists lambda : R, (forall y, (1 - eta) * exp (s * r y) < lambda) /\
+    sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1.
+
+(** T6. (b) It is the only one: the sum strictly decreases in lambda. *)
+Definition T6_mixture_lambda_unique : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta lambda lambda' : R),
+  law d -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) -> lambda < lambda' ->
+  sum (fun y => eta * d y * lambda' / (lambda' - (1 - eta) * exp (s * r y))) <
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))).
+
+(** T6. (b) That law has E_p e^{sr} = lambda, stays in place, is (eta/lambda) d/(e^{-sr} - (1-eta)/lambda)
+    after RL, and is S5's frontier policy of the reward e^{sr}. *)
+Definition T6_mixture_limit : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta lambda : R),
+  law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let p := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum p = 1 ->
+  law p /\ E p (fun z => exp (s * r z)) = lambda /\
+  (forall y, (1 - eta) * tilt_at p r s y + eta * d y = p y) /\
+  (forall y, tilt_at p r s y = eta / lambda * d y / (exp (- (s * r y)) - (1 - eta) / lambda)) /\
+  (forall p', law p' -> d ≪ p' -> lambda <= E p' (fun z => exp (s * r z)) -> KL d p <= KL d p').
+
+(** T6. (b) Rate: with v = p/limit, max v/min v - 1 (here: any K with v(y) <= (1 + K) v(z)) shrinks by
+    rho = (1-eta) max e^{sr}/lambda a cycle. (max v - min v need not, before p is near the limit.) *)
+Definition T6_mixture_rate : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta lambda : R) (p : Y -> R) (M : R) (K : R),
+  law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let lim := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum lim = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let next := fun y => (1 - eta) * tilt_at p r s y + eta * d y in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y z, next y / lim y <= (1 + (1 - eta) * M / lambda * K) * (next z / lim z).
+
+(** T6. (b) With M = max e^{sr}: rho <= (1-eta)/(1 - eta + eta d(argmax)). *)
+Definition T6_mixture_rate_bound : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta lambda M : R),
+  law d -> (forall y, 0 < d y) -> 0 < eta < 1 ->
+  (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  sum (fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y))) = 1 ->
+  (forall y, exp (s * r y) <= M) -> 0 < M -> (1 - eta) * M < lambda ->
+  (1 - eta) * M / lambda <=
+  (1 - eta) / (1 - eta + eta * sum (fun y => if Req_EM_T (exp (s * r y)) M then d y else 0)).
+
+(** T8. Replay m = (1-v) d + v p: J(m) - J(d) = v (J(p) - J(d)). *)
+Definition T8_replay_reward : Prop :=
+  forall (Y : finType) (d p r : Y -> R) (v : R),
+  E (fun y => (1 - v) * d y + v * p y) r - E d r = v * (E p r - E d r).
+
+(** T8. KL(d‖m) <= -log(1 - v + v e^{-KL(d‖p)}), itself at most -log(1-v) and v KL(d‖p); equality iff v is
+    0 or 1 or p = d on supp d up to a factor. *)
+Definition T8_replay_bound : Prop :=
+  forall (Y : finType) (d p : Y -> R) (v : R),
+  law d -> law p -> d ≪ p -> 0 <= v <= 1 ->
+  let m := fun y => (1 - v) * d y + v * p y in
+  let bound := - ln (1 - v + v * exp (- KL d p)) in
+  KL d m <= bound /\ (v < 1 -> bound <= - ln (1 - v)) /\ bound <= v * KL d p /\
+  (KL d m = bound <-> v = 0 \/ v = 1 \/ forall y z, 0 < d y -> 0 < d z -> p y / d y = p z / d z).
+
+(** T9. Weighted SFT: -E_d[stopgrad(p^a) log p] has the gradient of -sum d p^a/a (for a = 1, that of
+    -E_p[d]: policy gradient with the reward d). *)
+Definition T9_gradient : Prop :=
+  forall (Y : finType) (d theta g : Y -> R) (a : R),
+  inhabited Y -> a <> 0 ->
+  let p_at := fun eta => softmax (fun y => theta y + eta * g y) in
+  exists G : R,
+  is_derive (fun eta => - sum (fun y => d y * Rpower (softmax theta y) a * ln (p_at eta y))) 0 G /\
+  is_derive (fun eta => - sum (fun y => d y * Rpower (p_at eta y) a / a)) 0 G.
+
+(** T9. For a < 1, a != 0 the only optimum among full-support policies is d^{1/(1-a)}, normalised: the tilt
+    of d by log d at s = a/(1-a). It costs log sum d^{1/(1-a)} + a/(1-a) H(d). (d has full support; for
+    a >= 1 only the gradient above is proved.) *)
+Definition T9_optimum : Prop :=
+  forall (Y : finType) (d p : Y -> R) (a : R),
+  law d -> law p -> (forall y, 0 < d y) -> (forall y, 0 < p y) ->
+  a < 1 -> a <> 0 ->
+  let w := fun y => Rpower (d y) (/ (1 - a)) in
+  let opt := fun y => w y / sum w in
+  let O := fun p => - sum (fun y => d y * Rpower (p y) a / a) in
+  (forall y, opt y = tilt_at d (fun y => ln (d y)) (a / (1 - a)) y) /\
+  O opt <= O p /\ (O p = O opt -> forall y, p y = opt y) /\
+  CE d opt - CE d d = ln (sum w) + a / (1 - a) * CE d d.
+
+(** T9. SFT on data reweighted by f > 0 ends at d f/E_d f, alone. (f = e^{r/beta}, AWR: the tilt.) *)
+Definition T9_reweighted_data : Prop :=
+  forall (Y : finType) (d f p : Y -> R),
+  law d -> (forall y, 0 < f y) -> law p -> d ≪ p ->
+  let opt := fun y => d y * f y / E d f in
+  let L := fun p => - E d (fun y => f y * ln (p y)) in
+  law opt /\ L opt <= L p /\ (L p = L opt <-> forall y, p y = opt y).
+
+(** T9. The weights beta/(mu - r) end on the frontier: at T2's policy. *)
+Definition T9_frontier_weights : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta mu : R) (y : Y),
+  law d -> 0 < beta -> (forall y, r y < mu) ->
+  sum (fun y => beta * d y / (mu - r y)) = 1 ->
+  d y * (beta / (mu - r y)) / E d (fun z => beta / (mu - r z)) = beta * d y / (mu - r y).
+
+(** T9. Verifiable rewards: filtered SFT with replay, (1-v) d + v d_A, is the tilt with success c =
+    (1-v) a + v, 1/beta = logit c - logit a, a = d(A). (So the target c needs v = (c-a)/(1-a).) *)
+Definition T9_filtered_sft_is_tilt : Prop :=
+  forall (Y : finType) (A : Y -> bool) (d : Y -> R) (v : R) (y : Y),
+  law d ->
+  let r := fun y => if A y then 1 else 0 in
+  0 < E d r < 1 -> 0 < v < 1 ->
+  let a := E d r in let c := (1 - v) * a + v in
+  let beta := / (ln (c / (1 - c)) - ln (a / (1 - a))) in
+  0 < beta /\ (1 - v) * d y + v * (if A y then d y / a else 0) = tilt d r beta y.
+
+(** T1. Baselines in a group of G independent draws: with the mean of the other G - 1 rewards the expected
+    gradient is E_p[r S] (S a score, E_p S = 0), with the mean of all G it is (G-1)/G of that; a penalty in
+    the reward scales alike. [draws p G F] is the expectation of F over G draws. *)
+Definition T1_baselines : Prop :=
+  forall (Y : finType) (p r : Y -> R) (S : Y -> R) (G : nat),
+  law p -> E p S = 0 -> (1 < G)%nat ->
+  let draws := fix draws (p : Y -> R) (n : nat) (F : list Y -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l : list Y => F (y :: l))) else F nil in
+  let total := fun (f : Y -> R) (l : list Y) => \big[Rplus/0]_(y <- l) f y in
+  draws p G (fun l : list Y =>
+    total (fun y => (r y - (total r l - r y) / (INR G - 1)) * S y) l / INR G) = E p (fun y => r y * S y) /\
+  draws p G (fun l : list Y => total (fun y => (r y - total r l / INR G) * S y) l / INR G) =
+  (INR G - 1) / INR G * E p (fun y => r y * S y).
+
+(** T4. Binary reward, groups of G, advantages (r - m) phi(K) with K successes and m = K/G (phi = 1/(sd + e)):
+    the expected gradient is grad c = E_p[1_A S] times E[m(1-m) phi(K)]/(c(1-c)), K ~ Bin(G, c). *)
+Definition T4_expected_gradient : Prop :=
+  forall (Y : finType) (A : Y -> bool) (p : Y -> R) (S : Y -> R) (G : nat) (phi : nat -> R),
+  law p -> E p S = 0 ->
+  (0 < G)%nat ->
+  let r := fun y => if A y then 1 else 0 in
+  let c := E p r in
+  0 < c < 1 ->
+  let draws := fix draws (p : Y -> R) (n : nat) (F : list Y -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l : list Y => F (y :: l))) else F nil in
+  draws p G (fun l : list Y => \big[Rplus/0]_(y <- l)
+    ((r y - INR (count A l) / INR G) * phi (count A l) * S y) / INR G) =
+  sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k * (1 - c) ^ (G - k) *
+    (INR k / INR G * (1 - INR k / INR G) * phi k)) / (c * (1 - c)) * E p (fun y => r y * S y).
+
+(** T4. Stationary with the reverse leash: h grad J = beta grad KL(p‖ref), in every direction g of the
+    logits, iff p is the tilt at beta/h. (With r = 1_A and h = h_G(p(A)), V1 gives logit c = logit a + h/beta
+    and unchanged conditional laws.) *)
+Definition T4_stationary : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R) (h : R),
+  law p -> law ref -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> 0 < h ->
+  (forall g, h * E p (fun y => r y * (g y - E p g)) =
+             beta * E p (fun y => ln (p y / ref y) * (g y - E p g))) <->
+  (forall y, p y = tilt ref r (beta / h) y).
+
+(** T2. At equal reward the tilt pays more than that frontier policy iff r has three levels (d has full
+    support). *)
+Definition T2_tilt_pays_more_iff : Prop :=
+  forall (Y : finType) (d r : Y -> R) (beta : R) (beta' mu : R),
+  law d -> (forall y, 0 < d y) -> 0 < beta -> 0 < beta' ->
+  (forall y, r y < mu) ->
+  let opt := fun y => beta * d y / (mu - r y) in
+  sum opt = 1 -> E (tilt d r beta') r = E opt r ->
+  KL d opt < KL d (tilt d r beta') <-> exists y1 y2 y3, r y1 < r y2 < r y3.
+
+(** T2. k3 in the reward: an interior local maximum has at most one response below ref. Near a policy with
+    two there is a better one. *)
+Definition T2_k3_in_reward_local_maximum : Prop :=
+  forall (Y : finType) (p ref r : Y -> R) (beta : R) (i j : Y) (delta : R),
+  law p -> (forall y, 0 < p y) ->
+  (forall y, 0 < ref y) -> 0 < beta -> i != j -> p i < ref i -> p j < ref j -> 0 < delta ->
+  exists q, law q /\ (forall y, 0 < q y) /\ (forall y, Rabs (q y - p y) < delta) /\
+  E p r - beta * (KL p ref - KL ref p) < E q r - beta * (KL q ref - KL ref q).
+
+(** T6. (b) So n cycles from p bring every probability within a factor 1 + rho^n K of the limit. *)
+Definition T6_mixture_converges : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s : R) (eta lambda : R) (p : Y -> R) (M : R) (K : R) (n : nat),
+  law d -> (forall y, 0 < d y) ->
+  0 < eta < 1 -> (forall y, (1 - eta) * exp (s * r y) < lambda) ->
+  let lim := fun y => eta * d y * lambda / (lambda - (1 - eta) * exp (s * r y)) in
+  sum lim = 1 ->
+  (forall y, exp (s * r y) <= M) -> (1 - eta) * M < lambda -> law p -> (forall y, 0 < p y) ->
+  let pn := iter n (fun p y => (1 - eta) * tilt_at p r s y + eta * d y) p in
+  let bound := 1 + ((1 - eta) * M / lambda) ^ n * K in
+  (forall y z, p y / lim y <= (1 + K) * (p z / lim z)) ->
+  forall y, pn y <= bound * lim y /\ lim y <= bound * pn y.
+
+(** S9. For 0 <= l <= 1, max r <= M and c <= J(p) none of the three terms is negative. *)
+Definition S9_terms_nonnegative : Prop :=
+  forall (Y : finType) (d p r : Y -> R) (c M l : R),
+  law d -> law p -> d ≪ p -> c < M -> (forall y, r y <= M) ->
+  0 <= l <= 1 -> c <= E p r -> (forall y, 0 < d y -> 0 < 1 - l * (r y - c) / (M - c)) ->
+  let h := fun y => 1 - l * (r y - c) / (M - c) in
+  let z := fun y => p y * h y / d y in
+  0 <= E d (fun y => z y - 1 - ln (z y)) /\ 0 <= l * (E p r - c) / (M - c) /\
+  0 <= E p (fun y => (if Req_EM_T (d y) 0 then 1 else 0) * h y).
+
+(** T10. For every tau some sigma satisfies the constraint. *)
+Definition T10_sigma_exists : Prop :=
+  forall (Y : finType) (ref r : Y -> R) (tau : R),
+  (forall y, 0 < ref y) -> inhabited Y ->
+  exists sigma : R, (forall y, 0 < / ref y + (sigma - tau * r y)) /\
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0.
+
+(** T6. The Fisher-natural gradient flows p' = p (phi - E_p phi), phi the derivative of the objective in p.
+    RL (phi = r) for time s moves p to tilt_s(p). *)
+Definition T6_rl_flow : Prop :=
+  forall (Y : finType) (p r : Y -> R) (s : R) (y : Y),
+  law p ->
+  is_derive (fun s => tilt_at p r s y) s (tilt_at p r s y * (r y - E (tilt_at p r s) r)).
+
+(** T6. SFT on the cross entropy (phi = d/p) for time t moves p to (1-eta) p + eta d, eta = 1 - e^{-t}. *)
+Definition T6_sft_flow : Prop :=
+  forall (Y : finType) (p d : Y -> R) (t : R) (y : Y),
+  law p -> (forall y, 0 < p y) -> law d -> (forall y, 0 < d y) -> 0 <= t ->
+  let pt := fun t y => exp (- t) * p y + (1 - exp (- t)) * d y in
+  is_derive (fun t => pt t y) t (pt t y * (d y / pt t y - E (pt t) (fun z => d z / pt t z))).
+
+(** T6. SFT on KL(p‖d) (phi = -log(p/d)) moves it to p^{1-eta} d^eta = d e^{(1-eta) log(p/d)}, normalised. *)
+Definition T6_reverse_sft_flow : Prop :=
+  forall (Y : finType) (p d : Y -> R) (t : R) (y : Y),
+  law d -> (forall y, 0 < d y) ->
+  let w := fun t z => d z * exp (exp (- t) * ln (p z / d z)) in
+  let pt := fun t z => w t z / sum (w t) in
+  let u := fun z => ln (pt t z / d z) in
+  is_derive (fun t => pt t y) t (- (pt t y * (u y - E (pt t) u))).
+
+(** S9 (averaged). One nu for all prompts and a mu_x > nu r on supp d_x for each: E_q KL(d‖p) is the dual
+    value nu c + 1 + E_q[E_d log(mu - nu r) - mu] and the three terms. *)
+Definition S9_overpayment_identity_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p r : forall x, Y x -> R) (mu : X -> R) (nu c : R),
+  law q -> (forall x, law (d x)) ->
+  (forall x, law (p x)) -> (forall x, d x ≪ p x) ->
+  (forall x y, 0 < d x y -> 0 < mu x - nu * r x y) ->
+  let z := fun x y => p x y * (mu x - nu * r x y) / d x y in
+  E q (fun x => KL (d x) (p x)) -
+    (nu * c + 1 + E q (fun x => E (d x) (fun y => ln (mu x - nu * r x y)) - mu x)) =
+  E q (fun x => E (d x) (fun y => z x y - 1 - ln (z x y))) +
+  nu * (E q (fun x => E (p x) (r x)) - c) +
+  E q (fun x => E (p x) (fun y => (if Req_EM_T (d x y) 0 then 1 else 0) * (mu x - nu * r x y))).
+
+(** R9. Refuted: "0 < a <= KL(p_SFT‖p_RL) <= A implies J(p_SFT) <= J(p_RL) - C, C > 0". Constant reward:
+    p_RL = (1/2, 1/2) is the RL optimum, p_SFT = (3/4, 1/4), and nothing is lost. *)
+Definition R9_constant_reward : Prop :=
+  let p_rl := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p_sft := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let r := fun _ : bool_finType => 0 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ (forall b, tilt p_rl r 1 b = p_rl b) /\
+  E p_sft r = E p_rl r.
+
+(** R9. Refuted with a non-constant reward: from ref = (3/4, 1/4), r = (0, 1), e^{1/beta} = 3 the RL
+    optimum is (1/2, 1/2), and SFT to d = (1/4, 3/4) raises the reward by 1/4. *)
+Definition R9_reward_rises : Prop :=
+  let ref := fun b : bool_finType => if b then 3 / 4 else 1 - 3 / 4 in
+  let d := fun b : bool_finType => if b then 1 / 4 else 1 - 1 / 4 in
+  let r := fun b : bool_finType => if b then 0 else 1 in
+  let beta := / ln 3 in let p_rl := tilt ref r beta in
+  law ref /\ law d /\ 0 < beta /\ (forall b, p_rl b = if b then 1 / 2 else 1 - 1 / 2) /\
+  0 < KL d p_rl /\ E d r = E p_rl r + 1 / 4.
+
+(** R9. Refuted by level sets: r = (0, 0, 1), and p_SFT moves mass between the first two responses. *)
+Definition R9_level_sets : Prop :=
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let p_rl := three (1 / 4) (1 / 4) (1 / 2) in
+  let p_sft := three (1 / 8) (3 / 8) (1 / 2) in
+  let r := three 0 0 1 in
+  law p_rl /\ law p_sft /\ 0 < KL p_sft p_rl /\ E p_sft r = E p_rl r.
+
+(** V1. Refuted: "policy gradient finds the KL-minimal solution". ref = (1/2, 1/4, 1/4), r = 1 on the first
+    two; on the path of T10 at sigma = 20/3, tau = 23/3 stands p = (96, 32, 9)/137, and q, with the same
+    success rate, has a smaller KL. *)
+Definition V1_razor_refuted : Prop :=
+  let three := fun (a b c : R) (i : ordinal_finType 3) =>
+    match val i with 0%nat => a | 1%nat => b | _ => c end in
+  let ref := three (1 / 2) (1 / 4) (1 / 4) in
+  let r := three 1 1 0 in
+  let sigma := 20 / 3 in let tau := 23 / 3 in
+  let w := fun y => / (/ ref y + (sigma - tau * r y)) in
+  let p := fun y => w y / sum w in
+  let q := three (256 / 411) (128 / 411) (9 / 137) in
+  law ref /\ law p /\ law q /\ (forall y, 0 < / ref y + (sigma - tau * r y)) /\
+  sum (fun y => ln (1 + ref y * (sigma - tau * r y))) = 0 /\
+  p ord0 = 96 / 137 /\ p (lift ord0 ord0) = 32 / 137 /\ p (lift ord0 (lift ord0 ord0)) = 9 / 137 /\
+  E q r = E p r /\ KL q ref < KL p ref.
+
+(** T2. The smallest unbounded world: ref = (1/2, 1/2), r = 0, p = (1 - 2^-k, 2^-k) has
+    O(p) >= beta (k/2 - 2) log 2. *)
+Definition T2_k3_in_reward_two_responses : Prop :=
+  forall (beta : R) (k : nat),
+  0 < beta -> (0 < k)%nat ->
+  let ref := fun b : bool_finType => if b then 1 / 2 else 1 - 1 / 2 in
+  let p := fun b : bool_finType => if b then 1 - (1 / 2) ^ k else 1 - (1 - (1 / 2) ^ k) in
+  beta * (INR k / 2 - 2) * ln 2 <= E p (fun _ => 0) - beta * (KL p ref - KL ref p).
+
+(** T7. Best of n, responses 0 ... N-1 numbered from worst to best (ties in a fixed order): with F(i) the
+    mass of the first i, pi_n(i) = F(i+1)^n - F(i)^n. One draw is ref; one more draw keeps the better. *)
+Definition T7_draws : Prop :=
+  forall (N : nat) (ref : ordinal_finType N -> R) (n : nat) (i : 'I_N),
+  law ref ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun n (i : ordinal_finType N) => F i.+1 ^ n - F i ^ n in
+  best 1%nat i = ref i /\ best n.+1 i = best n i * F i.+1 + F i ^ n * ref i.
+
+(** T7. KL(pi_n‖ref) <= log n - (n-1)/n and KL(ref‖pi_n) <= n - 1 - log n, for any reward. *)
+Definition T7_bounds : Prop :=
+  forall (N : nat) (ref : ordinal_finType N -> R) (n : nat),
+  law ref -> (0 < n)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  KL best ref <= ln (INR n) - (INR n - 1) / INR n /\ KL ref best <= INR n - 1 - ln (INR n).
+
+(** T7. Best of m of best of n is best of m n. *)
+Definition T7_best_of_best : Prop :=
+  forall (N : nat) (ref : ordinal_finType N -> R) (m n : nat) (i : 'I_N),
+  (0 < n)%nat ->
+  let F := fun (p : ordinal_finType N -> R) (i : nat) =>
+    sum (fun j : ordinal_finType N => if (j < i)%nat then p j else 0) in
+  let best := fun p n (i : ordinal_finType N) => F p i.+1 ^ n - F p i ^ n in
+  best (best ref n) m i = best ref (n * m)%coq_nat i.
+
+(** T7. Binary reward, 1 on the responses from k on: success 1 - (1-a)^n. (That pi_n is then a tilt holds
+    with two responses, or with ties broken by the order of the draws: not here.) *)
+Definition T7_success : Prop :=
+  forall (N : nat) (ref : ordinal_finType N -> R) (n k : nat),
+  law ref -> (0 < n)%nat ->
+  (k <= N)%nat ->
+  let F := fun i : nat => sum (fun j : ordinal_finType N => if (j < i)%nat then ref j else 0) in
+  let best := fun i : ordinal_finType N => F i.+1 ^ n - F i ^ n in
+  let r := fun i : ordinal_finType N => if (k <= i)%nat then 1 else 0 in
+  E best r = 1 - (1 - E ref r) ^ n.
+
+(** T4. Population standard deviation, no epsilon: h_G(c) = E[sqrt(m(1-m))]/(c(1-c)) lies between
+    2(G-1)/G and min(sqrt(G-1), 1/sqrt(c(1-c))). *)
+Definition T4_factor_bounds : Prop :=
+  forall (G : nat) (c : R),
+  (1 < G)%nat -> 0 < c < 1 ->
+  let h := sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k * (1 - c) ^ (G - k) *
+    sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  2 * (INR G - 1) / INR G <= h /\ h <= sqrt (INR G - 1) /\ h <= 1 / sqrt (c * (1 - c)).
+
+(** T4. So logit c = logit a + h_G(c)/beta has a root for every beta > 0 ... *)
+Definition T4_root_exists : Prop :=
+  forall (G : nat) (a beta : R),
+  (1 < G)%nat -> 0 < a < 1 -> 0 < beta ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  exists c, 0 < c < 1 /\ ln (c / (1 - c)) = ln (a / (1 - a)) + h c / beta.
+
+(** T4. ... and at every root logit c - logit a lies in [2(G-1)/(G beta), sqrt(G-1)/beta], so the failure rate
+    is at most ((1-a)/a) e^{-2(G-1)/(G beta)}. *)
+Definition T4_root_bounds : Prop :=
+  forall (G : nat) (a beta c : R),
+  (1 < G)%nat -> 0 < a < 1 -> 0 < beta -> 0 < c < 1 ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  let gain := ln (c / (1 - c)) - ln (a / (1 - a)) in
+  ln (c / (1 - c)) = ln (a / (1 - a)) + h c / beta ->
+  2 * (INR G - 1) / (INR G * beta) <= gain <= sqrt (INR G - 1) / beta /\
+  1 - c <= (1 - a) / a * exp (- (2 * (INR G - 1) / (INR G * beta))).
+
+(** T4. Large groups, h = 1/sqrt(c(1-c)) = 2 cosh(x/2) at the log-odds x = logit c. *)
+Definition T4_large_group_factor : Prop :=
+  forall (c : R),
+  0 < c < 1 ->
+  1 / sqrt (c * (1 - c)) = 2 * cosh (ln (c / (1 - c)) / 2).
+
+(** T4. With L = logit a, some x0 > max(0, L) has (x0 - L) tanh(x0/2) = 2 ... *)
+Definition T4_critical_exists : Prop :=
+  forall (L : R),
+  exists x0, 0 < x0 /\ L < x0 /\ (x0 - L) * tanh (x0 / 2) = 2.
+
+(** T4. ... and beta_c = sinh(x0/2) is critical for beta (x - L) = 2 cosh(x/2): no stationary policy below
+    it, one at it, exactly two above it. (That the lower one attracts is not proved.) *)
+Definition T4_critical_beta : Prop :=
+  forall (L x0 beta : R),
+  0 < x0 -> L < x0 -> (x0 - L) * tanh (x0 / 2) = 2 -> 0 < beta ->
+  let beta_c := sinh (x0 / 2) in
+  let stationary := fun beta x => beta * (x - L) = 2 * cosh (x / 2) in
+  (beta < beta_c -> forall x, ~ stationary beta x) /\
+  (beta = beta_c -> forall x, stationary beta x <-> x = x0) /\
+  (beta_c < beta -> exists x1 x2, L < x1 < x0 /\ x0 < x2 /\
+     forall x, stationary beta x <-> x = x1 \/ x = x2).
+
+(** T3. Leashes per token, T tokens from V, reward r of the sequence. [value p n h] is the expected reward
+    under p after the tokens h when n tokens remain, [Q a] that after one more token a; "stationary at h" says that the gradient at the logits of h, divided by the probability of h, vanishes. k2 in the
+    loss: stationary at h iff p(.|h) = tilt of ref(.|h) by Q(h,.). *)
+Definition T3_k2_is_tilt_of_hard_value : Prop :=
+  forall (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p : list V -> V -> R) (h : list V),
+  0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let Q := fun a => value p (T - size h).-1 (rcons h a) in
+  (forall a, p h a * (Q a - E (p h) Q) =
+     beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b))))) <->
+  (forall a, p h a = tilt (ref h) Q beta a).
+
+(** T3. k3 in the loss: stationary at h only if p(a|h) = beta ref(a|h)/(mu - Q(h,a)), mu = V(h) + beta. *)
+Definition T3_k3_form : Prop :=
+  forall (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p : list V -> V -> R) (h : list V),
+  0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let Q := fun a => value p (T - size h).-1 (rcons h a) in
+  (forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a)) ->
+  let mu := E (p h) Q + beta in
+  (forall a, Q a < mu) /\ (forall a, p h a = beta * ref h a / (mu - Q a)).
+
+(** T3. At most one full-support policy is stationary at every prefix with k2 ... (That it attracts every
+    flow is not proved.) *)
+Definition T3_k2_unique : Prop :=
+  forall (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p p' : list V -> V -> R),
+  0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
+  (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let stationary := fun p h => let Q := fun a => value p (T - size h).-1 (rcons h a) in
+    forall a, p h a * (Q a - E (p h) Q) =
+      beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))) in
+  (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
+  forall h, (size h < T)%nat -> forall a, p h a = p' h a.
+
+(** T3. ... and with k3. *)
+Definition T3_k3_unique : Prop :=
+  forall (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref p p' : list V -> V -> R),
+  0 < beta ->
+  (forall h, law (p h) /\ forall a, 0 < p h a) -> (forall h, law (p' h) /\ forall a, 0 < p' h a) ->
+  (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  let stationary := fun p h => let Q := fun a => value p (T - size h).-1 (rcons h a) in
+    forall a, p h a * (Q a - E (p h) Q) = beta * (p h a - ref h a) in
+  (forall h, (size h < T)%nat -> stationary p h) -> (forall h, (size h < T)%nat -> stationary p' h) ->
+  forall h, (size h < T)%nat -> forall a, p h a = p' h a.
+
+(** T3. With k2 there is one, by backward induction. *)
+Definition T3_k2_exists : Prop :=
+  forall (V : finType) (T : nat) (r : list V -> R) (beta : R) (ref : list V -> V -> R),
+  0 < beta -> (forall h, law (ref h) /\ forall a, 0 < ref h a) ->
+  let value := fix value (p : list V -> V -> R) (n : nat) (h : list V) {struct n} : R :=
+    if n is m.+1 then E (p h) (fun a => value p m (rcons h a)) else r h in
+  exists p, (forall h, law (p h) /\ forall a, 0 < p h a) /\
+  forall h, (size h < T)%nat -> let Q := fun a => value p (T - size h).-1 (rcons h a) in
+    forall a, p h a * (Q a - E (p h) Q) =
+      beta * (p h a * (ln (p h a / ref h a) - E (p h) (fun b => ln (p h b / ref h b)))).
+
+(** T4. Forward leash, h_G(c) c (1-c) = beta (c - a): exactly one root above a, for every G and beta. *)
+Definition T4_forward_leash_root : Prop :=
+  forall (G : nat) (a beta : R),
+  (1 < G)%nat -> 0 < a < 1 -> 0 < beta ->
+  let h := fun c => sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * sqrt (INR k / INR G * (1 - INR k / INR G))) / (c * (1 - c)) in
+  exists c, a < c < 1 /\ h c * (c * (1 - c)) = beta * (c - a) /\
+  forall c', a < c' < 1 -> h c' * (c' * (1 - c')) = beta * (c' - a) -> c' = c.
+
+(** T11. Group-normalised advantages with a noisy verifier: a draw is a response and its verdict, and the
+    expected gradient is grad p(A) times (1 - f0 - f1) h(f0 + (1 - f0 - f1) p(A)), h as in
+    T4_expected_gradient. *)
+Definition T11_noisy_groups : Prop :=
+  forall (Y : finType) (A : Y -> bool) (p S : Y -> R) (f0 f1 : R) (G : nat) (phi : nat -> R),
+  law p -> E p S = 0 -> (0 < G)%nat -> 0 <= f0 <= 1 -> 0 <= f1 <= 1 ->
+  let r := fun y => if A y then 1 else 0 in
+  let passes := fun y => if A y then 1 - f1 else f0 in
+  let joint := fun z : prod_finType Y bool_finType => p z.1 * (if z.2 then passes z.1 else 1 - passes z.1) in
+  let c := f0 + (1 - f0 - f1) * E p r in
+  0 < c < 1 ->
+  let draws := fix draws (p : prod_finType Y bool_finType -> R) (n : nat)
+      (F : list (prod_finType Y bool_finType) -> R) {struct n} : R :=
+    if n is m.+1 then E p (fun y => draws p m (fun l => F (y :: l))) else F nil in
+  draws joint G (fun l => \big[Rplus/0]_(z <- l)
+    (((if z.2 then 1 else 0) - INR (count (fun z => z.2) l) / INR G) * phi (count (fun z => z.2) l) * S z.1)
+    / INR G) =
+  (1 - f0 - f1) * (sum (fun k : ordinal_finType G.+1 => INR (binomial.binomial G k) * c ^ k *
+    (1 - c) ^ (G - k) * (INR k / INR G * (1 - INR k / INR G) * phi k)) / (c * (1 - c))) *
+  E p (fun y => r y * S y).
+
+(** S10 (averaged). (J(p) - J(d))/beta - E_q KL(p‖ref) = DeltaL(tilt) - E_q KL(p‖tilt). *)
+Definition S10_identity_averaged : Prop :=
+  forall (X : finType) (Y : X -> finType) (q : X -> R) (d p r ref : forall x, Y x -> R) (beta : R),
+  (forall x, law (d x)) -> (forall x, law (p x)) -> (forall x, law (ref x)) ->
+  (forall x, d x ≪ ref x) -> (forall x, p x ≪ ref x) ->
+  (E q (fun x => E (p x) (r x)) - E q (fun x => E (d x) (r x))) / beta - E q (fun x => KL (p x) (ref x)) =
+  E q (fun x => CE (d x) (tilt (ref x) (r x) beta)) - E q (fun x => CE (d x) (ref x)) -
+  E q (fun x => KL (p x) (tilt (ref x) (r x) beta)).
+
+(** T2. k3 in the reward with two responses, ref = (a, 1-a), r = (1, 0), p = (x, 1-x): O' > 0 on all of
+    [a, 1), so that the flow from ref runs away, if a >= 1/2 or beta (log((1-a)/a) - 2(1-2a)) < 1; if not,
+    O' has a zero in (a, 1), where the flow stops. *)
+Definition T2_k3_in_reward_threshold : Prop :=
+  forall (a beta : R),
+  0 < a < 1 -> 0 < beta ->
+  let two := fun (x : R) (b : bool_finType) => if b then x else 1 - x in
+  let r := fun b : bool_finType => if b then 1 else 0 in
+  let O := fun x => E (two x) r - beta * (KL (two x) (two a) - KL (two a) (two x)) in
+  let O' := fun x => 1 - beta * (ln (x / a) - ln ((1 - x) / (1 - a)) + a / x - (1 - a) / (1 - x)) in
+  let runs := 1 / 2 <= a \/ beta * (ln ((1 - a) / a) - 2 * (1 - 2 * a)) < 1 in
+  (forall x, 0 < x < 1 -> is_derive O x (O' x)) /\
+  (runs -> forall x, a <= x < 1 -> 0 < O' x) /\
+  (~ runs -> exists x, a < x < 1 /\ O' x = 0).

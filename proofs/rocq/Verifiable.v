@@ -174,7 +174,8 @@ case: (law_case y lp) => [->|py]; first by ring.
 have ry := dominated_pos lr pr py; rewrite /at_success -/a.
 have hitp : A y -> 0 < c.
   move=> Ay; have : p y * hit y <= c.
-    by rewrite cE; apply: (@term_le_sum _ (fun y => p y * hit y)) => z; apply: Rmult_le_pos; [apply lp | case: (hit_01 z)].
+    by rewrite cE; apply: (@term_le_sum _ (fun y => p y * hit y)) => z; apply: Rmult_le_pos;
+      [apply lp | case: (hit_01 z)].
   by rewrite /hit Ay; lra.
 have missp : ~~ A y -> 0 < 1 - c.
   move=> Ay; rewrite cE failure_sum //; apply: (sum_gt0 (y := y)) => [z|]; last by rewrite (negbTE Ay).
