@@ -83,7 +83,7 @@ def test_every_public_function_has_a_line_in_the_table_of_tolerances():
         if inspect.isfunction(value) and value.__module__.startswith(bounds.__name__)
     }
     promised = {*accuracy.RELATIVE, *accuracy.SIGNED, *accuracy.THROUGH_A_TILT, *accuracy.DERIVED}
-    assert public == promised | {*accuracy.CONDITIONED, *accuracy.ROOTS}
+    assert public == promised | {*accuracy.CONDITIONED, *accuracy.ROOTS, *accuracy.TRAINERS}
     assert promised - {"coupling_gap_bounds", "reward_drop_in_kl_ball"} == set(CASES)
 
 

@@ -200,18 +200,23 @@ class GroupFactor:
         return self.told * shrink / (largest + self.eps)
 
     def slope(self, log_odds: Array) -> Array:
-        """d/dc, not differentiable in turn."""
+        """d/dx in the log-odds, not differentiable in turn; in c it would overflow where h does not."""
         xp, logs = self.xp, self._accepted(log_odds)
+        log_moved = log_sigmoid(xp, log_odds) + log_sigmoid(xp, -log_odds)  # of dc/dx
         if self.size is None:
-            share = xp.exp((logs[0] + logs[1]) / 2)
-            turn = (xp.exp(logs[1]) - xp.exp(logs[0])) / (2 * share)
-            return -xp.square(self.told / (share + self.eps)) * turn
+            half = (logs[0] + logs[1]) / 2
+            turn = (xp.exp(logs[1]) - xp.exp(logs[0])) / 2
+            return (
+                -xp.square(self.told / (xp.exp(half) + self.eps)) * turn * xp.exp(log_moved - half)
+            )
         if self.size == 2:
             return xp.full_like(log_odds, 0.0)
         weights = binomial_weights(xp, *logs, self.size - 3)
         inverse = self._inverse_deviations(log_odds)
         rises = inverse[..., 1:] - inverse[..., :-1]
-        return self.told * self.told * (self.size - 2) * xp.sum(weights * rises)
+        return (
+            xp.square(self.told * xp.exp(log_moved / 2)) * (self.size - 2) * xp.sum(weights * rises)
+        )
 
 
 def log_sigmoid(xp: Floats, x: Array) -> Array:
@@ -261,13 +266,11 @@ def first_stationary_success(
     """
     start = log_odds_of(xp, ref_success)
     fixed, leash = detached(start), detached(beta)
-    unbounded = (factor.size is None) & (factor.eps == 0)
+    large = xp.full_like(factor.eps, float(factor.size is None)) > 0
+    unbounded = large & (factor.eps <= 0)
     # Close below the critical beta the path slows down; there the answer is known.
-    hopeless = (
-        unbounded
-        & (factor.noise == (0.0, 0.0))
-        & (leash < critical_beta(xp, detached(ref_success)))
-    )
+    clean = xp.full_like(leash, float(factor.noise == (0.0, 0.0))) > 0
+    hopeless = unbounded & clean & (leash < critical_beta(xp, detached(ref_success)))
 
     def gone(x: Array) -> Mask:
         return hopeless | (unbounded & (x > GONE))
@@ -284,7 +287,7 @@ def first_stationary_success(
             break
     there = ~gone(x)
     x = xp.where(there, x, 0.0)
-    slope = leash - detached(factor.slope(x)) * xp.exp(log_sigmoid(xp, x) + log_sigmoid(xp, -x))
+    slope = leash - detached(factor.slope(x))
     root = with_root_gradient(xp, x, beta * (x - start) - factor(x), slope)
     return xp.where(there, xp.exp(log_sigmoid(xp, root)), 1.0), there
 
@@ -292,17 +295,17 @@ def first_stationary_success(
 def _where_tangent_is_reached(
     xp: Floats, x: Array, value: Array, rise: Array, start: Array, beta: Array
 ) -> Array:
-    """The root t > x of beta (t - start) = value + rise (c(t) - c(x)), c the logistic function."""
+    """The root t > x of beta (t - start) = value + rise (c(t) - c(x))/c'(x), c the logistic function."""
     log_c, log_rest = log_sigmoid(xp, x), log_sigmoid(xp, -x)
 
     def ahead(t: Array) -> tuple[Array, Array]:
-        gained = -xp.exp(log_sigmoid(xp, t) + log_rest) * xp.expm1(x - t)
-        bends = xp.exp(log_sigmoid(xp, t) + log_sigmoid(xp, -t))
+        log_ratio = log_sigmoid(xp, t) - log_c
+        gained = -xp.exp(log_ratio) * xp.expm1(x - t)
+        bends = xp.exp(log_ratio + log_sigmoid(xp, -t) - log_rest)
         return beta * (t - start) - value - rise * gained, beta - rise * bends
 
-    most = value + xp.maximum(rise, 0.0) * xp.exp(log_rest)
-    high = xp.maximum(start + most / beta, x)
-    return xp.where(log_c < 0, newton_bisection(xp, ahead, x, high), high)
+    most = value + xp.maximum(rise, 0.0) * xp.exp(-log_c)
+    return newton_bisection(xp, ahead, x, xp.maximum(start + most / beta, x))
 
 
 def forward_stationary_success(
@@ -314,12 +317,13 @@ def forward_stationary_success(
     """
 
     def short(w: Array, a: Array, beta: Array) -> tuple[Array, Array]:
-        log_rest = xp.log1p(-a)
-        log_failure = log_rest + log_sigmoid(xp, -w)
+        log_failure = xp.log1p(-a) + log_sigmoid(xp, -w)
         success = a + (1 - a) * xp.exp(log_sigmoid(xp, w))
-        h = factor(xp.log(success) - log_failure)
-        moves = xp.exp(log_rest + log_sigmoid(xp, w) + log_sigmoid(xp, -w))
-        grows = factor.slope(xp.log(success) - log_failure) / h + 1 / success
+        log_odds = xp.log(success) - log_failure
+        h = factor(log_odds)
+        # c'(w) = (1-a) v (1-v), and 1 - c = (1-a)(1-v): in the log-odds of c that is v/c.
+        moves = xp.exp(log_sigmoid(xp, w)) / success
+        grows = factor.slope(log_odds) / h + xp.exp(log_failure)
         return w - xp.log(h * success / beta), detached(1 - grows * moves)
 
     a, leash = detached(ref_success), detached(beta)
@@ -330,6 +334,6 @@ def forward_stationary_success(
         return short(w, a, leash)
 
     high = bracketed_above(xp, at, xp.maximum(low + 1, 1.0))
-    found = newton_bisection(xp, at, low, high)
+    found = detached(newton_bisection(xp, at, low, high))
     w = with_root_gradient(xp, found, *short(found, ref_success, beta))
     return ref_success + (1 - ref_success) * xp.exp(log_sigmoid(xp, w))
