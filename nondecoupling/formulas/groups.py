@@ -192,6 +192,17 @@ class GroupFactor:
         weights = binomial_weights(xp, *logs, self.size - 2)
         return self.told * xp.sum(weights * self._inverse_deviations(log_odds))
 
+    def turning_point(self) -> float:
+        """The log-odds at which h is least: where half of the responses are accepted."""
+        false_positives, false_negatives = self.noise
+        accepted, refused = (
+            0.5 - false_positives,
+            0.5 - false_negatives,
+        )  # over k, the success and its rest
+        if accepted <= 0:
+            return -math.inf
+        return math.log(accepted / refused) if refused > 0 else GONE
+
     def least(self) -> Array:
         """A lower bound on all values: 1/(sd + eps) at the largest deviation, one half."""
         size = self.size or 2
@@ -261,8 +272,9 @@ def first_stationary_success(
 ) -> tuple[Array, Mask]:
     """T4, reverse leash: the first c above a with logit c = logit a + h(c)/beta, and whether there is one.
 
-    h is convex in c, so its tangent at a point left of the root bounds it from below: the root of
-    beta (x - logit a) = tangent, x = logit c, is never past the first root. Steps rise to it like Newton's.
+    As long as h falls there is one root at most, which is bracketed. Beyond, h is convex in c, so its tangent at
+    a point left of the root bounds it from below: the root of beta (x - logit a) = tangent, x = logit c, is never
+    past the first root. Steps rise to it like Newton's.
     """
     start = log_odds_of(xp, ref_success)
     fixed, leash = detached(start), detached(beta)
@@ -275,12 +287,17 @@ def first_stationary_success(
     def gone(x: Array) -> Mask:
         return hopeless | (unbounded & (x > GONE))
 
-    x = fixed
+    def past(x: Array) -> tuple[Array, Array]:
+        return leash * (x - fixed) - detached(factor(x)), leash - detached(factor.slope(x))
+
+    turn = xp.maximum(fixed, factor.turning_point())
+    early = past(turn)[0] >= 0
+    x = xp.where(early, newton_bisection(xp, past, fixed, turn), turn)
     for _ in range(OUTER_STEPS):
         value, rise = detached(factor(x)), detached(factor.slope(x))
         short = value - leash * (x - fixed)
         moved = _where_tangent_is_reached(xp, x, value, rise, fixed, leash)
-        moved = xp.where((short > 0) & ~gone(x), moved, x)
+        moved = xp.where((short > 0) & ~early & ~gone(x), moved, x)
         settled = xp.abs(moved - x) <= 2 * xp.eps(x) * (1 + xp.abs(x))
         x = moved
         if bool(xp.module.all(settled)):
