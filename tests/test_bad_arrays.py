@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nondecoupling import bounds
+from tests.public_functions import PUBLIC
 from nondecoupling.formulas.trees import TokenTree
 
 EVEN, REWARD = np.log([0.5, 0.5]), np.array([0.0, 1.0])
@@ -129,7 +130,7 @@ AVERAGES = {"price_of_average_reward", "frontier_rate", "pareto_frontier"}
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("name", bounds.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_empty_batches(name, library):
     function = getattr(bounds, name)
     code = function.__code__

@@ -77,6 +77,19 @@ SIGNED_ROOTS = {"gold_gain_bound": "(E_p + E_ref) |r - r(mode)| + range(r - g)(1
 # Of success rates given as numbers: relative, from rates of the smallest normal number to one less an eps.
 OF_SUCCESS_RATES = ("verifiable_beta", "verifiable_cost")
 
+# Of trainers: within ``RELATIVE_UNITS`` units of the scale named, roots included. A root's own condition number is
+# 1/(1 - h'/beta), h' the slope of h in the log-odds: it grows only where two roots meet.
+TRAINERS = {
+    "critical_beta": "itself",
+    "entropy_bonus_optimum": "(max |log ref| + range(r - alpha log ref)/(alpha + beta) + 1), per entry",
+    "forward_leash_optimum": "1 + |log p|, per entry",
+    "forward_regularized_reward": "|r(mode)| + E_p |r - r(mode)| + beta KL",
+    "group_advantage_factor": "itself",
+    "group_normalized_success": "itself, times (1 + |logit a|) and the condition number of the root",
+    "noisy_beta": "itself over 1 - f0 - f1",
+    "per_token_optimum": "(1 + range(r)/beta + max |log ref|) times the number of tokens, per entry",
+}
+
 # Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
 # with certified enclosures, sign changes or closed cases.
 ROOTS = (

@@ -192,6 +192,17 @@ class GroupFactor:
         weights = binomial_weights(xp, *logs, self.size - 2)
         return self.told * xp.sum(weights * self._inverse_deviations(log_odds))
 
+    def turning_point(self) -> float:
+        """The log-odds at which h is least: where half of the responses are accepted."""
+        false_positives, false_negatives = self.noise
+        accepted, refused = (
+            0.5 - false_positives,
+            0.5 - false_negatives,
+        )  # over k, the success and its rest
+        if accepted <= 0:
+            return -math.inf
+        return math.log(accepted / refused) if refused > 0 else GONE
+
     def least(self) -> Array:
         """A lower bound on all values: 1/(sd + eps) at the largest deviation, one half."""
         size = self.size or 2
@@ -200,18 +211,23 @@ class GroupFactor:
         return self.told * shrink / (largest + self.eps)
 
     def slope(self, log_odds: Array) -> Array:
-        """d/dc, not differentiable in turn."""
+        """d/dx in the log-odds, not differentiable in turn; in c it would overflow where h does not."""
         xp, logs = self.xp, self._accepted(log_odds)
+        log_moved = log_sigmoid(xp, log_odds) + log_sigmoid(xp, -log_odds)  # of dc/dx
         if self.size is None:
-            share = xp.exp((logs[0] + logs[1]) / 2)
-            turn = (xp.exp(logs[1]) - xp.exp(logs[0])) / (2 * share)
-            return -xp.square(self.told / (share + self.eps)) * turn
+            half = (logs[0] + logs[1]) / 2
+            turn = (xp.exp(logs[1]) - xp.exp(logs[0])) / 2
+            return (
+                -xp.square(self.told / (xp.exp(half) + self.eps)) * turn * xp.exp(log_moved - half)
+            )
         if self.size == 2:
             return xp.full_like(log_odds, 0.0)
         weights = binomial_weights(xp, *logs, self.size - 3)
         inverse = self._inverse_deviations(log_odds)
         rises = inverse[..., 1:] - inverse[..., :-1]
-        return self.told * self.told * (self.size - 2) * xp.sum(weights * rises)
+        return (
+            xp.square(self.told * xp.exp(log_moved / 2)) * (self.size - 2) * xp.sum(weights * rises)
+        )
 
 
 def log_sigmoid(xp: Floats, x: Array) -> Array:
@@ -256,34 +272,39 @@ def first_stationary_success(
 ) -> tuple[Array, Mask]:
     """T4, reverse leash: the first c above a with logit c = logit a + h(c)/beta, and whether there is one.
 
-    h is convex in c, so its tangent at a point left of the root bounds it from below: the root of
-    beta (x - logit a) = tangent, x = logit c, is never past the first root. Steps rise to it like Newton's.
+    As long as h falls there is one root at most, which is bracketed. Beyond, h is convex in c, so its tangent at
+    a point left of the root bounds it from below: the root of beta (x - logit a) = tangent, x = logit c, is never
+    past the first root. Steps rise to it like Newton's.
     """
     start = log_odds_of(xp, ref_success)
     fixed, leash = detached(start), detached(beta)
-    everywhere = fixed >= fixed
-    unbounded = everywhere if factor.size is None and factor.eps == 0 else ~everywhere
+    large = xp.full_like(factor.eps, float(factor.size is None)) > 0
+    unbounded = large & (factor.eps <= 0)
     # Close below the critical beta the path slows down; there the answer is known.
-    hopeless = unbounded & (leash < critical_beta(xp, detached(ref_success)))
-    if factor.noise != (0.0, 0.0):
-        hopeless = ~everywhere
+    clean = xp.full_like(leash, float(factor.noise == (0.0, 0.0))) > 0
+    hopeless = unbounded & clean & (leash < critical_beta(xp, detached(ref_success)))
 
     def gone(x: Array) -> Mask:
         return hopeless | (unbounded & (x > GONE))
 
-    x = fixed
+    def past(x: Array) -> tuple[Array, Array]:
+        return leash * (x - fixed) - detached(factor(x)), leash - detached(factor.slope(x))
+
+    turn = xp.maximum(fixed, factor.turning_point())
+    early = past(turn)[0] >= 0
+    x = xp.where(early, newton_bisection(xp, past, fixed, turn), turn)
     for _ in range(OUTER_STEPS):
         value, rise = detached(factor(x)), detached(factor.slope(x))
         short = value - leash * (x - fixed)
         moved = _where_tangent_is_reached(xp, x, value, rise, fixed, leash)
-        moved = xp.where((short > 0) & ~gone(x), moved, x)
+        moved = xp.where((short > 0) & ~early & ~gone(x), moved, x)
         settled = xp.abs(moved - x) <= 2 * xp.eps(x) * (1 + xp.abs(x))
         x = moved
         if bool(xp.module.all(settled)):
             break
     there = ~gone(x)
     x = xp.where(there, x, 0.0)
-    slope = leash - detached(factor.slope(x)) * xp.exp(log_sigmoid(xp, x) + log_sigmoid(xp, -x))
+    slope = leash - detached(factor.slope(x))
     root = with_root_gradient(xp, x, beta * (x - start) - factor(x), slope)
     return xp.where(there, xp.exp(log_sigmoid(xp, root)), 1.0), there
 
@@ -291,17 +312,17 @@ def first_stationary_success(
 def _where_tangent_is_reached(
     xp: Floats, x: Array, value: Array, rise: Array, start: Array, beta: Array
 ) -> Array:
-    """The root t > x of beta (t - start) = value + rise (c(t) - c(x)), c the logistic function."""
+    """The root t > x of beta (t - start) = value + rise (c(t) - c(x))/c'(x), c the logistic function."""
     log_c, log_rest = log_sigmoid(xp, x), log_sigmoid(xp, -x)
 
     def ahead(t: Array) -> tuple[Array, Array]:
-        gained = -xp.exp(log_sigmoid(xp, t) + log_rest) * xp.expm1(x - t)
-        bends = xp.exp(log_sigmoid(xp, t) + log_sigmoid(xp, -t))
+        log_ratio = log_sigmoid(xp, t) - log_c
+        gained = -xp.exp(log_ratio) * xp.expm1(x - t)
+        bends = xp.exp(log_ratio + log_sigmoid(xp, -t) - log_rest)
         return beta * (t - start) - value - rise * gained, beta - rise * bends
 
-    most = value + xp.maximum(rise, 0.0) * xp.exp(log_rest)
-    high = xp.maximum(start + most / beta, x)
-    return xp.where(log_c < 0, newton_bisection(xp, ahead, x, high), high)
+    most = value + xp.maximum(rise, 0.0) * xp.exp(-log_c)
+    return newton_bisection(xp, ahead, x, xp.maximum(start + most / beta, x))
 
 
 def forward_stationary_success(
@@ -313,12 +334,13 @@ def forward_stationary_success(
     """
 
     def short(w: Array, a: Array, beta: Array) -> tuple[Array, Array]:
-        log_rest = xp.log1p(-a)
-        log_failure = log_rest + log_sigmoid(xp, -w)
+        log_failure = xp.log1p(-a) + log_sigmoid(xp, -w)
         success = a + (1 - a) * xp.exp(log_sigmoid(xp, w))
-        h = factor(xp.log(success) - log_failure)
-        moves = xp.exp(log_rest + log_sigmoid(xp, w) + log_sigmoid(xp, -w))
-        grows = factor.slope(xp.log(success) - log_failure) / h + 1 / success
+        log_odds = xp.log(success) - log_failure
+        h = factor(log_odds)
+        # c'(w) = (1-a) v (1-v), and 1 - c = (1-a)(1-v): in the log-odds of c that is v/c.
+        moves = xp.exp(log_sigmoid(xp, w)) / success
+        grows = factor.slope(log_odds) / h + xp.exp(log_failure)
         return w - xp.log(h * success / beta), detached(1 - grows * moves)
 
     a, leash = detached(ref_success), detached(beta)
@@ -329,6 +351,6 @@ def forward_stationary_success(
         return short(w, a, leash)
 
     high = bracketed_above(xp, at, xp.maximum(low + 1, 1.0))
-    found = newton_bisection(xp, at, low, high)
+    found = detached(newton_bisection(xp, at, low, high))
     w = with_root_gradient(xp, found, *short(found, ref_success, beta))
     return ref_success + (1 - ref_success) * xp.exp(log_sigmoid(xp, w))

@@ -1,0 +1,9 @@
+"""The public functions of ``bounds``: what tests that go through all of them go through."""
+
+from __future__ import annotations
+
+import inspect
+
+from nondecoupling import bounds
+
+PUBLIC = sorted(name for name in bounds.__all__ if inspect.isfunction(getattr(bounds, name)))
