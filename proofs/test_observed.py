@@ -92,7 +92,7 @@ def derived_status(row: Row) -> Status:
         return Status.OUT_OF_SCOPE
     room = row["lhs"] - row["rhs"]
     if "outcome" in row:  # a sampled run: the simultaneous interval of the margin
-        low, high = row["margin"]["low"], row["margin"]["high"]
+        low, high = (float(row["margin"][end]) for end in ("low", "high"))  # "inf" is text in JSON
         return Status.HOLDS if low >= 0 else Status.REFUTED if high < 0 else Status.UNDECIDED
     if math.isnan(room) or not 0 <= row["tolerance"] < math.inf:
         return Status.UNDECIDED
@@ -110,7 +110,7 @@ def contradiction(row: Row) -> str | None:
     if "outcome" in row:
         claimed = SAMPLED[row["outcome"]]
         if row["kind"] != "self-test":
-            low, high = row["margin"]["low"], row["margin"]["high"]
+            low, high = (float(row["margin"][end]) for end in ("low", "high"))
             estimate = row["margin"]["estimate"]
             if not (
                 low <= estimate <= high
@@ -337,6 +337,16 @@ def test_a_run_with_a_failed_row_or_self_test_earns_nothing(committed):
 def test_a_sampled_outcome_that_the_interval_does_not_give_is_told(committed, changes):
     run, row = spoilt(committed["tiny-qwen3-sampled"], "the price of reward", **changes)
     assert contradiction(row) and problems(run)
+
+
+def test_an_end_that_no_sample_gives_is_read_from_its_text(committed):
+    """JSON has no infinity: a bootstrap that says nothing is written down as "-inf" and "inf"."""
+    _, row = spoilt(committed["tiny-qwen3-sampled"], "the price of reward")
+    row["margin"] |= dict(low="-inf", high="inf")
+    row["outcome"] = "inconclusive"
+    assert contradiction(row) is None and derived_status(row) is Status.UNDECIDED
+    row["outcome"] = "violated"
+    assert contradiction(row) is not None
 
 
 def test_findings_and_identities_do_not_count(committed):

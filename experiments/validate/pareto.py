@@ -50,7 +50,7 @@ class Landscape:
         nothing = np.full((len(self.log_d), 1), -np.inf)
         log_d = np.hstack([self.log_d, nothing])
         reward = np.hstack([self.reward, self.best])
-        policies, *_ = bounds.frontier_policy(log_d, reward, rates)
+        policies, *_ = bounds.frontier_policy(log_d[None], reward[None], rates)
         laws = np.concatenate([log_d[None], policies])
         loss = bounds.cross_entropy(log_d, laws).mean(axis=-1) - self.floor
         return loss, bounds.expected_reward(laws, reward).mean(axis=-1)

@@ -25,10 +25,11 @@ from validate.sampled.claims import (
 from validate.sampled.digest import _claims, claims_in
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import ARRAYS, Measurement
+from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward, strict
 
 from nondecoupling import bounds
-from nondecoupling.estimate import Outcome, decide
+from nondecoupling.estimate import LEAST_UNITS, Outcome, bootstrap_interval, decide
 
 WORLDS, DELTA, LEVEL = 300, 0.1, 1e-3
 KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA = 3, 4, 40, 80, 6, 0.4
@@ -332,3 +333,30 @@ def test_rows_are_as_many_as_the_plan_expects(order, data_law):
     found = list(_claims(test.experts, measured, 20))
     config = configuration({"protocol": "sampled", "order": order, "data_law": data_law})
     assert len(found) == claims_in(config)
+
+
+def test_too_few_prompts_for_a_bootstrap_decide_only_what_is_exact():
+    """A run of 60 prompts: what has bounds is decided, what only a bootstrap could tell is not."""
+    world = Simulated(4)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA / 4)
+    _, before = world.run()
+    world.p = world.sampler = world.d
+    _, after = world.run()
+    outcomes = {}
+    for prompts in (PROMPTS, 60):
+        few = (e.part(0, prompts) for e in (before, after))
+        found = list(findings_of_sft("sft-again", *few))
+        outcomes[prompts] = [decide(claim.margin(0.05)) for claim in found]
+        for claim in found:
+            assert claim.exact == (True, True) or claim.margin(0.05).approximate
+    raw, *others = outcomes[60]
+    assert raw is Outcome.CONFIRMED and set(others) == {Outcome.INCONCLUSIVE}
+    assert set(outcomes[PROMPTS]) == {Outcome.CONFIRMED}
+
+
+def test_an_interval_from_too_few_prompts_is_infinite_and_says_so():
+    values = np.random.default_rng(0).normal(size=LEAST_UNITS)
+    few, enough = (resampled(values[:count])(0.05) for count in (LEAST_UNITS - 1, LEAST_UNITS))
+    assert np.isinf(few.width) and few.approximate and few.estimate == values[:-1].mean()
+    assert "too few" in few.method and few.units == LEAST_UNITS - 1
+    assert enough == bootstrap_interval(values, 0.05) and np.isfinite(enough.width)

@@ -10,6 +10,7 @@ training    SFT, RL and joint training by the trainers of TRL
 lengths     whether prompts and responses fit the model
 measuring   what is measured of a trained policy, kept as it comes
 run         all stages of a run, with progress and the means to go on
+resampling  bootstrap intervals, which say nothing where there are too few prompts
 claims      the statements as margins, each a function from a level to an interval
 landscape   the finite world that samples suggest, for predictions and curves
 digest      verdicts on all claims at once, and the plan from the pilot prompts

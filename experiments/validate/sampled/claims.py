@@ -25,7 +25,6 @@ from nondecoupling import bounds
 from nondecoupling.estimate import (
     Interval,
     Outcome,
-    bootstrap_intervals,
     mean_interval,
     mean_lower_bound,
     mean_soft_value,
@@ -33,6 +32,7 @@ from nondecoupling.estimate import (
 from nondecoupling.formulas.averages import reward_ceiling, transport_limit
 from validate.orders import STAGES
 from validate.sampled.measuring import Measurement
+from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward
 
 __all__ = [
@@ -174,15 +174,15 @@ def _joined(lower: Interval, upper: Interval) -> Interval:
 
 
 def _resampled(experts: Experts, values: np.ndarray) -> Margin:
-    return bootstrap_intervals(values, resamples=experts.resamples)
+    return resampled(values, experts.resamples)
 
 
 def _from_below(experts: Experts, values: np.ndarray, floor: float, cap: float) -> Margin:
     """The mean of what is bounded below: an exact lower end, a bootstrap's upper end."""
-    resampled, cap = _resampled(experts, values), max(cap, floor + 1e-9)
+    from_above, cap = _resampled(experts, values), max(cap, floor + 1e-9)
 
     def interval(delta: float) -> Interval:
-        return _joined(mean_lower_bound(values, floor, cap, delta), resampled(delta))
+        return _joined(mean_lower_bound(values, floor, cap, delta), from_above(delta))
 
     return interval
 

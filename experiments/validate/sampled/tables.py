@@ -10,7 +10,6 @@ import numpy as np
 from nondecoupling.estimate import (
     Interval,
     SoftValue,
-    bootstrap_interval,
     mean_interval,
     mean_soft_value,
     optimality_gap,
@@ -20,6 +19,7 @@ from validate.pareto import Landing
 from validate.reports import Change
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result
+from validate.sampled.resampling import resampled
 
 __all__ = [
     "Averages",
@@ -93,7 +93,7 @@ def _of_sft(
 
 
 def _mean(values: np.ndarray) -> Interval:
-    return bootstrap_interval(values, DISPLAY)
+    return resampled(values)(DISPLAY)
 
 
 def changes(result: Result) -> Iterator[Change]:
@@ -131,9 +131,7 @@ def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
         if STAGES[name].ref is None:
             continue
         e = result.evidence(name)
-        reached = mean_interval(e.reward, reward.bounds, 0.01) - beta * bootstrap_interval(
-            e.kl, 0.01
-        )
+        reached = mean_interval(e.reward, reward.bounds, 0.01) - beta * resampled(e.kl)(0.01)
         best = mean_soft_value(e.ref.rewards, beta, reward.bounds, 0.03).value
         yield STAGES[name].title, "beta log Z averaged over prompts", best - reached
         if reward.binary and reward.bounds == (0.0, 1.0):
@@ -149,7 +147,7 @@ def landings(result: Result, ref: str) -> list[Landing]:
     for name in (ref, *result.policies_of(ref)):
         e = result.on_ref(ref) if name == ref else result.evidence(name)
         loss = e.ref_excess if name == ref else e.excess
-        ends = _mean(loss) if np.ptp(loss) > 0 else None
+        ends = _mean(loss)
         height = mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)
         some.append(
             Landing(
@@ -157,7 +155,7 @@ def landings(result: Result, ref: str) -> list[Landing]:
                 float(loss.mean()),
                 float(e.reward.mean()),
                 float(e.regularized.mean()),
-                (float(ends.low), float(ends.high)) if ends else None,
+                (float(ends.low), float(ends.high)) if np.isfinite(ends.width) else None,
                 (float(height.low), float(height.high)),
             )
         )
