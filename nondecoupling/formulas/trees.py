@@ -31,13 +31,13 @@ def log_mass(xp: NumberSystem, log_p: Array, leaves: Sequence[int]) -> Array:
     return log_total(xp, [column(xp, log_p, leaf) for leaf in leaves])
 
 
-def log_total(xp: NumberSystem, columns: Sequence[Array]) -> Array:
+def log_total(xp: NumberSystem, parts: Sequence[Array]) -> Array:
     """log of the sum of exp of some columns, at least one; -inf for nothing but -inf."""
-    top = columns[0]
-    for other in columns[1:]:
+    top = parts[0]
+    for other in parts[1:]:
         top = xp.maximum(top, other)
     top = xp.pivot(top)
-    total = added(xp.exp(x - top) for x in columns)
+    total = added(xp.exp(x - top) for x in parts)
     some = xp.positive(total)
     return xp.where(some, top + xp.log(xp.where(some, total, 1.0)), -INF)
 

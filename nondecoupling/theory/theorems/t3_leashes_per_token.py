@@ -49,7 +49,7 @@ class LeashesPerToken(Statement):
     Example:
     >>> import numpy as np
     >>> from nondecoupling.bounds import gibbs_tilt, per_token_optimum
-    >>> from nondecoupling.policies import TokenTree, columns
+    >>> from nondecoupling.policies import TokenTree
     >>> tree = TokenTree(((0,), (1, 0), (1, 1)))
     >>> ref, r = np.log([0.5, 0.25, 0.25]), np.array([0.0, -2.0, 1.0])
     >>> np.exp(per_token_optimum(ref, r, 0.5, tree, "k2")).round(3).tolist()
