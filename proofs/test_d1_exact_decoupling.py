@@ -8,6 +8,7 @@ from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import Claim, Statement, only
 from nondecoupling.theory.theorems.d1_exact_decoupling import ExactDecoupling
+from nondecoupling.theory.worlds import WorldValues
 from proofs.checks import assert_attained, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_zero, symbolic_world
@@ -24,9 +25,9 @@ TWO_PROMPTS = dict(
 def test_only_shared_prompts_pay(rl, shared, evidence):
     """Two prompts, free laws, rewards and SFT weights; RL on one of them or on both."""
     xp = sympy_numbers()
-    w = symbolic_world(ExactDecoupling, 2)
-    w["kind"] = xp.array([1, -1])
-    w["log_rl"] = xp.array([0 if present else float("-inf") for present in rl])
+    trained = xp.array([0 if present else float("-inf") for present in rl])
+    free = symbolic_world(ExactDecoupling, 2)
+    w = WorldValues({**free, "kind": xp.array([1, -1]), "log_rl": trained})
     (claim,) = only(ExactDecoupling, "only shared prompts pay").claims(xp, w)
     assert_zero(claim.lhs.flat[0] - claim.rhs.flat[0], claim=claim.name)
     (never,) = only(ExactDecoupling, NEVER_LOWERS).claims(xp, w)

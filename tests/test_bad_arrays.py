@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nondecoupling import bounds
-from tests.public_functions import PUBLIC
 from nondecoupling.formulas.trees import TokenTree
+from tests.public_functions import PUBLIC
 
 EVEN, REWARD = np.log([0.5, 0.5]), np.array([0.0, 1.0])
 TENSORS = torch.tensor(EVEN), torch.tensor(REWARD)
@@ -123,7 +123,9 @@ EMPTY = {
     "reward": (0, 2), "direction": (0, 2), "theta": (0, 2), "theta_prime": (0, 2),
     "u": (0, 2), "v": (0, 2), "kernel": (0, 2, 2), "log_sft": (0, 2), "log_rl": (0, 2),
     "beta": (0,), "target": (0,), "eps": (0,), "rate": (0,), "offset": (0,), "z": (0,), "weight": (0,),
-    "kl": (0,), "step": (0,),
+    "kl": (0,), "step": (0,), "gold": (0, 2), "bonus": (0,), "power": (0,), "rl_time": (0,),
+    "sft_share": (0,), "tau": (0,), "n": (0,), "reward_gain": (0,), "ref_success": (0,), "success": (0,),
+    "share": (0,), "false_positives": (0,), "false_negatives": (0,),
 }  # fmt: skip
 # They average over prompts, of which there must be some.
 AVERAGES = {"price_of_average_reward", "frontier_rate", "pareto_frontier"}
@@ -143,8 +145,13 @@ def test_empty_batches(name, library):
         given = {n: torch.tensor(value) for n, value in given.items()}
     if "tree" in names:
         given["tree"] = TokenTree.balanced(2)
-    if "k" in names:
-        given["k"] = 1
+    given |= {
+        name: value
+        for name, value in {"k": 1, "group_size": 4, "leash": "k2"}.items()
+        if name in names
+    }
+    if name == "group_normalized_success":
+        given["leash"] = "reverse"
     if name == "joint_path":
         given["beta"] = 1.0
     if name in AVERAGES:

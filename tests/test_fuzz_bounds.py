@@ -10,16 +10,25 @@ import pytest
 import torch
 
 from nondecoupling import bounds
-from tests.public_functions import PUBLIC
 from nondecoupling.formulas.trees import TokenTree
+from tests.public_functions import PUBLIC
 
 NONNEGATIVE = {
     "kl_divergence", "cross_entropy", "entropy", "coupling_gap", "price_of_reward", "price_of_policy",
     "price_of_average_reward", "decoupling_threshold", "optimal_rl_duration", "samples_to_detect",
     "regularized_reward_drop", "cycle_loss", "pl_sft_bound", "pl_reward_bound",
     "logit_sandwich", "spectral_misalignment_bound", "shared_prompt_loss_increase",
-    "token_kl_divergence", "joint_gap", "joint_saving_bounds", "frontier_rate",
+    "token_kl_divergence", "joint_gap", "joint_saving_bounds", "frontier_rate", "overpayment",
+    "verifiable_cost", "replay_bound", "best_of_n_bounds", "frontier_weights", "critical_beta",
 }  # fmt: skip
+SHARES = {
+    "share", "success", "ref_success", "target", "sft_share", "false_positives", "false_negatives", "power",
+}  # fmt: skip
+WORDS = {
+    "sd": ["population", "sample"],
+    "after": ["sft", "rl", "half-rl"],
+    "leash": ["reverse", "forward"],
+}
 # KL and joint_gap are sums of terms >= 0; the others are rounded where they vanish.
 SLACK = 1e-12
 
@@ -66,13 +75,22 @@ def random_call(rng):
             given[argument] = root @ np.swapaxes(root, -1, -2)
         elif argument.startswith("log_"):
             given[argument] = random_law(rng, shape, dtype)
-        elif argument in ("reward", "direction", "theta", "theta_prime", "u", "v"):
+        elif argument in ("reward", "gold", "direction", "theta", "theta_prime", "u", "v"):
             given[argument] = random_reals(rng, shape, dtype)
         elif argument == "tree":
             given[argument] = TokenTree.balanced(n)
         elif argument == "k":
             given[argument] = int(rng.integers(0, n + 1))
-        elif argument == "target":
+        elif argument in WORDS:
+            given[argument] = str(rng.choice(WORDS[argument]))
+            if argument == "leash" and name == "per_token_optimum":
+                given[argument] = str(rng.choice(["k2", "k3"]))
+        elif argument in ("n", "group_size"):
+            given[argument] = int(10.0 ** rng.uniform(0, 4))
+        elif argument in SHARES:
+            tiny = 10.0 ** rng.uniform(-15, 0)
+            given[argument] = float(rng.choice([rng.uniform(), tiny, 1 - tiny, 0.0, 1.0]))
+        elif argument == "target" and "reward" in given:
             r = given["reward"].astype(float)
             share = float(rng.choice([rng.uniform(), 10.0 ** rng.uniform(-12, 0)]))
             given[argument] = float(r.min() + share * (r.max() - r.min()))

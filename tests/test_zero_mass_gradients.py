@@ -18,10 +18,15 @@ LAWS = {
     "log_sft": [0.4, 0.3, 0.3],
     "log_rl": [0.5, 0.2, 0.3],
 }
-REAL = {"reward": [0.0, 1.0, 3.0], "direction": [1.0, -1.0, 0.5], "spread": [1.0, 2.0, 0.5]}
+REAL = {
+    "reward": [0.0, 1.0, 3.0],
+    "gold": [0.5, 0.0, 2.0],
+    "direction": [1.0, -1.0, 0.5],
+    "spread": [1.0, 2.0, 0.5],
+}
 NUMBERS = {
     "beta": 0.7, "weight": 0.4, "target": 2.2, "rate": 0.8, "offset": 0.6, "kl": 0.3, "z": 3.0,
-    "step": 0.5, "eps": 0.1,
+    "step": 0.5, "eps": 0.1, "bonus": 0.2, "power": 0.4, "rl_time": 0.6, "sft_share": 0.3, "tau": 0.8,
 }  # fmt: skip
 EXTRA = (
     0.75  # the reward of the response without mass: inside the range, so that it is in nobody's way
@@ -61,13 +66,23 @@ CASES = {
     "joint_optimum": "log_d log_ref reward beta weight",
     "joint_saving_bounds": "log_d log_ref reward beta weight",
     "joint_gap": "log_p log_d log_ref reward beta weight",
+    "overpayment": "log_d log_p reward",
+    "forward_leash_optimum": "log_ref reward beta",
+    "forward_regularized_reward": "log_p log_ref reward beta",
+    "weighted_sft_optimum": "log_d power",
+    "frontier_weights": "log_d reward beta",
+    "gold_gain_bound": "log_p log_ref reward gold",
+    "leashless_policy": "log_ref reward tau",
 }
 # They ask for full support, have no laws on responses, or return points for plots (tested below).
 WITHOUT = {
     "implicit_reward", "logit_sandwich", "pl_reward_bound", "rl_improves_sft_threshold",
     "kernel_cosine", "spectral_misalignment_bound", "decoupled", "shared_prompt_loss_increase",
     "token_kl_divergence", "joint_path", "pareto_frontier", "frontier_rate",
-    "price_of_average_reward",
+    "price_of_average_reward", "per_token_optimum", "best_of_n_policy", "best_of_n_bounds",
+    "alternation_rate", "alternation_limit", "entropy_bonus_optimum", "coupling_from_run",
+    "critical_beta", "group_advantage_factor",
+    "group_normalized_success", "noisy_beta", "replay_bound", "verifiable_beta", "verifiable_cost",
 }  # fmt: skip
 PATHS = {
     "price_of_average_reward": lambda d, r, ref: bounds.price_of_average_reward(

@@ -118,9 +118,9 @@ def pl_reward_bound(
     arguments.check_least("log_p", "the bound divides by the square of the least probability")
 
     def rounded_up(xp: Floats, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
-        # Advantages are differences of numbers of this size, each with some units of roundoff, n in the mean.
+        # An advantage is a difference of numbers of this size: n + 6 roundings, each of half an eps.
         sizes = xp.abs(from_mode(xp, log_p, reward)) + beta * (2 - log_p - log_ref)
-        error = xp.eps(log_p) * (log_p.shape[-1] + 4) * xp.max(sizes)
+        error = 0.5 * xp.eps(log_p) * (log_p.shape[-1] + 6) * xp.max(sizes)
         scale = xp.sqrt(logits.squared_norm(xp, xp.exp(log_p - xp.min(log_p))))
         bound = logits.pl_reward_bound(xp, log_p, log_ref, reward, beta)
         positive = bound > 0
