@@ -10,7 +10,7 @@ import array_api_compat
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.formulas import logits
-from nondecoupling.formulas.laws import from_mode
+from nondecoupling.formulas.laws import expectation, from_mode
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array
 
@@ -118,14 +118,12 @@ def pl_reward_bound(
     arguments.check_least("log_p", "the bound divides by the square of the least probability")
 
     def rounded_up(xp: Floats, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
-        # An advantage is a difference of numbers of this size: n + 6 roundings, each of half an eps.
+        advantage = logits.regularized_advantage(xp, log_p, log_ref, reward, beta)
+        # It is a - E_p a: roundings of half an eps, three in a number of this size, n + 3 in the mean.
         sizes = xp.abs(from_mode(xp, log_p, reward)) + beta * (2 - log_p - log_ref)
-        error = 0.5 * xp.eps(log_p) * (log_p.shape[-1] + 6) * xp.max(sizes)
-        scale = xp.sqrt(logits.squared_norm(xp, xp.exp(log_p - xp.min(log_p))))
-        bound = logits.pl_reward_bound(xp, log_p, log_ref, reward, beta)
-        positive = bound > 0
-        root = xp.where(positive, xp.sqrt(xp.where(positive, bound, 1.0)), 0.0)
-        return xp.square(root + error * scale / xp.sqrt(4 * beta))
+        in_mean = (log_p.shape[-1] + 3) * expectation(xp, log_p, sizes)
+        error = 0.5 * xp.eps(log_p) * (3 * sizes + in_mean)
+        return logits.pl_bound_of_advantage(xp, log_p, xp.abs(advantage) + error, beta)
 
     return arguments.map(rounded_up)
 

@@ -66,14 +66,26 @@ def rl_gradient(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """p (a - E_p a), a = r - beta log(p/ref): the gradient of J_b(softmax(theta)) in theta (F5)."""
-    return reward_gradient(xp, log_p, reward - beta * (log_p - log_ref))
+    return xp.exp(log_p) * regularized_advantage(xp, log_p, log_ref, reward, beta)
 
 
 def pl_reward_bound(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """P3: J_b(tilt) - J_b(p) <= ||grad J_b||^2/(4 beta (min p)^2)."""
-    advantage = centred(xp, log_p, reward - beta * (log_p - log_ref))
+    advantage = regularized_advantage(xp, log_p, log_ref, reward, beta)
+    return pl_bound_of_advantage(xp, log_p, advantage, beta)
+
+
+def regularized_advantage(
+    xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
+) -> Array:
+    """a - E_p a, a = r - beta log(p/ref)."""
+    return centred(xp, log_p, reward - beta * (log_p - log_ref))
+
+
+def pl_bound_of_advantage(xp: NumberSystem, log_p: Array, advantage: Array, beta: Array) -> Array:
+    """P3: ||p A||^2/(4 beta (min p)^2) for the advantages A."""
     return squared_norm(xp, xp.exp(log_p - xp.min(log_p)) * advantage) / (4 * beta)
 
 

@@ -45,10 +45,10 @@ def replay_bound(xp: NumberSystem, kl: Array, share: Array) -> Array:
 
 
 def sharpened(xp: NumberSystem, log_d: Array, sharpness: Array) -> Array:
-    """log of d^k, normalised: flatter than d for k < 1, sharper for k > 1."""
+    """log of d^q / sum d^q, the tilt of d by log d at time q - 1; the shift keeps large q exact."""
     on = xp.support(log_d)
-    powers = xp.where(on, sharpness * xp.where(on, log_d, 0.0), -INF)
-    return powers - log_sum_exp(xp, powers)
+    shifted = from_mode(xp, log_d, xp.where(on, log_d, 0.0))
+    return log_softmax(xp, xp.where(on, sharpness * shifted, -INF))
 
 
 def leashless_law(
