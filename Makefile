@@ -36,7 +36,7 @@ test-full: $(READY) ## all of them, the slow ones too; packages are left to make
 	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
 	$(PYTEST) --durations 25 -m "" proofs
 
-lint: $(READY) ## ruff over everything, mypy over the package
+lint: $(READY) ## ruff over everything, mypy over the package and the experiments
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

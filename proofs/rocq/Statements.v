@@ -2,10 +2,12 @@
 
     What the machine-checked theorems say: for each one a closed proposition, written from primitives. The
     only notions are sums over a finite type, [exp], [ln], [sqrt], [Rabs], Coquelicot's [is_derive] (f has
-    this derivative at x) and [is_RInt] (f has this integral), and the abbreviations of the next block. The
-    file imports nothing of this development, and the audit compiles it before anything else exists, so that
-    no definition, notation or module of another file can change what is said here. [Main.v] proves each
-    proposition under the same name.
+    this derivative at x), [ex_derive] (f has one) and [is_RInt] (f has this integral), and the
+    abbreviations of the next block; for the second chapter also [Rpower] (x^a for x > 0), [sinh], [cosh],
+    [tanh], [INR] (a natural number as a real), [binomial], [Req_EM_T x y] (is x = y?) and the list
+    functions of MathComp. The file imports nothing of this development, and the audit compiles it before
+    anything else exists, so that no definition, notation or module of another file can change what is
+    said here. [Main.v] proves each proposition under the same name.
 
     A name begins with the id of the statement in the catalogue; the comment above says which form is
     stated. Responses form a finite type [Y]; [p ≪ ref] says that p puts mass only where ref does (always
