@@ -15,13 +15,24 @@ from nondecoupling.theory import catalog, ledger
 
 
 def list_statements(as_json: AsJson = False) -> None:
-    """List the statements of the catalogue."""
+    """List the statements of the catalogue, by what they are about."""
     found = catalog.statements().values()
     if as_json:
-        print_json([{"id": s.id, "title": s.title, "depends": s.depends} for s in found])
+        families = catalog.FAMILIES
+        print_json(
+            [
+                {"id": s.id, "title": s.title, "depends": s.depends, "family": families[s.id[0]]}
+                for s in found
+            ]
+        )
         return
     table = Table("id", "statement", "rests on", title="Statements")
+    family = None
     for statement in found:
+        if statement.id[0] != family:
+            family = statement.id[0]
+            table.add_section()
+            table.add_row("", f"[bold]{escape(catalog.FAMILIES[family])}[/bold]", "")
         table.add_row(statement.id, escape(statement.title), ", ".join(statement.depends))
     console().print(table)
 

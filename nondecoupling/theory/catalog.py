@@ -16,7 +16,19 @@ SECTIONS = (
 )  # fmt: skip
 
 
-FAMILIES = "FISRPDJTVG"
+# The letters of ids, in the order in which statements are listed, with what the statements are about.
+FAMILIES = {
+    "F": "Foundations",
+    "I": "Implicit reward",
+    "S": "SFT then RL: RL raises the SFT loss",
+    "R": "RL then SFT: SFT lowers the reward, and when",
+    "P": "Landscape: softmax logits, explicit constants",
+    "D": "When decoupling is possible",
+    "J": "Joint training",
+    "T": "What trainers converge to, and schedules",
+    "V": "Verifiable rewards",
+    "G": "Proxy and gold rewards",
+}
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +45,7 @@ def statements() -> dict[str, StatementType]:
         ]  # fmt: skip
         if len(own) != 1:
             raise ValueError(f"{info.name}: a file in theorems/ defines one statement, not {own}")
-        if not re.fullmatch(rf"[{FAMILIES}][1-9][0-9]*", own[0].id):
+        if not re.fullmatch(rf"[{''.join(FAMILIES)}][1-9][0-9]*", own[0].id):
             raise ValueError(
                 f"{info.name}: id={own[0].id!r}: an id is one of the letters {', '.join(FAMILIES)} "
                 "and a number, such as S9"
@@ -45,7 +57,7 @@ def statements() -> dict[str, StatementType]:
 
 
 def _order(statement_id: str) -> tuple[int, int]:
-    return FAMILIES.index(statement_id[0]), int(statement_id[1:])
+    return list(FAMILIES).index(statement_id[0]), int(statement_id[1:])
 
 
 def statement(statement_id: str) -> StatementType:
