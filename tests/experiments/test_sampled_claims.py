@@ -6,6 +6,9 @@ token each. So every quantity has an exact value, and a simulated run measures i
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -39,9 +42,11 @@ from nondecoupling.estimate import (
     decide,
     token_scores,
 )
+from nondecoupling.formulas.joint import joint_ceiling
+from nondecoupling.numbers.floats import floats_of
 
 WORLDS, DELTA, LEVEL = 300, 0.1, 1e-3
-KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA = 3, 4, 40, 80, 6, 0.4
+KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA, WEIGHT = 3, 4, 40, 80, 6, 0.4, 0.1
 
 
 def partial_measurement(**arrays):
@@ -85,6 +90,7 @@ class Simulated:
             self.reward[kind][:, self.listed],
             CheckedReward("strict", strict),
             BETA,
+            WEIGHT,
             self.self_distilled,
             max_tokens=1,
             resamples=300,
@@ -142,6 +148,22 @@ class Simulated:
         charged = np.exp(self.p) * (offset[:, None] + rate * (1 - self.reward))
         return charged[:, self.listed.stop :].sum(axis=1).mean()
 
+    def joint_ceiling(self, pilot):
+        """Of each kind, at the ratio that a prompt of that kind has, from the whole law of ref."""
+        experts = replace(
+            pilot.experts,
+            log_d=self.d[:, self.listed],
+            listed_reward=self.reward[:, self.listed],
+        )
+        ref = replace(pilot.ref, expert_log_p=self.ref[:, self.listed])
+        ratio = claims_module._data_ratio(pilot, Evidence(experts, ref, pilot.policy))
+        most = max(1.0, claims_module._data_ratio(pilot, pilot).max())
+        padded_ratio = np.zeros((KINDS, RESPONSES))
+        padded_ratio[:, self.listed] = np.minimum(ratio, most)
+        constants = (np.full((KINDS, 1), one) for one in (BETA, WEIGHT))
+        laws = self.d, self.ref, self.reward
+        return joint_ceiling(floats_of(self.d), *laws, *constants, padded_ratio).mean()
+
     def guarded(self, pilot):
         """J_b of p with ref's responses in place of its own beyond the limit, from the law of that policy."""
         beyond = self.p - self.ref > claims_module.largest_log_ratio(pilot)
@@ -163,6 +185,9 @@ class Simulated:
             rate = claims_module._rate(pilot)  # the text rounds it
             price = rate * reached + self.line(rate).mean()
             return excess - price - (self.off_the_data(rate) if claim.statement == "S9" else 0.0)
+        if claim.statement == "J2":
+            own = reached - BETA * moved - WEIGHT * excess
+            return self.joint_ceiling(pilot) - own
         if claim.statement == "S10":
             return (self.guarded(pilot) - data) / BETA
         known = {
@@ -203,7 +228,7 @@ def test_verdicts_on_every_claim_are_wrong_no_more_often_than_delta():
         for claim in made:
             name = claim.claim.split(" J(p) + h")[-1]
             mistakes.setdefault(name, []).append(wrong(claim, world.truth(claim, pilot)))
-    assert len(mistakes) == 9 and {len(found) for found in mistakes.values()} == {WORLDS}
+    assert len(mistakes) == 10 and {len(found) for found in mistakes.values()} == {WORLDS}
     for name, found in mistakes.items():
         p = stats.binomtest(sum(found), len(found), DELTA, alternative="greater").pvalue
         assert p >= LEVEL, f"{name}: {np.mean(found):.3f} wrong at delta = {DELTA}"
@@ -266,7 +291,7 @@ def test_where_no_reward_can_be_bought_there_is_no_price():
     world = Simulated(1)
     world.reward = np.ones_like(world.reward)  # the experts already have the best
     made = [c.claim for c in claims_of("rl", *world.run())]
-    assert len(made) == 5 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
+    assert len(made) == 6 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
 
 
 @pytest.mark.parametrize("self_distilled", [False, True])
@@ -311,6 +336,52 @@ def test_a_policy_that_does_not_pay_for_its_mass_off_the_data_is_refuted():
                 found[claim.statement].append(decide(claim.margin(DELTA)))
     assert found["S9"].count(Outcome.VIOLATED) > 20
     assert found["S9"].count(Outcome.VIOLATED) > found["S7"].count(Outcome.VIOLATED)
+
+
+@pytest.mark.parametrize("weight", [0.02, 0.5])
+def test_the_ceiling_is_above_every_policy_and_reached_by_the_joint_optimum(weight):
+    rng = np.random.default_rng(0)
+    shape = (200, 6)
+    log_d, log_ref, log_p = np.log(rng.dirichlet(np.ones(6), size=(3, 200)) + 1e-9)
+    log_d[:, 4:] = -np.inf
+    log_d, log_ref, log_p = (
+        law - np.logaddexp.reduce(law, axis=1, keepdims=True) for law in (log_d, log_ref, log_p)
+    )
+    reward, xp = rng.random(shape), floats_of(log_d)
+
+    def ceiling(ratio):
+        constants = (np.full((200, 1), one) for one in (BETA, weight))
+        return joint_ceiling(xp, log_d, log_ref, reward, *constants, ratio)[:, 0]
+
+    def value(law):
+        reached = bounds.regularized_reward(law, log_ref, reward, BETA)
+        return reached - weight * bounds.kl_divergence(log_d, law)
+
+    joint = bounds.joint_optimum(log_d, log_ref, reward, BETA, weight)
+    best, any_ratio = np.exp(log_d - joint), rng.exponential(size=shape) * (np.arange(6) < 4)
+    np.testing.assert_allclose(ceiling(best), value(joint), rtol=1e-9)
+    for law in (log_p, log_ref, joint, bounds.gibbs_tilt(log_ref, reward, BETA)):
+        assert (ceiling(any_ratio) >= value(law) - 1e-12).all()
+    assert (ceiling(any_ratio) > ceiling(best) + 1e-3).mean() > 0.5
+
+
+def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch):
+    """A policy that earns nearly all, as if neither its KL to ref nor its SFT loss counted; as it is, it stays below."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    found = {"as it is": [], "for free": []}
+    for seed in range(5):
+        world = Simulated(seed, listed=3)
+        world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA / 20)
+        for name, outcomes in found.items():
+            pilot, test = world.run()
+            for e in (pilot, test) if name == "for free" else ():
+                vars(e).update(kl=np.zeros(len(e.reward)), excess=np.zeros(len(e.reward)))
+            (row,) = [c for c in claims_of("rl", pilot, test) if c.statement == "J2"]
+            outcomes.append(decide(row.margin(DELTA)))
+            assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
+    assert set(found["as it is"]) == {Outcome.CONFIRMED}
+    assert found["for free"].count(Outcome.VIOLATED) >= 3
 
 
 def test_logs_prove_the_coupling_only_where_reward_was_gained_cheaply():
@@ -415,7 +486,9 @@ def test_responses_off_the_list_are_sorted_by_reward():
     arrays = {"rewards": rewards, "listed": listed, "expert_log_p": log_listed}
     arrays["expert_rewards"] = np.tile([0.0, 1.0], (2, 1))
     d = np.log(np.full((2, 2), 0.5))
-    world = Experts(d, arrays["expert_rewards"], CheckedReward("strict", strict), BETA, False, 1)
+    world = Experts(
+        d, arrays["expert_rewards"], CheckedReward("strict", strict), BETA, WEIGHT, False, 1
+    )
     land = landscape_of(world, partial_measurement(**arrays))
     np.testing.assert_allclose(np.exp(land.log_ref[0]), [0.4, 0.26, 0.17, 0.17], rtol=1e-12)
     np.testing.assert_allclose(np.exp(land.log_ref[1]), [0.5, 0.5 - 1e-6, 5e-7, 5e-7], rtol=1e-6)
@@ -434,6 +507,7 @@ def test_many_reward_levels_become_a_few_classes():
         np.zeros((30, 2)),
         CheckedReward("strict", strict),
         BETA,
+        WEIGHT,
         False,
         1,
     )

@@ -33,6 +33,7 @@ from nondecoupling.estimate import (
     mean_soft_value,
 )
 from nondecoupling.formulas.averages import reward_ceiling, transport_limit
+from nondecoupling.formulas.joint import data_credit
 from nondecoupling.formulas.price import frontier_ratio
 from nondecoupling.numbers.floats import floats_of
 from validate.orders import STAGES
@@ -59,6 +60,7 @@ __all__ = [
 
 SELF_TEST, THEOREM, FINDING = "self-test", "theorem", "finding"
 LEAST_RISE = 0.01
+LEAST_MASS = 1e-12  # off the list, where rounding may leave none
 Margin = Callable[[float], Interval]
 
 
@@ -93,6 +95,7 @@ class Experts:
     listed_reward: np.ndarray
     reward: CheckedReward
     beta: float
+    weight: float  # lambda, of the SFT loss in joint training
     self_distilled: bool
     max_tokens: int
     resamples: int = 9999
@@ -201,6 +204,8 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[SampledCla
     """What is said of every policy that has a ref. ``pilot`` fixes constants that the data must not choose."""
     yield from _self_tests(name, test)
     yield _below_the_soft_value(name, pilot, test)
+    if not test.experts.self_distilled:
+        yield _below_the_joint_ceiling(name, pilot, test)
     yield from _price(name, pilot, test)
     yield from _paid_off_the_data(name, pilot, test)
     yield _price_by_pinsker(name, pilot, test)
@@ -267,6 +272,59 @@ def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> SampledCla
 
     sides = float(best(0.5).estimate), float(e.regularized.mean())
     return SampledClaim("F3", "beta log Z >= J_b(p)", name, THEOREM, "reward", *sides, margin)
+
+
+def _below_the_joint_ceiling(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
+    """J2: no schedule has more of J_b - lambda KL(d||p) than the joint optimum, hence than its ceiling.
+
+    The joint optimum is not known: ref's law off the list is not. Its dual ceiling holds for every ratio a; the ratio
+    here is that of the joint optimum if all that is off the list earned what it did on the pilot prompts.
+    """
+    experts, beta, weight = e.experts, e.experts.beta, e.experts.weight
+    low, high = experts.reward.bounds
+    of_pilot = _data_ratio(pilot, pilot)
+    most = max(1.0, float(of_pilot.max()))  # chosen before looking; any ratio below is as valid
+    ratio, of_pilot = np.minimum(_data_ratio(pilot, e), most), np.minimum(of_pilot, most)
+    listed = e.ref.listed.astype(int)
+    at_own = np.take_along_axis(ratio, np.maximum(listed, 0), axis=1)
+    charged = e.ref.rewards + weight * np.where(listed >= 0, at_own, 0.0)
+    reached = _joint_value(e, ratio)
+    # E_d log a >= E_d log min(d, most) is at least -log of the number of responses, and at most log most.
+    ceiling = high + weight * (1 + float(np.log(most)))
+    worst = max(float(-_joint_value(pilot, of_pilot).min()), -ceiling)
+    missed = _from_below(experts, -reached, -ceiling, worst)
+
+    def best(delta: float) -> Interval:
+        return mean_soft_value(charged, beta, (low, high + weight * most), delta).value
+
+    def margin(delta: float) -> Interval:
+        return best(delta / 2) + missed(delta / 2)
+
+    own = float((e.regularized - weight * e.excess).mean())
+    sides = float(best(0.5).estimate) - float(reached.mean()) + own, own
+    claim = "ceiling of J_b - lambda KL(d||.) >= its value at p, no free order"
+    return SampledClaim("J2", claim, name, THEOREM, "reward", *sides, margin)
+
+
+def _joint_value(e: Evidence, ratio: np.ndarray) -> np.ndarray:
+    """J_b - lambda KL(d||p) of each prompt, and what its ceiling leaves out of the soft value of the charged reward."""
+    weight, log_d = e.experts.weight, e.experts.log_d
+    credit = data_credit(floats_of(log_d), log_d, np.full((len(log_d), 1), weight), ratio)
+    return e.regularized - weight * e.excess + credit[:, 0]
+
+
+def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
+    """d/p_joint on the experts' responses, with everything else one response with the pilot's mean reward there."""
+    off = pilot.ref.listed < 0
+    elsewhere = float(pilot.ref.rewards[off].mean()) if off.any() else e.experts.reward.bounds[0]
+    listed = np.logaddexp.reduce(e.ref.expert_log_p, axis=1, keepdims=True)
+    log_off = np.log(np.maximum(-np.expm1(np.minimum(listed, 0.0)), LEAST_MASS))
+    log_ref = np.hstack([e.ref.expert_log_p, log_off])
+    log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
+    log_d = np.hstack([e.experts.log_d, np.full_like(log_off, -np.inf)])
+    reward = np.hstack([e.experts.listed_reward, np.full_like(log_off, elsewhere)])
+    joint = bounds.joint_optimum(log_d, log_ref, reward, e.experts.beta, e.experts.weight)
+    return np.exp(log_d - joint)[:, :-1]
 
 
 def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:

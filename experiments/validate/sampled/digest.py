@@ -132,8 +132,16 @@ def experts_of(
     """``ref`` is the measurement of any policy: the rewards of the experts' responses do not depend on it."""
     # Ten resamples beyond the farthest end that Holm asks for.
     resamples = max(9999, int(np.ceil(40 * claims_in(config) / config.delta)))
-    own, longest = config.self_distilled, config.max_tokens
-    return Experts(task.log_d, ref.expert_rewards, reward, config.beta, own, longest, resamples)
+    return Experts(
+        log_d=task.log_d,
+        listed_reward=ref.expert_rewards,
+        reward=reward,
+        beta=config.beta,
+        weight=config.weight,
+        self_distilled=config.self_distilled,
+        max_tokens=config.max_tokens,
+        resamples=resamples,
+    )
 
 
 def _evidence(experts: Experts, measurements: dict[str, Measurement], policy: str) -> Evidence:
@@ -149,7 +157,7 @@ def claims_in(config: SampledConfiguration) -> int:
     )  # S9 of every policy, S10 of RL and joint training, S6 of RL
     more = {"rl": PER_RL + 2 * experts, "joint": PER_RL + experts, "sft": PER_SFT}
     policies = [stage for stage in plan(config.order) if stage.ref]
-    return sum(PER_POLICY + experts + more[stage.objective] for stage in policies)
+    return sum(PER_POLICY + 2 * experts + more[stage.objective] for stage in policies)
 
 
 def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:
