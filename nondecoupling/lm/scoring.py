@@ -171,8 +171,8 @@ def _compare(
             if per_token:
                 flat.append(_columns(stats, log_ref))
     tokens = _token_scores(np.concatenate(flat), pairs) if per_token else None
-    totals = (np.concatenate(part) for part in parts)
-    return Scores(*totals, tokens=tokens)
+    log_p_sums, log_ref_sums, kl_sums = map(np.concatenate, parts)
+    return Scores(log_p_sums, log_ref_sums, kl_sums, tokens)
 
 
 def _columns(stats: TokenStats, log_ref: Tensor) -> Floats:

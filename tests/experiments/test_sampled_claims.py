@@ -365,12 +365,14 @@ def test_the_ceiling_is_above_every_policy_and_reached_by_the_joint_optimum(weig
     assert (ceiling(any_ratio) > ceiling(best) + 1e-3).mean() > 0.5
 
 
-def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch):
-    """A policy that earns nearly all, as if neither its KL to ref nor its SFT loss counted; as it is, it stays below."""
+# Its upper end is a bootstrap's plus the bias of the soft value, so it needs many prompts and draws: seconds each.
+@pytest.mark.parametrize("worlds", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds):
+    """A policy that earns nearly all, as if neither its KL to ref nor its SFT loss counted."""
     monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
     monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
     found = {"as it is": [], "for free": []}
-    for seed in range(5):
+    for seed in range(worlds):
         world = Simulated(seed, listed=3)
         world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA / 20)
         for name, outcomes in found.items():
@@ -381,7 +383,7 @@ def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch):
             outcomes.append(decide(row.margin(DELTA)))
             assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
     assert set(found["as it is"]) == {Outcome.CONFIRMED}
-    assert found["for free"].count(Outcome.VIOLATED) >= 3
+    assert found["for free"].count(Outcome.VIOLATED) > worlds / 2
 
 
 def test_logs_prove_the_coupling_only_where_reward_was_gained_cheaply():

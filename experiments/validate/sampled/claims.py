@@ -310,7 +310,7 @@ def _joint_value(e: Evidence, ratio: np.ndarray) -> np.ndarray:
     """J_b - lambda KL(d||p) of each prompt, and what its ceiling leaves out of the soft value of the charged reward."""
     weight, log_d = e.experts.weight, e.experts.log_d
     credit = data_credit(floats_of(log_d), log_d, np.full((len(log_d), 1), weight), ratio)
-    return e.regularized - weight * e.excess + credit[:, 0]
+    return np.asarray(e.regularized - weight * e.excess + np.asarray(credit)[:, 0])
 
 
 def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
@@ -386,8 +386,8 @@ def _off_the_data(e: Evidence, rate: float) -> np.ndarray:
     offset = bounds.frontier_policy(log_d, reward, rate)[2]
     p, top = e.policy, np.full((len(reward), 1), e.experts.reward.bounds[1])
     rewards = np.hstack([p.rewards, top])  # M is that of the world, whatever was drawn
-    ratio = frontier_ratio(floats_of(rewards), rewards, rate, offset[:, None])[:, :-1]
-    return np.where(p.listed < 0, ratio, 0.0).mean(axis=1)
+    ratio = frontier_ratio(floats_of(rewards), rewards, np.array(rate), offset[:, None])
+    return np.where(p.listed < 0, np.asarray(ratio)[:, :-1], 0.0).mean(axis=1)
 
 
 def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
@@ -502,7 +502,7 @@ def finding_of_the_logs(name: str, pilot: Evidence, e: Evidence) -> SampledClaim
 
     def margin(delta: float) -> Interval:
         gain = guarded(pilot, e, delta / 2) - mean_interval(e.data_reward, limits, delta / 2)
-        return gain.map(lambda value: bounds.coupling_from_run(value, 0.0, beta))
+        return gain.map(lambda value: float(bounds.coupling_from_run(value, 0.0, beta)))
 
     claim = "its logs prove that RL to the exact optimum raises the SFT loss: J_b(guarded p)/beta >= J(d)/beta"
     sides = float(guarded(pilot, e, 0.5).estimate / beta), float(e.data_reward.mean() / beta)
