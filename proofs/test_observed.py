@@ -148,7 +148,7 @@ def is_vacuous(run: Run, row: Row) -> bool:
         return row["lhs"] >= MOST_REWARD[run.report["config"]["reward"]]
     if row["claim"] == ANY_RL:
         return run.policies[row["place"]]["price_of_reward"] <= 0
-    return row["statement"] in ("S5", "S7") and row["rhs"] <= 0  # KL >= 0 says as much
+    return row["statement"] in ("S5", "S7", "S9") and row["rhs"] <= 0  # KL >= 0 says as much
 
 
 # --- the sides of an enumerated row, from what was recorded ---------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 from nondecoupling.formulas.laws import (
     chi_squared,
     cross_entropy,
+    expectation,
     expected_reward,
     kl_by_definition,
     kl_divergence,
     log_sum_exp,
 )
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
-from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.formulas.tilt import gibbs_tilt, log_partition
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -71,6 +72,31 @@ def joint_closed_form(
     large = u > 1
     log_u = xp.log(xp.where(large, u, 1.0))
     return xp.where(large, log_data - log_u, log_tilt - offset + u), u
+
+
+def data_credit(xp: NumberSystem, log_d: Array, weight: Array, ratio: Array) -> Array:
+    """lambda (1 + E_d log a) for a ratio a > 0 on supp d."""
+    on = xp.support(log_d)
+    return weight * (1 + expectation(xp, log_d, xp.log(xp.where(on, ratio, 1.0))))
+
+
+def joint_ceiling(
+    xp: NumberSystem,
+    log_d: Array,
+    log_ref: Array,
+    reward: Array,
+    beta: Array,
+    weight: Array,
+    ratio: Array,
+) -> Array:
+    """beta log E_ref e^{(r + lambda a)/beta} - lambda (1 + E_d log a), for any a > 0 on supp d and a = 0 off it.
+
+    No policy p has more of J_b(p) - lambda KL(d||p): with z = p a/d, log z <= z - 1 under E_d gives
+    E_d log(p/d) <= E_p a - 1 - E_d log a, and then F3 bounds E_p [r + lambda a] - beta KL(p||ref). Equality at
+    the joint optimum of J1 with a = d/p_joint; so this is J2 where the joint optimum is not known.
+    """
+    best = beta * log_partition(xp, log_ref, reward + weight * ratio, beta)
+    return best - data_credit(xp, log_d, weight, ratio)
 
 
 def joint_gap(

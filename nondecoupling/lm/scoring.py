@@ -1,7 +1,8 @@
 """Score a response under a model, or under two policies with the divergence between them.
 
 A score is log p(y|x) in nats, the sum over the tokens of the response with its end-of-sequence token. For two policies
-it comes with the sum over these tokens of the full-vocabulary KL (Rao-Blackwellised), next to the plain log-ratio.
+it comes with the sum over these tokens of the full-vocabulary KL (Rao-Blackwellised), next to the plain log-ratio, and
+on request with what ``estimate.compare_sampler`` asks of every token.
 Hidden states come from the network, everything after them from ``nondecoupling.kernels``.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nondecoupling.kernels import token_kl, token_stats
+from nondecoupling.estimate import NUCLEUS, TEMPERATURES, TokenScores
+from nondecoupling.kernels import TokenStats, token_kl, token_stats
 from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel, State
 from nondecoupling.lm.tokens import PromptResponse, prompt_response
@@ -27,11 +30,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """Per response: log-probabilities under p and ref, and sum_t KL(p(.|y_<t)||ref(.|y_<t)), all [n], in nats."""
+    """Per response: log-probabilities under p and ref, and sum_t KL(p(.|y_<t)||ref(.|y_<t)), all [n], in nats.
+
+    ``tokens``: p's law at every token of the responses, for a test that they were drawn from p; where it was asked for.
+    """
 
     log_p: Floats
     log_ref: Floats
     kl: Floats
+    tokens: TokenScores | None = None
 
 
 def score_responses(
@@ -91,14 +98,19 @@ def compare_states(
     p: State,
     ref: State,
     rows_at_once: int = 256,
+    *,
+    per_token: bool = False,
 ) -> Scores:
-    """Scores under two states of one model's trained parameters; the model is left in state ``p``."""
+    """Scores under two states of one model's trained parameters; the model is left in state ``p``.
+
+    ``per_token`` asks for ``tokens``, which takes the whole law of every token in order of its probabilities.
+    """
 
     def at(state: State) -> LanguageModel:
         language_model.restore(state)
         return language_model
 
-    return _compare(lambda: at(p), lambda: at(ref), pairs, rows_at_once)
+    return _compare(lambda: at(p), lambda: at(ref), pairs, rows_at_once, per_token)
 
 
 def log_probs(
@@ -122,9 +134,11 @@ def _compare(
     at_ref: Callable[[], LanguageModel],
     pairs: Sequence[PromptResponse],
     rows_at_once: int,
+    per_token: bool = False,
 ) -> Scores:
     """``at_p`` and ``at_ref`` give the model, which may be one and the same, in the state that is asked for."""
     parts: list[list[Floats]] = [[], [], []]
+    flat: list[Floats] = []
     with torch.no_grad():
         for start in range(0, len(pairs), rows_at_once):
             some = pairs[start : start + rows_at_once]
@@ -139,7 +153,10 @@ def _compare(
             p = at_p()
             hidden, _, _ = _places(p, some)
             weight, bias = p.head.weight, getattr(p.head, "bias", None)
-            log_p = token_stats(hidden, weight, targets, bias=bias, **p.logit_options).logprob
+            asked: dict[str, Any] = (
+                {"tempered": TEMPERATURES, "nucleus": NUCLEUS} if per_token else {}
+            )
+            stats = token_stats(hidden, weight, targets, bias=bias, **asked, **p.logit_options)
             kl = token_kl(
                 hidden,
                 weight,
@@ -149,9 +166,39 @@ def _compare(
                 bias_q=bias_ref,
                 **p.logit_options,
             )
-            for part, values in zip(parts, (log_p, log_ref, kl), strict=True):
+            for part, values in zip(parts, (stats.logprob, log_ref, kl), strict=True):
                 part.append(_sums(values, owner, len(some)))
-    return Scores(*map(np.concatenate, parts))
+            if per_token:
+                flat.append(_columns(stats, log_ref))
+    tokens = _token_scores(np.concatenate(flat), pairs) if per_token else None
+    log_p_sums, log_ref_sums, kl_sums = map(np.concatenate, parts)
+    return Scores(log_p_sums, log_ref_sums, kl_sums, tokens)
+
+
+def _columns(stats: TokenStats, log_ref: Tensor) -> Floats:
+    """[tokens, 13]: the log-sums last, and before them the other fields of ``TokenScores`` in the order used below."""
+    assert stats.ranks is not None and stats.tempered is not None
+    single = (stats.logprob, log_ref, *stats.ranks)
+    columns = [*(one[:, None].double() for one in single), stats.tempered.double()]
+    return torch.cat(columns, dim=1).cpu().numpy()
+
+
+def _token_scores(flat: Floats, pairs: Sequence[PromptResponse]) -> TokenScores:
+    """The tokens of all responses one after another, as arrays [responses, longest]."""
+    lengths = np.array([len(pair.response) for pair in pairs])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    rows = np.zeros((*mask.shape, flat.shape[1]))
+    rows[mask] = flat
+    log_p, log_ref, mass_before, nucleus_mass, in_nucleus = np.moveaxis(rows[..., :5], -1, 0)
+    return TokenScores(
+        log_p=log_p,
+        log_sums=rows[..., 5:],
+        mass_before=mass_before,
+        in_nucleus=in_nucleus,
+        nucleus_mass=nucleus_mass,
+        log_ref=log_ref,
+        mask=mask,
+    )
 
 
 def _pairs(

@@ -6,6 +6,9 @@ token each. So every quantity has an exact value, and a simulated run measures i
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -19,36 +22,60 @@ from validate.sampled.claims import (
     Experts,
     claims_of,
     finding_at_the_optimum,
+    finding_of_the_logs,
     findings_of_rl,
     findings_of_sft,
 )
 from validate.sampled.digest import _claims, claims_in
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
-from validate.sampled.measuring import ARRAYS, Measurement
+from validate.sampled.measuring import ARRAYS, PER_TOKEN, Measurement
+from validate.sampled.per_token import padded, rows_of, token_scores_of
 from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward, strict
 
 from nondecoupling import bounds
-from nondecoupling.estimate import LEAST_UNITS, Outcome, bootstrap_interval, decide
+from nondecoupling.estimate import (
+    LEAST_UNITS,
+    Outcome,
+    bootstrap_interval,
+    compare_sampler,
+    decide,
+    token_scores,
+)
+from nondecoupling.formulas.joint import joint_ceiling
+from nondecoupling.numbers.floats import floats_of
 
 WORLDS, DELTA, LEVEL = 300, 0.1, 1e-3
-KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA = 3, 4, 40, 80, 6, 0.4
+KINDS, RESPONSES, PILOT, PROMPTS, DRAWS, BETA, WEIGHT = 3, 4, 40, 80, 6, 0.4, 0.1
 
 
 def partial_measurement(**arrays):
     """Only what is looked at: everything else is empty."""
-    return Measurement(**dict.fromkeys(ARRAYS, np.empty(0)) | arrays, texts=[])
+    nothing = dict.fromkeys((*ARRAYS, *PER_TOKEN), np.empty(0))
+    return Measurement(**nothing | arrays, texts=[])
+
+
+def one_token(log_law, log_other, drawn):
+    """Per-token scores, as a measurement keeps them, of responses of one token: log_law [prompts, vocabulary]."""
+    prompts, k = drawn.shape
+    laws = np.repeat(log_law, k, axis=0)[:, None]
+    other = np.take_along_axis(log_other, drawn, axis=1).reshape(-1, 1)
+    rows = rows_of(token_scores(laws, drawn.reshape(-1, 1), other, np.ones_like(other)))
+    return padded([rows[x * k : (x + 1) * k] for x in range(prompts)])
 
 
 class Simulated:
-    """Laws of the three kinds, and runs sampled from them."""
+    """Laws of the three kinds, and runs sampled from them. The experts give the first ``listed`` responses."""
 
-    def __init__(self, seed, self_distilled=False):
+    def __init__(self, seed, self_distilled=False, listed=RESPONSES):
         self.rng = np.random.default_rng(seed)
         shape = (3, KINDS)
         laws = self.rng.dirichlet(np.full(RESPONSES, 1.5), size=shape) * 0.96 + 0.01
         self.d, self.ref, self.p = np.log(laws)
         self.sampler = self.p
+        self.listed = slice(0, listed)
+        self.d[:, listed:] = -np.inf
+        self.d -= np.logaddexp.reduce(self.d, axis=1, keepdims=True)
         if self_distilled:
             self.d = self.ref
         self.reward = self.rng.integers(0, 2, size=(KINDS, RESPONSES)).astype(float)
@@ -59,12 +86,14 @@ class Simulated:
         """Pilot and test evidence."""
         kind = self.rng.integers(KINDS, size=PILOT + PROMPTS)
         world = Experts(
-            self.d[kind],
-            self.reward[kind],
+            self.d[kind][:, self.listed],
+            self.reward[kind][:, self.listed],
             CheckedReward("strict", strict),
             BETA,
+            WEIGHT,
             self.self_distilled,
-            300,
+            max_tokens=1,
+            resamples=300,
         )
         ref_draws, p_draws = (self._draw(law[kind]) for law in (self.ref, self.sampler))
         ref = self._measured(kind, self.ref, ref_draws, ref_draws)
@@ -92,9 +121,11 @@ class Simulated:
             "back_log_p": at(law, of_ref),
             "back_log_ref": at(self.ref, of_ref),
             "back_kl": np.broadcast_to(back, own.shape),
-            "expert_log_p": law[kind],
-            "expert_rewards": self.reward[kind],
-            "listed": own,
+            "expert_log_p": law[kind][:, self.listed],
+            "expert_rewards": self.reward[kind][:, self.listed],
+            "listed": np.where(own < self.listed.stop, own, -1),
+            "own_tokens": one_token(law[kind], self.ref[kind], own),
+            "back_tokens": one_token(self.ref[kind], law[kind], of_ref),
         }
         return Measurement(**arrays, texts=[[]] * len(kind))
 
@@ -111,6 +142,35 @@ class Simulated:
             mean = mean + stats.binom.pmf(hits, half, best) * line
         return mean
 
+    def off_the_data(self, rate):
+        """E_p[1_{d=0} b] at the ratio b of the frontier policy: p's mass there times what S9 charges for it."""
+        offset = bounds.frontier_policy(self.d, self.reward, rate)[2]
+        charged = np.exp(self.p) * (offset[:, None] + rate * (1 - self.reward))
+        return charged[:, self.listed.stop :].sum(axis=1).mean()
+
+    def joint_ceiling(self, pilot):
+        """Of each kind, at the ratio that a prompt of that kind has, from the whole law of ref."""
+        experts = replace(
+            pilot.experts,
+            log_d=self.d[:, self.listed],
+            listed_reward=self.reward[:, self.listed],
+        )
+        ref = replace(pilot.ref, expert_log_p=self.ref[:, self.listed])
+        ratio = claims_module._data_ratio(pilot, Evidence(experts, ref, pilot.policy))
+        most = max(1.0, claims_module._data_ratio(pilot, pilot).max())
+        padded_ratio = np.zeros((KINDS, RESPONSES))
+        padded_ratio[:, self.listed] = np.minimum(ratio, most)
+        constants = (np.full((KINDS, 1), one) for one in (BETA, WEIGHT))
+        laws = self.d, self.ref, self.reward
+        return joint_ceiling(floats_of(self.d), *laws, *constants, padded_ratio).mean()
+
+    def guarded(self, pilot):
+        """J_b of p with ref's responses in place of its own beyond the limit, from the law of that policy."""
+        beyond = self.p - self.ref > claims_module.largest_log_ratio(pilot)
+        kept = np.where(beyond, 0.0, np.exp(self.p))
+        law = np.log(kept + (1 - kept.sum(axis=1, keepdims=True)) * np.exp(self.ref))
+        return bounds.regularized_reward(law, self.ref, self.reward, BETA).mean()
+
     def truth(self, claim, pilot):
         """lhs - rhs of a claim, exactly."""
         j, kl = bounds.expected_reward, bounds.kl_divergence
@@ -123,7 +183,13 @@ class Simulated:
         reached, data = j(self.p, self.reward).mean(), j(self.d, self.reward).mean()
         if claim.claim.startswith("KL(d||p) >= "):
             rate = claims_module._rate(pilot)  # the text rounds it
-            return excess - rate * reached - self.line(rate).mean()
+            price = rate * reached + self.line(rate).mean()
+            return excess - price - (self.off_the_data(rate) if claim.statement == "S9" else 0.0)
+        if claim.statement == "J2":
+            own = reached - BETA * moved - WEIGHT * excess
+            return self.joint_ceiling(pilot) - own
+        if claim.statement == "S10":
+            return (self.guarded(pilot) - data) / BETA
         known = {
             "beta log Z >= J_b(p)": value - (reached - BETA * moved),
             "J(d) + R sqrt(KL(d||p)/2) >= J(p)": data + np.sqrt(excess / 2) - reached,
@@ -151,28 +217,29 @@ def simulated_claims(seed, **options):
     made = [c for c in claims_of("rl", pilot, test) if c.kind == THEOREM]
     made += findings_of_rl("rl", pilot, test)
     made.append(finding_at_the_optimum("rl", test))
+    made.append(finding_of_the_logs("rl", pilot, test))
     return world, pilot, made
 
 
 def test_verdicts_on_every_claim_are_wrong_no_more_often_than_delta():
     mistakes: dict[str, list[bool]] = {}
     for seed in range(WORLDS):
-        world, pilot, made = simulated_claims(seed)
+        world, pilot, made = simulated_claims(seed, listed=3)
         for claim in made:
             name = claim.claim.split(" J(p) + h")[-1]
             mistakes.setdefault(name, []).append(wrong(claim, world.truth(claim, pilot)))
-    assert len(mistakes) == 7 and {len(found) for found in mistakes.values()} == {WORLDS}
+    assert len(mistakes) == 10 and {len(found) for found in mistakes.values()} == {WORLDS}
     for name, found in mistakes.items():
         p = stats.binomtest(sum(found), len(found), DELTA, alternative="greater").pvalue
         assert p >= LEVEL, f"{name}: {np.mean(found):.3f} wrong at delta = {DELTA}"
 
 
-@pytest.mark.parametrize("self_distilled", [False, True])
-def test_exact_lower_ends_miss_no_more_often_than_half_of_delta(self_distilled):
+@pytest.mark.parametrize("options", [{}, {"listed": 2}, {"self_distilled": True}], ids=str)
+def test_exact_lower_ends_miss_no_more_often_than_half_of_delta(options):
     """The ends that confirm a theorem, by themselves."""
     missed: dict[str, list[bool]] = {}
     for seed in range(WORLDS):
-        world, pilot, made = simulated_claims(seed, self_distilled=self_distilled)
+        world, pilot, made = simulated_claims(seed, **options)
         for claim in made:
             if not claim.exact[0]:
                 continue
@@ -197,7 +264,7 @@ def test_the_line_of_ones_own_law_is_known_exactly():
 
 def test_verdicts_say_which_end_they_rest_on():
     _, _, made = simulated_claims(0)
-    (price,) = [c for c in made if c.claim.startswith("KL(d||p) >= ")]
+    price, _off = [c for c in made if c.claim.startswith("KL(d||p) >= ")]
     assert price.rests_on_an_exact_end(Outcome.CONFIRMED)
     assert not price.rests_on_an_exact_end(Outcome.VIOLATED)
     (gain,) = [c for c in made if c.claim == "RL raised the reward"]
@@ -211,7 +278,9 @@ def test_the_line_of_ones_own_law_is_no_vacuous_bound():
     ref = np.log(np.tile([0.9, 0.1], (400, 1)))
     rng = np.random.default_rng(0)
     rewards = (rng.random((400, 16)) < 0.1).astype(float)
-    world = Experts(ref, np.tile([0.0, 1.0], (400, 1)), CheckedReward("strict", strict), BETA, True)
+    world = Experts(
+        ref, np.tile([0.0, 1.0], (400, 1)), CheckedReward("strict", strict), BETA, True, 1
+    )
     own = partial_measurement(rewards=rewards, back_kl=np.zeros((400, 16)))
     line = claims_module._line(Evidence(world, own, own), 2.0).mean()
     exact = float(bounds.frontier_policy(ref[0], np.array([0.0, 1.0]), 2.0)[1])
@@ -222,7 +291,7 @@ def test_where_no_reward_can_be_bought_there_is_no_price():
     world = Simulated(1)
     world.reward = np.ones_like(world.reward)  # the experts already have the best
     made = [c.claim for c in claims_of("rl", *world.run())]
-    assert len(made) == 5 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
+    assert len(made) == 6 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
 
 
 @pytest.mark.parametrize("self_distilled", [False, True])
@@ -244,9 +313,91 @@ def test_a_policy_that_could_not_be_is_refuted():
         world = Simulated(seed)
         world.p = world.sampler = bounds.frontier_policy(world.d, world.reward, 4.0)[0]
         pilot, test = (_cheaper(e) for e in world.run())
-        price = next(c for c in claims_of("rl", pilot, test) if c.claim.startswith("KL(d||p) >= "))
+        price, _off = [
+            c for c in claims_of("rl", pilot, test) if c.claim.startswith("KL(d||p) >= ")
+        ]
         found.append(decide(price.margin(DELTA)))
     assert found.count(Outcome.VIOLATED) > 40
+
+
+def test_a_policy_that_does_not_pay_for_its_mass_off_the_data_is_refuted():
+    """The loss of a policy on the list alone, without what its mass elsewhere costs: S9 finds it out, S7 cannot."""
+    found = {"S7": [], "S9": []}
+    for seed in range(30):
+        world = Simulated(seed, listed=3)
+        inside = bounds.frontier_policy(world.d, world.reward, 1.0)[0]
+        off = np.log(np.where(np.arange(RESPONSES) < 3, 0.0, 1.0) + 1e-300)
+        world.p = world.sampler = np.logaddexp(inside + np.log(0.7), off + np.log(0.3))
+        pilot, test = world.run()
+        for e in (pilot, test):  # as if its probabilities on the list had not been lowered
+            vars(e)["excess"] = e.excess + np.log(0.7)
+        for claim in claims_of("rl", pilot, test):
+            if claim.claim.startswith("KL(d||p) >= "):
+                found[claim.statement].append(decide(claim.margin(DELTA)))
+    assert found["S9"].count(Outcome.VIOLATED) > 20
+    assert found["S9"].count(Outcome.VIOLATED) > found["S7"].count(Outcome.VIOLATED)
+
+
+@pytest.mark.parametrize("weight", [0.02, 0.5])
+def test_the_ceiling_is_above_every_policy_and_reached_by_the_joint_optimum(weight):
+    rng = np.random.default_rng(0)
+    shape = (200, 6)
+    log_d, log_ref, log_p = np.log(rng.dirichlet(np.ones(6), size=(3, 200)) + 1e-9)
+    log_d[:, 4:] = -np.inf
+    log_d, log_ref, log_p = (
+        law - np.logaddexp.reduce(law, axis=1, keepdims=True) for law in (log_d, log_ref, log_p)
+    )
+    reward, xp = rng.random(shape), floats_of(log_d)
+
+    def ceiling(ratio):
+        constants = (np.full((200, 1), one) for one in (BETA, weight))
+        return joint_ceiling(xp, log_d, log_ref, reward, *constants, ratio)[:, 0]
+
+    def value(law):
+        reached = bounds.regularized_reward(law, log_ref, reward, BETA)
+        return reached - weight * bounds.kl_divergence(log_d, law)
+
+    joint = bounds.joint_optimum(log_d, log_ref, reward, BETA, weight)
+    best, any_ratio = np.exp(log_d - joint), rng.exponential(size=shape) * (np.arange(6) < 4)
+    np.testing.assert_allclose(ceiling(best), value(joint), rtol=1e-9)
+    for law in (log_p, log_ref, joint, bounds.gibbs_tilt(log_ref, reward, BETA)):
+        assert (ceiling(any_ratio) >= value(law) - 1e-12).all()
+    assert (ceiling(any_ratio) > ceiling(best) + 1e-3).mean() > 0.5
+
+
+# Its upper end is a bootstrap's plus the bias of the soft value, so it needs many prompts and draws: seconds each.
+@pytest.mark.parametrize("worlds", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds):
+    """A policy that earns nearly all, as if neither its KL to ref nor its SFT loss counted."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    found = {"as it is": [], "for free": []}
+    for seed in range(worlds):
+        world = Simulated(seed, listed=3)
+        world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA / 20)
+        for name, outcomes in found.items():
+            pilot, test = world.run()
+            for e in (pilot, test) if name == "for free" else ():
+                vars(e).update(kl=np.zeros(len(e.reward)), excess=np.zeros(len(e.reward)))
+            (row,) = [c for c in claims_of("rl", pilot, test) if c.statement == "J2"]
+            outcomes.append(decide(row.margin(DELTA)))
+            assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
+    assert set(found["as it is"]) == {Outcome.CONFIRMED}
+    assert found["for free"].count(Outcome.VIOLATED) > worlds / 2
+
+
+def test_logs_prove_the_coupling_only_where_reward_was_gained_cheaply():
+    """The tilt proves it; a policy with less reward than the data proves nothing."""
+    world = Simulated(3)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA)
+    world.d = bounds.gibbs_tilt(world.ref, -world.reward, BETA)
+    proves = decide(finding_of_the_logs("rl", *world.run()).margin(DELTA))
+    world.p, world.d = world.d, world.p
+    world.sampler = world.p
+    not_at_all = finding_of_the_logs("rl", *world.run())
+    assert proves is Outcome.CONFIRMED
+    assert decide(not_at_all.margin(DELTA)) is Outcome.VIOLATED
+    assert not_at_all.rests_on_an_exact_end(Outcome.VIOLATED)
 
 
 def _cheaper(evidence):
@@ -254,15 +405,57 @@ def _cheaper(evidence):
     return evidence
 
 
+def self_tests(world):
+    return [c for c in claims_of("rl", *world.run()) if c.kind == SELF_TEST]
+
+
 @pytest.mark.parametrize(
-    ("temperature", "outcome"), [(1.0, Outcome.INCONCLUSIVE), (3.0, Outcome.VIOLATED)]
+    ("sampler", "outcome"),
+    [
+        ("itself", Outcome.INCONCLUSIVE),
+        ("at temperature 2", Outcome.VIOLATED),
+        ("the policy before", Outcome.VIOLATED),
+    ],
 )
-def test_a_sampler_at_another_temperature_fails_the_self_test(temperature, outcome):
+def test_a_sampler_that_is_not_what_is_scored_fails_the_self_test(sampler, outcome):
     world = Simulated(5)
-    hot = world.p / temperature
-    world.sampler = hot - np.logaddexp.reduce(hot, axis=1, keepdims=True)
-    own, _ = [c for c in claims_of("rl", *world.run()) if c.kind == SELF_TEST]
-    assert decide(own.margin(0.05), "==") is outcome
+    hot = world.p / 2
+    other = {"at temperature 2": hot, "the policy before": world.ref, "itself": world.p}[sampler]
+    world.sampler = other - np.logaddexp.reduce(other, axis=1, keepdims=True)
+    own, back = self_tests(world)
+    assert decide(own.margin(0.05)) is outcome
+    assert decide(back.margin(0.05)) is Outcome.INCONCLUSIVE  # ref's responses are ref's
+    if outcome is Outcome.VIOLATED:
+        assert own.rests_on_an_exact_end(outcome) and float(own.margin(0.05).high) < 0
+
+
+def test_a_correct_sampler_of_a_sharp_policy_fails_no_more_often_than_it_may():
+    """Rare responses that no sample holds: where the bootstrap of log-ratios raised false alarms."""
+    rejected = []
+    for seed in range(60):
+        world = Simulated(seed)
+        sharp = 12 * world.p
+        world.p = world.sampler = sharp - np.logaddexp.reduce(sharp, axis=1, keepdims=True)
+        rejected += [decide(c.margin(0.1)) is Outcome.VIOLATED for c in self_tests(world)]
+    assert len(rejected) == 120 and sum(rejected) <= stats.binom.ppf(1 - LEVEL, 120, 0.05)
+
+
+def test_per_token_scores_come_back_from_their_rows():
+    """Responses of several lengths, two to each of two prompts."""
+    rng = np.random.default_rng(0)
+    laws = np.log(rng.dirichlet(np.ones(5), size=(4, 3)))
+    drawn, other = rng.integers(5, size=(4, 3)), np.log(rng.random((4, 3)))
+    mask = np.arange(3) < np.array([1, 3, 2, 1])[:, None]
+    scores = token_scores(laws, drawn, other, mask)
+    rows = rows_of(scores)
+    assert [len(tokens) for tokens in rows] == [1, 3, 2, 1]
+    back = token_scores_of(padded([rows[:2], rows[2:]]))
+    np.testing.assert_array_equal(back.mask, mask)
+    for name in ("log_p", "log_sums", "mass_before", "in_nucleus", "nucleus_mass", "log_ref"):
+        found, kept = getattr(back, name), getattr(scores, name)
+        np.testing.assert_allclose(found[mask], np.asarray(kept)[mask], atol=1e-6)
+    given, found = (compare_sampler(one, max_tokens=4) for one in (scores, back))
+    assert found.p_value == pytest.approx(given.p_value, rel=1e-4) and found.tokens == 7
 
 
 def test_predictions_are_exact_where_every_response_is_listed():
@@ -295,7 +488,9 @@ def test_responses_off_the_list_are_sorted_by_reward():
     arrays = {"rewards": rewards, "listed": listed, "expert_log_p": log_listed}
     arrays["expert_rewards"] = np.tile([0.0, 1.0], (2, 1))
     d = np.log(np.full((2, 2), 0.5))
-    world = Experts(d, arrays["expert_rewards"], CheckedReward("strict", strict), BETA, False)
+    world = Experts(
+        d, arrays["expert_rewards"], CheckedReward("strict", strict), BETA, WEIGHT, False, 1
+    )
     land = landscape_of(world, partial_measurement(**arrays))
     np.testing.assert_allclose(np.exp(land.log_ref[0]), [0.4, 0.26, 0.17, 0.17], rtol=1e-12)
     np.testing.assert_allclose(np.exp(land.log_ref[1]), [0.5, 0.5 - 1e-6, 5e-7, 5e-7], rtol=1e-6)
@@ -314,7 +509,9 @@ def test_many_reward_levels_become_a_few_classes():
         np.zeros((30, 2)),
         CheckedReward("strict", strict),
         BETA,
+        WEIGHT,
         False,
+        1,
     )
     land = landscape_of(world, partial_measurement(**arrays))
     assert land.reward.shape == (30, 2 + 16)

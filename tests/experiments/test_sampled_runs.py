@@ -14,8 +14,10 @@ from transformers import Trainer
 from validate import run_folder
 from validate.configuration import configuration
 from validate.models import model_of_run
+from validate.run_folder import RunFolderError
 from validate.sampled import measuring, rewards
-from validate.sampled.measuring import ARRAYS, load_measurement
+from validate.sampled.measuring import ARRAYS, PER_TOKEN, load_measurement
+from validate.sampled.per_token import token_scores_of
 from validate.sampled.sentences import load_sentences
 from validate.sampled.task import make_task
 
@@ -79,6 +81,13 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     assert all(
         gap["gap"]["low"] >= -1e-9 for gap in report["optimality_gaps"] if "P_ref" in gap["by"]
     )
+    ends = {"guarded": [], "itself": []}
+    for line in report["optimality_gaps"]:
+        ends["guarded" if line["policy"].endswith(", guarded") else "itself"].append(line["gap"])
+    assert len(ends["guarded"]) == len(ends["itself"]) == 4  # two policies, J* bounded in two ways
+    assert not any(gap["approximate"] for gap in ends["guarded"])
+    assert all(isinstance(gap["high"], float) for gap in ends["guarded"])  # "inf" would be text
+    assert all(gap["approximate"] and gap["high"] == "inf" for gap in ends["itself"])  # 40 prompts
     assert not any(
         (folder / "training").iterdir()
     )  # only an unfinished stage needs its checkpoints
@@ -91,10 +100,26 @@ def test_measurements_are_whole(cycle):
             columns = 6 if name.startswith("expert_") else 4
             assert getattr(found, name).shape == (60, columns)
         assert (found.kl >= 0).all() and (found.back_kl >= 0).all()
+        own, back = (token_scores_of(getattr(found, name)) for name in PER_TOKEN)
+        for scores, whole in ((own, found.log_p), (back, found.back_log_ref)):
+            summed = np.where(scores.mask, scores.log_p, 0.0).sum(axis=1)
+            np.testing.assert_allclose(summed, whole.ravel(), atol=1e-4)
+        np.testing.assert_array_equal(own.mask.sum(axis=1), found.lengths.ravel())
         assert set(np.unique(found.rewards)) <= {0.0, 1.0}
     ref = load_measurement(cycle[0] / "measurements" / "sft.jsonl")
     assert (ref.kl == 0).all()
     np.testing.assert_array_equal(ref.log_p, ref.log_ref)
+
+
+def test_a_measurement_of_an_earlier_version_is_refused(cycle, tmp_path):
+    """One without the per-token scores that the self-tests need."""
+    lines = lines_of(cycle[0] / "measurements" / "rl.jsonl")
+    for line in lines:
+        del line["own_tokens"]
+    place = tmp_path / "rl.jsonl"
+    place.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(RunFolderError, match=r"has no own_tokens: an earlier version .* --out"):
+        load_measurement(place)
 
 
 def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options, tmp_path, script):
@@ -139,7 +164,11 @@ def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
 
     monkeypatch.setattr(measuring, "draw", often_empty)
     folder = tmp_path / "empty"
-    assert qwen_validate.main([*options, "--order", "sft-rl", "--out", str(folder)]) in (0, 5)
+    assert qwen_validate.main([*options, "--order", "sft-rl", "--out", str(folder)]) != 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["outcome"] == "violated"  # they are not drawn from the model's law
+    tested = {r["claim"]: r["outcome"] for r in report["rows"] if r["kind"] == "self-test"}
+    assert set(tested.values()) == {"violated"} and len(tested) == 2
     found = load_measurement(folder / "measurements" / "rl.jsonl")
     empty = found.lengths == 1
     assert empty.mean() == pytest.approx(0.5, abs=0.05)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from yes_or_no import CANDIDATES, PROMPTS
 
+from nondecoupling.estimate import token_scores
 from nondecoupling.lm import (
     ResponseError,
     compare_models,
@@ -80,6 +81,31 @@ def test_two_states_of_one_model_are_two_policies(tiny):
     for name in ("log_p", "log_ref", "kl"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
     np.testing.assert_array_equal(tiny.state()["lm_head.weight"], p["lm_head.weight"])
+
+
+def test_every_token_is_scored_with_the_whole_law_it_came_from(tiny):
+    """Against the definition, on responses of several lengths, whatever is evaluated together."""
+    pairs = [prompt_response(tiny.tokenizer, PROMPTS[0], y) for y in CANDIDATES[0]]
+    other = moved(tiny).state()
+    p = {name: value.clone() for name, value in tiny.state().items()}
+    found = compare_states(tiny, pairs, p, other, 4, per_token=True)
+    tokens = found.tokens
+    lengths = [len(pair.response) for pair in pairs]
+    assert np.asarray(tokens.mask).sum(axis=1).tolist() == lengths and len(set(lengths)) > 1
+    for name, whole in (("log_p", found.log_p), ("log_ref", found.log_ref)):
+        summed = np.where(tokens.mask, getattr(tokens, name), 0.0).sum(axis=1)
+        np.testing.assert_allclose(summed, whole, rtol=1e-12)
+    for row, pair in enumerate(pairs):
+        together = torch.tensor([[*pair.prompt, *pair.response]])
+        with torch.no_grad():
+            logits = tiny.causal(together).logits[0, len(pair.prompt) - 1 : -1]
+        law, size = torch.log_softmax(logits.double(), dim=-1).numpy(), len(pair.response)
+        log_ref = np.asarray(tokens.log_ref)[row : row + 1, :size]
+        expected = token_scores(law[None], [pair.response], log_ref, np.ones((1, size)))
+        for name in ("log_p", "log_sums", "mass_before", "nucleus_mass", "in_nucleus"):
+            got = np.asarray(getattr(tokens, name))[row, :size]
+            np.testing.assert_allclose(got, np.asarray(getattr(expected, name))[0], atol=1e-4)
+    assert compare_states(tiny, pairs, p, other).tokens is None
 
 
 def test_a_trained_bias_of_the_head_belongs_to_its_state():

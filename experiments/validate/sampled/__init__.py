@@ -8,6 +8,7 @@ task        prompts, expert responses and their law, and the order in which trai
 rewards     built-in rewards, or one's own, checked
 training    SFT, RL and joint training by the trainers of TRL
 lengths     whether prompts and responses fit the model
+per_token   what the scorer says of each token, as one array
 measuring   what is measured of a trained policy, kept as it comes
 run         all stages of a run, with progress and the means to go on
 resampling  bootstrap intervals, which say nothing where there are too few prompts

@@ -7,10 +7,11 @@ Which end a verdict rests on is what counts, and ``SampledClaim.exact`` says whi
 confirmed by its lower end, which is exact for all below.
 
 Kinds of rows:
-    self-test     sampler and scorer agree; fails through a bug, or by chance: it is a bootstrap's
+    self-test     sampler and scorer agree; fails through a bug, or by chance as rarely as the level says
     theorem       holds for every policy; a violation would refute code, assumptions or theory
     finding       may come out either way: the paper's claims 1 (RL raises the SFT loss) and 2 (SFT lowers the reward),
-                  what the theory predicts of the exact optimum only (S6), and whether training did its job at all
+                  what the theory predicts of the exact optimum only (S6), what a policy's logs prove of it (S10),
+                  and whether training did its job at all
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from nondecoupling import bounds
 from nondecoupling.estimate import (
     Interval,
     Outcome,
+    compare_sampler,
+    guarded_reward,
     mean_interval,
     mean_lower_bound,
     mean_soft_value,
 )
 from nondecoupling.formulas.averages import reward_ceiling, transport_limit
+from nondecoupling.formulas.joint import data_credit
+from nondecoupling.formulas.price import frontier_ratio
+from nondecoupling.numbers.floats import floats_of
 from validate.orders import STAGES
 from validate.sampled.measuring import Measurement
+from validate.sampled.per_token import token_scores_of
 from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward
 
@@ -44,12 +51,16 @@ __all__ = [
     "SampledClaim",
     "claims_of",
     "finding_at_the_optimum",
+    "finding_of_the_logs",
     "findings_of_rl",
     "findings_of_sft",
+    "guarded",
+    "largest_log_ratio",
 ]
 
 SELF_TEST, THEOREM, FINDING = "self-test", "theorem", "finding"
 LEAST_RISE = 0.01
+LEAST_MASS = 1e-12  # off the list, where rounding may leave none
 Margin = Callable[[float], Interval]
 
 
@@ -84,7 +95,9 @@ class Experts:
     listed_reward: np.ndarray
     reward: CheckedReward
     beta: float
+    weight: float  # lambda, of the SFT loss in joint training
     self_distilled: bool
+    max_tokens: int
     resamples: int = 9999
 
     def part(self, first: int, last: int | None) -> Experts:
@@ -191,25 +204,57 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[SampledCla
     """What is said of every policy that has a ref. ``pilot`` fixes constants that the data must not choose."""
     yield from _self_tests(name, test)
     yield _below_the_soft_value(name, pilot, test)
+    if not test.experts.self_distilled:
+        yield _below_the_joint_ceiling(name, pilot, test)
     yield from _price(name, pilot, test)
+    yield from _paid_off_the_data(name, pilot, test)
     yield _price_by_pinsker(name, pilot, test)
     yield _transport(name, pilot, test)
 
 
 def _self_tests(name: str, e: Evidence) -> Iterator[SampledClaim]:
-    """The log-ratio less the Rao-Blackwellised KL has mean zero if the sampler draws from what the scorer scores."""
+    """Both exact tests that every token was drawn from the law that scored it, as the claim p-value >= 0.
+
+    A p-value is small by chance as often as it says, so it says nothing in favour: the margin p - delta/2 reaches down
+    to -delta/2, its least value, and is below zero only where the tests together reject at delta/2.
+    """
     p = e.policy
-    for claim, kl, log_ratio in (
-        ("own responses: mean log p/ref = KL(p||ref)", p.kl, p.log_p - p.log_ref),
-        ("responses of ref: mean log ref/p = KL(ref||p)", p.back_kl, p.back_log_ref - p.back_log_p),
+    for claim, table in (
+        ("own responses: drawn from the p that scores them", p.own_tokens),
+        ("responses of ref: drawn from the ref that scores them again", p.back_tokens),
     ):
-        units = (log_ratio - kl).mean(axis=1)
-        sides = float(log_ratio.mean()), float(kl.mean())
-        margin = _resampled(e.experts, units)
-        neither = (False, False)
+        found = compare_sampler(token_scores_of(table), max_tokens=e.experts.max_tokens)
+        margin = partial(_above_its_level, float(found.p_value), found.tokens)
+        sides = float(found.p_value), 0.0
         yield SampledClaim(
-            "F4", claim, name, SELF_TEST, "nats", *sides, margin, "==", units, neither
+            "F4", claim, name, SELF_TEST, "p-value", *sides, margin, exact=(True, True)
         )
+
+
+def _above_its_level(p_value: float, tokens: int, delta: float) -> Interval:
+    room = p_value - delta / 2
+    return Interval(-delta / 2, room, room, delta, tokens, "e-value and randomised PIT")
+
+
+def largest_log_ratio(pilot: Evidence) -> float:
+    """Where the guarded policy falls back to ref, from the pilot prompts: few of the others' responses lie beyond."""
+    ratios = pilot.policy.log_p - pilot.policy.log_ref
+    return max(1.0, 1.5 * float(ratios.max()))
+
+
+def guarded(pilot: Evidence, e: Evidence, delta: float) -> Interval:
+    """J_b of the policy that gives a response of ref's where log p/ref is above ``largest_log_ratio``: exact ends."""
+    p = e.policy
+    prompts = np.repeat(np.arange(len(p.rewards)), p.rewards.shape[1])
+    return guarded_reward(
+        p.rewards.ravel(),
+        (p.log_p - p.log_ref).ravel(),
+        e.experts.beta,
+        e.experts.reward.bounds,
+        largest_log_ratio(pilot),
+        delta,
+        prompts=prompts,
+    )
 
 
 def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
@@ -229,6 +274,59 @@ def _below_the_soft_value(name: str, pilot: Evidence, e: Evidence) -> SampledCla
     return SampledClaim("F3", "beta log Z >= J_b(p)", name, THEOREM, "reward", *sides, margin)
 
 
+def _below_the_joint_ceiling(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
+    """J2: no schedule has more of J_b - lambda KL(d||p) than the joint optimum, hence than its ceiling.
+
+    The joint optimum is not known: ref's law off the list is not. Its dual ceiling holds for every ratio a; the ratio
+    here is that of the joint optimum if all that is off the list earned what it did on the pilot prompts.
+    """
+    experts, beta, weight = e.experts, e.experts.beta, e.experts.weight
+    low, high = experts.reward.bounds
+    of_pilot = _data_ratio(pilot, pilot)
+    most = max(1.0, float(of_pilot.max()))  # chosen before looking; any ratio below is as valid
+    ratio, of_pilot = np.minimum(_data_ratio(pilot, e), most), np.minimum(of_pilot, most)
+    listed = e.ref.listed.astype(int)
+    at_own = np.take_along_axis(ratio, np.maximum(listed, 0), axis=1)
+    charged = e.ref.rewards + weight * np.where(listed >= 0, at_own, 0.0)
+    reached = _joint_value(e, ratio)
+    # E_d log a >= E_d log min(d, most) is at least -log of the number of responses, and at most log most.
+    ceiling = high + weight * (1 + float(np.log(most)))
+    worst = max(float(-_joint_value(pilot, of_pilot).min()), -ceiling)
+    missed = _from_below(experts, -reached, -ceiling, worst)
+
+    def best(delta: float) -> Interval:
+        return mean_soft_value(charged, beta, (low, high + weight * most), delta).value
+
+    def margin(delta: float) -> Interval:
+        return best(delta / 2) + missed(delta / 2)
+
+    own = float((e.regularized - weight * e.excess).mean())
+    sides = float(best(0.5).estimate) - float(reached.mean()) + own, own
+    claim = "ceiling of J_b - lambda KL(d||.) >= its value at p, no free order"
+    return SampledClaim("J2", claim, name, THEOREM, "reward", *sides, margin)
+
+
+def _joint_value(e: Evidence, ratio: np.ndarray) -> np.ndarray:
+    """J_b - lambda KL(d||p) of each prompt, and what its ceiling leaves out of the soft value of the charged reward."""
+    weight, log_d = e.experts.weight, e.experts.log_d
+    credit = data_credit(floats_of(log_d), log_d, np.full((len(log_d), 1), weight), ratio)
+    return np.asarray(e.regularized - weight * e.excess + np.asarray(credit)[:, 0])
+
+
+def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
+    """d/p_joint on the experts' responses, with everything else one response with the pilot's mean reward there."""
+    off = pilot.ref.listed < 0
+    elsewhere = float(pilot.ref.rewards[off].mean()) if off.any() else e.experts.reward.bounds[0]
+    listed = np.logaddexp.reduce(e.ref.expert_log_p, axis=1, keepdims=True)
+    log_off = np.log(np.maximum(-np.expm1(np.minimum(listed, 0.0)), LEAST_MASS))
+    log_ref = np.hstack([e.ref.expert_log_p, log_off])
+    log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
+    log_d = np.hstack([e.experts.log_d, np.full_like(log_off, -np.inf)])
+    reward = np.hstack([e.experts.listed_reward, np.full_like(log_off, elsewhere)])
+    joint = bounds.joint_optimum(log_d, log_ref, reward, e.experts.beta, e.experts.weight)
+    return np.exp(log_d - joint)[:, :-1]
+
+
 def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """S5, S7: the supporting line whose rate the pilot prompts suggest; nothing where no reward can be bought."""
     rate = _rate(pilot)
@@ -236,7 +334,7 @@ def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
         return
     line = _line(e, rate)
     margins = e.excess - rate * e.reward - line
-    cap = float(3 * np.abs(pilot.excess - rate * pilot.reward - _line(pilot, rate)).max())
+    cap = float(3 * np.abs(_beyond_the_line(pilot, rate)).max())
     floor = -rate * e.experts.reward.range  # h <= -rate min r
     yield SampledClaim(
         "S5" if e.experts.self_distilled else "S7",
@@ -249,6 +347,47 @@ def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
         _from_below(e.experts, margins, floor, cap),
         units=margins,
     )
+
+
+def _paid_off_the_data(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
+    """S9: on top of the price of its reward a policy pays for its mass off the data; overpayment leaves that out.
+
+    By S9's identity for averages KL(d||p) - rate J(p) - h = E_d[z - 1 - log z] + E_p[1_{d=0} b], b the frontier's
+    ratio, and the first term is not negative. Nothing where the data are ref's own: they have mass everywhere.
+    """
+    rate = None if e.experts.self_distilled else _rate(pilot)
+    if rate is None:
+        return
+    margins = _beyond_the_line(e, rate) - _off_the_data(e, rate)
+    cap = float(3 * np.abs(_beyond_the_line(pilot, rate) - _off_the_data(pilot, rate)).max())
+    # It is KL(d||p) - 1 - E_d log b + E_p[1_{d>0} b], and b <= 1 + rate R as the offset is at most 1.
+    floor = -1 - float(np.log1p(rate * e.experts.reward.range))
+    yield SampledClaim(
+        "S9",
+        f"KL(d||p) >= {rate:.3g} J(p) + h + E_p[1_(d=0) b], mass off the data is paid for as well",
+        name,
+        THEOREM,
+        "nats",
+        float(e.excess.mean()),
+        float((e.excess - margins).mean()),
+        _from_below(e.experts, margins, floor, cap),
+        units=margins,
+    )
+
+
+def _beyond_the_line(e: Evidence, rate: float) -> np.ndarray:
+    """KL(d||p) - rate J(p) - h: what the policy paid above the supporting line."""
+    return e.excess - rate * e.reward - _line(e, rate)
+
+
+def _off_the_data(e: Evidence, rate: float) -> np.ndarray:
+    """E_p[1_{d=0} b] of each prompt, b = offset + rate (M - r) the ratio of the frontier policy, from p's responses."""
+    log_d, reward = e.law_of_rewards
+    offset = bounds.frontier_policy(log_d, reward, rate)[2]
+    p, top = e.policy, np.full((len(reward), 1), e.experts.reward.bounds[1])
+    rewards = np.hstack([p.rewards, top])  # M is that of the world, whatever was drawn
+    ratio = frontier_ratio(floats_of(rewards), rewards, np.array(rate), offset[:, None])
+    return np.where(p.listed < 0, np.asarray(ratio)[:, :-1], 0.0).mean(axis=1)
 
 
 def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
@@ -352,6 +491,22 @@ def finding_at_the_optimum(name: str, e: Evidence) -> SampledClaim:
     sides = float(log_z), float(e.data_reward.mean() / beta)
     place = f"optimum of {name}"
     return SampledClaim("S6", claim, place, FINDING, "nats", *sides, margin, exact=(True, True))
+
+
+def finding_of_the_logs(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
+    """S10: what this checkpoint proves about the exact optimum; its margin is the proved rise of the SFT loss.
+
+    S10 holds for every policy. It is asked of the guarded one, whose KL to ref has an upper end without a bootstrap.
+    """
+    beta, limits = e.experts.beta, e.experts.reward.bounds
+
+    def margin(delta: float) -> Interval:
+        gain = guarded(pilot, e, delta / 2) - mean_interval(e.data_reward, limits, delta / 2)
+        return gain.map(lambda value: float(bounds.coupling_from_run(value, 0.0, beta)))
+
+    claim = "its logs prove that RL to the exact optimum raises the SFT loss: J_b(guarded p)/beta >= J(d)/beta"
+    sides = float(guarded(pilot, e, 0.5).estimate / beta), float(e.data_reward.mean() / beta)
+    return SampledClaim("S10", claim, name, FINDING, "nats", *sides, margin, exact=(True, True))
 
 
 def findings_of_sft(name: str, before: Evidence, after: Evidence) -> Iterator[SampledClaim]:

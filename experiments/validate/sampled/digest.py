@@ -20,6 +20,7 @@ from validate.sampled.claims import (
     SampledClaim,
     claims_of,
     finding_at_the_optimum,
+    finding_of_the_logs,
     findings_of_rl,
     findings_of_sft,
 )
@@ -33,7 +34,8 @@ __all__ = ["PLAN", "DecidedClaim", "Plan", "Result", "claims_in", "digest", "exp
 # plan-<ref>.json holds what the pilot prompts of a ref suggested.
 PLAN = "plan-"
 POWER = 0.9
-# Rows per policy, per RL or joint stage and per SFT after RL: what the correction for multiplicity has to expect.
+# Rows per policy, per RL or joint stage and per SFT after RL, whatever d is: what the correction for multiplicity has
+# to expect.
 PER_POLICY, PER_RL, PER_SFT = 6, 2, 3
 
 
@@ -90,6 +92,10 @@ class Result:
         """On the prompts that the verdicts rest on."""
         return _evidence(self.experts, self.measurements, policy).part(self.pilot, None)
 
+    def pilot_evidence(self, policy: str) -> Evidence:
+        """On the prompts that fix constants before."""
+        return _evidence(self.experts, self.measurements, policy).part(0, self.pilot)
+
     @cached_property
     def landscapes(self) -> dict[str, Landscape]:
         """Of each ref, on the prompts that the verdicts rest on."""
@@ -126,8 +132,16 @@ def experts_of(
     """``ref`` is the measurement of any policy: the rewards of the experts' responses do not depend on it."""
     # Ten resamples beyond the farthest end that Holm asks for.
     resamples = max(9999, int(np.ceil(40 * claims_in(config) / config.delta)))
-    own = config.self_distilled
-    return Experts(task.log_d, ref.expert_rewards, reward, config.beta, own, resamples)
+    return Experts(
+        log_d=task.log_d,
+        listed_reward=ref.expert_rewards,
+        reward=reward,
+        beta=config.beta,
+        weight=config.weight,
+        self_distilled=config.self_distilled,
+        max_tokens=config.max_tokens,
+        resamples=resamples,
+    )
 
 
 def _evidence(experts: Experts, measurements: dict[str, Measurement], policy: str) -> Evidence:
@@ -138,9 +152,12 @@ def _evidence(experts: Experts, measurements: dict[str, Measurement], policy: st
 
 def claims_in(config: SampledConfiguration) -> int:
     """How many rows a run of this order has at most."""
-    at_optimum = not config.self_distilled
-    more = {"rl": PER_RL + at_optimum, "joint": PER_RL, "sft": PER_SFT}
-    return sum(PER_POLICY + more[stage.objective] for stage in plan(config.order) if stage.ref)
+    experts = (
+        not config.self_distilled
+    )  # S9 of every policy, S10 of RL and joint training, S6 of RL
+    more = {"rl": PER_RL + 2 * experts, "joint": PER_RL + experts, "sft": PER_SFT}
+    policies = [stage for stage in plan(config.order) if stage.ref]
+    return sum(PER_POLICY + 2 * experts + more[stage.objective] for stage in policies)
 
 
 def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:
@@ -203,10 +220,10 @@ def _claims(
             continue
         yield from claims_of(rl, *sides(rl))
         yield from findings_of_rl(rl, *sides(rl))
-        if (
-            STAGES[rl].objective == "rl" and not experts.self_distilled
-        ):  # there it is Jensen's inequality
-            yield finding_at_the_optimum(rl, sides(rl)[1])
+        if not experts.self_distilled:  # there both are Jensen's inequality
+            yield finding_of_the_logs(rl, *sides(rl))
+            if STAGES[rl].objective == "rl":
+                yield finding_at_the_optimum(rl, sides(rl)[1])
         if after in measurements:
             yield from claims_of(after, *sides(after))
             yield from findings_of_sft(after, sides(rl)[1], sides(after)[1])

@@ -21,12 +21,13 @@ from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.scoring import compare_states, log_probs
 from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
 from validate.configuration import SampledConfiguration
-from validate.run_folder import Line, append_line, read_lines
+from validate.run_folder import Line, RunFolderError, append_line, read_lines
+from validate.sampled.per_token import padded, rows_of
 from validate.sampled.rewards import CheckedReward, last_label
 from validate.sampled.task import Question, columns
 from validate.session import Session
 
-__all__ = ["ARRAYS", "MEASUREMENTS", "Measurement", "Measurer", "load_measurement"]
+__all__ = ["ARRAYS", "MEASUREMENTS", "PER_TOKEN", "Measurement", "Measurer", "load_measurement"]
 
 MEASUREMENTS = "measurements"
 # Prompts per line: small enough to lose little, large enough for full batches.
@@ -50,18 +51,36 @@ class Measurement:
     expert_log_p: Numbers  # [prompts, responses of the experts]
     expert_rewards: Numbers  # the same, of their texts as the tokenizer gives them back
     listed: Numbers  # which of the experts' responses it is, or -1
+    own_tokens: (
+        Numbers  # [prompts, k, longest, ...], of the policy's own responses, see ``per_token``
+    )
+    back_tokens: (
+        Numbers  # the same of the responses of ref, scored as ref, with the policy as the other one
+    )
     texts: list[list[str]]
 
     def part(self, first: int, last: int | None) -> Measurement:
         return Measurement(**{f.name: getattr(self, f.name)[first:last] for f in fields(self)})
 
 
-ARRAYS = tuple(field.name for field in fields(Measurement) if field.name != "texts")
+PER_TOKEN = ("own_tokens", "back_tokens")
+ARRAYS = tuple(f.name for f in fields(Measurement) if f.name not in (*PER_TOKEN, "texts"))
 
 
 def load_measurement(place: Path) -> Measurement:
+    """
+    Raises:
+        RunFolderError: the file is of a version of this program that kept other numbers.
+    """
     lines = read_lines(place)
+    missing = {name for line in lines for name in (*ARRAYS, *PER_TOKEN) if name not in line}
+    if missing:
+        raise RunFolderError(
+            f"{place} has no {', '.join(sorted(missing))}: an earlier version of this program measured this run and "
+            "kept less; start anew with another --out"
+        )
     arrays = {name: np.concatenate([np.array(line[name]) for line in lines]) for name in ARRAYS}
+    arrays |= {name: padded([one for line in lines for one in line[name]]) for name in PER_TOKEN}
     return Measurement(**arrays, texts=[texts for line in lines for texts in line["texts"]])
 
 
@@ -143,9 +162,11 @@ class Measurer:
             draw(language_model, [x] * k, self.config.max_tokens, seed)
             for x, seed in zip(prompts, seeds, strict=True)
         ]
-        own = compare_states(language_model, _pairs(prompts, drawn), p, ref)
+        own = compare_states(language_model, _pairs(prompts, drawn), p, ref, per_token=True)
         returned = [of_ref[i] for i in indices] if of_ref else drawn
-        back = compare_states(language_model, _pairs(prompts, returned), ref, p)
+        back = compare_states(language_model, _pairs(prompts, returned), ref, p, per_token=True)
+        assert own.tokens is not None and back.tokens is not None
+        own_tokens, back_tokens = rows_of(own.tokens), rows_of(back.tokens)
         experts = [[response_tokens(tokenizer, r) for r in q.responses] for q in questions]
         language_model.restore(p)
         expert = log_probs(language_model, _pairs(prompts, experts))
@@ -173,6 +194,8 @@ class Measurer:
                 "listed": [
                     experts[index].index(y) if y in experts[index] else -1 for y in drawn[index]
                 ],
+                "own_tokens": own_tokens[mine],
+                "back_tokens": back_tokens[mine],
                 "tokens": drawn[index],
                 "texts": texts[index],
             }

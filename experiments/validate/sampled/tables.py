@@ -17,7 +17,7 @@ from nondecoupling.estimate import (
 from validate.orders import STAGES
 from validate.pareto import Landing
 from validate.reports import Change
-from validate.sampled.claims import Evidence
+from validate.sampled.claims import Evidence, guarded
 from validate.sampled.digest import Result
 from validate.sampled.resampling import resampled
 
@@ -124,21 +124,25 @@ def soft_values(result: Result) -> Iterator[tuple[str, SoftValue]]:
 def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:
     """J* - J_b of each policy, each at level 95 %: how far it may be from the exact RL optimum.
 
-    Approximate: the KL in J_b has no bound from above, so its upper end is a bootstrap's.
+    Of the policy itself, approximate, as the KL in J_b has no bound from above; then of the guarded policy, which gives
+    a response of ref's where log p/ref is large, exact at both ends.
     """
     reward, beta = result.experts.reward, result.experts.beta
     for name in result.measurements:
         if STAGES[name].ref is None:
             continue
-        e = result.evidence(name)
-        reached = mean_interval(e.reward, reward.bounds, 0.01) - beta * resampled(e.kl)(0.01)
+        e, title = result.evidence(name), STAGES[name].title
+        own = mean_interval(e.reward, reward.bounds, 0.01) - beta * resampled(e.kl)(0.01)
         best = mean_soft_value(e.ref.rewards, beta, reward.bounds, 0.03).value
-        yield STAGES[name].title, "beta log Z averaged over prompts", best - reached
-        if reward.binary and reward.bounds == (0.0, 1.0):
-            first = e.ref.rewards[:, 0]  # one response per prompt: independent trials
-            gap = optimality_gap(first.sum(), len(first), reached, beta, 0.03, averaged=True)
-            claim = "beta log(1 + P_ref(r = 1)(e^(1/beta) - 1))"
-            yield STAGES[name].title, claim, gap
+        for policy, reached in (
+            (title, own),
+            (f"{title}, guarded", guarded(result.pilot_evidence(name), e, 0.02)),
+        ):
+            yield policy, "beta log Z averaged over prompts", best - reached
+            if reward.binary and reward.bounds == (0.0, 1.0):
+                first = e.ref.rewards[:, 0]  # one response per prompt: independent trials
+                gap = optimality_gap(first.sum(), len(first), reached, beta, 0.03, averaged=True)
+                yield policy, "beta log(1 + P_ref(r = 1)(e^(1/beta) - 1))", gap
 
 
 def landings(result: Result, ref: str) -> list[Landing]:
