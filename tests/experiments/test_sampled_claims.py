@@ -182,7 +182,7 @@ class Simulated:
         value = BETA * bounds.log_partition(self.ref, self.reward, BETA).mean()
         reached, data = j(self.p, self.reward).mean(), j(self.d, self.reward).mean()
         if claim.claim.startswith("KL(d||p) >= "):
-            rate = claims_module._rate(pilot)  # the text rounds it
+            rate = pilot.rate  # the text rounds it
             price = rate * reached + self.line(rate).mean()
             return excess - price - (self.off_the_data(rate) if claim.statement == "S9" else 0.0)
         if claim.statement == "J2":
@@ -256,7 +256,7 @@ def test_the_line_of_ones_own_law_is_known_exactly():
     """The truth that lower ends are held against, by many runs."""
     world = Simulated(7, self_distilled=True)
     pilot, _ = world.run()
-    rate = claims_module._rate(pilot)
+    rate = pilot.rate
     lines = np.concatenate([claims_module._line(world.run()[1], rate) for _ in range(400)])
     error = lines.std() / np.sqrt(len(lines))
     assert abs(lines.mean() - world.line(rate).mean()) < 5 * error and error < 0.02

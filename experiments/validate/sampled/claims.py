@@ -178,6 +178,20 @@ class Evidence:
         nothing = np.full((len(values), 1), -np.inf)
         return np.hstack([log_d, nothing]), np.hstack([values, top])
 
+    @cached_property
+    def rate(self) -> float | None:
+        """The rate at which the frontier passes the reward reached, well inside its ends; None if none can be bought.
+
+        Asked of the pilot prompts: any rate holds for the others.
+        """
+        log_d, reward = self.law_of_rewards
+        free = float(bounds.expected_reward(log_d, reward).mean())
+        room = float(reward.max(axis=1).mean()) - free
+        if room <= 0:
+            return None
+        reached = min(max(float(self.reward.mean()), free + 0.05 * room), free + 0.95 * room)
+        return float(bounds.frontier_rate(log_d, reward, reached))
+
 
 def _joined(lower: Interval, upper: Interval) -> Interval:
     """The lower end of one interval and the upper end of another, both at one level."""
@@ -329,7 +343,7 @@ def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
 
 def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """S5, S7: the supporting line whose rate the pilot prompts suggest; nothing where no reward can be bought."""
-    rate = _rate(pilot)
+    rate = pilot.rate
     if rate is None:
         return
     line = _line(e, rate)
@@ -355,7 +369,7 @@ def _paid_off_the_data(name: str, pilot: Evidence, e: Evidence) -> Iterator[Samp
     By S9's identity for averages KL(d||p) - rate J(p) - h = E_d[z - 1 - log z] + E_p[1_{d=0} b], b the frontier's
     ratio, and the first term is not negative. Nothing where the data are ref's own: they have mass everywhere.
     """
-    rate = None if e.experts.self_distilled else _rate(pilot)
+    rate = None if e.experts.self_distilled else pilot.rate
     if rate is None:
         return
     margins = _beyond_the_line(e, rate) - _off_the_data(e, rate)
@@ -424,17 +438,6 @@ def _absolute(interval: Interval) -> Interval:
     ends = abs(float(interval.low)), abs(float(interval.high))
     low, estimate = 0.0 if interval.contains(0.0) else min(ends), abs(float(interval.estimate))
     return replace(interval, low=low, high=max(ends), estimate=estimate, delta=2 * interval.delta)
-
-
-def _rate(pilot: Evidence) -> float | None:
-    """The rate at which the frontier of the pilot prompts passes the pilot's reward, well inside its ends."""
-    log_d, reward = pilot.law_of_rewards
-    free = float(bounds.expected_reward(log_d, reward).mean())
-    room = float(reward.max(axis=1).mean()) - free
-    if room <= 0:
-        return None
-    reached = min(max(float(pilot.reward.mean()), free + 0.05 * room), free + 0.95 * room)
-    return float(bounds.frontier_rate(log_d, reward, reached))
 
 
 def _line(e: Evidence, rate: float) -> np.ndarray:
