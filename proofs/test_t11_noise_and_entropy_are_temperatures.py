@@ -28,7 +28,7 @@ from proofs.checks import (
     exact_world,
     tightness_line,
 )
-from proofs.symbolic import normal_form, symbolic_world
+from proofs.symbolic import assert_zero, normal_form, symbolic_world
 
 pytestmark = pytest.mark.statement("T11")
 BOUNDED, BEST = "noise bounds the factor of large groups", "no policy does better with the bonus"
@@ -40,7 +40,7 @@ def test_the_mean_verdict(evidence):
     """Given the response the mean verdict is f0 + (1 - f0 - f1) r: an affine function of the true reward."""
     f0, f1, r = sp.symbols("f0 f1 r")
     mean = r * (1 - f1) + (1 - r) * f0
-    assert sp.expand(mean - (f0 + (1 - f0 - f1) * r)) == 0
+    assert_zero(sp.expand(mean - (f0 + (1 - f0 - f1) * r)))
     c = sp.Symbol("c")
     accepted = f0 + (1 - f0 - f1) * c
     assert (
@@ -61,7 +61,7 @@ def test_the_bonus(n, evidence):
     )
     effective = expected_reward(xp, w.log_p, w.reward - w.bonus * w.log_ref)
     other = effective - (w.beta + w.bonus) * kl_by_definition(xp, w.log_p, w.log_ref)
-    assert normal_form((objective - other).flat[0]) == 0
+    assert_zero(normal_form((objective - other).flat[0]))
     evidence(f"the bonus is F3 with r - alpha log ref at alpha + beta, n = {n}; the price is S2")
 
 
@@ -72,7 +72,7 @@ def test_the_bound_of_large_groups(evidence):
     parabola = x * (1 - x)
     middle = parabola.subs(x, (1 - t) * a + t * b)
     chord = (1 - t) * parabola.subs(x, a) + t * parabola.subs(x, b)
-    assert sp.expand(middle - chord - t * (1 - t) * (a - b) ** 2) == 0
+    assert_zero(sp.expand(middle - chord - t * (1 - t) * (a - b) ** 2))
     evidence("x(1-x) - chord = t(1-t)(a-b)^2")
 
 
@@ -82,7 +82,6 @@ def test_drawn_worlds(world):
     assert_holds(NoiseAndEntropyAreTemperatures, world)
 
 
-@pytest.mark.sampled
 def test_every_group_and_every_verdict(evidence):
     """Groups of 3 from three responses, each with both verdicts: 27 x 8 outcomes, nothing summed beforehand."""
     rng, worst = np.random.default_rng(9), 0.0
@@ -106,7 +105,6 @@ def test_every_group_and_every_verdict(evidence):
     evidence(f"216 outcomes of group and verdicts, 5 worlds: within {worst:.0e}")
 
 
-@pytest.mark.sampled
 def test_noise_leaves_large_groups_a_stationary_policy(evidence):
     """Far below the critical beta of clean verdicts a noisy verifier still has a root, and it is one."""
     worst, one = 0.0, np.ones((1, 1))

@@ -22,6 +22,7 @@ from proofs.checks import (
     exact_world,
     tightness_line,
 )
+from proofs.symbolic import assert_zero
 
 pytestmark = pytest.mark.statement("T4")
 LOWER, UPPER, OTHER = (
@@ -59,7 +60,7 @@ def test_from_groups_to_the_others(size, evidence):
     shares = [sp.Rational(k, size) for k in range(size + 1)]
     of_groups = sum(weight(size, k) * m * (1 - m) * f[k] for k, m in enumerate(shares))
     others = sum(weight(size - 2, j) * f[j + 1] for j in range(size - 1))
-    assert sp.expand(of_groups - c * (1 - c) * others * sp.Rational(size - 1, size)) == 0
+    assert_zero(sp.expand(of_groups - c * (1 - c) * others * sp.Rational(size - 1, size)))
     evidence(f"h is a mean over the other G - 2, G = {size}")
 
 
@@ -76,7 +77,7 @@ def test_binomial_means_keep_convexity(trials, evidence):
 
     second = [f[k + 2] - 2 * f[k + 1] + f[k] for k in range(trials - 1)]
     curvature = sp.diff(mean(f), c, 2)
-    assert sp.expand(curvature - trials * (trials - 1) * mean(second)) == 0
+    assert_zero(sp.expand(curvature - trials * (trials - 1) * mean(second)))
     evidence(f"binomial means keep convexity, N = {trials}")
 
 
@@ -87,15 +88,15 @@ def test_convex_and_concave(evidence):
     s = sp.Function("s")(m)
     bends = sp.diff(1 / (s + e), m, 2)
     first, second = sp.diff(s, m), sp.diff(s, m, 2)
-    assert sp.simplify(bends - (2 * first**2 / (s + e) ** 3 - second / (s + e) ** 2)) == 0
+    assert_zero(sp.simplify(bends - (2 * first**2 / (s + e) ** 3 - second / (s + e) ** 2)))
     root = b * sp.sqrt(m * (1 - m))
-    assert sp.simplify(sp.diff(root, m, 2) * 4 * (m * (1 - m)) ** sp.Rational(3, 2) + b) == 0
+    assert_zero(sp.simplify(sp.diff(root, m, 2) * 4 * (m * (1 - m)) ** sp.Rational(3, 2) + b))
     # x/(b sqrt(x) + e) rises and is concave in x = m(1-m), which is concave in m
     g = x / (b * sp.sqrt(x) + e)
     rises = sp.simplify(sp.diff(g, x) * (b * sp.sqrt(x) + e) ** 2)
-    assert sp.expand(rises - (b * sp.sqrt(x) / 2 + e)) == 0
+    assert_zero(sp.expand(rises - (b * sp.sqrt(x) / 2 + e)))
     falls = sp.diff(sp.diff(g, x), x) * 4 * sp.sqrt(x) * (b * sp.sqrt(x) + e) ** 3
-    assert sp.simplify(falls + b * (b * sp.sqrt(x) + 3 * e)) == 0
+    assert_zero(sp.simplify(falls + b * (b * sp.sqrt(x) + 3 * e)))
     evidence("1/(s + e) convex, m(1-m)/(s + e) concave, any e >= 0: one root of the forward leash")
 
 
@@ -103,11 +104,11 @@ def test_convex_and_concave(evidence):
 def test_bounds_on_h(evidence):
     k, size, c = sp.symbols("K G c", positive=True)
     # (G-1)/G/sd between its values at sd = 1/2 and sd = sqrt(G-1)/G, 1 <= K <= G-1
-    assert sp.expand(k * (size - k) - (size - 1) - (k - 1) * (size - 1 - k)) == 0
-    assert sp.expand(size**2 / 4 - k * (size - k) - (k - size / 2) ** 2) == 0
+    assert_zero(sp.expand(k * (size - k) - (size - 1) - (k - 1) * (size - 1 - k)))
+    assert_zero(sp.expand(size**2 / 4 - k * (size - k) - (k - size / 2) ** 2))
     # E m(1-m) = c(1-c)(G-1)/G, so E sqrt(m(1-m)) is at most its root (Jensen)
     second_moment = c * (1 - c) / size + c**2
-    assert sp.factor(c - second_moment - c * (1 - c) * (size - 1) / size) == 0
+    assert_zero(sp.factor(c - second_moment - c * (1 - c) * (size - 1) / size))
     evidence("sd between sqrt(G-1)/G and 1/2; E m(1-m) = c(1-c)(G-1)/G")
 
 
@@ -120,14 +121,14 @@ def test_critical_beta(evidence):
         return (e + 1 / e) / 2, (e - 1 / e) / 2, (e**2 - 1) / (e**2 + 1)
 
     cosh, sinh, tanh = cosh_sinh_tanh(t)
-    assert sp.cancel(t / 2 * sp.diff(cosh, t) - sinh / 2) == 0  # d/dy of cosh(y/2)
+    assert_zero(sp.cancel(t / 2 * sp.diff(cosh, t) - sinh / 2))  # d/dy of cosh(y/2)
     slope = sinh / (y - start) - 2 * cosh / (y - start) ** 2
-    assert sp.cancel(slope * (y - start) ** 2 / cosh - ((y - start) * tanh - 2)) == 0
+    assert_zero(sp.cancel(slope * (y - start) ** 2 / cosh - ((y - start) * tanh - 2)))
     cosh, sinh, tanh = cosh_sinh_tanh(u)
     at = x - 2 / tanh
-    assert sp.cancel(2 * cosh / (x - at) - sinh) == 0
+    assert_zero(sp.cancel(2 * cosh / (x - at) - sinh))
     # the tangent of 2 cosh(y/2) at x is sinh(x/2) (y - l), and cosh is convex
-    assert sp.cancel(2 * cosh + (y - x) * sinh - sinh * (y - at)) == 0
+    assert_zero(sp.cancel(2 * cosh + (y - x) * sinh - sinh * (y - at)))
     # (y - l) tanh(y/2) rises for y > max(0, l): one critical point, so two roots above, none below
     evidence("beta_c: 2 cosh(y/2) >= its tangent sinh(x/2)(y - logit a)")
 
@@ -143,7 +144,7 @@ def test_three_levels_have_no_objective(evidence):
         return sum(sp.diff(f, free[i]) * p[i] * (int(i == j) - p[j]) for i in range(2))
 
     curl = along(field[2], 0) - along(field[0], 2)
-    assert sp.expand(curl + 2 * p[0] * p[1] * p[2]) == 0  # zero iff two levels
+    assert_zero(sp.expand(curl + 2 * p[0] * p[1] * p[2]))  # zero iff two levels
     xp = floats_of(np.zeros(1))
     log_p = np.log([[0.2, 0.3, 0.5]])
     for direction in np.eye(3):
@@ -159,7 +160,6 @@ def test_three_levels_have_no_objective(evidence):
     evidence("three levels, G = 2: curl -2 p1 p2 p3, no objective")
 
 
-@pytest.mark.sampled
 def test_more_levels_in_large_groups(evidence):
     """The flow of (r - J)/sd under a reverse leash ends at tilt_s with s sd_{tilt_s}(r) = 1/beta."""
     rng, worst = np.random.default_rng(8), 0.0
@@ -190,7 +190,6 @@ def test_drawn_worlds(world):
     assert_holds(GroupNormalisedAdvantages, world)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("sd", ["population", "sample"])
 def test_every_group_of_eight(sd, evidence):
     """Advantages as trainers compute them, eps = 1e-4, for all 2^8 outcomes of a group."""
@@ -273,7 +272,6 @@ def success_along_the_flow(start, factor, beta, *, forward=False, until=40.0):
     return sigmoid(x)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("leash", ["reverse", "forward"])
 def test_flows_from_ref_end_at_the_first_root(leash, evidence):
     worst, count = 0.0, 0
@@ -289,7 +287,6 @@ def test_flows_from_ref_end_at_the_first_root(leash, evidence):
     evidence(f"{leash} leash: {count} flows from ref end within {worst:.0e} of the first root")
 
 
-@pytest.mark.sampled
 def test_large_groups_run_away_below_the_critical_beta(evidence):
     for start in (0.01, 0.2, 0.5):
         critical = float(bounds.critical_beta(start))
@@ -306,7 +303,6 @@ def test_large_groups_run_away_below_the_critical_beta(evidence):
     evidence("G = inf, a = .01, .2, .5: runs away 5 % below beta_c, stops 5 % above")
 
 
-@pytest.mark.sampled
 def test_the_first_root_is_the_first(evidence):
     """On a fine grid the residual has no change of sign before the success found, and one at it."""
     rng, several = np.random.default_rng(7), 0
@@ -326,7 +322,6 @@ def test_the_first_root_is_the_first(evidence):
     evidence(f"first root of 60 worlds by a grid; {several} of them have several")
 
 
-@pytest.mark.sampled
 def test_at_usual_betas_the_leash_barely_holds(evidence):
     """Within e^{-2(G-1)/(G beta)} of one, in odds against those of ref."""
     beta, start, size = 0.04, 0.2, 16

@@ -21,7 +21,7 @@ from proofs.checks import (
     tightness_line,
 )
 from proofs.elementary import tangent_of_exp
-from proofs.symbolic import assert_identity
+from proofs.symbolic import assert_identity, assert_zero
 
 pytestmark = pytest.mark.statement("T8")
 COST, WHATEVER, SHARE = BOUNDS = (
@@ -42,18 +42,20 @@ def test_the_bound_is_jensen_for_a_convex_function(evidence):
     v, kept = sp.symbols("v k", positive=True)  # k = 1 - v
     curve = sp.log(kept + v * sp.exp(x))
     t = v * sp.exp(x) / (kept + v * sp.exp(x))
-    assert sp.simplify(sp.diff(curve, x) - t) == 0
-    assert sp.simplify(sp.diff(curve, x, 2) - t * (1 - t)) == 0
-    assert sp.simplify((1 - t) - kept / (kept + v * sp.exp(x))) == 0  # so both factors are positive
+    assert_zero(sp.simplify(sp.diff(curve, x) - t))
+    assert_zero(sp.simplify(sp.diff(curve, x, 2) - t * (1 - t)))
+    assert_zero(
+        sp.simplify((1 - t) - kept / (kept + v * sp.exp(x)))
+    )  # so both factors are positive
     # At most v kl: -log(1 - v + v e^-kl) is concave in kl with slope v at 0, where it vanishes
     kl = sp.Symbol("kl", positive=True)
     most = -sp.log(1 - v + v * sp.exp(-kl))
-    assert sp.simplify(sp.diff(most, kl).subs(kl, 0) - v) == 0
-    assert most.subs(kl, 0) == 0
+    assert_zero(sp.simplify(sp.diff(most, kl).subs(kl, 0) - v))
+    assert_zero(most.subs(kl, 0))
     curvature = sp.diff(most, kl, 2).subs(v, 1 - kept)
     u = (1 - kept) * sp.exp(-kl)
-    assert sp.simplify(curvature + kept * u / (kept + u) ** 2) == 0  # negative for 0 < v < 1
-    assert sp.limit(sp.exp(-kl), kl, sp.oo) == 0  # so it stays below -log(1 - v)
+    assert_zero(sp.simplify(curvature + kept * u / (kept + u) ** 2))  # negative for 0 < v < 1
+    assert_zero(sp.limit(sp.exp(-kl), kl, sp.oo))  # so it stays below -log(1 - v)
     evidence(f"log(1 - v + v e^x) is convex with slope below one; {tangent_of_exp()}")
 
 
