@@ -279,7 +279,7 @@ def test_the_line_of_ones_own_law_is_no_vacuous_bound():
     rng = np.random.default_rng(0)
     rewards = (rng.random((400, 16)) < 0.1).astype(float)
     world = Experts(
-        ref, np.tile([0.0, 1.0], (400, 1)), CheckedReward("strict", strict), BETA, True, 1
+        ref, np.tile([0.0, 1.0], (400, 1)), CheckedReward("strict", strict), BETA, WEIGHT, True, 1
     )
     own = partial_measurement(rewards=rewards, back_kl=np.zeros((400, 16)))
     line = claims_module._line(Evidence(world, own, own), 2.0).mean()
