@@ -20,6 +20,7 @@ from nondecoupling.theory.statement import Claim
 from nondecoupling.theory.theorems.t10_policy_gradient_without_a_leash import (
     PolicyGradientWithoutALeash,
 )
+from proofs.checks import assert_positive
 from proofs.symbolic import assert_identity, assert_zero
 
 pytestmark = pytest.mark.statement("T10")
@@ -98,6 +99,7 @@ def test_drawn_worlds(world):
     assert_holds(PolicyGradientWithoutALeash, world)
 
 
+@pytest.mark.certified
 def test_a_rational_point_of_a_path(evidence):
     """ref = (1/2, 1/4, 1/4), r = (1, 1, 0): at tau = 23/3, sigma = 20/3, D = (1, 3, 32/3)."""
     xp = arb()
@@ -107,8 +109,10 @@ def test_a_rational_point_of_a_path(evidence):
     assert inverse[0] * inverse[1] * inverse[2] == 1 / (ref[0] * ref[1] * ref[2])  # on the path
     log_ref, reward = xp.log(xp.array(ref)), xp.array(r)
     law = leashless_law(xp, log_ref, reward, xp.array([tau]), xp.array([Fraction(1)]))[0]
-    for x, want in zip(xp.exp(law), (96, 32, 9), strict=True):
-        assert abs(137 * x - want) < 1e-10
+    misses = [abs(137 * x - want) for x, want in zip(xp.exp(law), (96, 32, 9), strict=True)]
+    assert_positive(
+        *(xp.number(1e-10) - miss for miss in misses), claim="a rational point of the path"
+    )
     assert np.exp(bounds.leashless_policy(np.log([0.5, 0.25, 0.25]), [1.0, 1.0, 0.0], 23 / 3)) == (
         pytest.approx(np.array([96, 32, 9]) / 137, rel=1e-14)
     )
@@ -116,6 +120,7 @@ def test_a_rational_point_of_a_path(evidence):
     evidence(f"a rational point: p = (96, 32, 9)/137, KL(p||ref) = {float(paid[0]):.4f}")
 
 
+@pytest.mark.certified
 def test_the_root_changes_sign():
     """sum log(ref D) in balls on both sides of the policy that bounds returns."""
     saved, flint.ctx.prec = flint.ctx.prec, 200
@@ -140,7 +145,7 @@ def test_the_root_changes_sign():
                     ((top - y + moved) * xp.number(float(x))).log()
                     for x, y in zip(ref, pole, strict=True)
                 )
-                assert (total > 0) if sign > 0 else (total < 0), (tau, total)
+                assert_positive(sign * total, claim="the root of the path is bracketed")
     finally:
         flint.ctx.prec = saved
 

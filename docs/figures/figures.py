@@ -170,6 +170,7 @@ def draw_simplex(numbers: Numbers) -> Figure:
 
 FAMILY = {"F": "#616161", "I": "#616161", "S": BLUE, "R": ORANGE, "P": GREEN, "D": "#7b1fa2"}
 FAMILY["J"] = FAMILY["D"]
+FAMILY |= {"T": "#00838f", "V": "#ad1457", "G": "#ad1457"}
 
 
 def dependency_numbers() -> Numbers:
