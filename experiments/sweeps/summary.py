@@ -185,7 +185,7 @@ def _curves_of_beta(axis: Axes, some: Sequence[Mapping[str, Any]], task: Enumera
     """S2-S4 for ref = d: the coupling gap, convex and increasing in 1/beta, between its two-sided bounds."""
     betas = [line["beta"] for line in some]
     grid = np.geomspace(min(betas) / 1.2, max(betas) * 1.2, CURVE)
-    worlds = task.log_d, task.reward, grid[:, None]
+    worlds = task.log_d[None], task.reward[None], grid[:, None]
     lower, upper = (side.mean(axis=1) for side in bounds.coupling_gap_bounds(*worlds))
     axis.plot(
         grid,
@@ -207,9 +207,10 @@ def _curves_of_lambda(axis: Axes, some: Sequence[Mapping[str, Any]], task: Enume
         gap = bounds.coupling_gap(task.log_d, task.reward, beta).mean()
         # A data law has no mass on `other`; ref must have some.
         ref = np.logaddexp(task.log_d + np.log1p(-1e-6), np.log(1e-6 / task.log_d.shape[1]))
-        joint = bounds.joint_optimum(task.log_d, ref, task.reward, beta, grid[:, None])
+        worlds = task.log_d[None], ref[None], task.reward[None], beta, grid[:, None]
+        joint = bounds.joint_optimum(*worlds)
         rise = (bounds.cross_entropy(task.log_d, joint) - bounds.entropy(task.log_d)).mean(axis=1)
-        _, saving = bounds.joint_saving_bounds(task.log_d, ref, task.reward, beta, grid[:, None])
+        _, saving = bounds.joint_saving_bounds(*worlds)
         first = gap - saving.mean(axis=1)
         axis.plot(grid, rise, color=SECOND, lw=1.2, label=f"J1 at ref = d, beta {beta:g}")
         inside = first > 0
