@@ -24,6 +24,7 @@ Exit status: 0 no statement is violated, 2 usage error or a run that could not g
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from nondecoupling.lm.processes import Processes
 
     processes = Processes()
+    if processes.count > 1:
+        # A launcher ends the others when one is lost, often before they have noticed. Each finds out at its next
+        # exchange and says how to go on; the launcher kills what has not ended after its grace.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     console = Console(quiet=not processes.is_first)
 
     def complain(message: object) -> None:
