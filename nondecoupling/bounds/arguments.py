@@ -119,9 +119,9 @@ class Arguments:
                 raise ValueError("an axis too many or too few")
             batch = np.broadcast_shapes(batch, *scalars.values())
         except ValueError:
-            numbers = "".join(f", {name} {shape}" for name, shape in scalars.items())
+            shown = ", ".join(f"{name} {shape}" for name, shape in {**shapes, **scalars}.items())
             raise ValueError(
-                f"shapes {shown}{numbers}: leading axes are the batch and must broadcast; a number of the "
+                f"shapes {shown}: leading axes are the batch and must broadcast; a number of the "
                 "world, such as beta, is a scalar or has as many axes as the batch. For a grid over a batch "
                 "give the arrays a leading axis of one: log_d[None]"
             ) from None
