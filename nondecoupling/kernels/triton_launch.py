@@ -46,8 +46,8 @@ class Configuration(NamedTuple):
     num_stages: int
 
 
-# Shipped configurations by kernel and dtype; "extended" is with a cap or excluded tokens, for accumulate with adding
-# to what is there. They are the largest tiles tried that spill no register on sm_80, sm_90 and sm_100
+# Shipped configurations by kernel and dtype; "extended" is with a bias, a cap or excluded tokens, for accumulate with
+# adding to what is there. They are the largest tiles tried that spill no register on sm_80, sm_90 and sm_100
 # (tests/kernels/compile_kernels.py). None has been tuned on a GPU.
 _SINGLE = Configuration(64, 64, 16, 8, 2)
 CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
@@ -75,6 +75,7 @@ CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
         "bfloat16, extended": Configuration(64, 64, 64, 8, 3),
         "float16": Configuration(64, 64, 64, 8, 3),
         "float32": _SINGLE,
+        "float32, extended": Configuration(64, 32, 16, 8, 2),
     },
     "accumulate": {
         "bfloat16": Configuration(128, 256, 64, 8, 3),
@@ -94,6 +95,10 @@ def configuration(kernel: str, dtype: torch.dtype, *, extended: bool = False) ->
     cases = CONFIGURATIONS[kernel]
     name = str(dtype).removeprefix("torch.")
     return cases.get(f"{name}, extended", cases[name]) if extended else cases[name]
+
+
+def _is_extended(head: Head) -> bool:
+    return head.bias is not None or head.softcap is not None
 
 
 GROUP = 8
@@ -148,7 +153,7 @@ def _splits(
     processors = 4
     if device.type == "cuda":
         processors = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = _blocks(2 * processors, _blocks(tokens, tile.rows))
+    wanted = _blocks(2 * processors, _blocks(max(tokens, 1), tile.rows))
     tiles = _blocks(vocabulary, tile.columns)
     columns = _blocks(tiles, min(wanted, tiles)) * tile.columns
     return _blocks(vocabulary, columns), columns
@@ -210,7 +215,7 @@ def token_stats_forward(
     head = _contiguous(head)
     tokens = head.tokens
     statistics = statistics_dtype(head.hidden.device)
-    extended = head.softcap is not None or exclude is not None
+    extended = _is_extended(head) or exclude is not None
     tile = configuration("stats_forward", head.hidden.dtype, extended=extended)
     splits, columns = _splits(tokens, head.vocabulary, tile, head.hidden.device)
     maximum, ties, mass, spread, rest_maximum, rest_mass = head.hidden.new_empty(
@@ -349,7 +354,7 @@ def token_stats_backward(
         upstream, head.temperature, targets, exclude, ignore_index, saved, torch.float32
     )
     head = _contiguous(head.only(c.active))
-    extended = head.softcap is not None or c.exclude is not None
+    extended = _is_extended(head) or c.exclude is not None
     tile = configuration("stats_backward", head.hidden.dtype, extended=extended)
     chunks = _chunks(head, tile, 1)
     gradients = _Gradients(head, needs, chunks, tile)
@@ -429,7 +434,7 @@ def token_kl_backward(
     every = p.tokens
     c = kl_coefficients(upstream, p.temperature, kl, origins, torch.float32)
     p, q = _contiguous(p.only(c.active)), _contiguous(q.only(c.active))
-    tile = configuration("kl_backward", p.hidden.dtype, extended=p.softcap is not None)
+    tile = configuration("kl_backward", p.hidden.dtype, extended=_is_extended(p) or _is_extended(q))
     chunks = _chunks(p, tile, 2)
     gradients_p, gradients_q = (
         _Gradients(head, needs, chunks, tile) for head, needs in ((p, needs_p), (q, needs_q))

@@ -214,7 +214,7 @@ def main() -> int:
     for kernel in arguments.kernels:
         for dtype in arguments.dtypes:
             for flags in variants(kernel, arguments.variants):
-                extended = bool({"softcap", "exclude", "add"} & set(flags))
+                extended = bool(flags)
                 tile = override or configuration(kernel, DTYPES[dtype], extended=extended)
                 for architecture in arguments.architectures:
                     rows.append(compile_one(kernel, dtype, flags, architecture, tile))
