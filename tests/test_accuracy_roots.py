@@ -1,4 +1,4 @@
-"""What ``bounds`` finds by a root or a spectrum, against the definitions in balls of 200 bits.
+"""What ``bounds`` finds by a root or a spectrum, against the definitions in balls of 1000 bits.
 
 An error is judged by what no algorithm can avoid: the largest change of the exact value when every input
 number moves by one relative unit of roundoff. ``accuracy.ROOT_UNITS`` of these, and of the value's own
@@ -19,7 +19,7 @@ from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
 from tests.test_accuracy import best_dual, exact_law, mean, total
 
-BITS = 200
+BITS = 1000
 
 
 def root(increasing, low, high):
@@ -42,7 +42,7 @@ def root(increasing, low, high):
             low, at_low = middle, value
         else:
             return middle
-        if abs(high - low) <= abs(high) * arb(2) ** -150:
+        if abs(high - low) <= abs(high) * arb(2) ** -400:
             break
     return middle
 
@@ -317,6 +317,7 @@ def largest_error(name, dtype, trials, seed):
             for k, (got, want) in enumerate(zip(found, wanted, strict=True)):
                 if abs(want) < arb(float(np.finfo(dtype).tiny)) * 1e6:
                     continue
+                assert want.rad() < 1e-3 * eps * abs(want), f"the reference is blurred: {want}"
                 change = max(abs(float(near[k] - want)) for near in nearby)
                 unit = change + eps * (abs(float(want)) + SIZES.get(name, lambda _: 0.0)(given))
                 error = abs(float(arb(float(got)) - want))
@@ -339,16 +340,9 @@ def test_some_worlds(name, dtype):
     assert compared >= 8
 
 
-OPEN = ("decoupling_threshold", "best_early_stop")
-
-
 @pytest.mark.slow  # a minute and more
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_many_worlds(name, dtype, request):
-    if name in OPEN:
-        request.applymarker(
-            pytest.mark.xfail(reason="wrong where d or ref is far from flat: to be mended")
-        )
+def test_many_worlds(name, dtype):
     _, compared = largest_error(name, dtype, trials=200, seed=1)
     assert compared >= 100

@@ -6,14 +6,19 @@ from nondecoupling.formulas.laws import (
     INF,
     centred,
     expectation,
+    from_mode,
     kl_divergence,
     log_one_plus_excess,
+    log_or_minus_infinity,
+    log_softmax,
     log_sum_exp,
     max_on_support,
     min_on_support,
     overflow_shift,
 )
 from nondecoupling.formulas.roots import (
+    bracketed_above,
+    newton_bisection,
     with_envelope_gradient,
     with_root_gradient,
 )
@@ -25,7 +30,7 @@ from nondecoupling.formulas.tilt import (
     time_of_tilt,
 )
 from nondecoupling.numbers.floats import Floats, detached
-from nondecoupling.numbers.number_system import Array, NumberSystem
+from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
 
 def sft_loss_increase(
@@ -121,6 +126,15 @@ def samples_to_detect(
     return xp.where(varies, xp.square(z) * per_gap / safe, INF)
 
 
+def _below_the_top(xp: Floats, log_p: Array, x: Array) -> Array:
+    """max x - log E_p e^x = -log E_p e^{x - max}, accurate also where p is almost all at the top."""
+    room = xp.where(xp.support(log_p), x - max_on_support(xp, log_p, x), 0.0)
+    lost = xp.sum(xp.exp(log_p) * xp.expm1(room))
+    mostly = lost > -0.5
+    far = log_sum_exp(xp, log_p + room)
+    return -xp.where(mostly, xp.log1p(xp.where(mostly, lost, 0.0)), far)
+
+
 def decoupling_threshold(
     xp: Floats, log_ref: Array, reward: Array, beta: Array
 ) -> tuple[Array, Array]:
@@ -130,9 +144,8 @@ def decoupling_threshold(
     law, fixed, level = detached(log_ref), detached(x), detached(soft_value)
     inner = level > 0
     gain = xp.where(inner, level, 1.0)
-    t = time_of_tilt(
-        xp, law, fixed, gain, max_on_support(xp, law, fixed) - gain, xp.full_like(level, 1.0)
-    )
+    shortfall = xp.where(inner, _below_the_top(xp, law, fixed), 1.0)
+    t = time_of_tilt(xp, law, fixed, gain, shortfall, xp.full_like(level, 1.0))
     t = xp.where(inner, t, 1.0)
     dual = t * soft_value - log_one_plus_excess(xp, log_ref, t * x)
     exact = with_envelope_gradient(divergence_of_tilt(xp, law, fixed, t), dual)
@@ -147,13 +160,11 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
     raw = centred(xp, log_ref, reward)
     top, bottom = max_on_support(xp, log_ref, raw), min_on_support(xp, log_ref, raw)
     goal = expectation(xp, log_d, raw)
-    room = expectation(xp, log_d, top - raw)
-    inner = (goal > 0) & (room > 0)
+    inner = (goal > 0) & (expectation(xp, log_d, top - raw) > 0)
     unit = xp.where(inner, top - bottom, 1.0)
     x, level = xp.where(xp.support(log_ref), raw, 0.0) / unit, xp.where(inner, goal, 0.0) / unit
-    law, fixed, start = detached(log_ref), detached(x), xp.full_like(detached(level), 1.0)
-    gain, shortfall = (detached(xp.where(inner, part, 1.0) / unit) for part in (goal, room))
-    t = time_of_tilt(xp, law, fixed, gain, shortfall, start)
+    law, fixed = detached(log_ref), detached(x)
+    t = _time_to_reach(xp, detached(log_d), law, fixed, detached(inner))
     mean, slope = mean_and_variance_of_tilt(xp, log_ref, x, t)
     time = with_root_gradient(xp, t, mean - level, xp.where(inner, slope, 0.0)) / unit
     dual = log_one_plus_excess(xp, log_ref, t * x) - t * level
@@ -164,6 +175,33 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
         xp.where(at_once, 0.0, xp.where(inner, time, INF)),
         xp.where(at_once, 0.0, xp.where(inner, change, xp.log(xp.sum(on_top)))),
     )
+
+
+def _time_to_reach(xp: Floats, log_d: Array, log_ref: Array, x: Array, inner: Mask) -> Array:
+    """The t with E_{tilt_t} x = E_d x, where ``inner``; one elsewhere.
+
+    With u = x - x(mode of d), E_tilt u+ + E_d u- = E_tilt u- + E_d u+: neither side cancels, the left one
+    rises with t and the right one falls.
+    """
+    u = from_mode(xp, log_d, x)
+    above, below = xp.maximum(u, 0.0 * u), xp.maximum(-u, 0.0 * u)
+    d_above, d_below = (xp.sum(xp.exp(log_d) * part) for part in (above, below))
+
+    def too_far(t: Array) -> tuple[Array, Array]:
+        log_tilt = log_softmax(xp, log_ref + t * x)
+        tilt, deviation = xp.exp(log_tilt), centred(xp, log_tilt, u)
+        rising, falling = (xp.sum(tilt * part) for part in (above, below))
+        rise, fall = (
+            xp.sum(tilt * centred(xp, log_tilt, part) * deviation) for part in (above, below)
+        )
+        left, right = (xp.where(inner, side, 1.0) for side in (rising + d_below, falling + d_above))
+        value = xp.where(
+            inner, log_or_minus_infinity(xp, left) - log_or_minus_infinity(xp, right), 0.0
+        )
+        return value, rise / left - fall / right
+
+    start = xp.full_like(xp.sum(x), 1.0)
+    return newton_bisection(xp, too_far, 0.0 * start, bracketed_above(xp, too_far, start))
 
 
 def coupling_from_run(xp: NumberSystem, reward_gain: Array, kl: Array, beta: Array) -> Array:

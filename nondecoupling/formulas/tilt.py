@@ -16,6 +16,7 @@ from nondecoupling.formulas.laws import (
     log_softmax,
     log_sum_exp,
     max_on_support,
+    variance,
 )
 from nondecoupling.formulas.roots import bracketed_above, newton_bisection
 from nondecoupling.numbers.floats import Floats
@@ -88,12 +89,13 @@ def mean_and_variance_of_tilt(
 ) -> tuple[Array, Array]:
     """E x and Var x under tilt_t; the mean is sum ref x (e^{tx} - 1)/Z_t, which keeps small ones."""
     tx = time * x
-    tilt = xp.exp(log_softmax(xp, log_ref + tx))
+    log_tilt = log_softmax(xp, log_ref + tx)
+    tilt = xp.exp(log_tilt)
     untilted = xp.exp(log_ref - log_one_plus_excess(xp, log_ref, tx))
     near = xp.abs(tx) < 0.5
     grown = xp.expm1(xp.where(near, tx, 0.0))
     mean = xp.sum(xp.where(near, untilted * grown, tilt - untilted) * x)
-    return mean, xp.sum(tilt * xp.square(x - mean))
+    return mean, variance(xp, log_tilt, x)
 
 
 def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Array:
@@ -113,12 +115,12 @@ def time_of_tilt(
     left = xp.where(xp.support(log_ref), top - x, 0.0)
 
     def too_far(t: Array) -> tuple[Array, Array]:
-        mean, variance = mean_and_variance_of_tilt(xp, log_ref, x, t)
+        mean, spread = mean_and_variance_of_tilt(xp, log_ref, x, t)
         missing = xp.sum(xp.exp(log_softmax(xp, log_ref + t * x)) * left)
         beyond_gain = log_or_minus_infinity(xp, mean) - xp.log(gain)
         beyond_top = xp.log(shortfall) - log_or_minus_infinity(xp, missing)
         value = xp.where(by_gain, beyond_gain, beyond_top)
-        return value, variance / xp.where(by_gain, mean, missing)
+        return value, spread / xp.where(by_gain, mean, missing)
 
     return newton_bisection(
         xp, too_far, xp.full_like(high, 0.0), bracketed_above(xp, too_far, high)
