@@ -124,8 +124,10 @@ def pinsker(ref, r, beta):
 
 def early_stop(d, ref, r):
     goal = mean(d, r)
-    spread = max(r, key=float) - min(r, key=float)
-    return root(lambda t: mean(tilt(ref, r, t), r) - goal, arb(0), 10_000 / spread)
+    late = 1 / (max(r, key=float) - min(r, key=float))
+    while mean(tilt(ref, r, late), r) < goal:
+        late *= 2
+    return root(lambda t: mean(tilt(ref, r, t), r) - goal, arb(0), late)
 
 
 def largest_rise(law, r, divergence):

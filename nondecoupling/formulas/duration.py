@@ -13,13 +13,15 @@ from nondecoupling.formulas.laws import (
     expected_reward,
     from_mode,
     kl_divergence,
+    log_add_exp,
     log_or_minus_infinity,
+    log_sum_exp,
     max_on_support,
     min_on_support,
     variance,
 )
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
-from nondecoupling.formulas.tilt import tilt_at
+from nondecoupling.formulas.tilt import log_tilt_ratio, tilt_at
 from nondecoupling.numbers.floats import Floats, detached, dtype_of
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -72,19 +74,28 @@ def earliest_duration(xp: NumberSystem, log_d: Array, reward: Array, weight: Arr
 def highest_stationary_reward(
     xp: NumberSystem, log_d: Array, reward: Array, weight: Array
 ) -> Array:
-    """P5: J+ - J(d), where (max r - J+)(J+ - min r) = lambda (J+ - J(d)), J+ > J(d).
-
-    With x = J+ - J(d), A = max r - J(d), B = J(d) - min r: x^2 + (lambda + B - A) x - A B = 0.
-    """
+    """P5: J+ - J(d), where (max r - J+)(J+ - min r) = lambda (J+ - J(d)), J+ > J(d)."""
     shifted = from_mode(xp, log_d, reward)
     mean = expectation(xp, log_d, shifted)
     above = max_on_support(xp, log_d, shifted) - mean
     below = mean - min_on_support(xp, log_d, shifted)
+    return xp.exp(log_stationary_climb(xp, xp.log(above), xp.log(below), weight))
+
+
+def log_stationary_climb(
+    xp: NumberSystem, log_above: Array, log_below: Array, weight: Array
+) -> Array:
+    """log of J+ - J(d) from A = max r - J(d) and B = J(d) - min r, either of which may be tiny.
+
+    x = J+ - J(d) solves x^2 + (lambda + B - A) x - A B = 0.
+    """
+    above, below = xp.exp(log_above), xp.exp(log_below)
     linear = weight + below - above
     root = xp.sqrt(xp.square(linear) + 4 * above * below)
     # The branch that does not cancel.
     safe = xp.where(linear > 0, linear + root, 1.0)
-    return xp.where(linear > 0, 2 * above * below / safe, (root - linear) / 2)
+    slow = log_above + log_below - xp.log(safe / 2)
+    return xp.where(linear > 0, slow, xp.log(xp.where(linear > 0, 1.0, root - linear) / 2))
 
 
 def surrogate_shortfall(
@@ -127,15 +138,14 @@ def optimal_rl_duration(
     high = xp.maximum(high, low)
     grid = _duration_grid(xp, low, high)
     cells = law[:, None, :], value[:, None, :], multiplier[:, None, :], grid[:, :, None]
-    slope = duration_slope(xp, *cells)[:, :, 0]
+    beyond = _past_the_optimum(xp, *cells)[0][:, :, 0]
     utility = duration_utility(xp, *cells)[:, :, 0]
-    falls = (slope[:, :-1] > 0) & (slope[:, 1:] <= 0)
+    falls = (beyond[:, :-1] < 0) & (beyond[:, 1:] >= 0)
     score = xp.where(falls, xp.maximum(utility[:, :-1], utility[:, 1:]), -INF)
     best, best_value = low, xp.full_like(low, -INF)
 
     def falling(s: Array) -> tuple[Array, Array]:
-        world = law, value, multiplier, s
-        return -duration_slope(xp, *world), -duration_curvature(xp, *world)
+        return _past_the_optimum(xp, law, value, multiplier, s)
 
     for _ in range(DURATION_CANDIDATES):
         cell = xp.module.argmax(score, axis=-1, keepdims=True)
@@ -148,10 +158,30 @@ def optimal_rl_duration(
         best, best_value = xp.where(better, root, best), xp.where(better, reached, best_value)
         taken = xp.module.arange(score.shape[-1], device=array_api_compat.device(score)) == cell
         score = xp.where(taken, -INF, score)
-    _, curvature = falling(best)
-    slope = duration_slope(xp, log_d, reward, weight, best)
-    best = with_root_gradient(xp, best, -slope, curvature)
+    beyond, steepness = _past_the_optimum(xp, log_d, reward, weight, best)
+    best = with_root_gradient(xp, best, beyond, steepness)
     return xp.where(varies, best, 0.0), xp.where(varies, low, 0.0), xp.where(varies, high, 0.0)
+
+
+def _past_the_optimum(
+    xp: Floats, log_d: Array, reward: Array, weight: Array, duration: Array
+) -> tuple[Array, Array]:
+    """log(lambda (J(tilt_s) - J(d))/Var_{tilt_s} r), which has the sign of -U'(s), and its slope in s.
+
+    In logs, since both vanish together with the mass that differs in reward. s (J(tilt) - J(d)) is the
+    Jeffreys divergence sum |tilt - d| |log(tilt/d)|, a sum of terms that are not negative.
+    """
+    tilt = tilt_at(xp, log_d, reward, duration)
+    moved = xp.abs(log_tilt_ratio(xp, log_d, duration * from_mode(xp, log_d, reward)))
+    moved = xp.where(xp.support(log_d), moved, 0.0)
+    apart = log_or_minus_infinity(xp, moved) + log_or_minus_infinity(xp, -xp.expm1(-moved))
+    log_gain = log_sum_exp(xp, xp.maximum(log_d, tilt) + apart) - xp.log(duration)
+    deviation = xp.where(xp.support(log_d), centred(xp, tilt, reward), 0.0)
+    spread = tilt + 2 * log_or_minus_infinity(xp, xp.abs(deviation))
+    log_variance = log_sum_exp(xp, spread)
+    # Third moment over variance, and variance over gain.
+    skew = xp.sum(xp.exp(spread - log_variance) * deviation)
+    return xp.log(weight) + log_gain - log_variance, xp.exp(log_variance - log_gain) - skew
 
 
 def duration_interval(
@@ -159,27 +189,29 @@ def duration_interval(
 ) -> tuple[Array, Array]:
     """P5: [log(1 + R/lambda)/R, the s at which J(tilt_s) = J+]; rewards from 0, not constant."""
     low = earliest_duration(xp, log_d, reward, weight)
-    top, mean = max_on_support(xp, log_d, reward), expectation(xp, log_d, reward)
-    climb = highest_stationary_reward(xp, log_d, reward, weight)
+    top = max_on_support(xp, log_d, reward)
+    log_reward = log_or_minus_infinity(xp, xp.where(xp.support(log_d), reward, 0.0))
+    log_room = log_or_minus_infinity(xp, xp.where(xp.support(log_d), top - reward, 0.0))
+    below, above = (log_sum_exp(xp, log_d + part) for part in (log_reward, log_room))
+    climb = log_stationary_climb(xp, above, below, weight)
     # J+ above the least reward, and below the top: top - J+ = lambda (J+ - J(d))/(J+ - least)
-    risen = climb + mean - min_on_support(xp, log_d, reward)
-    room = weight * climb / risen
+    risen = log_add_exp(xp, climb, below)
+    room = xp.log(weight) + climb - risen
     low_down = risen < room
 
     def shortfall(s: Array) -> tuple[Array, Array]:
         """By what J(tilt_s) exceeds J+, compared by its distance to the nearer end."""
         tilt = tilt_at(xp, log_d, reward, s)
-        reached = expectation(xp, tilt, reward)
-        missing = expectation(xp, tilt, top - reward)
-        above = log_or_minus_infinity(xp, reached) - xp.log(risen)
-        below = xp.log(room) - log_or_minus_infinity(xp, missing)
-        slope = variance(xp, tilt, reward) / xp.where(low_down, reached, missing)
-        return xp.where(low_down, above, below), slope
+        reached, missing = (log_sum_exp(xp, tilt + part) for part in (log_reward, log_room))
+        deviation = log_or_minus_infinity(xp, xp.abs(centred(xp, tilt, reward)))
+        log_variance = log_sum_exp(xp, tilt + 2 * deviation)
+        slope = xp.exp(log_variance - xp.where(low_down, reached, missing))
+        return xp.where(low_down, reached - risen, room - missing), slope
 
     # E_tilt (top - r) <= R e^{-s g}/d(argmax r) from s >= 1/g, g the gap below the top.
     gap = xp.min(xp.where(xp.support(log_d) & (reward < top), top - reward, INF))
-    on_top = xp.sum(xp.where(reward >= top, xp.exp(log_d), 0.0))
-    late = (1 + xp.maximum(xp.log(top) - xp.log(room) - xp.log(on_top), 0.0)) / gap
+    on_top = log_sum_exp(xp, xp.where(reward >= top, log_d, -INF))
+    late = (1 + xp.maximum(xp.log(top) - room - on_top, 0.0)) / gap
     high = newton_bisection(xp, shortfall, low, xp.maximum(late, low))
     bounded = weight > top
     share = top / xp.where(bounded, weight, 2 * top)

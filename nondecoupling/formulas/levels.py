@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import array_api_compat
 
-from nondecoupling.formulas.laws import INF
+from nondecoupling.formulas.laws import INF, log_add_exp, log_sum_exp, overflow_shift
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
@@ -29,20 +29,15 @@ def levels_by_comparison(xp: NumberSystem, log_ref: Array, reward: Array) -> Lev
 
     Rewards that a ball cannot tell apart count as equal: precision, not a tolerance, separates them.
     """
-    mass = xp.exp(log_ref)[..., None, :]
     theirs, own = reward[..., None, :], reward[..., :, None]
     better, worse = theirs > own, theirs < own
 
-    def total(chosen: Mask) -> Array:
-        return xp.sum(xp.where(chosen, mass, 0.0))[..., 0]
+    def log_mass(chosen: Mask) -> Array:
+        return log_sum_exp(xp, xp.where(chosen, log_ref[..., None, :], -INF))[..., 0]
 
-    above, below, level = total(better), total(worse), total(~(better | worse))
-    at_most = below + level
-    beats_some = xp.positive(below)
-    log_at_most = -xp.log1p(above / xp.where(xp.positive(at_most), at_most, 1.0))
-    odds = level / xp.where(beats_some, below, 1.0)
-    log_worse = xp.where(beats_some, -xp.log1p(odds), 0.0)
-    return Levels(xp.log(level), log_at_most, log_worse, beats_some)
+    below, level = log_mass(worse), log_mass(~(better | worse))
+    log_at_most = -log_one_plus_ratio(xp, log_mass(better), log_mass(~better))
+    return Levels(level, log_at_most, -log_one_plus_ratio(xp, level, below), xp.support(below))
 
 
 def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
@@ -68,8 +63,8 @@ def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
     own = xp.gather(_running_log_sum(xp, log_mass, level), stop - 1)
     below, at_most = xp.gather(from_below, first), xp.gather(from_below, stop)
     above = xp.gather(from_above, stop)
-    log_worse = -_log_one_plus_ratio(xp, own, below)
-    log_at_most = -_log_one_plus_ratio(xp, above, at_most)
+    log_worse = -log_one_plus_ratio(xp, own, below)
+    log_at_most = -log_one_plus_ratio(xp, above, at_most)
     back = module.argsort(order, axis=-1)
     own, log_at_most, log_worse, below = (
         xp.gather(x, back) for x in (own, log_at_most, log_worse, below)
@@ -84,21 +79,15 @@ def _running_log_sum(xp: Floats, log_mass: Array, segment: Array) -> Array:
         same = segment[..., step:] == segment[..., :-step]
         before = xp.where(same, total[..., :-step], -INF)
         later = total[..., step:]
-        total = xp.module.concat([total[..., :step], _log_add(xp, later, before)], axis=-1)
+        total = xp.module.concat([total[..., :step], log_add_exp(xp, later, before)], axis=-1)
         step *= 2
     return total
 
 
-def _log_add(xp: Floats, a: Array, b: Array) -> Array:
-    """log(e^a + e^b)."""
-    top = xp.maximum(a, b)
-    some = xp.support(top)
-    apart = xp.abs(xp.where(some, a, 0.0) - xp.where(some, b, 0.0))
-    return top + xp.where(some, xp.log1p(xp.exp(-apart)), 0.0)
-
-
-def _log_one_plus_ratio(xp: Floats, log_a: Array, log_b: Array) -> Array:
+def log_one_plus_ratio(xp: NumberSystem, log_a: Array, log_b: Array) -> Array:
     """log(1 + a/b); 0 where b is zero, whatever a."""
     some = xp.support(log_a) & xp.support(log_b)
     odds = xp.where(some, log_a, 0.0) - xp.where(some, log_b, 0.0)
-    return xp.where(some, xp.maximum(odds, 0.0) + xp.log1p(xp.exp(-xp.abs(odds))), 0.0)
+    shift = overflow_shift(xp, odds[..., None])[..., 0]
+    ratio = xp.log1p(xp.expm1(-shift) + xp.exp(odds - shift))
+    return xp.where(some, shift + ratio, 0.0)

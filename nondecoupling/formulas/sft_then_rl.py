@@ -164,7 +164,7 @@ def best_early_stop(xp: Floats, log_d: Array, log_ref: Array, reward: Array) -> 
     unit = xp.where(inner, top - bottom, 1.0)
     x, level = xp.where(xp.support(log_ref), raw, 0.0) / unit, xp.where(inner, goal, 0.0) / unit
     law, fixed = detached(log_ref), detached(x)
-    t = _time_to_reach(xp, detached(log_d), law, fixed, detached(inner))
+    t = _time_to_reach(xp, detached(log_d), law, fixed, inner)
     mean, slope = mean_and_variance_of_tilt(xp, log_ref, x, t)
     time = with_root_gradient(xp, t, mean - level, xp.where(inner, slope, 0.0)) / unit
     dual = log_one_plus_excess(xp, log_ref, t * x) - t * level

@@ -10,6 +10,7 @@ from nondecoupling.formulas.laws import (
     centred,
     expected_reward,
     from_mode,
+    kl_by_definition,
     kl_divergence,
     log_one_plus_excess,
     log_or_minus_infinity,
@@ -99,8 +100,10 @@ def mean_and_variance_of_tilt(
 
 
 def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Array:
-    """KL(tilt_t||ref)."""
-    return kl_of_tilt(xp, log_ref, time * x, xp.full_like(time, 1.0))
+    """KL(tilt_t||ref); by its definition from the tilt's own mode where it is large and tx may be huge."""
+    tilt = log_softmax(xp, log_ref + time * from_mode(xp, log_ref + time * x, x))
+    large = kl_by_definition(xp, tilt, log_ref)
+    return xp.where(large > 1, large, kl_of_tilt(xp, log_ref, time * x, xp.full_like(time, 1.0)))
 
 
 def time_of_tilt(

@@ -28,7 +28,7 @@ def sympy_numbers() -> Exact:
             number=number,
             truth=bool,
             exp=sympy.exp,
-            log=sympy.log,
+            log=lambda x: -sympy.oo if x == 0 else sympy.log(x),
             log1p=lambda x: sympy.log(1 + x),
             expm1=lambda x: sympy.exp(x) - 1,
             sqrt=sympy.sqrt,

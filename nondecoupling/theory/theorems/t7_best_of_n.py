@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nondecoupling.formulas.laws import (
+    INF,
     chi_squared,
     cross_entropy,
     expectation,
     kl_by_definition,
     log_softmax,
+    log_sum_exp,
 )
-from nondecoupling.formulas.levels import levels_by_comparison
+from nondecoupling.formulas.levels import levels_by_comparison, log_one_plus_ratio
 from nondecoupling.formulas.schedules import best_of_n, best_of_n_bounds
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Whole
@@ -72,11 +74,14 @@ class BestOfN(Statement):
         at_once = best_of(xp, w.log_ref, w.reward, w.draws * w.again)
         yield Claim("best of best", twice, "==", cross_entropy(xp, w.log_law, at_once))
         solved = is_best(xp, w.reward)
-        success, now = (expectation(xp, p, solved) for p in (w.log_ref, best))
-        log_failure = w.draws * xp.log1p(-success)
+        succeeds = log_sum_exp(xp, xp.where(solved > 0, w.log_ref, -INF))
+        others = log_sum_exp(xp, xp.where(solved > 0, -INF, w.log_ref))
+        fails = -log_one_plus_ratio(xp, succeeds, others)
+        log_failure = w.draws * fails
+        now = expectation(xp, best, solved)
         yield Claim("success", now, "==", -xp.expm1(log_failure))
         binary = best_of(xp, w.log_ref, solved, w.draws)
-        rise = xp.log(-xp.expm1(log_failure)) - log_failure - xp.log(success) + xp.log1p(-success)
+        rise = xp.log(-xp.expm1(log_failure)) - log_failure - succeeds + fails
         tilt = log_softmax(xp, w.log_ref + rise * solved)
         lhs, rhs = (cross_entropy(xp, w.log_law, p) for p in (binary, tilt))
         yield Claim("a tilt for binary rewards", lhs, "==", rhs)
