@@ -11,6 +11,7 @@ import numpy as np
 from nondecoupling.bounds.arrays import TensorLike
 from nondecoupling.bounds.reading import common_kind, is_torch, read
 from nondecoupling.numbers.floats import Floats, floats_of
+from nondecoupling.numbers.number_system import Array, Mask
 
 # Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
 BLOCK_NUMBERS = 32_768
@@ -20,7 +21,7 @@ def _at(index: tuple[int, ...], name: str) -> str:
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
-def _first(bad: Any) -> tuple[int, ...]:
+def _first(bad: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(np.asarray(bad))[0])
 
 
@@ -200,7 +201,7 @@ class Arguments:
                 f"{_at((*self._index(row), column), law)}={value:.6g}: {why}, which {self._precision} does not hold"
             )
 
-    def refuse(self, name: str, wrong: Any, wanted: str) -> None:
+    def refuse(self, name: str, wrong: Mask, wanted: str) -> None:
         """Fail if a number is wrong somewhere, by its place and with what is wanted instead."""
         bad = _as_numpy(wrong)
         if bad.any():
@@ -208,10 +209,10 @@ class Arguments:
             value = float(_as_numpy(self.arrays[name])[row, 0])
             raise ValueError(f"{_at(self._index(row), name)}={value}: must be {wanted}")
 
-    def _misses(self, name: str) -> Any:
+    def _misses(self, name: str) -> Mask:
         return self.arrays[name] == -math.inf
 
-    def _check_support(self, name: str, fine: Any, why: str) -> None:
+    def _check_support(self, name: str, fine: Mask, why: str) -> None:
         if bool(self.module.all(fine)):
             return
         row, column = _first(_as_numpy(~fine))
@@ -220,7 +221,7 @@ class Arguments:
             f"{name} some mass on them"
         )
 
-    def check_law(self, xp: Floats, name: str, block: Any, first_row: int) -> None:
+    def check_law(self, xp: Floats, name: str, block: Array, first_row: int) -> None:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""
         total = xp.sum(xp.exp(block))
         fine = self._is_one(xp, total)
@@ -234,7 +235,7 @@ class Arguments:
         self.check_mass(xp, name, total, _remedy(entries), first_row)
 
     def check_mass(
-        self, xp: Floats, name: str, total: Any, remedy: str, first_row: int = 0
+        self, xp: Floats, name: str, total: Array, remedy: str, first_row: int = 0
     ) -> None:
         """The masses of rows, [rows, 1], are one within sqrt(eps) of their dtype."""
         fine = self._is_one(xp, total)
@@ -251,10 +252,10 @@ class Arguments:
     def _mass_tolerance(self) -> float:
         return float(self.module.finfo(self.dtype).eps) ** 0.5
 
-    def _is_one(self, xp: Floats, total: Any) -> Any:
+    def _is_one(self, xp: Floats, total: Array) -> Mask:
         return xp.abs(total - 1) <= self._mass_tolerance
 
-    def refuse_entries(self, name: str, wrong: Any, why: str) -> None:
+    def refuse_entries(self, name: str, wrong: Mask, why: str) -> None:
         """Fail if an entry of an array is wrong, by its place."""
         bad = _as_numpy(wrong)
         if bad.any():

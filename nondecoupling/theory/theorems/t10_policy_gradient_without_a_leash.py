@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from nondecoupling.formulas.laws import expected_reward, kl_by_definition
 from nondecoupling.formulas.logits import reward_gradient
 from nondecoupling.formulas.price import supporting_line
 from nondecoupling.formulas.schedules import leashless_law
-from nondecoupling.numbers.number_system import NumberSystem
+from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive, Reward
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class PolicyGradientWithoutALeash(Statement):
@@ -57,7 +57,7 @@ class PolicyGradientWithoutALeash(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         log_p, log_inverse = leashless_law(xp, w.log_ref, w.reward, w.tau, w.room)
         mean = expected_reward(xp, log_p, w.reward)
         # theta = -log D, and per unit of tau D moves by J - r.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from nondecoupling.formulas.trainers import (
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Logits, Positive, Unit
 from nondecoupling.theory.statement import Claim, Statement
+from nondecoupling.theory.worlds import WorldValues
 
 
 class GroupNormalisedAdvantages(Statement):
@@ -75,7 +75,7 @@ class GroupNormalisedAdvantages(Statement):
     )
 
     @staticmethod
-    def claims(xp: NumberSystem, w: Any) -> Iterator[Claim]:
+    def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         zero, c = xp.full_like(w.success, 0), w.success
 
         def h(success: Array, size: int, sd: Deviation = "population", eps: Array = zero) -> Array:
