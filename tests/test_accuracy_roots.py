@@ -17,168 +17,12 @@ from flint import arb
 
 from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
-from tests.test_accuracy import best_dual, exact_law, mean, total
+from nondecoupling.formulas.trees import TokenTree
+from tests import exact_definitions as exact_of
+from tests.test_accuracy import best_dual, exact_law, mean
 
 BITS = 1000
-
-
-def root(increasing, low, high):
-    """The root of an increasing function in [low, high], by regula falsi with bisection."""
-    low, high = arb(low), arb(high)
-    at_low, at_high = increasing(low), increasing(high)
-    for step in range(400):
-        if at_low >= 0:
-            return low
-        if at_high <= 0:
-            return high
-        middle = (low + high) / 2
-        if step % 3 and at_low.is_finite() and at_high.is_finite():
-            middle = high - at_high * (high - low) / (at_high - at_low)
-        middle = arb(middle.mid())
-        value = increasing(middle)
-        if value > 0:
-            high, at_high = middle, value
-        elif value < 0:
-            low, at_low = middle, value
-        else:
-            return middle
-        if abs(high - low) <= abs(high) * arb(2) ** -400:
-            break
-    return middle
-
-
-def kl(p, q):
-    return mean(
-        p, [a.log() - b.log() if not a.is_zero() else arb(0) for a, b in zip(p, q, strict=True)]
-    )
-
-
-def ce(d, p):
-    return -mean(d, [x.log() if not m.is_zero() else arb(0) for m, x in zip(d, p, strict=True)])
-
-
-def tilt(ref, r, time):
-    top = max(r, key=float)
-    weights = [m * (time * (x - top)).exp() for m, x in zip(ref, r, strict=True)]
-    return [w / total(weights) for w in weights]
-
-
-def log_z(ref, r, time):
-    top = max(r, key=float)
-    return (
-        total(m * (time * (x - top)).exp() for m, x in zip(ref, r, strict=True)).log() + time * top
-    )
-
-
-def frontier(d, r, rate):
-    """(p, h, offset) from the condition that d/(offset + rate (M - r)) sums to one."""
-    top = max(r, key=float)
-    rooms = [rate * (top - x) for x in r]
-    on_top = total(m for m, room in zip(d, rooms, strict=True) if room.is_zero())
-    at_zero = total(m / room for m, room in zip(d, rooms, strict=True) if not room.is_zero())
-    if on_top.is_zero() and at_zero <= 1:
-        best = [room.is_zero() for room in rooms]
-        share = (1 - at_zero) / sum(best)
-        p = [share if b else m / room for b, m, room in zip(best, d, rooms, strict=True)]
-        h = (
-            1
-            + total(m * x.log() for m, x in zip(d, rooms, strict=True) if not m.is_zero())
-            - rate * top
-        )
-        return p, h, arb(0)
-
-    def missing(log_t):
-        return 1 - total(m / (log_t.exp() + room) for m, room in zip(d, rooms, strict=True))
-
-    t = root(missing, on_top.log() if not on_top.is_zero() else arb(-2000), arb(0)).exp()
-    b = [t + room for room in rooms]
-    h = 1 + mean(d, [x.log() if not m.is_zero() else arb(0) for m, x in zip(d, b, strict=True)]) - t
-    return [m / x for m, x in zip(d, b, strict=True)], h - rate * top, t
-
-
-def average_rate(laws, rewards, target):
-    def beyond(log_rate):
-        rate = log_rate.exp()
-        reached = [mean(frontier(d, r, rate)[0], r) for d, r in zip(laws, rewards, strict=True)]
-        return total(reached) / len(laws) - target
-
-    return root(beyond, arb(-60), arb(60)).exp()
-
-
-def average_price(laws, rewards, target):
-    rate = average_rate(laws, rewards, target)
-    lines = [frontier(d, r, rate)[1] for d, r in zip(laws, rewards, strict=True)]
-    return rate * target + total(lines) / len(laws)
-
-
-def radius(ref, r, beta):
-    level = beta * log_z(ref, r, 1 / beta)
-    time = root(lambda t: mean(tilt(ref, r, t), r) - level, arb(0), 1 / beta)
-    return kl(tilt(ref, r, time), ref)
-
-
-def pinsker(ref, r, beta):
-    spread = max(r, key=float) - min(r, key=float)
-    return 2 * (beta * kl(ref, tilt(ref, r, 1 / beta)) / spread) ** 2
-
-
-def early_stop(d, ref, r):
-    goal = mean(d, r)
-    late = 1 / (max(r, key=float) - min(r, key=float))
-    while mean(tilt(ref, r, late), r) < goal:
-        late *= 2
-    return root(lambda t: mean(tilt(ref, r, t), r) - goal, arb(0), late)
-
-
-def largest_rise(law, r, divergence):
-    spread = max(r, key=float) - min(r, key=float)
-    time = root(lambda t: kl(tilt(law, r, t), law) - divergence, arb(0), 10_000 / spread)
-    return mean(tilt(law, r, time), r) - mean(law, r)
-
-
-def joint(d, ref, r, beta, weight):
-    """The maximiser of J_b - weight CE(d, .): beta log(p/ref) + beta - weight d/p = r - mu, p sums to one."""
-    soft = beta * log_z(ref, r, 1 / beta)
-
-    def policy(offset):
-        p = []
-        for m, q, x in zip(d, ref, r, strict=True):
-            base = q * ((x - soft) / beta - offset).exp()
-            if m.is_zero():
-                p.append(base)
-                continue
-            u = (weight * m / (beta * base)).lambertw()
-            p.append(weight * m / (beta * u))
-        return p
-
-    offset = root(lambda x: 1 - total(policy(x)), arb(0), weight / beta)
-    return policy(offset)
-
-
-def objective(p, d, ref, r, beta, weight):
-    return mean(p, r) - beta * kl(p, ref) - weight * ce(d, p)
-
-
-def joint_gap(p, d, ref, r, beta, weight):
-    best = joint(d, ref, r, beta, weight)
-    return objective(best, d, ref, r, beta, weight) - objective(p, d, ref, r, beta, weight)
-
-
-def step_change(d, p, g, step):
-    return ce(d, tilt(p, g, step)) - ce(d, p)
-
-
-def duration(d, r, weight, near):
-    """The stationary point of U next to a float."""
-
-    def falling(s):
-        p = tilt(d, r, s)
-        m = mean(p, r)
-        variance = mean(p, [(x - m) ** 2 for x in r])
-        return weight * (m - mean(d, r)) - variance
-
-    return root(falling, near * (1 - arb("0.001")), near * (1 + arb("0.001")))
-
+TREE = TokenTree(((0,), (1, 0), (1, 1, 0), (1, 1, 1)))
 
 # name -> (arguments of bounds, the exact values). Laws come normalised, numbers as balls.
 CASES = {
@@ -186,43 +30,72 @@ CASES = {
     "approximate_price_of_reward": (
         "log_d reward target eps", lambda d, r, c, e: [best_dual(d, r, c) - e],
     ),
-    "frontier_policy": (
-        "log_d reward rate",
-        lambda d, r, rate: [frontier(d, r, rate)[1], *(x.log() for x in frontier(d, r, rate)[0])],
+    "price_of_policy": ("log_d log_p reward", lambda d, p, r: [best_dual(d, r, mean(p, r))]),
+    "price_of_average_reward": (
+        "log_d reward target", lambda *w: [exact_of.average_price(*w)],
     ),
+    "frontier_rate": ("log_d reward target", lambda *w: [exact_of.average_rate(*w)]),
+    "frontier_policy": ("log_d reward rate", lambda *w: exact_of.line_and_policy(*w)),
     "decoupling_threshold": (
-        "log_ref reward beta", lambda ref, r, beta: [pinsker(ref, r, beta), radius(ref, r, beta)],
+        "log_ref reward beta", lambda *w: [exact_of.pinsker(*w), exact_of.radius(*w)],
     ),
-    "best_early_stop": (
-        "log_d log_ref reward",
-        lambda d, ref, r: [early_stop(d, ref, r), -kl(tilt(ref, r, early_stop(d, ref, r)), ref)],
-    ),
-    "reward_change_extremes": (
-        "log_tilt reward kl",
-        lambda law, r, a: [-largest_rise(law, [-x for x in r], a), largest_rise(law, r, a)],
-    ),
+    "best_early_stop": ("log_d log_ref reward", lambda *w: exact_of.early_stop(*w)),
+    "reward_change_bounds": ("log_tilt reward kl", lambda *w: exact_of.change_bounds(*w)),
+    "reward_change_extremes": ("log_tilt reward kl", lambda *w: exact_of.largest_changes(*w)),
     "joint_optimum": (
-        "log_d log_ref reward beta weight", lambda *w: [x.log() for x in joint(*w)],
+        "log_d log_ref reward beta weight", lambda *w: [x.log() for x in exact_of.joint(*w)],
     ),
-    "joint_gap": ("log_p log_d log_ref reward beta weight", lambda *w: [joint_gap(*w)]),
-    "rl_improves_sft_threshold": ("log_d log_p direction step", lambda *w: [step_change(*w)]),
+    "joint_gap": ("log_p log_d log_ref reward beta weight", lambda *w: [exact_of.joint_gap(*w)]),
+    "joint_path": (
+        "log_d log_ref reward beta",
+        lambda d, ref, r, beta: [x.log() for x in exact_of.joint(d, ref, r, beta, beta)],
+    ),
+    "joint_saving_bounds": (
+        "log_d log_ref reward beta weight", lambda *w: exact_of.saving_bounds(*w),
+    ),
+    "rl_improves_sft_threshold": (
+        "log_d log_p direction step", lambda *w: [exact_of.step_change(*w)],
+    ),
+    "optimal_rl_duration": ("log_d reward weight", lambda *w: [exact_of.duration(*w)]),
+    "kernel_cosine": ("kernel u v", lambda *w: [exact_of.cosine(*w)]),
+    "spectral_misalignment_bound": ("kernel u v k", lambda *w: [exact_of.spectral_bound(*w)]),
+    "shared_prompt_loss_increase": (
+        "log_sft log_rl log_d reward beta", lambda *w: [exact_of.loss_increase(*w)],
+    ),
+    "token_kl_divergence": ("log_p log_q tree", lambda *w: [exact_of.token_divergence(*w)]),
 }  # fmt: skip
+# Where the exact values belong to numbers that the function chose, they come as the last argument.
+AT_FOUND = {
+    "pareto_frontier": (
+        "log_d reward", lambda d, r, found: exact_of.frontier_losses(d, r, found[1][1:-1]),
+    ),
+}  # fmt: skip
+# Their exact values take seconds each.
+OF_NESTED_ROOTS = {"price_of_average_reward", "frontier_rate", "pareto_frontier"}
+PROMPTS = {"price_of_average_reward", "frontier_rate", "shared_prompt_loss_increase"}
 # Places of the result that are compared with the exact values, in their order.
 RESULTS = {
     "frontier_policy": lambda found: [found[1], *found[0]],
     "rl_improves_sft_threshold": lambda found: [found[0]],
+    "optimal_rl_duration": lambda found: [found[0]],
+    "pareto_frontier": lambda found: found[0][1:-1],
+    "joint_path": lambda found: found[1],
 }
+OPTIONS = {"joint_path": {"points": 3}, "pareto_frontier": {"points": 6}}
 # What else an error is relative to: one for log-probabilities, the terms of a difference that may cancel.
 SIZES = {
     "frontier_policy": lambda given: (
         1 + float(given["rate"]) * float(np.abs(given["reward"]).max())
     ),
     "joint_optimum": lambda given: 1.0,
+    "joint_path": lambda given: 1.0,
+    # The entropy is of the law as given, whose mass is one within eps.
+    "pareto_frontier": lambda given: 1.0,
     "rl_improves_sft_threshold": lambda given: (
         float(given["step"]) * float(np.ptp(given["direction"]))
     ),
 }
-LAWS = {"log_d", "log_ref", "log_p", "log_tilt"}
+LAWS = {"log_d", "log_ref", "log_p", "log_q", "log_tilt", "log_sft", "log_rl"}
 
 
 def random_law(rng, n, dtype):
@@ -230,25 +103,40 @@ def random_law(rng, n, dtype):
     return (logits - np.logaddexp.reduce(logits)).astype(dtype)
 
 
-def random_inputs(rng, names, dtype):
+def random_inputs(rng, function, dtype):
     """Inputs of one call inside the domain of the root: targets between the data and the best reward."""
-    n = int(rng.integers(2, 5))
+    names = {**CASES, **AT_FOUND}[function][0].split()
+    n = len(TREE.sequences) if "tree" in names else int(rng.integers(2, 5))
+    prompts = 2 if function in PROMPTS else 1
     offset = 0.0 if dtype == np.float32 or rng.random() < 0.7 else 1e9
     given = {}
     for name in names:
-        if name in LAWS:
-            given[name] = random_law(rng, n, dtype)
-        elif name in ("reward", "direction"):
+        if name in ("log_sft", "log_rl"):
+            given[name] = random_law(rng, prompts, dtype)
+        elif name in LAWS:
+            given[name] = np.stack([random_law(rng, n, dtype) for _ in range(prompts)])
+        elif name in ("reward", "direction", "u", "v"):
             scale = 10.0 ** rng.uniform(-3, 6 if offset == 0 else 3)
-            given[name] = (offset + scale * rng.standard_normal(n)).astype(dtype)
+            shift = offset if name in ("reward", "direction") else 0.0
+            given[name] = (shift + scale * rng.standard_normal((prompts, n))).astype(dtype)
+        elif name == "kernel":
+            root = (10.0 ** rng.uniform(-3, 3) * rng.standard_normal((n, n))).astype(dtype)
+            given[name] = root @ root.T
+        elif name == "k":
+            given[name] = int(rng.integers(0, n + 1))
+        elif name == "tree":
+            given[name] = TREE
         else:
             given[name] = dtype(10.0 ** rng.uniform(-2, 2))
+        if prompts == 1 and name != "kernel" and np.ndim(given[name]) == 2:
+            given[name] = given[name][0]
     spread = float(np.ptp(given["reward"].astype(float))) if "reward" in given else 1.0
     if "target" in given:
         d, r = np.exp(given["log_d"].astype(float)), given["reward"].astype(float)
-        low = float(d @ r / d.sum())
+        low = float(np.mean((d * r).sum(-1) / d.sum(-1)))
         share = float(rng.choice([rng.uniform(), 10.0 ** rng.uniform(-4, 0)]))
-        given["target"] = dtype(low + (r.max() - low) * rng.choice([share, 1 - share]))
+        top = float(np.mean(r.max(-1)))
+        given["target"] = dtype(low + (top - low) * rng.choice([share, 1 - share]))
     for name in ("beta", "weight", "kl", "rate", "step"):
         if name in given:
             factor = {"beta": spread, "weight": spread, "rate": 1 / spread}.get(name, 1.0)
@@ -256,26 +144,40 @@ def random_inputs(rng, names, dtype):
     return given
 
 
-def exact(name, given):
-    names, reference = CASES[name]
+def exact(name, given, found):
+    names, reference = {**CASES, **AT_FOUND}[name]
     arguments = []
     for key in names.split():
         value = given[key]
-        if key in LAWS:
+        if isinstance(value, TokenTree | int):
+            arguments.append(value)
+        elif key in LAWS and np.ndim(value) == 2:
+            arguments.append([exact_law(row) for row in value])
+        elif key in LAWS:
             arguments.append(exact_law(value))
+        elif np.ndim(value) == 2:
+            arguments.append([[arb(float(x)) for x in row] for row in value])
         elif np.ndim(value):
             arguments.append([arb(float(x)) for x in value])
         else:
             arguments.append(arb(float(value)))
+    if name in AT_FOUND:
+        arguments.append([[arb(float(x)) for x in part] for part in found])
     return reference(*arguments)
 
 
 def moved(rng, given, eps):
-    """Every number by a unit of its last place, up or down."""
-    return {
-        key: np.asarray(value, dtype=np.float64) * (1 + eps * rng.choice([-1, 1], np.shape(value)))
-        for key, value in given.items()
-    }
+    """Every number by a unit of its last place, up or down; a kernel stays symmetric."""
+    near = {}
+    for key, value in given.items():
+        if isinstance(value, TokenTree | int):
+            near[key] = value
+            continue
+        steps = rng.choice([-1, 1], np.shape(value))
+        if key == "kernel":
+            steps = np.sign(steps + steps.T + 0.5)
+        near[key] = np.asarray(value, dtype=np.float64) * (1 + eps * steps)
+    return near
 
 
 def in_scope(name, given):
@@ -283,11 +185,16 @@ def in_scope(name, given):
     r = given.get("reward")
     if r is not None and np.ptp(r.astype(float)) < 1e3 * np.spacing(np.abs(r).max()):
         return False
-    if name in ("price_of_reward", "approximate_price_of_reward"):
-        d = np.exp(given["log_d"].astype(float))
-        low, top = float(d @ r.astype(float) / d.sum()), float(r.max())
-        room = 1e3 * float(np.spacing(np.abs(r).max()))
-        return low + room < float(given["target"]) < top - room
+    if "target" in given or name == "price_of_policy":
+        d, r = np.exp(given["log_d"].astype(float)), r.astype(float)
+        p = np.exp(given["log_p"].astype(float)) if "log_p" in given else d
+        target = float(given["target"]) if "target" in given else float(p @ r / p.sum())
+        low = float(np.mean((d * r).sum(-1) / d.sum(-1)))
+        room = 1e3 * float(np.spacing(np.abs(given["reward"]).max()))
+        return low + room < target < float(np.mean(r.max(-1))) - room
+    if name == "pareto_frontier":
+        d, room = np.exp(given["log_d"].astype(float)), float(np.spacing(np.abs(r).max()))
+        return float(r.max() - d @ r.astype(float)) > 1e5 * room
     if name == "best_early_stop":
         p, q = (np.exp(given[k].astype(float)) for k in ("log_d", "log_ref"))
         s = r.astype(float) - r.astype(float).max()
@@ -307,16 +214,14 @@ def largest_error(name, dtype, trials, seed):
     worst, compared = 0.0, 0
     try:
         for _ in range(trials):
-            given = random_inputs(rng, CASES[name][0].split(), dtype)
+            given = random_inputs(rng, name, dtype)
             if not in_scope(name, given):
                 continue
-            found = getattr(bounds, name)(**given)
-            found = RESULTS.get(name, lambda x: x if isinstance(x, tuple) else np.atleast_1d(x))(
-                found
-            )
-            wanted = exact(name, given)
-            nearby = [exact(name, moved(rng, given, eps)) for _ in range(3)]
-            for k, (got, want) in enumerate(zip(found, wanted, strict=True)):
+            found = getattr(bounds, name)(**given, **OPTIONS.get(name, {}))
+            chosen = RESULTS.get(name, lambda x: x if isinstance(x, tuple) else np.atleast_1d(x))
+            wanted = exact(name, given, found)
+            nearby = [exact(name, moved(rng, given, eps), found) for _ in range(3)]
+            for k, (got, want) in enumerate(zip(chosen(found), wanted, strict=True)):
                 if abs(want) < arb(float(np.finfo(dtype).tiny)) * 1e6:
                     continue
                 assert want.rad() < 1e-3 * eps * abs(want), f"the reference is blurred: {want}"
@@ -335,16 +240,21 @@ def largest_error(name, dtype, trials, seed):
     return worst, compared
 
 
+def test_every_promise_of_a_root_is_measured():
+    assert set(accuracy.ROOTS) == {*CASES, *AT_FOUND}
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in (*CASES, *AT_FOUND) if n not in OF_NESTED_ROOTS])
 def test_some_worlds(name, dtype):
     _, compared = largest_error(name, dtype, trials=12, seed=0)
-    assert compared >= 8
+    assert compared >= 4
 
 
 @pytest.mark.slow  # a minute and more
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *AT_FOUND])
 def test_many_worlds(name, dtype):
-    _, compared = largest_error(name, dtype, trials=200, seed=1)
-    assert compared >= 100
+    trials = 30 if name in OF_NESTED_ROOTS else 200
+    _, compared = largest_error(name, dtype, trials, seed=1)
+    assert compared >= trials / 4

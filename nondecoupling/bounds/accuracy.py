@@ -36,9 +36,6 @@ THROUGH_A_TILT = ("regularized_reward_drop", "reward_drop_in_kl_ball", "cycle_lo
 # moves by sqrt(2 value) s eps + (s eps)^2. That is far below eps of what was paid.
 THROUGH_A_FRONTIER = ("overpayment",)
 
-# price_of_reward: relative, times the condition number (E_d |r - c|)/(c - J(d)) of the mean gap.
-CONDITIONED = ("price_of_reward",)
-
 # Closed forms whose error is bounded by running error analysis (``roundoff``): the float result lies
 # within twice that bound of the exact value.
 DERIVED = (
@@ -65,11 +62,35 @@ SCHEDULES = {
     "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
 }
 
-# What is found by a root: errors of at most this many times the change of the exact value when every
-# input moves by one relative eps, plus eps times the value; for log-probabilities and lines plus eps times
-# 1 + rate max |r|, for the change of a step plus eps times step range(direction)
-# (``tests/test_accuracy_roots.py``).
+# What is found by a root or a spectrum, and closed forms held to the same measure: errors of at most this
+# many times the change of the exact value when every input moves by one relative eps, plus eps times the
+# value. To that come eps times 1 + rate max |r| for log-probabilities and lines, eps times step
+# range(direction) for the change of a step, and eps for the frontier's losses, since a law sums to one
+# within it (``tests/test_accuracy_roots.py``).
 ROOT_UNITS = 256
+ROOTS = (
+    "approximate_price_of_reward",
+    "best_early_stop",
+    "decoupling_threshold",
+    "frontier_policy",
+    "frontier_rate",
+    "joint_gap",
+    "joint_optimum",
+    "joint_path",
+    "joint_saving_bounds",
+    "kernel_cosine",
+    "optimal_rl_duration",
+    "pareto_frontier",
+    "price_of_average_reward",
+    "price_of_policy",
+    "price_of_reward",
+    "reward_change_bounds",
+    "reward_change_extremes",
+    "rl_improves_sft_threshold",
+    "shared_prompt_loss_increase",
+    "spectral_misalignment_bound",
+    "token_kl_divergence",
+)
 
 # Built on a root, yet promised: signed, relative to the scale named.
 SIGNED_ROOTS = {"gold_gain_bound": "(E_p + E_ref) |r - r(mode)| + range(r - g)(1 + sqrt(KL/2))"}
@@ -90,28 +111,5 @@ TRAINERS = {
     "per_token_optimum": "(1 + range(r)/beta + max |log ref|) times the number of tokens, per entry",
 }
 
-# Built on a root or a spectrum. No bound is promised here; the statements' proof files compare them
-# with certified enclosures, sign changes or closed cases.
-ROOTS = (
-    "approximate_price_of_reward",
-    "frontier_policy",
-    "frontier_rate",
-    "price_of_policy",
-    "price_of_average_reward",
-    "decoupling_threshold",
-    "best_early_stop",
-    "reward_change_bounds",
-    "reward_change_extremes",
-    "rl_improves_sft_threshold",
-    "optimal_rl_duration",
-    "kernel_cosine",
-    "spectral_misalignment_bound",
-    "shared_prompt_loss_increase",
-    "decoupled",
-    "joint_gap",
-    "joint_optimum",
-    "joint_path",
-    "joint_saving_bounds",
-    "pareto_frontier",
-    "token_kl_divergence",
-)
+# Answers without a rounding error: the rewards are compared as they are.
+EXACT = ("decoupled",)

@@ -341,6 +341,8 @@ def pareto_frontier(
         share = 1 - float(module.finfo(dtype).eps) ** 0.5
         targets = mean + (top - mean) * steps * share
         price = price_of_average_reward(data, values, targets)
+        # Where max r - J(d) is lost in rounding, every target is the reward of d.
+        price = module.where(targets > mean, price, module.zeros_like(price))
         return module.mean(entropy(data)) + price, targets
     ref = first.like("log_ref", log_ref)
     path = joint_path(data, ref, values, beta, points=points)

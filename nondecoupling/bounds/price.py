@@ -58,16 +58,7 @@ def price_of_policy(log_d: TensorLike, log_p: TensorLike, reward: TensorLike) ->
     (inf, True)
     """
     arguments = Arguments(laws={"log_d": log_d, "log_p": log_p}, reals={"reward": reward})
-    eps = float(arguments.module.finfo(arguments.dtype).eps)
-
-    def at_own_reward(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
-        # J sums p (r - r(mode)), |r - r(mode)| <= 2 max |r|: per unit of mass at most 3 eps of exp, one of
-        # difference and product, n of the sum.
-        rounding = 2 * eps * (reward.shape[-1] + 4) * xp.max(xp.abs(reward))
-        reached = laws.expected_reward(xp, log_p, reward) - rounding
-        return price.price_of_reward(xp, log_d, reward, reached)
-
-    return arguments.map(at_own_reward)
+    return arguments.map(price.price_of_policy)
 
 
 @overload

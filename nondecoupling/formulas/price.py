@@ -14,6 +14,7 @@ from nondecoupling.formulas.laws import (
     centred,
     expectation,
     expected_reward,
+    from_mode,
     log_add_exp,
     log_or_minus_infinity,
     log_sum_exp,
@@ -71,19 +72,48 @@ def bernoulli_kl(xp: NumberSystem, a: Array, b: Array) -> Array:
 
 
 def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> Array:
-    """S5: K_inf(d, c), from one batched root in log w, w = 1 - l.
+    """S5: K_inf(d, c), from one batched root in log w, w = 1 - l."""
+    distance = xp.max(reward) - target
+    return _price(xp, log_d, reward, target, log_or_minus_infinity(xp, distance))
+
+
+def price_of_policy(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Array:
+    """S5: K_inf(d, c) at c = E_p r, made less by what its own rounding may add.
+
+    The reward is measured from the mode of d, and from its maximum in logs, so that neither a small gain over
+    d nor a small distance to max r loses digits.
+    """
+    y = from_mode(xp, log_d, reward)
+    mass = xp.exp(log_p)
+    # Two roundings of difference and product, three of exp, n of the sum.
+    slack = 2 * xp.eps(y) * (y.shape[-1] + 5)
+    target = xp.sum(mass * y) - slack * xp.sum(mass * xp.abs(y))
+    log_left = log_p + log_or_minus_infinity(xp, xp.max(y) - y)
+    # A logarithm rounds in units of its size.
+    on = xp.support(log_left)
+    size = xp.max(xp.where(on, xp.abs(log_p) + xp.abs(xp.where(on, log_left, 0.0)), 0.0))
+    return _price(xp, log_d, y, target, log_sum_exp(xp, log_left) + slack * (1 + size))
+
+
+def _price(xp: Floats, log_d: Array, reward: Array, target: Array, log_distance: Array) -> Array:
+    """K_inf(d, c), c = target = max r - distance; the smaller of c - J(d) and the distance is relied on.
 
     The value is taken as KL(d||p) at the optimal p, which cannot cancel; its gradient is the dual's
     (envelope theorem), so the root itself is never differentiated.
     """
     top = xp.max(reward)
     mean = expected_reward(xp, log_d, reward)
-    inner = (target > mean) & (target < top)
+    inner = (target > mean) & xp.support(log_distance)
     on = xp.support(log_d)
     # Rows outside J(d) < c < M get a harmless stand-in (a = 0, b = 1) and are overwritten below.
-    room = xp.where(inner, top - target, 1.0)
-    a = xp.where(inner, (reward - target) / room, 0.0)
-    log_b = log_or_minus_infinity(xp, xp.where(inner, (top - reward) / room, 1.0))
+    log_room = xp.where(inner, log_distance, 0.0)
+    room = xp.exp(log_room)
+    log_b = xp.where(inner, log_or_minus_infinity(xp, top - reward) - log_room, 0.0)
+    nearer_to_mean = inner & (target - mean < room)
+    by_mean = (reward - target) / xp.where(nearer_to_mean, room, 1.0)
+    b = xp.exp(xp.minimum(log_b, xp.full_like(log_b, _LARGEST_LOG_RATIO)))
+    a = xp.where(nearer_to_mean, by_mean, 1 - b)
+    a = xp.where(inner, a, 0.0)
     log_w = _log_slack(xp, *map(detached, (log_d, a, log_b)))
     log_mixed = xp.where(on, _log_mixed(xp, a, log_b, log_w), 0.0)
     at_optimum = xp.where(on, xp.excess(xp.where(on, log_d, 0.0), -log_mixed), 0.0)
@@ -94,10 +124,14 @@ def price_of_reward(xp: Floats, log_d: Array, reward: Array, target: Array) -> A
     return xp.where(target <= mean, xp.full_like(value, 0.0), xp.where(inner, value, INF))
 
 
+# Beyond it 1 - b is used by its logarithm alone.
+_LARGEST_LOG_RATIO = 80.0
+
+
 def _log_mixed(xp: Floats, a: Array, log_b: Array, log_w: Array) -> Array:
     """log(1 - l a) = log(l b + w), a = 1 - b, for any size of b, by whichever form does not cancel."""
     el = -xp.expm1(log_w)
-    near = xp.abs(el * a) < 0.5
+    near = (xp.abs(el * a) < 0.5) & (log_b < _LARGEST_LOG_RATIO)
     log_el = log_or_minus_infinity(xp, xp.where(near, 1.0, el))
     far = log_add_exp(xp, log_el + xp.where(near, 0.0, log_b), log_w)
     return xp.where(near, xp.log1p(-xp.where(near, el * a, 0.0)), far)
@@ -113,11 +147,14 @@ def _log_slack(xp: Floats, log_d: Array, a: Array, log_b: Array) -> Array:
     log_on_top = log_sum_exp(xp, xp.where(below, -INF, log_d))
     at_one = xp.sum(xp.where(below, xp.exp(log_d - xp.where(below, log_b, 0.0)), 0.0))
     boundary = ~xp.support(log_on_top) & (at_one <= 1)
+    log_size = xp.where(log_b < _LARGEST_LOG_RATIO, log_or_minus_infinity(xp, xp.abs(a)), log_b)
+    sign = xp.where(a < 0, -1.0, xp.full_like(a, 1.0))
 
     def falling(log_w: Array) -> tuple[Array, Array]:
         log_mixed = _log_mixed(xp, a, log_b, log_w)
-        share = a * xp.exp(log_d - log_mixed)
-        return -xp.sum(share), xp.sum(share * a * xp.exp(log_w - log_mixed))
+        log_share = log_size + log_d - log_mixed
+        steep = log_share + log_size + log_w - log_mixed
+        return -xp.sum(sign * xp.exp(log_share)), xp.sum(xp.exp(steep))
 
     high = xp.full_like(at_one, 0.0)
     low = xp.where(xp.support(log_on_top), log_on_top, math.log(xp.tiny(at_one)))
