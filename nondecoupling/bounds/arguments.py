@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.bounds.arrays import TensorLike
-from nondecoupling.bounds.reading import common_kind, is_torch, read
+from nondecoupling.bounds.arrays import MaskLike, TensorLike
+from nondecoupling.bounds.reading import common_kind, is_torch, read, read_mask
 from nondecoupling.numbers.floats import Floats, floats_of
 from nondecoupling.numbers.number_system import Array, Mask
 
@@ -47,7 +47,8 @@ class Arguments:
     ``full_support`` names laws that must not miss a response; ``inside={"log_d": "log_ref"}`` asks for
     d << ref. The range of a real must have a square, unless it is of ``any_size``.
     ``shares`` lie between 0 and 1, ``whole`` are counts. Where there are only scalars, the batch
-    is what they broadcast to.
+    is what they broadcast to. Responses where ``mask`` is false count for nothing: laws lose them, and a real
+    gets the least value that counts.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Arguments:
         any_size: tuple[str, ...] = (),
         may_be_infinite: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
+        mask: MaskLike | None = None,
     ) -> None:
         laws, scalars = dict(laws or {}), dict(scalars or {})
         per_response = {**laws, **(reals or {})}
@@ -75,6 +77,8 @@ class Arguments:
             if self.arrays[name].ndim == 0:
                 raise ValueError(f"{name}: a scalar, but the last axis must list the responses")
         self.laws, self.scalars = tuple(laws), tuple(scalars)
+        if mask is not None:
+            self._leave_out(~read_mask(mask, self.kind), tuple(per_response))
         self._check_shapes(tuple(per_response))
         for name in {*(reals or {}), *scalars} - {*may_be_infinite}:
             if name in scalars or name in any_size:
@@ -103,6 +107,28 @@ class Arguments:
     def like(self, name: str, value: TensorLike) -> Any:
         """Another argument, as an array of the common library, dtype and device."""
         return read(name, value, self.kind)
+
+    def _leave_out(self, out: Any, per_response: tuple[str, ...]) -> None:
+        """Give what is padding no mass, and the least value that counts."""
+        for name in per_response:
+            array = self.arrays[name]
+            try:
+                shape = np.broadcast_shapes(tuple(out.shape), tuple(array.shape))
+            except ValueError:
+                shape = ()
+            if shape != tuple(array.shape):
+                raise ValueError(
+                    f"mask {tuple(out.shape)}, {name} {tuple(array.shape)}: the mask has the shape of the "
+                    "responses, or broadcasts to it"
+                )
+            if name in self.laws:
+                least = self.module.full_like(array, -math.inf)
+            else:
+                kept = self.module.where(out, self.module.full_like(array, math.inf), array)
+                least = self.module.min(kept, axis=-1, keepdims=True)
+            self.arrays[name] = self.module.where(out, least, array)
+        if bool(self.module.any(self.module.all(out, axis=-1))):
+            raise ValueError("mask: a row without any response; at least one must count")
 
     def _check_shapes(self, per_response: tuple[str, ...]) -> None:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}

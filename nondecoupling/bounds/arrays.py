@@ -27,4 +27,7 @@ ArrayLike: TypeAlias = Number | RealArray | Vector | Sequence[Vector] | Sequence
 """A NumPy array of real numbers, or numbers in sequences that nest up to four deep."""
 TensorLike: TypeAlias = "Tensor | ArrayLike"
 """What may stand beside a tensor."""
+MaskLike: TypeAlias = """NDArray[np.bool_] | Sequence[bool] | Sequence[NDArray[np.bool_]] |
+    Sequence[Sequence[bool]] | Tensor"""
+"""True where an entry counts."""
 Result: TypeAlias = "FloatArray | Tensor"

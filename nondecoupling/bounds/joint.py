@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
-from nondecoupling.bounds.arrays import ArrayLike, BoolArray, FloatArray, Result, TensorLike
+from nondecoupling.bounds.arrays import (
+    ArrayLike,
+    BoolArray,
+    FloatArray,
+    MaskLike,
+    Result,
+    TensorLike,
+)
 from nondecoupling.bounds.laws import (
     cross_entropy,
     entropy,
@@ -13,7 +20,7 @@ from nondecoupling.bounds.laws import (
     gibbs_tilt,
     regularized_reward,
 )
-from nondecoupling.bounds.price import price_of_average_reward
+from nondecoupling.bounds.price import price_of_average_reward, shares_of_prompts
 from nondecoupling.formulas import joint, laws, sft_then_rl, tilt
 from nondecoupling.numbers.floats import Floats, floats_of
 from nondecoupling.numbers.number_system import Array
@@ -286,6 +293,8 @@ def pareto_frontier(
     log_ref: ArrayLike | None = ...,
     beta: ArrayLike | None = ...,
     points: int = ...,
+    weights: ArrayLike | None = ...,
+    mask: MaskLike | None = ...,
 ) -> tuple[FloatArray, FloatArray]: ...
 @overload
 def pareto_frontier(
@@ -295,6 +304,8 @@ def pareto_frontier(
     log_ref: TensorLike | None = ...,
     beta: TensorLike | None = ...,
     points: int = ...,
+    weights: TensorLike | None = ...,
+    mask: MaskLike | None = ...,
 ) -> tuple[Tensor, Tensor]: ...
 def pareto_frontier(
     log_d: TensorLike,
@@ -303,15 +314,18 @@ def pareto_frontier(
     log_ref: TensorLike | None = None,
     beta: TensorLike | None = None,
     points: int = 65,
+    weights: TensorLike | None = None,
+    mask: MaskLike | None = None,
 ) -> tuple[Result, Result]:
     """Points (SFT loss, reward) on the best trade-off, averaged over prompts, for plots.
 
     Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
     reaches it (S5). With ``log_ref`` and ``beta``: CE(d, p) and J_b(p) at the joint optima, from the
-    tilt to d (J1, for d << ref). In both, every policy lies on or below; loss in nats. Prompts equally likely.
+    tilt to d (J1, for d << ref). In both, every policy lies on or below; loss in nats. Prompts are
+    equally likely, or as ``weights`` say. Responses where ``mask`` is false count for nothing.
 
-    Shapes: log_d, reward, log_ref ``[n]`` or ``[prompts, n]``, beta scalar -> two of ``[points]``.
-    Source: S5, J1.
+    Shapes: log_d, reward, log_ref ``[n]`` or ``[prompts, n]``, beta scalar, weights ``[prompts]`` -> two
+    of ``[points]``. Source: S5, J1.
 
     >>> import numpy as np
     >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
@@ -326,25 +340,27 @@ def pareto_frontier(
         raise ValueError(f"points={points}: at least 3")
     if (log_ref is None) != (beta is None):
         raise ValueError("log_ref and beta belong together: give both (J1) or neither (S5)")
-    first = Arguments(laws={"log_d": log_d}, reals={"reward": reward})
+    given = {"log_d": log_d} if log_ref is None else {"log_d": log_d, "log_ref": log_ref}
+    first = Arguments(laws=given, reals={"reward": reward}, mask=mask)
     if len(first.batch) > 1:
         raise ValueError(
             f"log_d {tuple(first.batch)} without its last axis: one axis of prompts at most"
         )
     module, device, dtype = first.module, first.device, first.dtype
     data, values = first.arrays["log_d"], first.arrays["reward"]
+    shares: Any = shares_of_prompts(first, weights)[:, 0]
     steps = module.linspace(0.0, 1.0, points, dtype=dtype, device=device)
-    if log_ref is None or beta is None:
-        mean = module.mean(expected_reward(data, values))
-        top = module.mean(floats_of(values).max(values))
+    if beta is None:
+        mean = module.sum(shares * expected_reward(data, values))
+        top = module.sum(shares * floats_of(values).max(values)[:, 0])
         # max r itself costs an infinite loss: the last point stays a little below it.
         share = 1 - float(module.finfo(dtype).eps) ** 0.5
         targets = mean + (top - mean) * steps * share
-        price = price_of_average_reward(data, values, targets)
+        price = price_of_average_reward(data, values, targets, weights=shares)
         # Where max r - J(d) is lost in rounding, every target is the reward of d.
         price = module.where(targets > mean, price, module.zeros_like(price))
-        return module.mean(entropy(data)) + price, targets
-    ref = first.like("log_ref", log_ref)
+        return module.sum(shares * entropy(data)) + price, targets
+    ref = first.arrays["log_ref"]
     path = joint_path(data, ref, values, beta, points=points)
     loss, best = cross_entropy(data, path), regularized_reward(path, ref, values, beta)
-    return module.mean(loss, axis=-1), module.mean(best, axis=-1)
+    return module.sum(shares * loss, axis=-1), module.sum(shares * best, axis=-1)

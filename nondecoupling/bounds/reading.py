@@ -106,3 +106,15 @@ def _require_known(name: str, value: Any) -> None:
             f"{name}: an array of {type(value).__module__}; give NumPy arrays or torch tensors "
             "(np.asarray)"
         )
+
+
+def read_mask(value: Any, kind: Kind) -> Any:
+    """``mask`` as an array of truth values beside arrays of the kind."""
+    dtype = str(getattr(value, "dtype", np.asarray(value).dtype)).removeprefix("torch.")
+    if dtype != "bool":
+        raise ValueError(f"mask.dtype={dtype}: give truth values, True where a response counts")
+    if is_torch(value):
+        if kind.module.__name__.endswith("numpy"):
+            raise ValueError("mask is a torch tensor beside NumPy arrays: give mask.numpy()")
+        return value
+    return kind.module.asarray(np.asarray(value), device=kind.device)

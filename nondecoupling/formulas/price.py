@@ -276,29 +276,32 @@ def frontier_policy(
     return log_p - log_sum_exp(xp, log_p), line, offset
 
 
-def frontier_rates(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
+def frontier_rates(
+    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array
+) -> Array:
     """For each target c [k, 1] the rate at which the frontier policies reach E_q E_p r = c.
 
-    One rate for all prompts, the rows of ``log_d``; c lies between E_q J(d) and E_q max r.
+    One rate for all prompts, the rows of ``log_d``, whose shares q are ``weights`` [prompts, 1]; c lies between
+    E_q J(d) and E_q max r.
     """
-    return _at_average_rewards(xp, log_d, reward, targets)[0]
+    return _at_average_rewards(xp, log_d, reward, weights, targets)[0]
 
 
 def gain_and_shortfall(
-    xp: Floats, log_d: Array, reward: Array, targets: Array
+    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array
 ) -> tuple[Array, Array]:
     """c - E_q J(d) and E_q max r - c for each target: a policy has its reward iff both are positive.
 
     Offsets of the reward are taken out before anything is averaged.
     """
-    module, tops = xp.module, xp.max(reward)
+    sum_over, tops = xp.module.sum, xp.max(reward)
     below = xp.where(xp.support(log_d), xp.exp(log_d) * (tops - reward), 0.0)
-    shortfall = module.mean(tops - tops[0]) + (tops[0] - targets)
-    return module.mean(xp.sum(below)) - shortfall, shortfall
+    shortfall = sum_over(weights * (tops - tops[0])) + (tops[0] - targets)
+    return sum_over(weights * xp.sum(below)) - shortfall, shortfall
 
 
 def _at_average_rewards(
-    xp: Floats, log_d: Array, reward: Array, targets: Array
+    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array
 ) -> tuple[Array, Array]:
     """For each target the rate, and the price: KL(d||p) + rate (c - J(p)), averaged, at that rate.
 
@@ -314,7 +317,7 @@ def _at_average_rewards(
         module.reshape(module.broadcast_to(x[None], (count, prompts, n)), (-1, n))
         for x in (log_d, below)
     )
-    goal, missing = gain_and_shortfall(xp, log_d, reward, targets)
+    goal, missing = gain_and_shortfall(xp, log_d, reward, weights, targets)
     by_gain = goal < missing
 
     def averages(log_rate: Array) -> tuple[Array, Array, Array, Array]:
@@ -322,7 +325,7 @@ def _at_average_rewards(
         found = on_the_frontier(xp, laws, module.reshape(rate, (-1, 1)), rooms)
         parts = found.shortfall, found.gain, found.slope, found.paid
         shortfall, gain, slope, paid = (
-            xp.sum(module.reshape(part, (count, prompts))) / prompts for part in parts
+            xp.sum(module.reshape(part, (count, prompts)) * weights[:, 0]) for part in parts
         )
         return shortfall, gain, slope, paid
 
@@ -341,19 +344,21 @@ def _at_average_rewards(
     return rate, paid + rate * xp.where(by_gain, goal - gain, shortfall - missing)
 
 
-def price_of_average_reward(xp: Floats, log_d: Array, reward: Array, targets: Array) -> Array:
-    """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows."""
+def price_of_average_reward(
+    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array
+) -> Array:
+    """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows, with shares [prompts, 1]."""
     module = xp.module
-    gain, shortfall = gain_and_shortfall(xp, log_d, reward, targets)
+    gain, shortfall = gain_and_shortfall(xp, log_d, reward, weights, targets)
     outside = xp.where(gain <= 0, xp.full_like(targets, 0.0), INF)
     inner = (gain > 0) & (shortfall > 0)
     if not bool(module.any(inner)):
         return outside
     asked = xp.where(inner, targets, targets + 0.5 * (shortfall - gain))
-    rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, asked)))
+    rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, weights, asked)))
     one = xp.full_like(reward[:, :1], 1.0)
     lines = [
-        module.mean(frontier_policy(xp, log_d, reward, one * rates[k])[1])
+        module.sum(weights * frontier_policy(xp, log_d, reward, one * rates[k])[1])
         for k in range(rates.shape[0])
     ]
     price = with_envelope_gradient(values, rates * asked + module.stack(lines)[:, None])
