@@ -60,6 +60,17 @@ from nondecoupling.bounds.price import (
     supporting_line,
 )
 from nondecoupling.bounds.proxy import gold_gain_bound
+from nondecoupling.bounds.results import (
+    BestOfNBounds,
+    DecouplingThreshold,
+    Duration,
+    EarlyStop,
+    Frontier,
+    FrontierPolicy,
+    GroupNormalizedSuccess,
+    Range,
+    StepChange,
+)
 from nondecoupling.bounds.rl_then_sft import (
     cycle_loss,
     regularized_reward_drop,
@@ -91,7 +102,6 @@ from nondecoupling.bounds.sft_then_rl import (
     sft_loss_increase,
 )
 from nondecoupling.bounds.trainers import (
-    GroupNormalizedSuccess,
     critical_beta,
     entropy_bonus_optimum,
     forward_leash_optimum,
@@ -104,7 +114,15 @@ from nondecoupling.bounds.trainers import (
 from nondecoupling.bounds.verifiable import verifiable_beta, verifiable_cost
 
 __all__ = [
+    "BestOfNBounds",
+    "DecouplingThreshold",
+    "Duration",
+    "EarlyStop",
+    "Frontier",
+    "FrontierPolicy",
     "GroupNormalizedSuccess",
+    "Range",
+    "StepChange",
     "alternation_limit",
     "alternation_rate",
     "approximate_price_of_reward",

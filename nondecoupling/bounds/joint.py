@@ -21,6 +21,7 @@ from nondecoupling.bounds.laws import (
     regularized_reward,
 )
 from nondecoupling.bounds.price import price_of_average_reward, shares_of_prompts
+from nondecoupling.bounds.results import Frontier, Range
 from nondecoupling.formulas import joint, laws, sft_then_rl, tilt
 from nondecoupling.numbers.floats import Floats, floats_of
 from nondecoupling.numbers.number_system import Array
@@ -134,14 +135,14 @@ def joint_optimum(
 @overload
 def joint_saving_bounds(
     log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike, weight: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> Range[FloatArray]: ...
 @overload
 def joint_saving_bounds(
     log_d: Tensor, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
-) -> tuple[Tensor, Tensor]: ...
+) -> Range[Tensor]: ...
 def joint_saving_bounds(
     log_d: TensorLike, log_ref: TensorLike, reward: TensorLike, beta: TensorLike, weight: TensorLike
-) -> tuple[Result, Result]:
+) -> Range[Result]:
     """Bounds on the SFT loss that joint training saves: CE(d, tilt) - CE(d, p_joint), weight = lambda.
 
     (lambda chi2(d||p_joint)/(beta + lambda max d/p_joint), (lambda/beta) chi2(d||tilt)), nats per response;
@@ -163,7 +164,7 @@ def joint_saving_bounds(
         optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
         return joint.joint_saving_bounds(xp, optimum, log_tilt, log_d, beta, weight)
 
-    return _joint(log_d, log_ref, reward, beta, weight).map(both)
+    return Range(*_joint(log_d, log_ref, reward, beta, weight).map(both))
 
 
 @overload
@@ -295,7 +296,7 @@ def pareto_frontier(
     points: int = ...,
     weights: ArrayLike | None = ...,
     mask: MaskLike | None = ...,
-) -> tuple[FloatArray, FloatArray]: ...
+) -> Frontier[FloatArray]: ...
 @overload
 def pareto_frontier(
     log_d: Tensor,
@@ -306,7 +307,7 @@ def pareto_frontier(
     points: int = ...,
     weights: TensorLike | None = ...,
     mask: MaskLike | None = ...,
-) -> tuple[Tensor, Tensor]: ...
+) -> Frontier[Tensor]: ...
 def pareto_frontier(
     log_d: TensorLike,
     reward: TensorLike,
@@ -316,7 +317,7 @@ def pareto_frontier(
     points: int = 65,
     weights: TensorLike | None = None,
     mask: MaskLike | None = None,
-) -> tuple[Result, Result]:
+) -> Frontier[Result]:
     """Points (SFT loss, reward) on the best trade-off, averaged over prompts, for plots.
 
     Without ``beta``: raw reward J(p) from J(d) up to just below max r, and the least CE(d, p) that
@@ -359,8 +360,8 @@ def pareto_frontier(
         price = price_of_average_reward(data, values, targets, weights=shares)
         # Where max r - J(d) is lost in rounding, every target is the reward of d.
         price = module.where(targets > mean, price, module.zeros_like(price))
-        return module.sum(shares * entropy(data)) + price, targets
+        return Frontier(module.sum(shares * entropy(data)) + price, targets)
     ref = first.arrays["log_ref"]
     path = joint_path(data, ref, values, beta, points=points)
     loss, best = cross_entropy(data, path), regularized_reward(path, ref, values, beta)
-    return module.sum(shares * loss, axis=-1), module.sum(shares * best, axis=-1)
+    return Frontier(module.sum(shares * loss, axis=-1), module.sum(shares * best, axis=-1))

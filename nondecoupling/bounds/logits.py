@@ -9,6 +9,7 @@ import array_api_compat
 
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.results import Range, StepChange
 from nondecoupling.formulas import logits
 from nondecoupling.formulas.laws import expectation, from_mode
 from nondecoupling.numbers.floats import Floats, detached
@@ -71,10 +72,10 @@ def pl_sft_bound(log_d: TensorLike, log_p: TensorLike) -> Result:
 
 
 @overload
-def logit_sandwich(theta: ArrayLike, theta_prime: ArrayLike) -> tuple[FloatArray, FloatArray]: ...
+def logit_sandwich(theta: ArrayLike, theta_prime: ArrayLike) -> Range[FloatArray]: ...
 @overload
-def logit_sandwich(theta: Tensor, theta_prime: TensorLike) -> tuple[Tensor, Tensor]: ...
-def logit_sandwich(theta: TensorLike, theta_prime: TensorLike) -> tuple[Result, Result]:
+def logit_sandwich(theta: Tensor, theta_prime: TensorLike) -> Range[Tensor]: ...
+def logit_sandwich(theta: TensorLike, theta_prime: TensorLike) -> Range[Result]:
     """Lower and upper bound (m/2) D and D/4 on KL(softmax theta||softmax theta'), in nats.
 
     D = ||(theta - theta')_c||^2, centred over the responses; m the least probability of either law.
@@ -87,7 +88,7 @@ def logit_sandwich(theta: TensorLike, theta_prime: TensorLike) -> tuple[Result, 
     (0.0672, 0.125)
     """
     arguments = Arguments(laws={}, reals={"theta": theta, "theta_prime": theta_prime})
-    return arguments.map(logits.logit_sandwich)
+    return Range(*arguments.map(logits.logit_sandwich))
 
 
 @overload
@@ -131,14 +132,14 @@ def pl_reward_bound(
 @overload
 def rl_improves_sft_threshold(
     log_d: ArrayLike, log_p: ArrayLike, direction: ArrayLike, step: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+) -> StepChange[FloatArray]: ...
 @overload
 def rl_improves_sft_threshold(
     log_d: Tensor, log_p: TensorLike, direction: TensorLike, step: TensorLike
-) -> tuple[Tensor, Tensor, Tensor]: ...
+) -> StepChange[Tensor]: ...
 def rl_improves_sft_threshold(
     log_d: TensorLike, log_p: TensorLike, direction: TensorLike, step: TensorLike
-) -> tuple[Result, Result, Result]:
+) -> StepChange[Result]:
     """Whether a step of size ``step`` along ``direction`` in logit space lowers the SFT loss.
 
     Returns (change, raises_below, lowers_above) in nats: the exact change of CE(d, p); the excess
@@ -165,7 +166,7 @@ def rl_improves_sft_threshold(
         full_support=("log_p",),
     )
     arguments.check_product("direction", "step")
-    return arguments.map(logits.rl_improves_sft_threshold)
+    return StepChange(*arguments.map(logits.rl_improves_sft_threshold))
 
 
 @overload

@@ -14,6 +14,7 @@ import numpy as np
 
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, MaskLike, Result, TensorLike
+from nondecoupling.bounds.results import FrontierPolicy
 from nondecoupling.formulas import laws, price
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array
@@ -88,14 +89,14 @@ def price_of_policy(
 @overload
 def frontier_policy(
     log_d: ArrayLike, reward: ArrayLike, rate: ArrayLike, *, mask: MaskLike | None = ...
-) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+) -> FrontierPolicy[FloatArray]: ...
 @overload
 def frontier_policy(
     log_d: Tensor, reward: TensorLike, rate: TensorLike, *, mask: MaskLike | None = ...
-) -> tuple[Tensor, Tensor, Tensor]: ...
+) -> FrontierPolicy[Tensor]: ...
 def frontier_policy(
     log_d: TensorLike, reward: TensorLike, rate: TensorLike, *, mask: MaskLike | None = None
-) -> tuple[Result, Result, Result]:
+) -> FrontierPolicy[Result]:
     """The policy that buys reward at ``rate`` nats of SFT loss per unit, and the line it lies on.
 
     Returns log argmin_p [KL(d||p) - rate E_p r], the minimum h, and the offset t of p = d/(t + rate (M - r)).
@@ -115,13 +116,15 @@ def frontier_policy(
     >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4), round(float(offset), 4)
     ([0.25, 0.75], 0.1438, 0.6667)
     """
-    return Arguments(
-        laws={"log_d": log_d},
-        reals={"reward": reward},
-        scalars={"rate": rate},
-        positive=("rate",),
-        mask=mask,
-    ).map(price.frontier_policy, keeps_responses=(True, False, False))
+    return FrontierPolicy(
+        *Arguments(
+            laws={"log_d": log_d},
+            reals={"reward": reward},
+            scalars={"rate": rate},
+            positive=("rate",),
+            mask=mask,
+        ).map(price.frontier_policy, keeps_responses=(True, False, False))
+    )
 
 
 @overload

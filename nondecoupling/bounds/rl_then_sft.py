@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.results import Range
 from nondecoupling.formulas import laws, rl_then_sft
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array
@@ -113,14 +114,10 @@ def cycle_loss(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Resul
 @overload
 def reward_change_bounds(
     log_tilt: ArrayLike, reward: ArrayLike, kl: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> Range[FloatArray]: ...
 @overload
-def reward_change_bounds(
-    log_tilt: Tensor, reward: TensorLike, kl: TensorLike
-) -> tuple[Tensor, Tensor]: ...
-def reward_change_bounds(
-    log_tilt: TensorLike, reward: TensorLike, kl: TensorLike
-) -> tuple[Result, Result]:
+def reward_change_bounds(log_tilt: Tensor, reward: TensorLike, kl: TensorLike) -> Range[Tensor]: ...
+def reward_change_bounds(log_tilt: TensorLike, reward: TensorLike, kl: TensorLike) -> Range[Result]:
     """(lower, upper) on J(p) - J(tilt) from KL(p||tilt) <= kl, in closed form, in reward units.
 
     The best of Pinsker R sqrt(kl/2), Bretagnolle-Huber R sqrt(1 - e^{-kl}), Bernstein
@@ -147,20 +144,20 @@ def reward_change_bounds(
             xp.minimum(xp.minimum(either, rises), above),
         )
 
-    return _with_kl(log_tilt, reward, kl).map(best)
+    return Range(*_with_kl(log_tilt, reward, kl).map(best))
 
 
 @overload
 def reward_change_extremes(
     log_tilt: ArrayLike, reward: ArrayLike, kl: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> Range[FloatArray]: ...
 @overload
 def reward_change_extremes(
     log_tilt: Tensor, reward: TensorLike, kl: TensorLike
-) -> tuple[Tensor, Tensor]: ...
+) -> Range[Tensor]: ...
 def reward_change_extremes(
     log_tilt: TensorLike, reward: TensorLike, kl: TensorLike
-) -> tuple[Result, Result]:
+) -> Range[Result]:
     """The exact (smallest, largest) J(p) - J(tilt) over all p with KL(p||tilt) <= kl.
 
     Attained by tilt e^{t r}/Z with t < 0 and t > 0; in reward units.
@@ -178,7 +175,7 @@ def reward_change_extremes(
         drop = rl_then_sft.largest_rise(xp, log_tilt, -reward, kl)
         return -drop, rl_then_sft.largest_rise(xp, log_tilt, reward, kl)
 
-    return _with_kl(log_tilt, reward, kl).map(both)
+    return Range(*_with_kl(log_tilt, reward, kl).map(both))
 
 
 def _with_kl(log_tilt: TensorLike, reward: TensorLike, kl: TensorLike) -> Arguments:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.results import BestOfNBounds
 from nondecoupling.formulas import price, schedules
 from nondecoupling.formulas.laws import min_on_support
 from nondecoupling.formulas.levels import levels_by_sorting
@@ -50,10 +51,10 @@ def best_of_n_policy(log_ref: TensorLike, reward: TensorLike, n: TensorLike) -> 
 
 
 @overload
-def best_of_n_bounds(n: ArrayLike) -> tuple[FloatArray, FloatArray]: ...
+def best_of_n_bounds(n: ArrayLike) -> BestOfNBounds[FloatArray]: ...
 @overload
-def best_of_n_bounds(n: Tensor) -> tuple[Tensor, Tensor]: ...
-def best_of_n_bounds(n: TensorLike) -> tuple[Result, Result]:
+def best_of_n_bounds(n: Tensor) -> BestOfNBounds[Tensor]: ...
+def best_of_n_bounds(n: TensorLike) -> BestOfNBounds[Result]:
     """Upper bounds on KL(pi_n||ref) and on KL(ref||pi_n), pi_n the best of n draws from ref, for any reward.
 
     (log n - (n-1)/n, n - 1 - log n), nats per response. From ref = d the second is what SFT on the best of n,
@@ -65,7 +66,7 @@ def best_of_n_bounds(n: TensorLike) -> tuple[Result, Result]:
     >>> to_ref.round(4).tolist(), from_ref.round(4).tolist()
     ([0.0, 0.6363], [0.0, 1.6137])
     """
-    return Arguments(scalars={"n": n}, whole=("n",)).map(schedules.best_of_n_bounds)
+    return BestOfNBounds(*Arguments(scalars={"n": n}, whole=("n",)).map(schedules.best_of_n_bounds))
 
 
 @overload

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.results import DecouplingThreshold, Duration, EarlyStop, Range
 from nondecoupling.formulas import duration, sft_then_rl
 from nondecoupling.numbers.floats import Floats
 from nondecoupling.numbers.number_system import Array
@@ -85,14 +86,10 @@ def coupling_gap(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Res
 @overload
 def coupling_gap_bounds(
     log_d: ArrayLike, reward: ArrayLike, beta: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> Range[FloatArray]: ...
 @overload
-def coupling_gap_bounds(
-    log_d: Tensor, reward: TensorLike, beta: TensorLike
-) -> tuple[Tensor, Tensor]: ...
-def coupling_gap_bounds(
-    log_d: TensorLike, reward: TensorLike, beta: TensorLike
-) -> tuple[Result, Result]:
+def coupling_gap_bounds(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> Range[Tensor]: ...
+def coupling_gap_bounds(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Range[Result]:
     """Lower and upper bound on ``coupling_gap`` from the mean, variance and range of r under d.
 
     The lower one is Bennett's, the upper one the smaller of Bennett's and Hoeffding's R^2/(8 beta^2).
@@ -110,20 +107,20 @@ def coupling_gap_bounds(
         lower, bennett, hoeffding = sft_then_rl.coupling_gap_bounds(xp, **arguments)
         return lower, xp.minimum(bennett, hoeffding)
 
-    return tilted({"log_d": log_d}, reward, beta).map(both)
+    return Range(*tilted({"log_d": log_d}, reward, beta).map(both))
 
 
 @overload
 def decoupling_threshold(
     log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> DecouplingThreshold[FloatArray]: ...
 @overload
 def decoupling_threshold(
     log_ref: Tensor, reward: TensorLike, beta: TensorLike
-) -> tuple[Tensor, Tensor]: ...
+) -> DecouplingThreshold[Tensor]: ...
 def decoupling_threshold(
     log_ref: TensorLike, reward: TensorLike, beta: TensorLike
-) -> tuple[Result, Result]:
+) -> DecouplingThreshold[Result]:
     """(Pinsker, exact): KL(d||ref) below either means that RL to the tilt raises the SFT loss on d.
 
     In nats per response. Pinsker 2 (beta KL(ref||tilt)/R)^2; exact KL(tilt_t||ref) with J(tilt_t) =
@@ -137,20 +134,22 @@ def decoupling_threshold(
     >>> float(pinsker), float(exact)
     (0.0432..., 0.0890...)
     """
-    return tilted({"log_ref": log_ref}, reward, beta).map(sft_then_rl.decoupling_threshold)
+    return DecouplingThreshold(
+        *tilted({"log_ref": log_ref}, reward, beta).map(sft_then_rl.decoupling_threshold)
+    )
 
 
 @overload
 def best_early_stop(
     log_d: ArrayLike, log_ref: ArrayLike, reward: ArrayLike
-) -> tuple[FloatArray, FloatArray]: ...
+) -> EarlyStop[FloatArray]: ...
 @overload
 def best_early_stop(
     log_d: Tensor, log_ref: TensorLike, reward: TensorLike
-) -> tuple[Tensor, Tensor]: ...
+) -> EarlyStop[Tensor]: ...
 def best_early_stop(
     log_d: TensorLike, log_ref: TensorLike, reward: TensorLike
-) -> tuple[Result, Result]:
+) -> EarlyStop[Result]:
     """(s, change): the time s = 1/beta at which the tilt of ref has the smallest SFT loss on d.
 
     There J(tilt_s) = J(d), and the loss has changed by -KL(tilt_s||ref) nats per response. s = 0 and
@@ -167,20 +166,20 @@ def best_early_stop(
     """
     laws = {"log_d": log_d, "log_ref": log_ref}
     arguments = Arguments(laws=laws, reals={"reward": reward}, inside={"log_d": "log_ref"})
-    return arguments.map(sft_then_rl.best_early_stop)
+    return EarlyStop(*arguments.map(sft_then_rl.best_early_stop))
 
 
 @overload
 def optimal_rl_duration(
     log_d: ArrayLike, reward: ArrayLike, weight: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+) -> Duration[FloatArray]: ...
 @overload
 def optimal_rl_duration(
     log_d: Tensor, reward: TensorLike, weight: TensorLike
-) -> tuple[Tensor, Tensor, Tensor]: ...
+) -> Duration[Tensor]: ...
 def optimal_rl_duration(
     log_d: TensorLike, reward: TensorLike, weight: TensorLike
-) -> tuple[Result, Result, Result]:
+) -> Duration[Result]:
     """The duration s = 1/beta that maximises J(tilt_s) - weight * DeltaL(tilt_s), ref = d.
 
     Returns (duration, low, high): the global maximiser, and an interval that contains every
@@ -201,7 +200,7 @@ def optimal_rl_duration(
         scalars={"weight": weight},
         positive=("weight",),
     )
-    return arguments.map(duration.optimal_rl_duration)
+    return Duration(*arguments.map(duration.optimal_rl_duration))
 
 
 @overload

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
-from nondecoupling.bounds.arrays import ArrayLike, BoolArray, FloatArray, Result, TensorLike
+from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.results import GroupNormalizedSuccess
 from nondecoupling.formulas import groups, token_leashes, trainers
 from nondecoupling.formulas.groups import Deviation
 from nondecoupling.formulas.trees import TokenTree
@@ -198,15 +199,6 @@ def critical_beta(ref_success: TensorLike) -> Result:
     return arguments.map(groups.critical_beta)
 
 
-class GroupNormalizedSuccess(NamedTuple):
-    """The success that a trainer with normalised advantages reaches from ref."""
-
-    success: Any
-    """The first stationary success above that of ref, or 1 where there is none."""
-    stationary: BoolArray | Any
-    """Whether a stationary policy above ref exists."""
-
-
 def group_normalized_success(
     ref_success: TensorLike,
     group_size: int | None,
@@ -214,7 +206,7 @@ def group_normalized_success(
     leash: Literal["reverse", "forward"] = "reverse",
     sd: Deviation = "population",
     eps: TensorLike = 0.0,
-) -> GroupNormalizedSuccess:
+) -> GroupNormalizedSuccess[Any]:
     """Where RL with advantages normalised in groups of G ends, binary reward, from a success of ref.
 
     Returns ``(success, stationary)``. Reverse leash (KL(p||ref): k2 in the loss, k3 with ratio): the first c
