@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from nondecoupling import __version__, bounds, cli
@@ -444,3 +445,16 @@ def test_a_crash_has_not_the_status_of_a_refutation(monkeypatch, capsys):
 def test_misuse_from_a_shell():
     result = shell("nondecoupling nonsense")
     assert result.returncode == 2 and "nonsense" in result.stderr
+
+
+def test_cite_says_what_the_citation_file_says():
+    given = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text())
+    printed = re.sub(r"[{}]", "", run("cite").stdout)
+    paper = given["references"][0]
+    people = " and ".join(person["family-names"] for person in paper["authors"])
+    for expected in (
+        given["title"], given["authors"][0]["name"], given["version"], given["license"],
+        paper["title"], people, str(paper["year"]), paper["notes"].removeprefix("arXiv:"),
+    ):  # fmt: skip
+        assert expected in printed
+    assert given["version"] == __version__

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from nondecoupling import __version__
 from nondecoupling.cli import frontier, statements, verdicts
+from nondecoupling.cli.cite import cite
 from nondecoupling.cli.exits import ExitStatus
 from nondecoupling.theory import catalog
 
@@ -36,6 +37,7 @@ app.command("check")(verdicts.check)
 app.command("attack")(verdicts.attack)
 app.command("certify")(verdicts.certify)
 app.command("frontier")(frontier.frontier)
+app.command("cite")(cite)
 
 
 @app.callback(invoke_without_command=True)
