@@ -169,7 +169,7 @@ def test_normalised_success_is_that_of_the_public_function(leash):
 
 
 def test_failures_that_no_float_success_shows_are_kept():
-    """G = 8 at TRL's usual beta: success rounds to one, its distance from one does not."""
+    """G = 8 at beta = 0.04: success rounds to one, its distance from one does not."""
     recipe = Recipe("group-normalised", "k3-with-ratio", 0.04, 8, "sample", 1e-4)
     log_p = bounds.stationary_policy(np.log([0.8, 0.2]), np.array([0.0, 1.0]), recipe).log_p
     assert np.exp(log_p[1]) == 1
