@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nondecoupling import bounds
-from nondecoupling.formulas.groups import normalised
+from nondecoupling.formulas.groups import noisy_group_pull, normalised
 from nondecoupling.formulas.trainers import (
     group_pull,
     k1,
@@ -29,6 +29,7 @@ REF, P = np.log([0.4, 0.3, 0.2, 0.1]), np.log([0.25, 0.2, 0.4, 0.15])
 LEVELS, BINARY = np.array([0.0, 1.0, 0.4, 2.0]), np.array([0.0, 1.0, 0.0, 1.0])
 XP = floats_of(REF)
 BETA, BONUS, SIZE = 0.7, 0.3, 3
+NOISE = {"false_positives": 0.1, "false_negatives": 0.2}
 ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
 IN_REWARD = ["k1-in-reward", "k2-in-reward", "k3-in-reward"]
 IN_LOSS = ["k1-in-loss", "k2-in-loss", "k3-in-loss", "k3-with-ratio"]
@@ -74,6 +75,15 @@ def test_the_expected_gradient_is_the_sum_over_all_groups(advantage, leash, bonu
         )
 
 
+def test_the_expected_gradient_with_a_noisy_verifier_is_the_sum_over_all_verdicts():
+    recipe = Recipe("group-normalised", "none", 0.0, SIZE, **NOISE)
+    gradient = bounds.expected_gradient(P, REF, BINARY, recipe)
+    f0, f1 = (np.full((1, 1), x) for x in NOISE.values())
+    for direction in np.eye(4):
+        pull = noisy_group_pull(XP, P[None], BINARY.astype(int), direction[None], SIZE, f0, f1)
+        assert gradient @ direction == pytest.approx(pull.item(), abs=1e-14)
+
+
 def end_of_ascent(recipe, reward, steps=3000):
     """Natural gradient ascent from ref on the expected gradient."""
     log_p = REF
@@ -88,7 +98,6 @@ def end_of_ascent(recipe, reward, steps=3000):
     return log_p
 
 
-NOISE = {"false_positives": 0.1, "false_negatives": 0.2}
 ENDS = [
     (Recipe("leave-one-out", "k1-in-reward", 0.7), LEVELS),
     (Recipe("group-mean", "k1-in-reward", 0.7, 3), LEVELS),

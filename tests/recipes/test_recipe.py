@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +59,17 @@ def test_defaults_are_those_of_the_installed_version(trainer):
     config = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig}[trainer]
     theirs = {field.name: field.default for field in dataclasses.fields(config)}
     assert DEFAULTS[trainer] == {name: theirs[name] for name in DEFAULTS[trainer]}
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_the_page_of_options_names_the_defaults(trainer):
+    """Options with a default in brackets, in the table of the trainer."""
+    text = (Path(__file__).parents[2] / "docs/trainer_options.md").read_text()
+    _, _, table = text.partition(f"option of `{trainer.upper()}Config` (default)")
+    said = dict(re.findall(r"`(\w+)` \(`?([^)`]+)`?\)", table.partition("\n\n")[0]))
+    assert {"beta", "num_generations"} <= set(said)
+    defaults = {name: json.dumps(value) for name, value in DEFAULTS[trainer].items()}
+    assert said == {name: defaults[name] for name in said}
 
 
 @pytest.mark.parametrize("trainer", ["grpo", "rloo"])
