@@ -241,6 +241,71 @@ def test_frontier_plot(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+GRPO = words("recipe --advantage group-normalised --group-size 8 --sd sample --eps 1e-4")
+
+
+def test_recipe_says_where_a_trainer_ends_and_what_it_costs():
+    reply = answer(*GRPO, "--leash", "k3-with-ratio", "--beta", "1", "--success", "0.2")
+    end = bounds.group_normalized_success(0.2, 8, 1.0, "reverse", "sample", 1e-4).success
+    assert reply["stationary"] and reply["why"] == ""
+    assert reply["reward"] == pytest.approx(end, rel=1e-12)
+    assert reply["sft_loss_increase"] == pytest.approx(bounds.verifiable_cost(0.2, end), rel=1e-10)
+    assert reply["least_sft_loss_increase"] == reply["sft_loss_increase"]
+    assert reply["critical_beta"] == pytest.approx(bounds.critical_beta(0.2))
+
+
+def test_recipe_with_three_levels_pays_more_than_the_price_unless_the_leash_is_forward():
+    world = words("--ref 1/2,3/10,1/5 --reward 0,1,3")
+    costs = {}
+    for leash in ("k1-in-reward", "k3-in-loss"):
+        reply = answer(
+            "recipe", "--advantage", "leave-one-out", "--leash", leash, "--beta", "1", *world
+        )
+        costs[leash] = reply["sft_loss_increase"], reply["least_sft_loss_increase"]
+    paid, least = costs["k1-in-reward"]
+    assert paid > 1.01 * least
+    assert costs["k3-in-loss"][0] == pytest.approx(costs["k3-in-loss"][1], rel=1e-9)
+
+
+def test_recipe_of_trl_options(tmp_path):
+    written = {"beta": 0.04, "learning_rate": 1e-6, "num_iterations": 2}
+    for path, text in (
+        (tmp_path / "grpo_config.yaml", "beta: 4e-2\nlearning_rate: 1e-6\nnum_iterations: 2\n"),
+        (tmp_path / "grpo_config.json", json.dumps(written)),
+    ):
+        path.write_text(text)
+        reply = answer("recipe", "--trl", str(path), "--success", "0.2")
+        assert reply["recipe"]["leash"] == "k3-with-ratio" and reply["recipe"]["group_size"] == 8
+        assert {"num_iterations", "loss_type"} <= {entry["option"] for entry in reply["outside"]}
+        assert 0 < reply["short_of_the_best"] < 1e-20 and reply["reward"] == 1
+        text = run("recipe", "--trl", str(path), "--success", "0.2").stdout
+        assert "Outside the theory" in text and "num_iterations: " in text
+    reply = answer("recipe", "--trl", str(path), "--trainer", "rloo", "--success", "0.2")
+    assert reply["recipe"]["leash"] == "k1-in-reward"
+
+
+def test_recipe_with_a_noisy_verifier():
+    given = words("recipe --advantage leave-one-out --leash k1-in-reward --beta 0.5 --success 0.2")
+    reply = answer(*given, "--false-positives", "0.1", "--false-negatives", "0.1")
+    tilt = bounds.gibbs_tilt([math.log(0.8), math.log(0.2)], [0.0, 1.0], 0.5 / 0.8)
+    assert reply["reward"] == pytest.approx(math.exp(tilt[1]))
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "why"),
+    [
+        ("--advantage group-normalised --leash k2-in-loss --beta 0.5", 0, "critical"),
+        ("--advantage leave-one-out --leash k3-in-reward --beta 0.5", 0, "no upper bound"),
+        ("--advantage leave-one-out --leash none", 0, "nothing holds the policy"),
+        ("--advantage leave-one-out --leash k2-in-reward --beta 0.5", 3, "not known"),
+    ],
+)
+def test_recipe_without_an_end_says_why(line, status, why):
+    reply = answer("recipe", *words(line), "--success", "0.2", status=status)
+    assert not reply["stationary"] and why in reply["why"] and "policy" not in reply
+    assert why in run("recipe", *words(line), "--success", "0.2").stdout.replace("\n", " ")
+
+
 LEDGER = {
     "S2": ledger.Entry("S2", "Coupling", (), established=True, rungs={"sampled": ["1000 worlds"]}),
     "S3": ledger.Entry("S3", "Size", ("S2",), established=False, why_not="failed: a test"),
@@ -317,6 +382,35 @@ def test_ledger_missing(monkeypatch):
             ["--plot", "nonsense"],
         ),
         (["frontier", "--data", "1/2,1/2"], ["--reward"]),
+        (
+            [*GRPO, "--leash", "k3-in-loss", "--beta", "1"],
+            ["--success is missing", "--ref and --reward"],
+        ),
+        (
+            [*GRPO, "--leash", "k3-in-loss", "--success", "0.2"],
+            ["--beta is missing", "--leash k3-in-loss"],
+        ),
+        ([*GRPO, "--beta", "1", "--success", "0.2"], ["--leash is missing", "--trl FILE"]),
+        ([*GRPO, *words("--leash k9 --beta 1 --success 0.2")], ["--leash 'k9'", "'k3-with-ratio'"]),
+        (
+            [*GRPO, *words("--leash k3-in-loss --beta -1 --success 0.2")],
+            ["--beta -1.0", "at least 0"],
+        ),
+        (
+            [*GRPO, *words("--leash k3-in-loss --beta 1 --success 1")],
+            ["--success 1", "between 0 and 1"],
+        ),
+        (
+            [*GRPO, *words("--leash k3-in-loss --beta 1 --success 0.2 --ref 1/2,1/2")],
+            ["--success", "--ref"],
+        ),
+        ([*GRPO, *words("--leash k3-in-loss --beta 1 --ref 1/2,1/2")], ["--reward is missing"]),
+        (
+            words("recipe --trl nowhere.yaml --success 0.2"),
+            ["--trl nowhere.yaml", "cannot be read"],
+        ),
+        (words("recipe --trl nowhere.yaml --beta 1 --success 0.2"), ["--beta", "change the file"]),
+        (words("recipe --trl nowhere.yaml --trainer ppo --success 0.2"), ["--trainer ppo", "rloo"]),
         (["nonsense"], ["nonsense"]),
     ],
 )
@@ -330,10 +424,32 @@ def test_bad_input_names_the_argument_the_value_and_the_remedy(arguments, expect
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("beta: much", "beta='much': give a number"),
+        ("beta: [", "cannot be parsed"),
+        ("- beta", "holds no options"),
+        ("loss_type: ppo", "loss_type='ppo': one of 'grpo'"),
+    ],
+)
+def test_a_bad_file_of_options_is_refused(text, expected, tmp_path):
+    path = tmp_path / "grpo.yaml"
+    path.write_text(text)
+    result = run("recipe", "--trl", str(path), "--success", "0.2")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert f"--trl {path}" in result.stderr and expected in result.stderr
+
+
+@pytest.mark.parametrize(
     ("module", "arguments", "remedy"),
     [
         ("torch", ["attack", "S3"], "pip install 'nondecoupling[torch]'"),
         ("flint", ["certify", "S2", *S2_WORLD], "pip install 'nondecoupling[proofs]'"),
+        (
+            "yaml",
+            ["recipe", "--trl", __file__, "--success", "0.2"],
+            "pip install 'nondecoupling[lm]'",
+        ),
         (
             "matplotlib",
             words("frontier --data 1/2,1/2 --reward 0,1 --plot out.png"),

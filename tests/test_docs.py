@@ -409,7 +409,7 @@ def figures():
     return loaded(DOCS / "figures" / "figures.py")
 
 
-@pytest.mark.parametrize("name", ["frontier", "simplex", "dependencies"])
+@pytest.mark.parametrize("name", ["frontier", "simplex", "dependencies", "trainers", "schedules"])
 def test_figures_are_current(name, figures, tmp_path):
     assert figure_problems(figures, name, DOCS / f"figures/{name}.svg", tmp_path / "new.svg") == []
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from nondecoupling import bounds
+from nondecoupling.recipes import Recipe
 
+RECIPE = Recipe("leave-one-out", "k1-in-reward", 1.0)
 D, R = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
 CALLS = {
     "best_early_stop": lambda d, r: bounds.best_early_stop(d, bounds.gibbs_tilt(d, -r, 2.0), r),
@@ -25,6 +27,7 @@ CALLS = {
     "pareto_frontier": lambda d, r: bounds.pareto_frontier(d, r, points=4),
     "reward_change_bounds": lambda d, r: bounds.reward_change_bounds(d, r, 0.1),
     "reward_change_extremes": lambda d, r: bounds.reward_change_extremes(d, r, 0.1),
+    "stationary_policy": lambda d, r: bounds.stationary_policy(d, r, RECIPE),
     "rl_improves_sft_threshold": lambda d, r: bounds.rl_improves_sft_threshold(d, d, r, 0.5),
 }
 

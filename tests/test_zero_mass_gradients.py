@@ -79,6 +79,7 @@ WITHOUT = {
     "implicit_reward", "logit_sandwich", "pl_reward_bound", "rl_improves_sft_threshold",
     "kernel_cosine", "spectral_misalignment_bound", "decoupled", "shared_prompt_loss_increase",
     "token_kl_divergence", "joint_path", "pareto_frontier", "frontier_rate",
+    "stationary_policy", "expected_gradient",
     "price_of_average_reward", "per_token_optimum", "best_of_n_policy", "best_of_n_bounds",
     "alternation_rate", "alternation_limit", "entropy_bonus_optimum", "coupling_from_run",
     "critical_beta", "group_advantage_factor",

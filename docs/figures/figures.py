@@ -16,12 +16,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nondecoupling import bounds
+from nondecoupling.policies import TokenTree
+from nondecoupling.recipes import Recipe
 from nondecoupling.theory import catalog
 
 HERE = Path(__file__).parent
 Numbers = dict[str, list]
 
 BLUE, ORANGE, GREEN, GREY = "#3f51b5", "#d95f02", "#1b7837", "#757575"
+# Okabe and Ito's colours, each with a line of its own, for figures with many curves.
+LINES = [
+    dict(color="#0072b2", ls="-"),
+    dict(color="#d55e00", ls="--"),
+    dict(color="#009e73", ls="-."),
+    dict(color="#cc79a7", ls=":"),
+    dict(color="#e69f00", ls=(0, (5, 1, 1, 1, 1, 1))),
+    dict(color="#56b4e9", ls=(0, (3, 1))),
+]
 
 
 # --- the trade-off between SFT loss and reward (Start here) -----------------------------------
@@ -84,6 +95,150 @@ def draw_frontier(numbers: Numbers) -> Figure:
     axes.set_ylabel("SFT loss CE(d, p), nats per response")
     axes.legend(loc="upper left", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+# --- where trainers end (What your trainer converges to) ---------------------------------------
+
+TREE = TokenTree(((0,), (1, 0), (1, 1)))  # the last two responses begin with the same token
+SAME_BETA, BONUS = 0.6, 0.5
+
+
+def trainer_recipes(beta: float) -> dict[str, tuple[Recipe, TokenTree | None]]:
+    def unscaled(leash, **more):
+        return Recipe("leave-one-out", leash, beta, **more)
+
+    return {
+        "k3 in the loss": (unscaled("k3-in-loss"), None),
+        "k1 in the reward": (unscaled("k1-in-reward"), None),
+        "k3 per token": (unscaled("k3-in-loss"), TREE),
+        "k3 with ratio, per token": (unscaled("k3-with-ratio"), TREE),
+        "k1 in the reward, entropy bonus": (unscaled("k1-in-reward", entropy_bonus=BONUS), None),
+    }
+
+
+def loss_and_reward(log_p: np.ndarray) -> list[float]:
+    log_d, reward = np.log(DATA), np.array(REWARD)
+    return [float(bounds.expected_reward(log_p, reward)), float(bounds.cross_entropy(log_d, log_p))]
+
+
+def trainer_numbers() -> Numbers:
+    """Where each recipe ends as beta falls, the path without a leash, and the frontier; ref = d."""
+    log_d, reward = np.log(DATA), np.array(REWARD)
+    loss, reached = bounds.pareto_frontier(log_d, reward, points=81)
+    numbers: Numbers = {"frontier": [reached.tolist(), loss.tolist()]}
+    betas = np.geomspace(0.18, 60, 61)
+    for name in trainer_recipes(SAME_BETA):
+        ends = [
+            bounds.stationary_policy(log_d, reward, *trainer_recipes(beta)[name]).log_p
+            for beta in [*betas, SAME_BETA]
+        ]
+        points = [loss_and_reward(end) for end in ends]
+        numbers[name] = [list(x) for x in zip(*points[:-1], strict=True)]
+        numbers[f"{name}, at the same beta"] = points[-1]
+    taus = np.geomspace(0.02, 60, 61)
+    path = [loss_and_reward(bounds.leashless_policy(log_d, reward, tau)) for tau in taus]
+    numbers["no leash, policy gradient"] = [list(x) for x in zip(*path, strict=True)]
+    return numbers
+
+
+def draw_trainers(numbers: Numbers) -> Figure:
+    figure = Figure(figsize=(7.2, 4.9), layout="constrained")
+    axes = figure.subplots()
+    rewards, losses = (np.array(x) for x in numbers["frontier"])
+    axes.fill_between(
+        np.append(0.0, rewards), np.append(losses[0], losses), 0, color="#eeeeee", lw=0
+    )
+    axes.plot(rewards, losses, color="black", lw=4, alpha=0.25, label="least of any policy (S5)")
+    names = [*trainer_recipes(SAME_BETA), "no leash, policy gradient"]
+    for name, style in zip(names, LINES, strict=True):
+        axes.plot(*numbers[name], lw=1.8, label=name, **style)
+        if f"{name}, at the same beta" in numbers:
+            axes.plot(*numbers[f"{name}, at the same beta"], "o", color=style["color"], ms=5)
+    axes.set(xlim=(0.7, 3.0), ylim=(0.8, 4.2))
+    axes.set_xlabel("expected reward J(p)")
+    axes.set_ylabel("SFT loss CE(d, p), nats per response")
+    axes.legend(loc="upper left", frameon=False, title=f"where it ends; dots: beta = {SAME_BETA}")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+# --- schedules (Schedules that pay less) -------------------------------------------------------
+
+SPEED = 1.2  # nu: RL time per share of SFT
+WORLD = (0.5, 0.3, 0.2), (0.0, 1.0, 3.0)
+STOPS = {"sft": "after SFT", "rl": "after RL", "half-rl": "after half of an RL phase"}
+
+
+def schedule_numbers() -> Numbers:
+    """Overpaid shares of alternation against how fine it is; ends of other schedules."""
+    log_d, reward = np.log(WORLD[0]), np.array(WORLD[1])
+
+    def overpaid(log_p: np.ndarray) -> float:
+        over = float(bounds.overpayment(log_d, log_p, reward))
+        return over / (float(bounds.kl_divergence(log_d, log_p)) - over)
+
+    def place(log_p: np.ndarray) -> list[float]:
+        cost = bounds.kl_divergence(log_d, log_p)
+        return [float(bounds.expected_reward(log_p, reward)), float(cost)]
+
+    def curve(laws: list[np.ndarray]) -> list[list[float]]:
+        return [list(x) for x in zip(*map(place, laws), strict=True)]
+
+    shares = np.geomspace(0.02, 0.95, 41)
+    numbers: Numbers = {"shares": shares.tolist()}
+    for stop in STOPS:
+        ends = [bounds.alternation_limit(log_d, reward, SPEED * eta, eta, stop) for eta in shares]
+        numbers[f"overpaid {STOPS[stop]}"] = [overpaid(end) for end in ends]
+    limit = bounds.alternation_limit(log_d, reward, SPEED * 1e-3, 1e-3, "half-rl")
+    target = float(bounds.expected_reward(limit, reward))
+    numbers["overpaid by the tilt"] = [overpaid(tilt_with_reward(log_d, reward, target))]
+    loss, reached = bounds.pareto_frontier(log_d, reward, points=61)
+    numbers["frontier"] = [reached.tolist(), (loss - loss[0]).tolist()]
+    tilts = [bounds.gibbs_tilt(log_d, reward, beta) for beta in np.geomspace(0.5, 60, 41)]
+    numbers["tilts"] = curve(tilts)
+    numbers["best of n"] = curve([bounds.best_of_n_policy(log_d, reward, n) for n in range(1, 13)])
+    run = bounds.gibbs_tilt(log_d, reward, 0.5)
+    replayed = [np.log((1 - v) * np.exp(log_d) + v * np.exp(run)) for v in np.linspace(0, 1, 41)]
+    numbers["replay"] = curve(replayed)
+    weighted = [
+        log_d + np.log(bounds.frontier_weights(log_d, reward, b)) for b in (0.3, 0.6, 1.2, 3)
+    ]
+    numbers["weighted SFT"] = curve(weighted)
+    return numbers
+
+
+def tilt_with_reward(log_d: np.ndarray, reward: np.ndarray, target: float) -> np.ndarray:
+    low, high = 1e-2, 1e2
+    for _ in range(80):
+        beta = (low * high) ** 0.5
+        tilt = bounds.gibbs_tilt(log_d, reward, beta)
+        low, high = (beta, high) if bounds.expected_reward(tilt, reward) > target else (low, beta)
+    return tilt
+
+
+def draw_schedules(numbers: Numbers) -> Figure:
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    fine, ends = figure.subplots(1, 2)
+    for stop, style in zip(STOPS.values(), LINES, strict=False):
+        fine.loglog(numbers["shares"], numbers[f"overpaid {stop}"], lw=1.8, label=stop, **style)
+    fine.axhline(*numbers["overpaid by the tilt"], color=GREY, lw=1, label="RL alone, same reward")
+    fine.set_xlabel("share of SFT in a cycle, eta (left: finer)")
+    fine.set_ylabel("paid over the price of the reward, as a share")
+    fine.legend(frameon=False, loc="lower right")
+    ends.plot(
+        *numbers["frontier"], color="black", lw=4, alpha=0.25, label="least of any policy (S5)"
+    )
+    ends.plot(*numbers["tilts"], lw=1.8, label="RL alone, exact optima", **LINES[1])
+    ends.plot(*numbers["replay"], lw=1.8, label="replay: mixtures of d and one tilt", **LINES[2])
+    ends.plot(*numbers["best of n"], "s", color="#cc79a7", ms=5, label="SFT on the best of n")
+    ends.plot(*numbers["weighted SFT"], "D", color="#0072b2", ms=5, label="SFT, frontier weights")
+    ends.set(xlim=(0.85, 3.0), ylim=(-0.05, 3.2))
+    ends.set_xlabel("expected reward J(p)")
+    ends.set_ylabel("rise of the SFT loss, nats per response")
+    ends.legend(frameon=False, loc="upper left")
+    for axes in (fine, ends):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -216,6 +371,8 @@ def draw_dependencies(numbers: Numbers) -> Figure:
 
 FIGURES: dict[str, tuple[Callable[[], Numbers], Callable[[Numbers], Figure]]] = {
     "frontier": (frontier_numbers, draw_frontier),
+    "trainers": (trainer_numbers, draw_trainers),
+    "schedules": (schedule_numbers, draw_schedules),
     "simplex": (simplex_numbers, draw_simplex),
     "dependencies": (dependency_numbers, draw_dependencies),
 }

@@ -60,6 +60,7 @@ from nondecoupling.bounds.price import (
     supporting_line,
 )
 from nondecoupling.bounds.proxy import gold_gain_bound
+from nondecoupling.bounds.recipes import expected_gradient, stationary_policy
 from nondecoupling.bounds.results import (
     BestOfNBounds,
     DecouplingThreshold,
@@ -69,6 +70,7 @@ from nondecoupling.bounds.results import (
     FrontierPolicy,
     GroupNormalizedSuccess,
     Range,
+    StationaryPolicy,
     StepChange,
 )
 from nondecoupling.bounds.rl_then_sft import (
@@ -122,6 +124,7 @@ __all__ = [
     "FrontierPolicy",
     "GroupNormalizedSuccess",
     "Range",
+    "StationaryPolicy",
     "StepChange",
     "alternation_limit",
     "alternation_rate",
@@ -139,6 +142,7 @@ __all__ = [
     "decoupling_threshold",
     "entropy",
     "entropy_bonus_optimum",
+    "expected_gradient",
     "expected_reward",
     "forward_leash_optimum",
     "forward_regularized_reward",
@@ -185,6 +189,7 @@ __all__ = [
     "sft_step_reward_slope",
     "shared_prompt_loss_increase",
     "spectral_misalignment_bound",
+    "stationary_policy",
     "supporting_line",
     "token_kl_divergence",
     "verifiable_beta",

@@ -102,6 +102,7 @@ OF_SUCCESS_RATES = ("verifiable_beta", "verifiable_cost")
 # 1/(1 - h'/beta), h' the slope of h in the log-odds: it grows only where two roots meet.
 TRAINERS = {
     "critical_beta": "itself",
+    "expected_gradient": "p (|r - r(mode)| + beta |v| + alpha |log p|), per entry, plus p times the sum of these",
     "entropy_bonus_optimum": "(max |log ref| + range(r - alpha log ref)/(alpha + beta) + 1), per entry",
     "forward_leash_optimum": "1 + |log p|, per entry",
     "forward_regularized_reward": "|r(mode)| + E_p |r - r(mode)| + beta KL",
@@ -109,6 +110,7 @@ TRAINERS = {
     "group_normalized_success": "itself, times (1 + |logit a|) and the condition number of the root",
     "noisy_beta": "itself over 1 - f0 - f1",
     "per_token_optimum": "(1 + range(r)/beta + max |log ref|) times the number of tokens, per entry",
+    "stationary_policy": "1 + |log p| + max |log ref| + range(r)/beta, per entry, times the condition of a root",
 }
 
 # Answers without a rounding error: the rewards are compared as they are.

@@ -118,3 +118,17 @@ class GroupNormalizedSuccess(NamedTuple, Generic[X_co]):
 
     def to_dict(self) -> dict[str, Any]:
         return plain(self)
+
+
+class StationaryPolicy(NamedTuple, Generic[X_co]):
+    """Where a trainer ends, from ref."""
+
+    log_p: X_co
+    """Log-probabilities; NaN in rows that have no stationary policy, or none that is known."""
+    stationary: Any
+    """Where there is one: truth values."""
+    why: str
+    """For the rows without one, the reason; empty if there are none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self)

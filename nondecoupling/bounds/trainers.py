@@ -108,18 +108,21 @@ def per_token_optimum(
     if leash not in ("k2", "k3"):
         raise ValueError(f"leash={leash!r}: choose 'k2' or 'k3'")
     arguments = tilted({"log_ref": log_ref}, reward, beta, full_support=("log_ref",))
+    check_tree(arguments, tree)
+
+    def by_backward_induction(xp: Floats, log_ref: Array, reward: Array, beta: Array) -> Array:
+        return token_leashes.per_token_law(xp, log_ref, reward, beta, tree.nodes, leash)
+
+    return arguments.map(by_backward_induction, keeps_responses=True)
+
+
+def check_tree(arguments: Arguments, tree: TokenTree) -> None:
+    """The tree has one sequence per response."""
     n = arguments.arrays["log_ref"].shape[-1]
     if len(tree.sequences) != n:
         raise ValueError(
             f"tree: has {len(tree.sequences)} sequences, but log_ref lists {n}; give one entry for each"
         )
-    law = token_leashes.k2_leash if leash == "k2" else token_leashes.k3_leash
-
-    def by_backward_induction(xp: Floats, log_ref: Array, reward: Array, beta: Array) -> Array:
-        found = token_leashes.stationary_policy(xp, log_ref, reward, beta, tree.nodes, law(xp))
-        return xp.module.concat(found, axis=-1)
-
-    return arguments.map(by_backward_induction, keeps_responses=True)
 
 
 @overload

@@ -1,4 +1,4 @@
-"""The ``nondecoupling`` command: list, show, check, attack and certify statements from a shell.
+"""The ``nondecoupling`` command: list, show, check, attack and certify statements, price trainers, from a shell.
 
 Exit status: 0 what was asked holds, 1 a claim is refuted (or the ledger has a statement that is not
 established), 2 the command was misused or its output could not be written, 3 nothing could be decided,
@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from nondecoupling import __version__
-from nondecoupling.cli import frontier, statements, verdicts
+from nondecoupling.cli import frontier, recipe, statements, verdicts
 from nondecoupling.cli.cite import cite
 from nondecoupling.cli.exits import ExitStatus
 from nondecoupling.theory import catalog
@@ -37,6 +37,7 @@ app.command("check")(verdicts.check)
 app.command("attack")(verdicts.attack)
 app.command("certify")(verdicts.certify)
 app.command("frontier")(frontier.frontier)
+app.command("recipe")(recipe.recipe)
 app.command("cite")(cite)
 
 

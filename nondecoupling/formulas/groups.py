@@ -246,7 +246,11 @@ def critical_beta(xp: Floats, ref_success: Array) -> Array:
     The unknown is x - max(0, logit a), which lies in [0, 2.4]. beta_c is the least of 2 cosh(x/2)/(x - logit a),
     so its gradient is that of this function at the x found.
     """
-    start = log_odds_of(xp, ref_success)
+    return critical_beta_from(xp, log_odds_of(xp, ref_success))
+
+
+def critical_beta_from(xp: Floats, start: Array) -> Array:
+    """The same from the log-odds of ref's success."""
     fixed = detached(start)
     floor, below = xp.maximum(fixed, 0.0), xp.maximum(-fixed, 0.0)
 
@@ -270,19 +274,26 @@ GONE = 1400.0  # log-odds; where h is unbounded, a path that gets here has no ro
 def first_stationary_success(
     xp: Floats, factor: GroupFactor, ref_success: Array, beta: Array
 ) -> tuple[Array, Mask]:
-    """T4, reverse leash: the first c above a with logit c = logit a + h(c)/beta, and whether there is one.
+    """T4, reverse leash: the first c above a with logit c = logit a + h(c)/beta, or 1; whether there is one."""
+    root, there = first_stationary_log_odds(xp, factor, log_odds_of(xp, ref_success), beta)
+    return xp.where(there, xp.exp(log_sigmoid(xp, root)), 1.0), there
+
+
+def first_stationary_log_odds(
+    xp: Floats, factor: GroupFactor, start: Array, beta: Array
+) -> tuple[Array, Mask]:
+    """logit c of that c, from ``start`` = logit a, and whether there is one; 0 where there is none.
 
     As long as h falls there is one root at most, which is bracketed. Beyond, h is convex in c, so its tangent at
     a point left of the root bounds it from below: the root of beta (x - logit a) = tangent, x = logit c, is never
     past the first root. Steps rise to it like Newton's.
     """
-    start = log_odds_of(xp, ref_success)
     fixed, leash = detached(start), detached(beta)
     large = xp.full_like(factor.eps, float(factor.size is None)) > 0
     unbounded = large & (factor.eps <= 0)
     # Close below the critical beta the path slows down; there the answer is known.
     clean = xp.full_like(leash, float(factor.noise == (0.0, 0.0))) > 0
-    hopeless = unbounded & clean & (leash < critical_beta(xp, detached(ref_success)))
+    hopeless = unbounded & clean & (leash < critical_beta_from(xp, fixed))
 
     def gone(x: Array) -> Mask:
         return hopeless | (unbounded & (x > GONE))
@@ -305,8 +316,7 @@ def first_stationary_success(
     there = ~gone(x)
     x = xp.where(there, x, 0.0)
     slope = leash - detached(factor.slope(x))
-    root = with_root_gradient(xp, x, beta * (x - start) - factor(x), slope)
-    return xp.where(there, xp.exp(log_sigmoid(xp, root)), 1.0), there
+    return with_root_gradient(xp, x, beta * (x - start) - factor(x), slope), there
 
 
 def _where_tangent_is_reached(
@@ -328,29 +338,42 @@ def _where_tangent_is_reached(
 def forward_stationary_success(
     xp: Floats, factor: GroupFactor, ref_success: Array, beta: Array
 ) -> Array:
-    """T4, forward leash: the one c in (a, 1) with h(c) c (1-c) = beta (c - a).
+    """T4, forward leash: the one c in (a, 1) with h(c) c (1-c) = beta (c - a)."""
+    log_rise = forward_stationary_rise(xp, factor, log_odds_of(xp, ref_success), beta)
+    return ref_success + (1 - ref_success) * xp.exp(log_sigmoid(xp, log_rise))
 
-    With c = a + (1-a) v and w = logit v it reads w = log(h(c) c/beta).
-    """
 
-    def short(w: Array, a: Array, beta: Array) -> tuple[Array, Array]:
-        log_failure = xp.log1p(-a) + log_sigmoid(xp, -w)
-        success = a + (1 - a) * xp.exp(log_sigmoid(xp, w))
-        log_odds = xp.log(success) - log_failure
-        h = factor(log_odds)
+def forward_stationary_log_odds(
+    xp: Floats, factor: GroupFactor, start: Array, beta: Array
+) -> Array:
+    """logit c of that c, from ``start`` = logit a."""
+    return _log_odds_after(xp, start, forward_stationary_rise(xp, factor, start, beta))
+
+
+def _log_odds_after(xp: Floats, start: Array, w: Array) -> Array:
+    """logit c of c = a + (1-a) v, w = logit v: c/(1-c) = a/((1-a)(1-v)) + v/(1-v)."""
+    most = xp.maximum(start - log_sigmoid(xp, -w), w)
+    both = xp.exp(start - log_sigmoid(xp, -w) - most) + xp.exp(w - most)
+    return most + xp.log(both)
+
+
+def forward_stationary_rise(xp: Floats, factor: GroupFactor, start: Array, beta: Array) -> Array:
+    """w = logit v of that c = a + (1-a) v: w = log(h(c) c/beta)."""
+
+    def short(w: Array, start: Array, beta: Array) -> tuple[Array, Array]:
+        log_odds = _log_odds_after(xp, start, w)
+        h, log_success = factor(log_odds), log_sigmoid(xp, log_odds)
         # c'(w) = (1-a) v (1-v), and 1 - c = (1-a)(1-v): in the log-odds of c that is v/c.
-        moves = xp.exp(log_sigmoid(xp, w)) / success
-        grows = factor.slope(log_odds) / h + xp.exp(log_failure)
-        return w - xp.log(h * success / beta), detached(1 - grows * moves)
+        moves = xp.exp(log_sigmoid(xp, w) - log_success)
+        grows = factor.slope(log_odds) / h + xp.exp(log_sigmoid(xp, -log_odds))
+        return w - xp.log(h / beta) - log_success, detached(1 - grows * moves)
 
-    a, leash = detached(ref_success), detached(beta)
-    half = detached(factor.least())
-    low = xp.log(half * a / leash)
+    fixed, leash = detached(start), detached(beta)
+    low = xp.log(detached(factor.least()) / leash) + log_sigmoid(xp, fixed)
 
     def at(w: Array) -> tuple[Array, Array]:
-        return short(w, a, leash)
+        return short(w, fixed, leash)
 
     high = bracketed_above(xp, at, xp.maximum(low + 1, 1.0))
     found = detached(newton_bisection(xp, at, low, high))
-    w = with_root_gradient(xp, found, *short(found, ref_success, beta))
-    return ref_success + (1 - ref_success) * xp.exp(log_sigmoid(xp, w))
+    return with_root_gradient(xp, found, *short(found, start, beta))

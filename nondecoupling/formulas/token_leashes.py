@@ -7,7 +7,7 @@ it. Token laws are lists of columns [..., 1], one per next token, in the order o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from nondecoupling.formulas.trainers import Estimator, forward_leash_optimum
 from nondecoupling.formulas.trees import Node, added, column, columns, log_total
@@ -84,6 +84,20 @@ def stationary_policy(
             for leaf in leaves:
                 log_p[leaf], value[leaf] = log_p[leaf] + p, mean
     return log_p
+
+
+def per_token_law(
+    xp: Floats,
+    log_ref: Array,
+    reward: Array,
+    beta: Array,
+    nodes: Sequence[Node],
+    estimator: Literal["k2", "k3"],
+) -> Array:
+    """T3 in floats: log p [..., n] for either estimator."""
+    leash = k2_leash(xp) if estimator == "k2" else k3_leash(xp)
+    law = stationary_policy(xp, log_ref, reward, beta, nodes, leash)
+    return xp.module.concat(law, axis=-1)
 
 
 def moving_tokens(

@@ -1,0 +1,201 @@
+"""``Recipe`` as a value, and what it reads from TRL's options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nondecoupling.recipes import Recipe
+from nondecoupling.recipes.trl import ADDED_TO_SD, DEFAULTS, OF_LOSS_TYPE
+
+
+def outside(options, trainer="grpo"):
+    return {option for option, _ in Recipe.from_trl(options, trainer).outside}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(advantage="mean"), r"advantage='mean': one of 'leave-one-out', 'group-mean'"),
+        (dict(leash="k4"), r"leash='k4': one of 'none', 'k1-in-reward'"),
+        (dict(sd="both"), r"sd='both': one of 'population', 'sample'"),
+        (dict(beta=-1.0), r"beta=-1\.0: must be a finite number, at least 0"),
+        (dict(beta=float("nan")), r"beta=nan: must be a finite number"),
+        (dict(beta="1"), r"beta='1': must be a finite number"),
+        (dict(eps=float("inf")), r"eps=inf: must be a finite number"),
+        (dict(group_size=1), r"group_size=1: a whole number, at least 2, or None"),
+        (dict(group_size=2.5), r"group_size=2\.5: a whole number"),
+        (dict(leash="none"), r"beta=0\.1: with leash='none' give beta=0"),
+        (dict(false_positives=0.6, false_negatives=0.4), r"false_positives=0\.6: with false_negatives=0\.4"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_field_the_value_and_the_remedy(fields, message):
+    sound = dict(advantage="group-mean", leash="k3-in-loss", beta=0.1, group_size=8)
+    Recipe(**sound)
+    with pytest.raises(ValueError, match=message):
+        Recipe(**sound | fields)
+
+
+def test_a_recipe_is_a_value():
+    recipe = Recipe("group-mean", "k3-in-loss", 0.1, 8)
+    assert recipe == Recipe("group-mean", "k3-in-loss", 0.1, 8) and len({recipe, recipe}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.beta = 1.0
+    assert recipe.holds == "forward" and recipe.scale == 7 / 8 and recipe.told == 1
+    assert dataclasses.replace(recipe, beta=0.0).holds == "nothing"
+
+
+# --- TRL's options ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_defaults_are_those_of_the_installed_version(trainer):
+    trl = pytest.importorskip("trl")
+    config = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig}[trainer]
+    theirs = {field.name: field.default for field in dataclasses.fields(config)}
+    assert DEFAULTS[trainer] == {name: theirs[name] for name in DEFAULTS[trainer]}
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_the_page_of_options_names_the_defaults(trainer):
+    """Options with a default in brackets, in the table of the trainer."""
+    text = (Path(__file__).parents[2] / "docs/trainer_options.md").read_text()
+    _, _, table = text.partition(f"option of `{trainer.upper()}Config` (default)")
+    said = dict(re.findall(r"`(\w+)` \(`?([^)`]+)`?\)", table.partition("\n\n")[0]))
+    assert {"beta", "num_generations"} <= set(said)
+    defaults = {name: json.dumps(value) for name, value in DEFAULTS[trainer].items()}
+    assert said == {name: defaults[name] for name in said}
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_a_config_a_mapping_and_a_namespace_say_the_same(trainer, tmp_path):
+    trl = pytest.importorskip("trl")
+    given = {"beta": 0.1, "num_generations": 4, "num_iterations": 2, "temperature": 0.7}
+    config = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig}[trainer]
+    built = config(output_dir=str(tmp_path), use_cpu=True, bf16=False, **given)
+    recipe = Recipe.from_trl(built)
+    assert (
+        recipe
+        == Recipe.from_trl(given, trainer)
+        == Recipe.from_trl(SimpleNamespace(**given), trainer)
+    )
+    assert recipe.group_size == 4 and {"num_iterations", "temperature"} <= {
+        o for o, _ in recipe.outside
+    }
+
+
+def test_grpo_as_trl_ships_it_has_no_leash():
+    recipe = Recipe.from_trl({}, "grpo")
+    assert recipe.leash == "none" and recipe.beta == 0
+    assert recipe.advantage == "group-normalised"
+    assert (recipe.group_size, recipe.sd, recipe.eps) == (8, "sample", ADDED_TO_SD)
+    assert outside({}) == {"loss_type"}
+
+
+@pytest.mark.parametrize(
+    ("options", "leash", "advantage"),
+    [
+        ({}, "k3-with-ratio", "group-normalised"),
+        ({"use_bias_correction_kl": False}, "k3-in-loss", "group-normalised"),
+        ({"scale_rewards": False}, "k3-with-ratio", "group-mean"),
+        ({"scale_rewards": "none"}, "k3-with-ratio", "group-mean"),
+        ({"scale_rewards": True}, "k3-with-ratio", "group-normalised"),
+        ({"scale_rewards": "batch"}, "k3-with-ratio", "group-mean"),
+    ],
+)
+def test_leash_and_advantage_of_grpo(options, leash, advantage):
+    recipe = Recipe.from_trl({"beta": 0.04, **options}, "grpo")
+    assert (recipe.leash, recipe.advantage) == (leash, advantage)
+
+
+def test_rloo_is_inside_the_theory():
+    recipe = Recipe.from_trl({}, "rloo")
+    assert (recipe.advantage, recipe.leash, recipe.beta) == ("leave-one-out", "k1-in-reward", 0.05)
+    assert recipe.outside == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("scale_rewards", "batch"),
+        ("multi_objective_aggregation", "normalize_then_sum"),
+        *[("loss_type", loss) for loss, reason in OF_LOSS_TYPE.items() if reason],
+        ("importance_sampling_level", "sequence"),
+        ("num_iterations", 2),
+        ("steps_per_generation", 4),
+        ("generation_batch_size", 64),
+        ("delta", 4.0),
+        ("off_policy_mask_threshold", 0.5),
+        ("top_entropy_quantile", 0.2),
+        ("entropy_coef", 0.01),
+        ("use_adaptive_entropy", True),
+        ("mask_truncated_completions", True),
+        ("sync_ref_model", True),
+        ("use_vllm", True),
+        ("temperature", 0.9),
+        ("top_p", 0.95),
+        ("top_k", 50),
+        ("min_p", 0.1),
+        ("repetition_penalty", 1.1),
+        ("generation_kwargs", {"num_beams": 2}),
+        ("weight_decay", 0.01),
+        ("router_aux_loss_coef", 0.001),
+    ],
+)
+def test_what_is_outside_is_listed(option, value):
+    plain = {"loss_type": "dr_grpo"}
+    assert outside(plain) == set()
+    assert option in outside({**plain, option: value})
+
+
+def test_what_is_outside_in_rloo_is_listed():
+    assert outside({"normalize_advantages": True, "reward_clip_range": (0, 1)}, "rloo") == {
+        "normalize_advantages",
+        "reward_clip_range",
+    }
+
+
+def test_a_leash_per_token_is_said_to_be_one():
+    assert outside({"beta": 0.1, "loss_type": "luspo"}) == {"beta"}
+
+
+def test_cispo_cuts_fresh_samples_unless_its_bound_is_raised():
+    assert "epsilon_high" in outside({"loss_type": "cispo"})
+    assert "epsilon_high" not in outside({"loss_type": "cispo", "epsilon_high": 5.0})
+
+
+def test_generation_in_one_update_is_on_policy():
+    one_update = {"gradient_accumulation_steps": 4, "steps_per_generation": 4, "loss_type": "luspo"}
+    assert outside(one_update) == set()
+    assert outside(one_update | {"steps_per_generation": 8}) == {"steps_per_generation"}
+
+
+def test_numbers_may_be_text_as_yaml_reads_them():
+    assert Recipe.from_trl({"beta": "1e-3"}, "grpo").beta == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "trainer", "message"),
+    [
+        ({}, None, "trainer=None: a dict does not say whose options"),
+        ({}, "ppo", "trainer='ppo': 'grpo' or 'rloo'"),
+        ({"beta": "much"}, "grpo", "beta='much': give a number"),
+        ({"beta": True}, "grpo", "beta=True: give a number"),
+        ({"beta": -0.1}, "grpo", r"beta=-0\.1: must be a finite number"),
+        ({"num_generations": 1}, "grpo", "num_generations=1: a whole number, at least 2"),
+        ({"num_generations": 2.5}, "rloo", r"num_generations=2\.5: a whole number"),
+        ({"scale_rewards": "all"}, "grpo", "scale_rewards='all': one of 'group'"),
+        ({"loss_type": "ppo"}, "grpo", "loss_type='ppo': one of 'grpo'"),
+        ({"use_bias_correction_kl": "yes"}, "grpo", "use_bias_correction_kl='yes': give true or false"),
+        ({"importance_sampling_level": "word"}, "grpo", "importance_sampling_level='word': one of"),
+        ([1, 2], "grpo", "config=.*a mapping"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(options, trainer, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_trl(options, trainer)
