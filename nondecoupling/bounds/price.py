@@ -291,8 +291,6 @@ def _of_all_prompts(
         raise ValueError(
             f"log_d {tuple(prompts.batch)} without its last axis: give [prompts, n], one axis of prompts"
         )
-    if 0 in prompts.batch:
-        raise ValueError("log_d: no prompts; an average needs at least one")
     targets = prompts.like("target", target)
     if not bool(prompts.module.all(prompts.module.isfinite(targets))):
         raise ValueError(f"target={target}: must be finite")
@@ -308,9 +306,11 @@ def shares_of_prompts(prompts: Arguments, weights: TensorLike | None) -> Array:
     """The law q of the prompts, [prompts, 1], from weights of any sum; all alike where there are none.
 
     Raises:
-        ValueError: weights of another shape, negative or infinite ones, or none that is positive.
+        ValueError: no prompts; weights of another shape, negative or infinite ones, or none that is positive.
     """
     module, (count,) = prompts.module, prompts.batch or (1,)
+    if count == 0:
+        raise ValueError("log_d: no prompts; an average needs at least one")
     if weights is None:
         share = np.full((count, 1), 1 / count)
         return prompts.like("weights", share)
