@@ -3,10 +3,12 @@
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given
 
+from nondecoupling import bounds
 from nondecoupling.formulas.laws import (
     chi_squared,
     cross_entropy,
@@ -155,3 +157,13 @@ def test_no_violation_is_found(claim, evidence):
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_one_percent_tighter_is_refuted(claim):
     assert_tightened_fails(LittleSftIsNearlyFree, claim, 1.01)
+
+
+def test_the_upper_bound_pays_for_what_the_data_miss():
+    """d = (1, 0), tilt = (1/2, 1/2): chi2(d||tilt) = 1, half of it mass that d lacks; the saving needs all of it."""
+    log_d, half, reward, weight = np.array([0.0, -np.inf]), np.log([0.5, 0.5]), np.zeros(2), 1e-3
+    joint = bounds.joint_optimum(log_d, half, reward, 1.0, weight)
+    saving = bounds.cross_entropy(log_d, half) - bounds.cross_entropy(log_d, joint)
+    lower, upper = bounds.joint_saving_bounds(log_d, half, reward, 1.0, weight)
+    assert lower <= saving <= upper == pytest.approx(weight, rel=1e-12)
+    assert saving > 0.99 * upper

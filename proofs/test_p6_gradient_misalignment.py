@@ -63,6 +63,15 @@ def test_equality_for_parallel_tails():
 
 
 @pytest.mark.certified
+def test_equality_where_parts_inside_cancel():
+    """Inside, u and v agree on one eigenvector and disagree on the other: the sum counts, not its terms' sizes."""
+    cancelling = exact_world(
+        log_spectrum="1/2 1/4 1/4", normal="1 0 0", kept="1 1 -1", u="1 2 3", v="5 -3 1"
+    )
+    assert_attained(GradientMisalignment, "inside and outside", cancelling)
+
+
+@pytest.mark.certified
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_mean_square_is_attained_by_multiples_of_the_identity(n):
     world = exact_world(

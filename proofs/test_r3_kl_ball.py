@@ -1,9 +1,11 @@
 """R3, the raw reward inside the KL ball."""
 
+import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given
 
+from nondecoupling import bounds
 from nondecoupling.deciding.certify import certify
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
@@ -68,3 +70,13 @@ def test_one_percent_more_is_refuted():
 
 def test_needs_the_ball(evidence):
     evidence(f"without the condition it fails at {assert_needs(KlBall, 'conditions', DROP)}")
+
+
+def test_the_bound_says_nothing_outside_of_the_ball():
+    """There the raw reward may rise, so that every finite bound would be false."""
+    ref, reward = np.log([0.5, 0.5]), np.array([0.0, 1.0])
+    for p, inside in ((np.log([0.4, 0.6]), True), (np.log([0.1, 0.9]), False)):
+        drop = bounds.reward_drop(p, ref, reward, 1.0)
+        promised = bounds.reward_drop_in_kl_ball(p, ref, reward, 1.0)
+        assert np.isfinite(promised) == inside and promised <= drop
+        assert inside or drop < 0

@@ -167,3 +167,13 @@ def cheapest_divergence(law, reward, change):
         )
         out.append(-found.fun)
     return np.array(out)
+
+
+def test_no_bound_passes_the_ends_of_the_reward():
+    """No policy earns less than the least reward, or more than the highest, however far away it is."""
+    law, reward = np.log([0.5, 0.3, 0.2]), np.array([-1.0, 0.0, 4.0])
+    mean = bounds.expected_reward(law, reward)
+    for radius in (1.0, 10.0, 1e4):
+        lower, upper = bounds.reward_change_bounds(law, reward, radius)
+        assert lower >= reward.min() - mean and upper <= reward.max() - mean
+    assert (lower, upper) == pytest.approx((reward.min() - mean, reward.max() - mean))

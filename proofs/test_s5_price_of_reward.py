@@ -174,3 +174,26 @@ def test_a_price_above_the_average_one_is_refuted_by_its_own_policy():
     target = bounds.expected_reward(policy, reward).mean()
     price = bounds.price_of_average_reward(data, reward, target)
     assert bounds.kl_divergence(data, policy).mean() < 1.01 * price
+
+
+def test_what_the_data_earn_costs_nothing():
+    """The price is clipped at zero: the data law itself has every reward up to J(d)."""
+    log_d, reward = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+    earned = bounds.expected_reward(log_d, reward)
+    targets = np.array([-1.0, 0.0, 0.5, earned, earned + 1e-3])
+    prices = [float(bounds.price_of_reward(log_d, reward, c)) for c in targets]
+    assert prices[:4] == [0.0] * 4 and prices[4] > 0
+
+
+@pytest.mark.parametrize("target", [1.0, 2.0, 2.9])
+def test_a_best_response_that_the_data_lack_is_paid_for_by_hand(target):
+    """There l = 1 is best: p = d (M - c)/(M - r), and what mass is left goes to the best response, which d lacks."""
+    log_d, reward = np.array([np.log(0.5), np.log(0.5), -np.inf]), np.array([0.0, 1.0, 3.0])
+    left = 3 - target
+    p = np.array([0.5 * left / 3, 0.5 * left / 2, 1 - left * (0.5 / 3 + 0.5 / 2)])
+    assert p @ reward == pytest.approx(target)
+    paid = float(bounds.kl_divergence(log_d, np.log(p)))
+    assert paid == pytest.approx(0.5 * np.log(3 / left) + 0.5 * np.log(2 / left))
+    assert float(bounds.price_of_reward(log_d, reward, target)) == pytest.approx(paid)
+    averaged = bounds.price_of_average_reward(log_d[None], reward[None], target)
+    assert float(averaged) == pytest.approx(paid)

@@ -176,3 +176,13 @@ def test_far_from_sft_optimality_rl_helps(evidence):
     witness = smallest_witness(WithoutEps, EXACT)
     assert witness is not None
     evidence(f"false without eps: {witness}")
+
+
+def test_where_no_stop_is_best_the_change_is_that_of_all_time():
+    """Data on the best responses only: the longer RL the better, and in the limit the loss falls by -log ref(best)."""
+    log_d = np.array([-np.inf, np.log(0.4), np.log(0.6)])
+    log_ref, reward = np.log([0.2, 0.3, 0.5]), np.array([0.0, 1.0, 1.0])
+    time, change = bounds.best_early_stop(log_d, log_ref, reward)
+    assert time == np.inf and change == pytest.approx(np.log(0.8))
+    late = bounds.sft_loss_increase(log_d, log_ref, reward, 1e-3)
+    assert change == pytest.approx(float(late))

@@ -71,3 +71,37 @@ def test_a_constant_reward_has_no_radius():
 def test_arrays_of_batches():
     limit = transport_limit(np.array([0.0, 0.02, -1e-18]), 1.0)
     np.testing.assert_allclose(limit, [0.0, 0.1, 0.0])
+
+
+# --- the constants are the best ones: two responses of mass one half attain each bound in a limit ------------------
+
+HALF, UNIT_REWARD = np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]])
+
+
+def law(share: float) -> np.ndarray:
+    return np.log([[1 - share, share]])
+
+
+def test_transport_is_attained_close_to_one_half():
+    near = law(0.501)
+    allowed = transport_limit(float(bounds.kl_divergence(HALF, near)[0]), 1.0)
+    assert 0.999 < 0.001 / allowed <= 1
+
+
+def test_the_loss_near_sft_optimality_is_attained_close_to_one_half():
+    beta, data = 1.0, law(0.501)
+    gap = float(bounds.coupling_gap(HALF, UNIT_REWARD, beta)[0])
+    eps = float(bounds.kl_divergence(data, HALF)[0])
+    rise = float(bounds.sft_loss_increase(data, HALF, UNIT_REWARD, beta)[0])
+    charged = gap - near_optimal_loss_increase(gap, eps, 1.0, beta)
+    assert 0.999 < (gap - rise) / charged <= 1
+
+
+def test_just_outside_of_the_radius_rl_may_lower_the_loss():
+    beta = 1e3
+    tilt = bounds.gibbs_tilt(HALF, UNIT_REWARD, beta)
+    radius = pinsker_radius(float(bounds.kl_divergence(HALF, tilt)[0]), 1.0, beta)
+    for share, sign in ((0.99, 1), (1.01, -1)):
+        data = law(0.5 + np.sqrt(share * radius / 2))
+        assert float(bounds.kl_divergence(data, HALF)[0]) == pytest.approx(share * radius, rel=1e-5)
+        assert sign * float(bounds.sft_loss_increase(data, HALF, UNIT_REWARD, beta)[0]) > 0

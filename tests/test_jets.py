@@ -12,7 +12,13 @@ import pytest
 import sympy as sp
 from flint import arb as ball
 
-from nondecoupling.deciding.boxes import Box, BoxCertificate, certify_box, certify_convex
+from nondecoupling.deciding.boxes import (
+    Box,
+    BoxCertificate,
+    _enclosures,
+    certify_box,
+    certify_convex,
+)
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.jets import Program, Recorder
 from nondecoupling.numbers.symbolic import sympy_numbers
@@ -110,6 +116,17 @@ def test_enclosures_contain_every_point(name):
         assert all(a.overlaps(b) for a, b in zip(over.slopes.entries(), first, strict=True))
         bends = [ball(0)] * 4 if over.bends is None else over.bends.entries()
         assert all(a.overlaps(b) for a, b in zip(bends, second, strict=True))
+
+
+@pytest.mark.parametrize("formula", [lambda xp, x, y: x * y, lambda xp, x, y: xp.square(x + y)])
+def test_every_form_of_an_enclosure_reaches_the_corners(formula):
+    """Where mixed second derivatives are all there is at the centre."""
+    cell = ((-1.0, 1.0), (-1.0, 1.0))
+    program = recorded(formula, cell)
+    (whole,) = _enclosures(program, tuple((F(a), F(b)) for a, b in cell))
+    for x, y in itertools.product((-1, 0, 1), repeat=2):
+        value = x * y if formula(np, 2, 3) == 6 else (x + y) ** 2
+        assert whole.low <= value <= whole.high
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from nondecoupling import bounds
 from nondecoupling.deciding.attack import _fields_in_use, attack, smallest_witness
 from nondecoupling.deciding.certify import certify, is_equality_case
 from nondecoupling.deciding.sampling import check_arguments, check_random_worlds
@@ -123,6 +124,25 @@ def test_the_attack_result_is_a_world_that_reproduces_its_margin():
     arguments = {name: np.array([value]) for name, value in found.world.items()}
     results = {r.claim: r for r in check_arguments(SftCanRaiseReward, arguments)}
     assert results[found.claim].margin[0] == pytest.approx(found.margin, rel=1e-12)
+
+
+def test_the_attack_climbs():
+    """From two starts that are far from tight it reaches an inequality that is attained in a limit only."""
+    start, found = (
+        attack(TwoSidedSize, "Hoeffding upper bound", restarts=2, steps=steps) for steps in (0, 100)
+    )
+    assert start.tightness < 0.9 and found.tightness > 0.97
+
+
+def test_rounding_is_held_against_the_attack():
+    """An attained bound is never said to be tighter than it is proved to be: the error bound is taken off."""
+    found = attack(TwoSidedSize, "Bennett upper bound", responses=2, restarts=8, steps=10)
+    assert found.error > 0 and found.tightness < 1
+    arguments = {name: np.array([value]) for name, value in found.world.items()}
+    (result,) = check_arguments(only(TwoSidedSize, found.claim), arguments)
+    law, reward, beta = (np.array(found.world[name]) for name in ("log_d", "reward", "beta"))
+    size = float(bounds.coupling_gap(law, reward, beta[0]))
+    assert found.tightness <= 1 - (result.margin[0] + 0.9 * result.error[0]) / size
 
 
 def test_the_smallest_witness_has_two_responses_and_the_smallest_denominators():

@@ -115,6 +115,13 @@ def test_a_correct_sampler_is_rejected_no_more_often_than_the_level(sharpness, w
     assert stats.kstest(found.pit_score, "norm").pvalue >= LEVEL  # exactly normal, not only at 5 %
 
 
+def test_places_after_the_end_of_a_response_count_as_drawn():
+    """Twenty times as many places as tokens: z would shrink if those were left empty."""
+    scores = true_scores(np.random.default_rng(2), 400, "broad")
+    found = compare_sampler(scores, max_tokens=20 * LENGTH)
+    assert stats.kstest(found.pit_score, "norm").pvalue >= LEVEL
+
+
 def test_a_sampler_with_the_seed_of_the_test_is_rejected_no_more_often():
     """V_t must not be the uniforms from which NumPy drew the tokens."""
     law, n = np.array([0.5, 0.3, 0.2]), 400

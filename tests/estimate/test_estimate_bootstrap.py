@@ -51,6 +51,15 @@ def test_it_is_scipys_bca_at_student_quantiles(law, delta):
         assert ends(found) == pytest.approx((theirs.low, theirs.high), abs=error)
 
 
+def test_for_a_normal_sample_it_is_students_interval():
+    """64 units are so few that the normal's quantiles would be too narrow by four percent at this level."""
+    n, delta = 64, 0.01
+    sample = special.ndtri((np.arange(n) + 0.5) / n)
+    low, high = ends(bootstrap_interval(sample, delta, resamples=99_999))
+    half = stats.t.ppf(1 - delta / 2, n - 1) * sample.std(ddof=1) / np.sqrt(n)
+    assert (low, high) == pytest.approx((-half, half), rel=0.02)
+
+
 def test_a_skewed_sample_moves_both_ends_towards_its_tail():
     """What bias and acceleration are for: the percentiles alone would be nearer on that side."""
     sample = np.random.default_rng(0).gamma(1.0, size=400)

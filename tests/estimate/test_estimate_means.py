@@ -157,6 +157,11 @@ def test_cluster_means_survive_rounding_and_unequal_groups():
     assert np.mean([0.1, 0.1, 0.1]) > 0.1  # what rounding alone would have done to the bounds
 
 
+def test_every_prompt_weighs_the_same_however_many_responses_it_has():
+    values, prompts = np.array([0.0, 1.0, 1.0, 0.25, 0.0, 0.5]), ["x", "y", "x", "z", "x", "z"]
+    assert cluster_means(values, prompts).tolist() == pytest.approx([1 / 3, 1.0, 0.375])
+
+
 def test_prompts_are_told_apart():
     """Labels that floats, or NumPy's strings, would have merged."""
     large = 10**16

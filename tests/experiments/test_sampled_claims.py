@@ -262,6 +262,42 @@ def test_the_line_of_ones_own_law_is_known_exactly():
     assert abs(lines.mean() - world.line(rate).mean()) < 5 * error and error < 0.02
 
 
+@pytest.mark.parametrize("options", [{"listed": 3}, {"self_distilled": True}], ids=str)
+def test_the_middle_of_each_margin_is_the_truth(monkeypatch, options):
+    """From many prompts and draws: a margin with room that its statement does not give would lie beside the truth."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 500)
+    world, pilot, made = simulated_claims(1, **options)
+    for claim in made:
+        truth = world.truth(claim, pilot)
+        assert float(claim.margin(DELTA).estimate) == pytest.approx(truth, abs=0.04), claim.claim
+        assert claim.lhs - claim.rhs == pytest.approx(truth, abs=0.04), claim.claim
+
+
+@pytest.mark.parametrize("options", [{"listed": 3}, {"self_distilled": True}], ids=str)
+def test_every_margin_is_at_the_level_asked_for(options):
+    """Where a margin is made of several intervals their levels add up to it; a self-test has half of it."""
+    world = Simulated(1, **options)
+    pilot, test = world.run()
+    made = [*claims_of("rl", pilot, test), *findings_of_rl("rl", pilot, test)]
+    made += [finding_at_the_optimum("rl", test), finding_of_the_logs("rl", pilot, test)]
+    for claim in made:
+        assert claim.margin(DELTA).delta == pytest.approx(DELTA), claim.claim
+        if claim.kind == SELF_TEST:
+            assert float(claim.margin(DELTA).high) == pytest.approx(claim.lhs - DELTA / 2)
+
+
+def test_scores_of_the_data_law_itself_leave_no_negative_divergence():
+    """Scores in float32: the sum over the experts' responses of d (log d - log p) rounds below zero."""
+    log_d = np.log(np.random.default_rng(0).dirichlet(np.ones(4), size=200))
+    experts = Experts(
+        log_d, np.zeros((200, 4)), CheckedReward("strict", strict), BETA, WEIGHT, False, 1
+    )
+    own = partial_measurement(expert_log_p=log_d.astype(np.float32).astype(float))
+    found = Evidence(experts, own, own).excess
+    assert (found >= 0).all() and (found == 0).any() and found.max() < 1e-6
+
+
 def test_verdicts_say_which_end_they_rest_on():
     _, _, made = simulated_claims(0)
     price, _off = [c for c in made if c.claim.startswith("KL(d||p) >= ")]
