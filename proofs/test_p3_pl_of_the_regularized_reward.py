@@ -1,9 +1,11 @@
 """P3, PL of the regularised reward: derivation, drawn worlds, how tight, the check can fail."""
 
+import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given
 
+from nondecoupling import bounds
 from nondecoupling.formulas.logits import rl_gradient
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
@@ -98,3 +100,16 @@ def test_average_one_percent_tighter_is_refuted():
     )  # fmt: skip
     (verdict,) = certify(tightened(PlOfTheRegularizedReward, "two prompts", 1.01), world)
     assert verdict.status is Status.REFUTED, verdict
+
+
+def test_the_public_bound_is_the_theorems():
+    """||grad J_b||^2/(4 beta (min p)^2) from the definition of the gradient, and never below the drop."""
+    rng = np.random.default_rng(0)
+    p, ref = rng.dirichlet(np.ones(4), size=(2, 50)) * 0.96 + 0.01
+    reward, beta = rng.normal(size=(50, 4)), 0.7
+    advantage = reward - beta * np.log(p / ref)
+    gradient = p * (advantage - (p * advantage).sum(axis=1, keepdims=True))
+    stated = (gradient**2).sum(axis=1) / (4 * beta * p.min(axis=1) ** 2)
+    laws = np.log(p), np.log(ref), reward, beta
+    np.testing.assert_allclose(bounds.pl_reward_bound(*laws), stated)
+    assert (bounds.regularized_reward_drop(*laws) <= stated).all()

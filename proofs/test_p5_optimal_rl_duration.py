@@ -16,6 +16,7 @@ from nondecoupling.formulas import duration
 from nondecoupling.formulas.duration import duration_slope, duration_utility
 from nondecoupling.formulas.laws import log_sum_exp, variance
 from nondecoupling.numbers.arb import arb
+from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.statement import tightened
@@ -199,3 +200,49 @@ def test_a_local_maximum_gets_no_certificate(monkeypatch):
     monkeypatch.setattr(duration, "optimal_rl_duration", first_peak)
     data, reward = map(fractions, SEVERAL_PEAKS)
     assert not certify_duration(data, reward, Fraction(1, 10), max_boxes=500).certified
+
+
+def best_of_many(log_d, reward, weight, low, high):
+    """The s with the largest U among 40,000, from the definition."""
+    times = np.concatenate([np.linspace(low, high, 20_000), np.geomspace(low, high, 20_000)])
+    weights = log_d + times[:, None] * reward
+    log_z = np.logaddexp.reduce(weights, axis=1)
+    reached = (np.exp(weights - log_z[:, None]) * reward).sum(axis=1)
+    return times[np.argmax(reached - weight * (log_z - times * (np.exp(log_d) @ reward)))]
+
+
+@pytest.mark.parametrize("far", [50, 4000, 40_000])
+@pytest.mark.parametrize("rare", [-12.0, -10.5, -9.0])
+@pytest.mark.parametrize("weight", [0.09, 0.11, 0.12, 0.2])
+def test_no_peak_is_missed_in_a_long_interval(far, rare, weight):
+    """A best response of mass e^-4000 puts the end of the interval far behind the peaks of the others."""
+    logits = np.array([0.0, 0.0, rare + np.log(2), -float(far)])
+    log_d, reward = logits - np.logaddexp.reduce(logits), np.array([0.0, 1.0, 2.0, 3.0])
+    best, low, high = map(float, optimal_rl_duration(log_d, reward, weight))
+    assert best == pytest.approx(best_of_many(log_d, reward, weight, low, high), rel=1e-3)
+
+
+def test_of_two_peaks_that_nearly_tie_the_better_one_is_found():
+    """They tie at lambda = 0.16986...: below it the later one is better, above it the earlier one."""
+    log_d, reward = np.log([0.49995, 0.49995, 1e-4]), np.array([0.0, 1.0, 2.0])
+    tie = 0.1698629356552094
+    for step in (1e-3, 1e-5, 1e-7):
+        later, earlier = (
+            float(optimal_rl_duration(log_d, reward, tie * (1 + sign * step))[0])
+            for sign in (-1, 1)
+        )
+        assert earlier == pytest.approx(2.5, abs=0.01) and later == pytest.approx(9.42, abs=0.01)
+
+
+def test_the_ends_of_the_interval_solve_what_defines_them():
+    """(e^{R s} - 1) lambda = R at the first, and (max r - J+)(J+ - min r) = lambda (J+ - J(d)) at J+."""
+    rng = np.random.default_rng(0)
+    log_d, reward = np.log(rng.dirichlet(np.ones(4), size=200)), rng.normal(size=(200, 4))
+    weight = 10.0 ** rng.uniform(-2, 2, size=(200, 1))
+    xp, spread = floats_of(reward), np.ptp(reward, axis=1, keepdims=True)
+    first = duration.earliest_duration(xp, log_d, reward, weight)
+    np.testing.assert_allclose(weight * np.expm1(spread * first), spread)
+    climb = duration.highest_stationary_reward(xp, log_d, reward, weight)
+    highest = climb + (np.exp(log_d) * reward).sum(axis=1, keepdims=True)
+    top, least = reward.max(axis=1, keepdims=True), reward.min(axis=1, keepdims=True)
+    np.testing.assert_allclose((top - highest) * (highest - least), weight * climb, rtol=1e-9)
