@@ -95,6 +95,22 @@ def distance_from_midrange() -> str:
     return "(f - m)(M - f) >= 0"
 
 
+def bretagnolle_huber_by_overlap() -> str:
+    """TV(p, q)^2 <= 1 - e^{-KL(p||q)}: e^{-KL} <= (sum sqrt(pq))^2 <= sum min sum max = (1 - TV)(1 + TV)."""
+    least, gap, tv = sp.symbols("a g TV", positive=True)
+    # -KL/2 = E_p log sqrt(q/p) <= E_p [sqrt(q/p)/m - 1] + log m = log m, m = sum sqrt(pq)
+    low, high = least, least + gap
+    for p, q in ((low, high), (high, low)):
+        assert low * high - p * q == 0 and low + high - p - q == 0
+        assert high - low - sp.Abs(p - q) == 0
+    # sum min = 1 - TV and sum max = 1 + TV, since p and q sum to one.
+    assert sp.expand((1 - tv) * (1 + tv) - (1 - tv**2)) == 0
+    return (
+        f"TV^2 <= 1 - e^-KL by {logarithm_below_tangent()} at sqrt(q/p)/sum sqrt(pq) and "
+        f"{lagrange_identity()} for sqrt(min), sqrt(max)"
+    )
+
+
 def best_time_for_hoeffding() -> str:
     """If t x <= A + t^2 R^2/8 for every t > 0 then x <= R sqrt(A/2): the best t is sqrt(8 A)/R."""
     t, spread, distance = sp.symbols("t R A", positive=True)

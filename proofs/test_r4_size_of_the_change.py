@@ -21,11 +21,11 @@ from proofs.checks import (
 from proofs.elementary import (
     best_time_for_bernstein,
     best_time_for_hoeffding,
+    bretagnolle_huber_by_overlap,
     distance_from_midrange,
     excess_below_bernstein,
     excess_increases,
     hoeffding_by_curvature,
-    lagrange_identity,
     logarithm_below_tangent,
     tangent_of_exp,
 )
@@ -77,17 +77,10 @@ def test_pinsker_and_bernstein_by_the_best_time(evidence):
 
 @pytest.mark.symbolic
 def test_bretagnolle_huber(evidence):
-    """e^{-KL} <= (sum sqrt(pq))^2 <= sum min sum max = (1 - TV)(1 + TV)."""
-    least, gap, tv = sp.symbols("a g TV", positive=True)
-    # -KL/2 = E_p log sqrt(q/p) <= E_p [sqrt(q/p)/m - 1] + log m = log m, m = sum sqrt(pq)
-    evidence(f"Bretagnolle-Huber by {logarithm_below_tangent()} at sqrt(q/p)/sum sqrt(pq)")
-    low, high = least, least + gap
-    for p, q in ((low, high), (high, low)):
-        assert_zero(low * high - p * q, low + high - p - q, high - low - sp.Abs(p - q))
-    evidence(f"and {lagrange_identity()} for sqrt(min), sqrt(max)")
-    # sum min = 1 - TV and sum max = 1 + TV, since p and q sum to one.
-    assert_zero((1 - tv) * (1 + tv) - (1 - tv**2), claim=BRETAGNOLLE_HUBER)
+    tv, spread, total = sp.symbols("TV R S", positive=True)  # S = sum |p - q|
+    evidence(bretagnolle_huber_by_overlap())
     evidence(f"the reward changes by at most R TV: {distance_from_midrange()}")
+    assert_zero((spread / 2 * total - spread * tv).subs(total, 2 * tv), claim=BRETAGNOLLE_HUBER)
 
 
 @pytest.mark.sampled

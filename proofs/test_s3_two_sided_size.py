@@ -19,11 +19,12 @@ from proofs.checks import (
     exact_world,
     tightness_line,
 )
-from proofs.elementary import bennett_interpolation
+from proofs.elementary import bennett_interpolation, hoeffding_by_curvature
 from proofs.symbolic import assert_zero, symbolic_world
 
 pytestmark = pytest.mark.statement("S3")
 LOWER, UPPER, HOEFFDING = "Bennett lower bound", "Bennett upper bound", "Hoeffding upper bound"
+SMALLER = "Bennett's is the smaller upper bound"
 
 
 @pytest.mark.symbolic
@@ -93,6 +94,17 @@ def test_hoeffding_by_its_curvature(evidence):
     evidence("Hoeffding, n = 3: margin'' in t = E_t (M - r)(r - m) + (J - (m + M)/2)^2 >= 0")
 
 
+@pytest.mark.symbolic
+def test_bennett_is_hoeffding_for_a_smaller_range(evidence):
+    """Bennett's value is the gap of a law on {-v/b, b}, and v/b <= a: Hoeffding's bound for it is smaller."""
+    xp, w = sympy_numbers(), symbolic_world(TwoSidedSize, 3)
+    x = centred(xp, w.log_d, w.reward) / w.beta
+    v, a, b = expectation(xp, w.log_d, x * x).flat[0], -x[0], x[1]
+    inside = expectation(xp, w.log_d, (b - x) * (x + a)).flat[0]  # nonnegative between the ends
+    assert_zero(a * b - v - inside, claim=SMALLER)
+    evidence(f"v <= a b, then {hoeffding_by_curvature(2)} for the law on -v/b and b")
+
+
 @pytest.mark.sampled
 @given(worlds(TwoSidedSize))
 def test_drawn_worlds(world):
@@ -114,14 +126,14 @@ def test_hoeffding_is_attained_in_the_limit(evidence):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [LOWER, UPPER, HOEFFDING])
+@pytest.mark.parametrize("claim", [LOWER, UPPER, HOEFFDING, SMALLER])
 def test_attack(claim, evidence):
     result = assert_survives(TwoSidedSize, claim)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 
 
-@pytest.mark.parametrize("claim", [LOWER, UPPER, HOEFFDING])
+@pytest.mark.parametrize("claim", [LOWER, UPPER, HOEFFDING, SMALLER])
 def test_one_percent_tighter_is_refuted(claim):
     assert_tightened_fails(TwoSidedSize, claim, 1.01)
 

@@ -26,6 +26,8 @@ from proofs.checks import (
 )
 from proofs.elementary import (
     best_time_for_hoeffding,
+    bretagnolle_huber_by_overlap,
+    distance_from_midrange,
     hoeffding_by_curvature,
     logarithm_below_tangent,
     tangent_of_exp,
@@ -34,6 +36,7 @@ from proofs.symbolic import above_tangent, assert_margin, assert_zero, symbolic_
 
 pytestmark = pytest.mark.statement("S7")
 PRICE, PINSKER = "price of reward", "Pinsker form"
+BRETAGNOLLE_HUBER = "Bretagnolle-Huber form"
 
 
 @pytest.mark.symbolic
@@ -82,6 +85,15 @@ def test_pinsker_by_the_best_time(responses, evidence):
     evidence(f"{hoeffding_by_curvature()}; {best_time_for_hoeffding()}")
 
 
+@pytest.mark.symbolic
+def test_bretagnolle_huber(evidence):
+    """The gain is at most R TV(d, p), and eps + DeltaL(p) = KL(d||p)."""
+    tv, spread, total = sp.symbols("TV R S", positive=True)  # S = sum |d - p|
+    evidence(bretagnolle_huber_by_overlap())
+    evidence(f"the gain is at most R TV: {distance_from_midrange()}")
+    assert_zero((spread / 2 * total - spread * tv).subs(total, 2 * tv), claim=BRETAGNOLLE_HUBER)
+
+
 @pytest.mark.sampled
 @given(worlds(ApproximateSftOptimum))
 def test_drawn_worlds(world):
@@ -98,14 +110,14 @@ def test_the_price_is_attained_on_the_frontier():
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [PRICE, PINSKER])
+@pytest.mark.parametrize("claim", [PRICE, PINSKER, BRETAGNOLLE_HUBER])
 def test_attack(claim, evidence):
     result = assert_survives(ApproximateSftOptimum, claim)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 
 
-@pytest.mark.parametrize("claim", [PRICE, PINSKER])
+@pytest.mark.parametrize("claim", [PRICE, PINSKER, BRETAGNOLLE_HUBER])
 def test_one_percent_tighter_is_refuted(claim):
     assert_tightened_fails(ApproximateSftOptimum, claim, 1.01)
 
@@ -123,6 +135,27 @@ def test_needs_eps(evidence):
     witness = smallest_witness(WithoutEps, PRICE)
     assert witness is not None
     evidence(f"false without eps: {witness}")
+
+
+def test_the_highest_reward_is_above_what_each_excess_buys():
+    """The exact inverse of the price: a policy of that price has no more reward than the closed form says."""
+    d, r = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+    targets = np.linspace(1.0, 2.999, 50)
+    excess = bounds.price_of_reward(d, r, targets)
+    most = bounds.highest_reward(d, r, excess)
+    assert excess[0] < 0.1 and excess[-1] > 2 and (most >= targets).all() and (most <= 3).all()
+
+
+@pytest.mark.certified
+def test_where_pinskers_root_is_vacuous_the_other_form_is_not(evidence):
+    """d = (1, 0), p = (1/16, 15/16): KL(d||p) = log 16, and the gain 15/16 is at most sqrt(15/16) but sqrt(1.38)."""
+    world = exact_world(
+        log_d="1 0", log_ref="1/2 1/2", log_p="1/16 15/16", reward="0 1", slack="1/2"
+    )
+    found = {v.claim: v for v in assert_holds(ApproximateSftOptimum, world)}
+    assert found[PINSKER].rhs > 1 > found[BRETAGNOLLE_HUBER].rhs
+    ratio = found[BRETAGNOLLE_HUBER].lhs / found[BRETAGNOLLE_HUBER].rhs
+    evidence(f"at KL(d||p) = log 16: {BRETAGNOLLE_HUBER} with ratio {ratio:.4f} of its sides")
 
 
 def test_the_public_function_is_the_price_less_eps():

@@ -23,7 +23,7 @@ from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
 
 LAWS = {"log_p", "log_q", "log_d", "log_ref", "log_tilt"}
-POSITIVE = {"beta", "step", "kl", "z", "rate", "offset", "reward_gain"}
+POSITIVE = {"beta", "step", "kl", "z", "rate", "offset", "reward_gain", "excess"}
 CASES = {
     "kl_divergence": (laws.kl_divergence, "log_p log_q"),
     "cross_entropy": (laws.cross_entropy, "log_d log_p"),
@@ -45,6 +45,7 @@ CASES = {
     "cycle_loss": (rl_then_sft.cycle_loss, "log_d reward beta"),
     "sft_step_reward_slope": (rl_then_sft.sft_step_reward_slope, "log_p log_d reward"),
     "supporting_line": (price.supporting_line, "log_d reward rate offset"),
+    "highest_reward": (price.highest_reward, "log_d reward excess"),
     "pl_sft_bound": (logits.pl_sft_bound, "log_d log_p"),
     "pl_reward_bound": (logits.pl_reward_bound, "log_p log_ref reward beta"),
     "logit_sandwich": (logits.logit_sandwich, "theta theta_prime"),

@@ -27,6 +27,7 @@ REAL = {
 NUMBERS = {
     "beta": 0.7, "weight": 0.4, "target": 2.2, "rate": 0.8, "offset": 0.6, "kl": 0.3, "z": 3.0,
     "step": 0.5, "eps": 0.1, "bonus": 0.2, "power": 0.4, "rl_time": 0.6, "sft_share": 0.3, "tau": 0.8,
+    "excess": 0.2,
 }  # fmt: skip
 EXTRA = (
     0.75  # the reward of the response without mass: inside the range, so that it is in nobody's way
@@ -49,6 +50,7 @@ CASES = {
     "price_of_reward": "log_d reward target",
     "price_of_policy": "log_d log_p reward",
     "approximate_price_of_reward": "log_d reward target eps",
+    "highest_reward": "log_d reward excess",
     "frontier_policy": "log_d reward rate",
     "supporting_line": "log_d reward rate offset",
     "decoupling_threshold": "log_ref reward beta",

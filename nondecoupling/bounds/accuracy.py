@@ -45,6 +45,7 @@ DERIVED = (
     "samples_to_detect",
     "sft_step_reward_slope",
     "supporting_line",
+    "highest_reward",
     "pl_sft_bound",
     "pl_reward_bound",
     "logit_sandwich",

@@ -378,6 +378,39 @@ def approximate_price_of_reward(
 
 
 @overload
+def highest_reward(
+    log_d: ArrayLike, reward: ArrayLike, excess: ArrayLike, *, mask: MaskLike | None = ...
+) -> FloatArray: ...
+@overload
+def highest_reward(
+    log_d: Tensor, reward: TensorLike, excess: TensorLike, *, mask: MaskLike | None = ...
+) -> Tensor: ...
+def highest_reward(
+    log_d: TensorLike, reward: TensorLike, excess: TensorLike, *, mask: MaskLike | None = None
+) -> Result:
+    """No policy p with KL(d||p) <= ``excess`` has more reward, in reward units; excess = eps + DeltaL(p).
+
+    J(d) + R min(sqrt(x/2), sqrt(1 - e^-x)) at x = excess, or max r: Pinsker's root is the smaller one up to
+    x = 1.59, and from x = 2 on it says nothing. The exact inverse is ``price_of_reward``.
+
+    Shapes: log_d, reward ``[..., n]``, excess scalar or ``[...]`` -> ``[...]``. Errors: excess < 0. Source: S7.
+
+    >>> import numpy as np
+    >>> d, r = np.log([0.99, 0.01]), np.array([0.0, 1.0])
+    >>> highest_reward(d, r, np.array([0.0, 0.02, 2.0, 100.0])).round(3).tolist()
+    [0.01, 0.11, 0.94, 1.0]
+    """
+    arguments = Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"excess": excess},
+        nonnegative=("excess",),
+        mask=mask,
+    )
+    return arguments.map(price.highest_reward)
+
+
+@overload
 def overpayment(
     log_d: ArrayLike, log_p: ArrayLike, reward: ArrayLike, *, mask: MaskLike | None = ...
 ) -> FloatArray: ...

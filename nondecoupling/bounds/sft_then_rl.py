@@ -92,8 +92,8 @@ def coupling_gap_bounds(log_d: Tensor, reward: TensorLike, beta: TensorLike) -> 
 def coupling_gap_bounds(log_d: TensorLike, reward: TensorLike, beta: TensorLike) -> Range[Result]:
     """Lower and upper bound on ``coupling_gap`` from the mean, variance and range of r under d.
 
-    The lower one is Bennett's, the upper one the smaller of Bennett's and Hoeffding's R^2/(8 beta^2).
-    In nats per response; both are attained by two-point laws.
+    Both are Bennett's, in nats per response, and attained by two-point laws. The upper one is never above
+    Hoeffding's R^2/(8 beta^2).
 
     Shapes: log_d, reward ``[..., n]``, beta scalar or ``[...]`` -> two of ``[...]``. Source: S3.
 
@@ -104,8 +104,8 @@ def coupling_gap_bounds(log_d: TensorLike, reward: TensorLike, beta: TensorLike)
     """
 
     def both(xp: Floats, **arguments: Array) -> tuple[Array, Array]:
-        lower, bennett, hoeffding = sft_then_rl.coupling_gap_bounds(xp, **arguments)
-        return lower, xp.minimum(bennett, hoeffding)
+        lower, upper, _ = sft_then_rl.coupling_gap_bounds(xp, **arguments)
+        return lower, upper
 
     return Range(*tilted({"log_d": log_d}, reward, beta).map(both))
 

@@ -116,6 +116,11 @@ def total_variation(xp: NumberSystem, log_p: Array, log_q: Array) -> Array:
     return xp.sum(xp.abs(xp.exp(log_p) - xp.exp(log_q))) / 2
 
 
+def total_variation_bounds(xp: NumberSystem, kl: Array) -> tuple[Array, Array]:
+    """(sqrt(kl/2), sqrt(1 - e^-kl)), Pinsker and Bretagnolle-Huber: above TV(p, q) where KL(p||q) = kl."""
+    return xp.sqrt(kl / 2), xp.sqrt(-xp.expm1(-kl))
+
+
 def expected_reward(xp: NumberSystem, log_p: Array, reward: Array) -> Array:
     """J(p) = E_p r, taken from the mode: exact for a constant reward, and not above max r."""
     base = at_mode(xp, log_p, reward)

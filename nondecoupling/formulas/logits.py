@@ -130,7 +130,7 @@ def excess_that_raises(
 def excess_that_lowers(
     xp: NumberSystem, log_d: Array, log_p: Array, direction: Array, step: Array
 ) -> Array:
-    """P4: (eta ||g_c||/(4 rho))^2/min p, rho = cos(d - p, g_c); infinite for rho <= 0.
+    """P4: log(1 + (eta ||g_c||/(4 rho))^2/min p), rho = cos(d - p, g_c); infinite for rho <= 0.
 
     From an excess loss above it the step lowers the SFT loss.
     """
@@ -141,7 +141,7 @@ def excess_that_lowers(
     # eta ||g_c||/rho = size ||p - d||/aligned: no division by ||p - d||
     safe = xp.where(toward, aligned, 1.0)
     above = xp.square(size / (4 * safe)) * gradient / least_probability(xp, log_p)
-    return xp.where(toward, above, INF)
+    return xp.where(toward, xp.log1p(above), INF)
 
 
 def rl_improves_sft_threshold(

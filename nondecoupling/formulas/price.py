@@ -18,6 +18,7 @@ from nondecoupling.formulas.laws import (
     log_add_exp,
     log_or_minus_infinity,
     log_sum_exp,
+    total_variation_bounds,
 )
 from nondecoupling.formulas.roots import (
     newton_bisection,
@@ -61,6 +62,13 @@ def _intercept(
     xp: NumberSystem, log_d: Array, reward: Array, rate: Array, offset: Array, log_b: Array
 ) -> Array:
     return 1 + expectation(xp, log_d, log_b) - offset - rate * xp.max(reward)
+
+
+def highest_reward(xp: NumberSystem, log_d: Array, reward: Array, excess: Array) -> Array:
+    """S7: J(d) + R min(sqrt(x/2), sqrt(1 - e^-x)), or max r: above J(p) of every p with KL(d||p) <= x."""
+    top = xp.max(reward)
+    moved = (top - xp.min(reward)) * xp.minimum(*total_variation_bounds(xp, excess))
+    return xp.minimum(expected_reward(xp, log_d, reward) + moved, top)
 
 
 def bernoulli_kl(xp: NumberSystem, a: Array, b: Array) -> Array:

@@ -10,6 +10,7 @@ from nondecoupling.formulas.laws import (
     log_one_plus_excess,
     max_on_support,
     min_on_support,
+    total_variation_bounds,
 )
 from nondecoupling.formulas.logits import reward_gradient, sft_loss_gradient
 from nondecoupling.formulas.roots import bracketed_above, newton_bisection, with_envelope_gradient
@@ -67,10 +68,11 @@ def reward_change_bounds(
     spread = below + above
     product = 2 * kl * expectation(xp, log_tilt, xp.square(x))
     varies = xp.positive(product)  # the slope of a square root at 0 is infinite
+    pinsker, bretagnolle_huber = total_variation_bounds(xp, kl)
     gaussian = xp.where(varies, xp.sqrt(xp.where(varies, product, 1.0)), 0.0)
     return (
-        spread * xp.sqrt(kl / 2),
-        spread * xp.sqrt(-xp.expm1(-kl)),
+        spread * pinsker,
+        spread * bretagnolle_huber,
         gaussian + below * kl / 3,
         gaussian + above * kl / 3,
     )

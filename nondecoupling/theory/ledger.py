@@ -28,7 +28,7 @@ class TestResult:
     """One test of one statement: what it would establish, whether it did, and what it decided.
 
     ``claims`` are the claims decided; ``boxes`` say what box certificates covered. A ``slow`` test is known
-    from collection: an ordinary run remembers that it exists and leaves it to ``make proofs-full``.
+    from collection: an ordinary run remembers that it exists and leaves it to ``make test-full``.
     """
 
     __test__ = False  # not a test class, whatever its name starts with
@@ -57,7 +57,7 @@ class Entry:
     decided: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the claims decided
     boxes: list[str] = field(default_factory=list)  #: what box certificates covered
     guards: list[str] = field(default_factory=list)  #: tests that show a check failing
-    slow: list[str] = field(default_factory=list)  #: tests that make proofs-full runs
+    slow: list[str] = field(default_factory=list)  #: tests that make test-full runs
     not_checked: list[str] = field(default_factory=list)
 
     def undecided(self, rung: str) -> list[str]:
@@ -250,7 +250,7 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
         tests = len({test for names in entry.tests.values() for test in names})
         lines.append(
             f"- {tests} tests, {len(entry.guards)} guards that show a check failing, "
-            f"{len(entry.slow)} slow tests (`make proofs-full`)"
+            f"{len(entry.slow)} slow tests (`make test-full`)"
         )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

@@ -232,6 +232,23 @@ apply: (Rmult_le_reg_r (/ beta)); first exact: Rinv_0_lt_compat.
 by rewrite (_ : beta * ln (Z ref r beta) * / beta = ln (Z ref r beta)); [lra | field; lra].
 Qed.
 
+(** ** S7 by Bretagnolle and Huber, which says something at every distance *)
+
+Theorem approximate_optimum_bretagnolle_huber d p ref r m M eps : law d -> law p -> law ref -> d ≪ p ->
+  d ≪ ref -> (forall y, m <= r y <= M) -> KL d ref <= eps ->
+  E p r <= E d r + (M - m) * sqrt (1 - exp (- (eps + (CE d p - CE d ref)))).
+Proof.
+move=> ld lp lr dp dr mM close; rewrite loss_change_is_KL_difference //.
+have R0 : 0 <= M - m by case: (law_support ld) => y _; move: (mM y); lra.
+have farther : exp (- (eps + (KL d p - KL d ref))) <= exp (- KL d p).
+  case: (Rle_lt_or_eq_dec _ _ close) => [less|->]; last by apply: Req_le; congr exp; lra.
+  by apply: Rlt_le; apply: exp_increasing; lra.
+have root : sqrt (1 - exp (- KL d p)) <= sqrt (1 - exp (- (eps + (KL d p - KL d ref)))).
+  by apply: sqrt_le_1_alt; lra.
+have := change_bretagnolle_huber ld lp dp mM; have := Rmult_le_compat_l _ _ _ R0 root.
+by move: (Rle_abs (- (E d r - E p r))); rewrite Rabs_Ropp; lra.
+Qed.
+
 (** ** P4: thresholds through rho = cos(d - p, g_c) *)
 
 Theorem step_improves_from_gradient d theta g eta rho : law d -> 0 < eta -> 0 < rho ->
@@ -257,7 +274,7 @@ Theorem step_improves_from_excess d theta g eta rho m : law d -> 0 < eta -> 0 < 
   let p := softmax theta in
   let size := sqrt (centred_sq g) in
   \sum_(y : Y) ((d y - p y) * g y) = rho * sqrt (\sum_(y : Y) (p y - d y) ^ 2) * size ->
-  (eta * size / (4 * rho)) ^ 2 / m < KL d p ->
+  ln (1 + (eta * size / (4 * rho)) ^ 2 / m) < KL d p ->
   CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
 Proof.
 move=> ld e0 r0 g0 m0 mp p size angle big; have [y0 _] := law_support ld.
@@ -267,10 +284,12 @@ have s0 : 0 < size by exact: sqrt_lt_R0.
 have x0 : 0 <= eta * size / (4 * rho).
   by apply: Rle_mult_inv_pos; [apply: Rmult_le_pos|]; lra.
 rewrite -[X in X < _](sqrt_pow2 _ x0); apply: sqrt_lt_1_alt; split; first exact: pow2_ge_0.
-have pl := pl_sft_loss lp ld m0 mp.
-have := Rmult_lt_compat_r _ _ _ m0 big.
-rewrite (_ : (eta * size / (4 * rho)) ^ 2 / m * m = (eta * size / (4 * rho)) ^ 2); last by field; lra.
-by rewrite -/p; lra.
+set x := (eta * size / (4 * rho)) ^ 2 in big *; set S := \sum_(y : Y) _.
+have below : KL d p <= ln (1 + S / m) by exact: excess_below_log.
+have x2 : 0 <= x / m by apply: Rle_mult_inv_pos => //; exact: pow2_ge_0.
+have S0 : 0 <= S / m by apply: Rle_mult_inv_pos => //; apply: sum_ge0 => y; exact: pow2_ge_0.
+have less : 1 + x / m < 1 + S / m by apply: ln_lt_inv; lra.
+by apply: (Rmult_lt_reg_r (/ m)); [exact: Rinv_0_lt_compat | move: less; rewrite /Rdiv; lra].
 Qed.
 
 (** ** S8: resolution and length *)

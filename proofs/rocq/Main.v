@@ -145,6 +145,10 @@ Proof. exact @AsStated.early_stop_exists. Qed.
 Theorem S7_approximate_optimum : Statements.S7_approximate_optimum.
 Proof. exact @SftThenRl.approximate_optimum. Qed.
 
+Theorem S7_approximate_optimum_bretagnolle_huber :
+  Statements.S7_approximate_optimum_bretagnolle_huber.
+Proof. exact @AsStated.approximate_optimum_bretagnolle_huber. Qed.
+
 Theorem S7_approximate_optimum_dual : Statements.S7_approximate_optimum_dual.
 Proof. exact @SftThenRl.approximate_optimum_dual. Qed.
 

@@ -389,6 +389,13 @@ Definition S7_approximate_optimum : Prop :=
   (forall y, m <= r y <= M) -> KL d ref <= eps ->
   E p r <= E d r + (M - m) * sqrt ((eps + (CE d p - CE d ref)) / 2).
 
+(** S7. The same by Bretagnolle and Huber: J(p) <= J(d) + R sqrt(1 - e^{-(eps + DeltaL(p))}). *)
+Definition S7_approximate_optimum_bretagnolle_huber : Prop :=
+  forall (Y : finType) (d p ref r : Y -> R) (m M eps : R),
+  law d -> law p -> law ref -> d ≪ p -> d ≪ ref ->
+  (forall y, m <= r y <= M) -> KL d ref <= eps ->
+  E p r <= E d r + (M - m) * sqrt (1 - exp (- (eps + (CE d p - CE d ref)))).
+
 (** S7. DeltaL(p) >= K_inf(d, c) - eps for every c <= J(p), with each dual value (S5) in place of K_inf. *)
 Definition S7_approximate_optimum_dual : Prop :=
   forall (Y : finType) (d p ref r : Y -> R) (c M l eps : R),
@@ -687,14 +694,14 @@ Definition P4_threshold_gradient : Prop :=
   eta * size / (4 * rho) < gradient ->
   CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
 
-(** P4. Or that L - L* = KL(d‖p) > (eta ‖g_c‖/(4 rho))^2/m for 0 < m <= min p. *)
+(** P4. Or that L - L* = KL(d‖p) > log(1 + (eta ‖g_c‖/(4 rho))^2/m) for 0 < m <= min p. *)
 Definition P4_threshold_excess : Prop :=
   forall (Y : finType) (d theta g : Y -> R) (eta rho m : R),
   law d -> 0 < eta -> 0 < rho -> 0 < centred_sq g -> 0 < m -> (forall y, m <= softmax theta y) ->
   let p := softmax theta in
   let size := sqrt (centred_sq g) in
   sum (fun y => (d y - p y) * g y) = rho * sqrt (sum (fun y => (p y - d y) ^ 2)) * size ->
-  (eta * size / (4 * rho)) ^ 2 / m < KL d p ->
+  ln (1 + (eta * size / (4 * rho)) ^ 2 / m) < KL d p ->
   CE d (softmax (fun y => theta y + eta * g y)) < CE d p.
 
 (** P5. The slope of U(s) = J(tilt_s) - lambda DeltaL(tilt_s) is Var_{tilt_s}(r) - lambda M(s), M(s) =

@@ -38,7 +38,7 @@ LEAST_SCORE = 0.95
 NOT_COPIED = (".git", ".venv", "build", "dist", "runs", "__pycache__", ".*_cache", ".hypothesis")
 # Runs are forked from a process that has imported what is slow to import and is not tested.
 SERVER = multiprocessing.get_context("forkserver")
-SLOW_TO_IMPORT = ["flint", "numpy", "pytest", "scipy.stats", "sympy", "torch"]
+SLOW_TO_IMPORT = ["flint", "matplotlib", "peft", "pytest", "scipy.stats", "sympy", "torch"]
 KILLED, SURVIVED, BROKEN = "killed", "SURVIVED", "BROKEN"
 
 
@@ -123,11 +123,16 @@ def _in_tree(tree: Path, output: str, arguments: list[str]) -> None:
     os._exit(status)
 
 
-def try_out(tree: Path, fault: Fault) -> Finding:
-    """Run the tests in a copy of the tree, make the fault there, run them again, undo it."""
-    status, output = run_tests(tree, fault.tests)
-    if status:
-        return Finding(fault, BROKEN, f"its tests fail without it: {output.strip()[-300:]}")
+def try_out(tree: Path, fault: Fault, sound: set[tuple[str, ...]]) -> Finding:
+    """Run the tests in a copy of the tree, make the fault there, run them again, undo it.
+
+    ``sound`` remembers the tests that passed without a fault.
+    """
+    if fault.tests not in sound:
+        status, output = run_tests(tree, fault.tests)
+        if status:
+            return Finding(fault, BROKEN, f"its tests fail without it: {output.strip()[-300:]}")
+        sound.add(fault.tests)
     source = tree / fault.file
     right = source.read_text()
     source.write_text(right.replace(fault.old, fault.new))
@@ -147,13 +152,14 @@ def try_all(root: Path, faults: Sequence[Fault]) -> list[Finding]:
     """Every fault in turn, in a few copies at a time; each finding is printed as it comes."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(PROCESSES) as workers:
         trees: SimpleQueue[Path] = SimpleQueue()
+        sound: set[tuple[str, ...]] = set()
         for k in range(PROCESSES):
             trees.put(copy(root, Path(place) / str(k)))
 
         def one(fault: Fault) -> Finding:
             tree, start = trees.get(), monotonic()
             try:
-                found = try_out(tree, fault)
+                found = try_out(tree, fault, sound)
             finally:
                 trees.put(tree)
             seconds = monotonic() - start

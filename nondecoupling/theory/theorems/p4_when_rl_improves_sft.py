@@ -28,8 +28,8 @@ class WhenRlImprovesSft(Statement):
     Statement: For every direction g and step eta > 0, L(theta + eta g) - L(theta) = KL(p_theta
         ||p_{theta + eta g}) - eta <d - p, g>: the step lowers the SFT loss iff eta <d - p, g>
         exceeds that KL, which is at most eta^2 ||g_c||^2/4. With rho = cos(d - p, g_c) > 0 it is
-        enough that ||p - d|| > eta ||g_c||/(4 rho), or that L - L* > (eta ||g_c||/(4 rho))^2/min
-        p. Conversely sqrt(L - L*) + sqrt(L(theta + eta g) - L*) >= eta ||g_c|| sqrt(m/2), m = min
+        enough that ||p - d|| > eta ||g_c||/(4 rho), or that L - L* > log(1 + (eta ||g_c||/(4
+        rho))^2/min p). Conversely sqrt(L - L*) + sqrt(L(theta + eta g) - L*) >= eta ||g_c|| sqrt(m/2), m = min
         over y of min(d, p_theta, p_{theta + eta g}): if L - L* < m eta^2 ||g_c||^2/8 the step
         raises the loss.
 
@@ -39,7 +39,8 @@ class WhenRlImprovesSft(Statement):
     Side: identity, upper bounds on the change, lower bound.
 
     Equality when: curvature and converse: in the limit of small steps at the uniform law (converse:
-        d halfway between start and end).
+        d halfway between start and end). Improvement: there too, if d is uniform on all responses
+        but one and p on all.
 
     Units: nats.
 
@@ -54,7 +55,7 @@ class WhenRlImprovesSft(Statement):
     >>> d, p, r = np.log([0.1, 0.9]), np.log([0.5, 0.5]), np.array([0.0, 1.0])
     >>> change, raises_below, lowers_above = rl_improves_sft_threshold(d, p, r, 0.5)
     >>> round(float(change), 3), round(float(raises_below), 4), round(float(lowers_above), 4)
-    (-0.169, 0.0016, 0.0156)
+    (-0.169, 0.0016, 0.0155)
     """
 
     id = "P4"
@@ -72,10 +73,10 @@ class WhenRlImprovesSft(Statement):
             "exact change", change, "==", step_change(xp, w.log_d, log_p, w.direction, w.step)
         )
         yield Claim("curvature of the step", change + aligned, "<=", size / 4)
-        # eta <d - p, g> = rho ||p - d|| ||eta g_c||, and ||p - d||^2 >= min p (L - L*) by P1
+        # eta <d - p, g> = rho ||p - d|| ||eta g_c||, and ||p - d||^2 >= min p (e^{L - L*} - 1) by P1
         excess = kl_by_definition(xp, w.log_d, log_p)
         gradient = squared_norm(xp, sft_loss_gradient(xp, log_p, w.log_d))
-        share = xp.sqrt(least_probability(xp, log_p) * excess / gradient)
+        share = xp.sqrt(least_probability(xp, log_p) * xp.expm1(excess) / gradient)
         improvement = aligned * share
         yield Claim("improvement from excess loss", size / 4 - change, ">=", improvement)
         after = after_step(xp, log_p, w.direction, w.step)

@@ -18,8 +18,8 @@ class TwoSidedSize(Statement):
 
     Statement: With s = 1/beta, v = s^2 Var_d r, a = s(E_d r - min r), b = s(max r - E_d r):
         log[(a^2 e^{v/a} + v e^{-a})/(a^2+v)] <= DeltaL(tilt) <= log[(b^2 e^{-v/b} + v
-        e^{b})/(b^2+v)], and DeltaL(tilt) <= s^2 R^2/8, R = max r - min r, all extremes over
-        supp d.
+        e^{b})/(b^2+v)], all extremes over supp d. The upper one is at most s^2 R^2/8, R = max r -
+        min r, which is the simple form.
 
     Assumptions: ref = d.
 
@@ -33,7 +33,7 @@ class TwoSidedSize(Statement):
     Source: Boucheron, Lugosi, Massart 2013, section 2.
 
     Proof idea: Among laws with given mean, variance and one end, a two-point law is extremal
-        for E e^x; Hoeffding's lemma.
+        for E e^x; Hoeffding's lemma, for d and for that two-point law, whose range is smaller.
 
     Example:
     >>> from nondecoupling.bounds import coupling_gap, coupling_gap_bounds
@@ -57,6 +57,7 @@ class TwoSidedSize(Statement):
         yield Claim("Bennett lower bound", increase, ">=", lower)
         yield Claim("Bennett upper bound", increase, "<=", upper)
         yield Claim("Hoeffding upper bound", increase, "<=", hoeffding)
+        yield Claim("Bennett's is the smaller upper bound", upper, "<=", hoeffding)
 
     @staticmethod
     def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:

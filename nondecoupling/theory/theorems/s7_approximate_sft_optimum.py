@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nondecoupling.formulas.laws import cross_entropy, expected_reward, kl_divergence
+from nondecoupling.formulas.laws import (
+    cross_entropy,
+    expected_reward,
+    kl_divergence,
+    total_variation_bounds,
+)
 from nondecoupling.formulas.price import price_of_reward_dual
 from nondecoupling.numbers.number_system import Array, NumberSystem
 from nondecoupling.theory.fields import Law, Reward, Unit
@@ -17,7 +22,8 @@ class ApproximateSftOptimum(Statement):
 
     Statement: If KL(d||ref) <= eps then every policy p, however RL reached it, has DeltaL(p) >=
         K_inf(d, J(p)) - eps, hence J(p) <= J(d) + R sqrt((eps + DeltaL(p))/2): any reward gain
-        over the data's beyond R sqrt(eps/2) must raise the SFT loss.
+        over the data's beyond R sqrt(eps/2) must raise the SFT loss. Where that root is vacuous,
+        from eps + DeltaL(p) = 2 on, J(p) <= J(d) + R sqrt(1 - e^{-(eps + DeltaL(p))}) is not.
 
     Assumptions: d << ref (here ref and p have full support), r not constant. K_inf enters by its
         dual value at every l = 1 - slack (S5).
@@ -25,13 +31,13 @@ class ApproximateSftOptimum(Statement):
     Side: lower bound on the loss, upper bound on the reward.
 
     Equality when: KL(d||ref) = eps and p on the frontier of S5. Pinsker's form: only in the limit
-        p -> d with two responses of mass 1/2.
+        p -> d with two responses of mass 1/2; the last: only where p all but misses the data.
 
     Units: nats per response; reward units for the second form.
 
-    Source: ours, from Honda and Takemura 2010.
+    Source: ours, from Honda and Takemura 2010; Bretagnolle and Huber for the last form.
 
-    Proof idea: DeltaL(p) = KL(d||p) - KL(d||ref), then S5.
+    Proof idea: DeltaL(p) = KL(d||p) - KL(d||ref), then S5; the last form by R4's for d and p.
 
     Example:
     >>> from nondecoupling.bounds import approximate_price_of_reward
@@ -43,7 +49,7 @@ class ApproximateSftOptimum(Statement):
 
     id = "S7"
     title = "Approximate SFT optimum, any RL algorithm"
-    depends = ("S5",)
+    depends = ("S5", "R4")
     world = dict(
         log_d=Law(),
         log_ref=Law(full_support=True),
@@ -61,8 +67,9 @@ class ApproximateSftOptimum(Statement):
         yield Claim("price of reward", increase + eps, ">=", price)
         gain = reached - expected_reward(xp, w.log_d, w.reward)
         spread = xp.max(w.reward) - xp.min(w.reward)
-        most = spread * xp.sqrt((eps + increase) / 2)
-        yield Claim("Pinsker form", gain, "<=", most)
+        pinsker, bretagnolle_huber = total_variation_bounds(xp, eps + increase)
+        yield Claim("Pinsker form", gain, "<=", spread * pinsker)
+        yield Claim("Bretagnolle-Huber form", gain, "<=", spread * bretagnolle_huber)
 
     @staticmethod
     def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
