@@ -9,7 +9,7 @@ READY := .venv/.ready
 # Two processes, and one thread in each: what two cores can do.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2
 
-.PHONY: help setup validate test test-full lint docs figures package rocq ledger clean
+.PHONY: help setup validate test test-full mutants lint docs figures package rocq ledger clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -35,6 +35,9 @@ test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes
 test-full: $(READY) ## all of them, the slow ones too; packages are left to make package
 	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
 	$(PYTEST) --durations 25 -m "" proofs
+
+mutants: $(READY) ## make deliberate faults, one by one, and see the tests fail: some ten minutes
+	$(BIN)/python -m tests.mutants.run
 
 lint: $(READY) ## ruff over everything, mypy over the package and the experiments
 	$(BIN)/ruff check .

@@ -17,10 +17,9 @@ from nondecoupling.theory.statement import Claim, Statement
 from nondecoupling.theory.worlds import World
 
 
-def batch(margin, error, *, is_identity=False, applies=True):
-    one = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (margin, error))
-    margin, error = np.broadcast_arrays(*one)
-    scope = np.broadcast_to(applies, margin.shape)
+def batch(margin, error, *, is_identity=False):
+    margin, error = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (margin, error))
+    scope = np.full(margin.shape, True)
     return BatchResult("claim", False, margin, error, scope, is_identity)
 
 
