@@ -114,3 +114,12 @@ def test_thresholds_decide_the_sign_of_the_change(evidence):
     assert_in_all(change[lowered] < 0, "above the threshold the step lowers the loss")
     decided = (raised | lowered).mean()
     evidence(f"the thresholds decide {decided:.0%} of 20000 drawn steps, all with the right sign")
+
+
+def test_the_upper_threshold_is_the_excess_loss_itself_where_p1_is_attained():
+    """p uniform on 3 responses, d on 2 of them, g towards d, eta = 2: ||p - d|| = eta ||g_c||/4, L - L* = log 3/2."""
+    d, p, toward = np.log([1e-300, 0.5, 0.5]), np.log(np.full(3, 1 / 3)), np.array([-1.0, 0.0, 0.0])
+    change, _, lowers_above = rl_improves_sft_threshold(d, p, toward, 2.0)
+    assert lowers_above == pytest.approx(np.log(1.5)) == kl_divergence(d, p)
+    assert change < 0
+    assert rl_improves_sft_threshold(d, p, -toward, 2.0)[2] == np.inf

@@ -165,3 +165,13 @@ def test_the_public_function_is_the_price_less_eps():
     assert bounds.approximate_price_of_reward(d, r, 2.0, 0.25) == price - 0.25
     with pytest.raises(ValueError, match="eps"):
         bounds.approximate_price_of_reward(d, r, 2.0, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("excess", "most"),
+    [(0.02, 0.01 + np.sqrt(0.01)), (2.0, 0.01 + np.sqrt(1 - np.exp(-2))), (50.0, 1.0)],
+)
+def test_the_highest_reward_is_the_least_of_three(excess, most):
+    """Pinsker near the data, Bretagnolle-Huber far from them, and the best reward."""
+    d, r = np.log([0.99, 0.01]), np.array([0.0, 1.0])
+    assert bounds.highest_reward(d, r, excess) == pytest.approx(most)
