@@ -1,8 +1,10 @@
 """F3, Gibbs variational principle."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 
+from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.formulas.laws import kl_divergence
 from nondecoupling.formulas.tilt import gibbs_tilt
@@ -63,3 +65,13 @@ def test_a_wrong_temperature_is_noticed():
     reached = regularized_reward(xp, tilt, a["log_ref"], a["reward"], a["beta"])
     best = a["beta"] * log_partition(xp, a["log_ref"], a["reward"], a["beta"])
     assert decide("F3", Claim("value", reached, "==", best)).status is Status.REFUTED
+
+
+def test_the_public_functions_reach_the_soft_value_at_the_tilt_only():
+    rng = np.random.default_rng(0)
+    log_ref, log_p = np.log(rng.dirichlet(np.ones(4), size=(2, 50)))
+    reward, beta = rng.normal(size=(50, 4)), 0.5
+    best = beta * bounds.log_partition(log_ref, reward, beta)
+    tilt = bounds.gibbs_tilt(log_ref, reward, beta)
+    np.testing.assert_allclose(bounds.regularized_reward(tilt, log_ref, reward, beta), best)
+    assert (bounds.regularized_reward(log_p, log_ref, reward, beta) < best).all()

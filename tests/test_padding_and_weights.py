@@ -20,6 +20,7 @@ CALLS = {
     ),
     "overpayment": lambda d, r, **k: bounds.overpayment(d, bounds.gibbs_tilt(d, r, 0.3), r, **k),
     "supporting_line": lambda d, r, **k: bounds.supporting_line(d, r, 2.0, 0.5, **k),
+    "highest_reward": lambda d, r, **k: bounds.highest_reward(d, r, 0.3, **k),
     "frontier_policy": lambda d, r, **k: bounds.frontier_policy(d, r, 2.0, **k)[1],
 }
 
