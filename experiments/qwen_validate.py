@@ -27,19 +27,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from validate.configuration import (
-    Asked,
     EnumeratedConfiguration,
     RunConfiguration,
     SampledConfiguration,
     configuration,
     run_name,
 )
-from validate.options import parse_arguments
+from validate.options import Given, parse_arguments
 
 if TYPE_CHECKING:
     from validate.run_folder import RunFolder
@@ -52,7 +50,7 @@ EXIT_USAGE, EXIT_LOST, EXIT_STOPPED = 2, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked, out, resume = parse_arguments(arguments, (__doc__ or "").split("\n\n")[0])
+    given = parse_arguments(arguments, (__doc__ or "").split("\n\n")[0])
     # Read when CUDA starts; makes its matrix products reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -79,12 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = None
     try:
-        config, folder = _config_and_folder(asked, out, resume, processes)
-        protocol = _protocol(config)
+        protocol, folder = _protocol_and_folder(given, processes)
         if processes.from_first(folder.is_complete()):
             console.print(f"{folder.path} is complete; only its report is written again")
         else:
-            protocol.train(Session(folder, console, processes, resume))
+            protocol.train(Session(folder, console, processes, given.resume))
         if not processes.is_first:
             return 0
         console.print("Writing the report ...")
@@ -106,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         complain(
             f"lost the others ({str(error).splitlines()[0]}); what was measured is kept: launch again with "
-            f"--out {folder.path if folder else out} --resume"
+            f"--out {folder.path if folder else given.out} --resume"
         )
         return EXIT_LOST
     finally:
@@ -114,32 +111,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.release()
 
 
-def _config_and_folder(
-    asked: Asked, out: Path | None, resume: bool, processes: Processes
-) -> tuple[RunConfiguration, RunFolder]:
-    """The configuration of the run and its folder, which the first process makes or finds for all."""
+def _protocol_and_folder(given: Given, processes: Processes) -> tuple[RunProtocol, RunFolder]:
+    """The run and its folder, which the first process makes or finds for all, and keeps others out of."""
     from validate.errors import RunError
     from validate.run_folder import RunFolder, free_folder, newest_folder
 
-    def found() -> tuple[RunConfiguration, Path]:
-        if resume:
-            folder = RunFolder(out or newest_folder(run_name(asked)))
-            return folder.configuration(asked), folder.path
-        config, folder = configuration(asked), RunFolder(out or free_folder(run_name(asked)))
-        folder.must_be_free()
-        return config, folder.path
+    def found() -> tuple[RunProtocol, RunFolder]:
+        if not given.resume:
+            config = configuration(given.asked)
+            folder = RunFolder(given.out or free_folder(run_name(given.asked)))
+            folder.must_be_free()
+            return _protocol(config), folder
+        folder = RunFolder(given.out or newest_folder(run_name(given.asked)))
+        try:
+            folder.must_have_begun()
+            folder.lock()
+            protocol = _protocol(folder.configuration(given.asked))
+            if given.restart_from:
+                folder.restart_from(given.restart_from, protocol.configuration, protocol.planned)
+        except RunError:
+            folder.release()
+            raise
+        return protocol, folder
 
-    answer, problem = None, None
+    mine, answer, problem = None, None, None
     if processes.is_first:
         try:
-            answer = found()
+            mine = found()
+            answer = mine[0].configuration, mine[1].path
         except RunError as error:
             problem = str(error)
     answer, problem = processes.from_first((answer, problem))
     if answer is None:
         raise RunError(problem)
     config, path = answer
-    return config, RunFolder(path, writes=processes.is_first)
+    return mine or (_protocol(config), RunFolder(path, writes=False))
 
 
 def _protocol(config: RunConfiguration) -> RunProtocol:

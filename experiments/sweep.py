@@ -26,11 +26,11 @@ from typing import Any
 from rich.console import Console
 from sweeps.grid import AXES, Trial, trials
 from validate.configuration import Asked
+from validate.disk import replace_file
 from validate.errors import InputError, RunError
 from validate.options import parse_arguments as parse_run
 from validate.options import positive
 from validate.progress import progress_bars
-from validate.run_folder import replace_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 KINDS: dict[str, Callable[[str], float]] = {"beta": positive, "lambda": positive, "seed": int}
@@ -111,7 +111,7 @@ def _plan(folder: Path, axes: dict[str, Any], shared: list[str]) -> tuple[Asked,
         raise InputError(
             "nothing to do: give values for at least one axis, for instance --seed 0 1 2"
         )
-    asked, _, _ = parse_run(now["shared"], "options of every run")
+    asked = parse_run(now["shared"], "options of every run").asked
     planned = trials(now["axes"], now["shared"], asked)
     replace_file(place, (json.dumps(now, indent=1) + "\n").encode())
     return asked, planned

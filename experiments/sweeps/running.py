@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.run_folder import Line, append_line, read_lines, replace_file
+from validate.disk import Line, append_line, read_lines, replace_file
 
 from sweeps.grid import Trial
 

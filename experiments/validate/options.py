@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from validate.configuration import (
@@ -14,9 +15,9 @@ from validate.configuration import (
     Asked,
     RunConfiguration,
 )
-from validate.orders import ORDERS
+from validate.orders import ORDERS, STAGES
 
-__all__ = ["parse_arguments", "positive", "positive_int"]
+__all__ = ["Given", "parse_arguments", "positive", "positive_int"]
 
 
 def positive_int(text: str) -> int:
@@ -58,10 +59,17 @@ def _defaults(name: str) -> str:
     return f"[{'; '.join(texts)}]"
 
 
-def parse_arguments(
-    arguments: Sequence[str] | None, description: str
-) -> tuple[Asked, Path | None, bool]:
-    """What was asked for, by the names of the configuration; the folder; whether to resume."""
+@dataclass(frozen=True)
+class Given:
+    """A command line: what was asked for, by the names of the configuration, and how to go about it."""
+
+    asked: Asked
+    out: Path | None
+    resume: bool
+    restart_from: str | None
+
+
+def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     parser = argparse.ArgumentParser(
         description=description,
         epilog="Defaults in [brackets], by protocol where they differ: tiny-qwen3 / pretrained models.",
@@ -162,6 +170,16 @@ def parse_arguments(
         action="store_true",
         help="go on with the run in --out, or with the newest one of this model and protocol",
     )
+    files.add_argument(
+        "--restart-from",
+        choices=tuple(STAGES),
+        metavar="STAGE",
+        help="with --resume: forget what was trained and measured from this stage on, as where a file of it is "
+        f"damaged ({', '.join(STAGES)})",
+    )
     found = vars(parser.parse_args(arguments))
-    out, resume = found.pop("out"), found.pop("resume")
-    return {name: value for name, value in found.items() if value is not None}, out, resume
+    out, resume, restart_from = (found.pop(name) for name in ("out", "resume", "restart_from"))
+    if restart_from and not resume:
+        parser.error("--restart-from goes with --resume; name the run with --out")
+    asked = {name: value for name, value in found.items() if value is not None}
+    return Given(asked, out, resume, restart_from)

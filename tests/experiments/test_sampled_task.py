@@ -7,7 +7,8 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 from validate.configuration import configuration
-from validate.run_folder import RunFolder, RunFolderError
+from validate.errors import RunFolderError
+from validate.run_folder import RunFolder
 from validate.sampled.grammar import grammar_sentences
 from validate.sampled.inputs import inputs_of
 from validate.sampled.rewards import BUILT_IN, CheckedReward, RewardError, load_reward

@@ -10,6 +10,7 @@ import numpy as np
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory import catalog
 from validate.configuration import EnumeratedConfiguration
+from validate.disk import Line
 from validate.enumerated.checks import (
     CHECKED,
     CONSEQUENCE,
@@ -25,7 +26,6 @@ from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.orders import policies_table
 from validate.reports import Change
-from validate.run_folder import Line
 
 __all__ = [
     "Digest",

@@ -15,6 +15,7 @@ from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
+from validate.enumerated.training import planned
 from validate.html import render
 from validate.reports import write_files
 from validate.run_folder import RunFolder
@@ -70,7 +71,7 @@ class EnumeratedReport:
 
 def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> EnumeratedReport:
     """The files of the report, from the configuration and metrics.jsonl alone."""
-    result = digest(config, folder.records())
+    result = digest(config, folder.all_records(planned(config)))
     images = plots(result)
     write_files(folder, images, _html(result, images), as_json(result))
     return EnumeratedReport(folder, result)

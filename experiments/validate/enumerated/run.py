@@ -19,7 +19,7 @@ from validate.enumerated.facts import EnumeratedTask, embedded_task, vocabulary_
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.report import EnumeratedReport, write_report
-from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed
+from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed, planned
 from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
 from validate.progress import progress_bars
@@ -35,6 +35,10 @@ class EnumeratedRun:
 
     configuration: EnumeratedConfiguration
 
+    @property
+    def planned(self) -> list[tuple[str, int]]:
+        return planned(self.configuration)
+
     def train(self, session: Session) -> None:
         train(self.configuration, session)
 
@@ -46,7 +50,8 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     """Train what is left of the run; its metrics are complete afterwards."""
     folder, console, processes = session.folder, session.console, session.processes
     stages = plan(config.order)
-    if processes.from_first(folder.has_policy(stages[-1].name)):
+    trained = processes.from_first(folder.trained(config))
+    if trained == len(stages):
         return  # the last stage was trained: only its report is missing
     torch.use_deterministic_algorithms(True)
     task = embedded_task(config.prompts, config.reward)
@@ -64,8 +69,10 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
 
     # log p of the newest checkpoint of every stage: what the records hold, on every process.
     laws: dict[str, NDArray[np.float64]] = {}
-    checkpoint = _newest_checkpoint(folder, processes)
-    if checkpoint is None:
+    checkpoint = _newest_checkpoint(config, folder, processes)
+    first = trained if checkpoint is None else checkpoint["stage"]
+    if checkpoint is None and not processes.from_first(folder.has_policy(BASE)):
+        folder.forget_records_from(BASE, planned(config))
         laws[BASE] = _law_of(policy, processes, BASE, 0)
         about = {
             "model": language_model.description,
@@ -79,13 +86,15 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
         folder.save_policy(BASE, processes.trained_state(policy))
         console.print(language_model.description, highlight=False)
     else:
-        records = processes.from_first(folder.records())
+        if checkpoint is None:
+            folder.forget_records_from(stages[first].name, planned(config))
+        mine = folder.records(planned(config)) if processes.is_first else None
+        records = processes.from_first(mine)
         laws = {line["stage"]: np.array(line["log_p"]) for line in records}
-        stage = stages[checkpoint["stage"]]
-        place = f"step {checkpoint['trainer']['step']} of {stage.title}"
+        step = 0 if checkpoint is None else checkpoint["trainer"]["step"]
+        place = f"step {step} of {stages[first].title}"
         console.print(f"Going on in {folder.path} from {place}", highlight=False)
 
-    first = 0 if checkpoint is None else checkpoint["stage"]
     with progress_bars(console) as progress:
         whole = progress.add_task("all stages", total=sum(s.steps(config) for s in stages))
         progress.advance(whole, sum(s.steps(config) for s in stages[:first]))
@@ -138,9 +147,11 @@ def _check_shares(processes: Processes, task: EnumeratedTask) -> None:
         )
 
 
-def _newest_checkpoint(folder: RunFolder, processes: Processes) -> _Checkpoint | None:
+def _newest_checkpoint(
+    config: EnumeratedConfiguration, folder: RunFolder, processes: Processes
+) -> _Checkpoint | None:
     """The newest checkpoint; its tensors only on the first process, which hands them on when they are loaded."""
-    mine: _Checkpoint | None = folder.load_checkpoint()
+    mine: _Checkpoint | None = folder.load_checkpoint(planned(config))
     place: _Checkpoint | None = None
     if mine is not None:
         bare: TrainerState = {**mine["trainer"], "parameters": {}, "optimizer": {}}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validate.configuration import SampledConfiguration
-from validate.run_folder import RunFolder, RunFolderError
+from validate.errors import RunFolderError
+from validate.run_folder import RunFolder
 from validate.sampled.rewards import BUILT_IN, CheckedReward, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import GRAMMAR, load_sentences
