@@ -122,13 +122,20 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     )
     run.add_argument("--seed", type=int, metavar="N", help="of all random numbers [0]")
 
+    run.add_argument(
+        "--task",
+        metavar="FILE",
+        help="enumerated: a file of JSON lines with prompts, candidate responses, data law and rewards of your own "
+        f"{_defaults('task')}",
+    )
+
     size = parser.add_argument_group("how much")
 
     def add(name: str, kind: Callable[[str], float], explanation: str, metavar: str = "N") -> None:
         key = name.strip("-").replace("-", "_")
         size.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} {_defaults(key)}")
 
-    add("--prompts", positive_int, "how many of the 32 embedded prompts")
+    add("--prompts", positive_int, "how many prompts, the first ones; of a --task all")
     add("--train-prompts", positive_int, "sentences to train on; the others are held out")
     add("--pilot-prompts", positive_int, "held-out prompts that plan the evaluation")
     add("--eval-prompts", positive_int, "held-out prompts that the verdicts rest on")

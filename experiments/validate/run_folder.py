@@ -60,8 +60,9 @@ from validate.orders import BASE, plan
 __all__ = ["MEASUREMENTS", "PLAN", "TRAINING", "RunFolder", "free_folder", "newest_folder"]
 
 DEFAULT_PARENT = Path("runs")
-CONFIG, ENVIRONMENT, REPORT, CHECKPOINT = (
+CONFIG, INPUTS, ENVIRONMENT, REPORT, CHECKPOINT = (
     "config.json",
+    "inputs.json",
     "environment.json",
     "report.json",
     "checkpoint.pt",
@@ -226,6 +227,23 @@ class RunFolder:
 
     def replace(self, name: str, content: bytes) -> None:
         replace_file(self.path / name, content)
+
+    def record_inputs(self, digests: Mapping[str, str]) -> None:
+        """What the inputs from outside are as the run begins; what comes with this program is known by its commit."""
+        if digests and self.writes and self.read_json(INPUTS) is None:
+            self.write_json(INPUTS, digests)
+
+    def must_have(self, digests: Mapping[str, str], config: RunConfiguration) -> None:
+        """
+        Raises:
+            RunFolderError: the inputs are not those that the run began with.
+        """
+        for name, then in (self.read_json(INPUTS) or {}).items():
+            if digests.get(name) != then:
+                raise RunFolderError(
+                    f"--{name} {getattr(config, name)} is not what it was when the run in {self.path} began: bring "
+                    f"that back, or {ANEW}"
+                )
 
     def model_description(self) -> str:
         """

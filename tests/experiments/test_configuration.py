@@ -15,6 +15,7 @@ from validate.configuration import (
     from_json,
 )
 from validate.enumerated.digest import digest
+from validate.enumerated.inputs import inputs_of
 from validate.errors import InputError, RunFolderError
 from validate.run_folder import RunFolder
 
@@ -93,7 +94,7 @@ def enumerated(folder):
 def test_a_committed_enumerated_run_gives_the_rows_that_it_reported(folder):
     """From metrics.jsonl alone, to the last few digits."""
     config = RunFolder(folder, writes=False).configuration({})
-    found = digest(config, read_sealed_lines(folder / "metrics.jsonl")).rows
+    found = digest(config, inputs_of(config).task, read_sealed_lines(folder / "metrics.jsonl")).rows
     reported = json.loads((folder / "report.json").read_text())["rows"]
     assert len(found) == len(reported)
     for check, row in zip(found, reported, strict=True):

@@ -147,7 +147,7 @@ def test_inputs_that_changed_while_a_run_was_stopped_are_refused(tmp_path, monke
     folder = RunFolder(tmp_path / "run")
     begun = inputs_of(config, folder)
     folder.path.mkdir()
-    begun.record(folder)
+    folder.record_inputs(begun.digests)
     assert inputs_of(config, folder) == replace(begun, reward=ANY)
     data.write_text("".join([*rows, "s\t1\t\tOne more sentence is here.\n"]))
     with pytest.raises(RunFolderError, match=r"--data .*data.tsv is not what it was"):

@@ -13,6 +13,7 @@ from nondecoupling.deciding.verdict import Status
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest, changes, digest
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
 from validate.enumerated.training import planned
@@ -70,8 +71,10 @@ class EnumeratedReport:
 
 
 def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> EnumeratedReport:
-    """The files of the report, from the configuration and metrics.jsonl alone."""
-    result = digest(config, folder.all_records(planned(config)))
+    """The files of the report, from the configuration, its task and metrics.jsonl alone."""
+    inputs = inputs_of(config)
+    folder.must_have(inputs.digests, config)
+    result = digest(config, inputs.task, folder.all_records(planned(config)))
     images = plots(result)
     write_files(folder, images, _html(result, images), as_json(result))
     return EnumeratedReport(folder, result)

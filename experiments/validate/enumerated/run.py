@@ -11,15 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
 from nondecoupling.lm.processes import Processes
-from nondecoupling.lm.tries import encode
+from nondecoupling.lm.tries import Candidates, encode
 from validate.configuration import EnumeratedConfiguration
-from validate.enumerated.facts import EnumeratedTask, embedded_task, vocabulary_texts
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.report import EnumeratedReport, write_report
+from validate.enumerated.task import EnumeratedTask
 from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed, planned
+from validate.errors import InputError
 from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
 from validate.progress import progress_bars
@@ -54,15 +57,17 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     if trained == len(stages):
         return  # the last stage was trained: only its report is missing
     torch.use_deterministic_algorithms(True)
-    task = embedded_task(config.prompts, config.reward)
+    inputs = inputs_of(config)
+    folder.must_have(inputs.digests, config)
+    task = inputs.task
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     with console.status(f"Loading {config.model} ..."):
-        language_model = model_of_run(config, vocabulary_texts())
-    session.begin(config, language_model.description)
+        language_model = model_of_run(config, inputs.texts)
+    encoded = _encoded(language_model, task)
     _check_shares(processes, task)
+    session.begin(config, language_model.description)
+    folder.record_inputs(inputs.digests)
 
-    tokenizer = language_model.tokenizer
-    encoded = [encode(tokenizer, prompt.text, prompt.responses) for prompt in task.prompts]
     chosen = choose_layout(language_model, encoded[0])
     law = EnumeratedLaw(language_model, processes.share(encoded), chosen.layout)
     policy = processes.distribute(law, language_model.layers)
@@ -137,6 +142,25 @@ class _Checkpoint(TypedDict):
 
     stage: int
     trainer: TrainerState
+
+
+def _encoded(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
+    """The prompts and their responses as tokens.
+
+    Raises:
+        ResponseError: a response cannot be told apart, or has a part that the tokenizer does not know.
+        InputError: prompts with their responses are longer than the model's context.
+    """
+    encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in task.prompts]
+    sizes = [len(one.prompt) + max(map(len, one.responses)) for one in encoded]
+    context = language_model.context
+    if context is not None and max(sizes) > context:
+        long = [p.text for p, size in zip(task.prompts, sizes, strict=True) if size > context]
+        raise InputError(
+            f"{len(long)} prompts with their longest responses have up to {max(sizes)} tokens, more than the model's "
+            f"context of {context}; the first is {long[0]!r}: shorten or leave them out"
+        )
+    return encoded
 
 
 def _check_shares(processes: Processes, task: EnumeratedTask) -> None:

@@ -70,7 +70,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
         language_model = model_of_run(config, task.texts)
     check_lengths(language_model, [*task.train, *task.held_out], config.max_tokens)
     session.begin(config, language_model.description)
-    inputs.record(folder)
+    folder.record_inputs(inputs.digests)
     console.print(language_model.description, highlight=False)
 
     policies = _Policies(session, language_model)
