@@ -180,8 +180,17 @@ def _clear_errors(place: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(w in str(error) for w in DISK_IS_FULL):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RunFolderError(
-            f"{place} could not be written ({reason}); what was measured before is kept: make "
+            f"{place} could not be written ({_reason(error)}); what was measured before is kept: make "
             f"room or mend the disk, then go on with --resume"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, which torch hides behind words of its own."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.strerror:
+            return behind.strerror
+        behind = behind.__context__
+    return str(error).splitlines()[0]

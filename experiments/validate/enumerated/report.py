@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nondecoupling.deciding.verdict import Status
 from validate.configuration import EnumeratedConfiguration
@@ -58,7 +59,7 @@ class EnumeratedReport:
             tight = s.tightest
             table.add_row(
                 s.statement,
-                f"[{STYLES[s.status]}]{s.status.value}[/]",
+                Text(s.status.value, style=STYLES[s.status]),
                 str(len(s.identities) + len(s.consequences)),
                 str(len(s.inequalities)),
                 f"{tight.margin:.2g} {tight.unit}" if tight else "",
@@ -66,8 +67,8 @@ class EnumeratedReport:
             )
         console.print(table)
         for line in what_held(self.result):
-            console.print(f"* {line}", markup=False, highlight=False)
-        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+            console.print(f"* {line}", highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}")
 
 
 def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> EnumeratedReport:

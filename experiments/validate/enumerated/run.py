@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.text import Text
 from torch import nn
 
 from nondecoupling.lm import LanguageModel
@@ -61,7 +62,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     folder.must_have(inputs.digests, config)
     task = inputs.task
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
-    with console.status(f"Loading {config.model} ..."):
+    with console.status(Text(f"Loading {config.model} ...")):
         language_model = model_of_run(config, inputs.texts)
     encoded = _encoded(language_model, task)
     _check_shares(processes, task)

@@ -59,8 +59,8 @@ class SampledReport:
             )
         console.print(table)
         for line in what_was_found(self.result):
-            console.print(f"* {line}", markup=False, highlight=False)
-        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+            console.print(f"* {line}", highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}")
 
 
 def _grouped(rows: Sequence[DecidedClaim]) -> dict[tuple[str, str], list[DecidedClaim]]:

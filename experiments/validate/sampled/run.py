@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
@@ -66,7 +67,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
         )
     inputs = inputs_of(config, folder)
     task = inputs.task
-    with console.status(f"Loading {config.model} ..."):
+    with console.status(Text(f"Loading {config.model} ...")):
         language_model = model_of_run(config, task.texts)
     check_lengths(language_model, [*task.train, *task.held_out], config.max_tokens)
     session.begin(config, language_model.description)
