@@ -12,11 +12,11 @@ from validate.enumerated.task import EnumeratedTask
 from validate.enumerated.task_file import load_task
 from validate.errors import InputError
 
-__all__ = ["Inputs", "inputs_of"]
+__all__ = ["EnumeratedInputs", "inputs_of"]
 
 
 @dataclass(frozen=True)
-class Inputs:
+class EnumeratedInputs:
     """The task, the texts that a tiny model's vocabulary covers, and SHA-256 of what comes from outside."""
 
     task: EnumeratedTask
@@ -24,13 +24,13 @@ class Inputs:
     digests: dict[str, str]
 
 
-def inputs_of(config: EnumeratedConfiguration) -> Inputs:
+def inputs_of(config: EnumeratedConfiguration) -> EnumeratedInputs:
     """
     Raises:
         InputError: there is no such task, or it has fewer prompts than asked for.
     """
     if config.task == FACTS:
-        return Inputs(embedded_task(config.prompts, config.reward), vocabulary_texts(), {})
+        return EnumeratedInputs(embedded_task(config.prompts, config.reward), vocabulary_texts(), {})
     whole = load_task(Path(config.task))
     if config.prompts > len(whole.prompts):
         raise InputError(
@@ -38,4 +38,4 @@ def inputs_of(config: EnumeratedConfiguration) -> Inputs:
         )
     digest = hashlib.sha256(repr(whole.prompts).encode()).hexdigest()
     task = EnumeratedTask(whole.prompts[: config.prompts or None])
-    return Inputs(task, whole.texts, {"task": digest})
+    return EnumeratedInputs(task, whole.texts, {"task": digest})
