@@ -212,15 +212,6 @@ class RunFolder:
         """An object that is read again, with its checksum."""
         self.replace(name, _indented(sealed(name, values)))
 
-    def read_json(self, name: str) -> dict[str, Any] | None:
-        """What ``write_json`` wrote, or None.
-
-        Raises:
-            RunFolderError: it is damaged.
-        """
-        place = self.path / name
-        return read_sealed_json(place) if place.exists() else None
-
     def write_report(self, report: Mapping[str, Any]) -> None:
         """report.json, which is never read again: where it exists, the run is complete."""
         self.replace(REPORT, _indented(report))
@@ -230,15 +221,20 @@ class RunFolder:
 
     def record_inputs(self, digests: Mapping[str, str]) -> None:
         """What the inputs from outside are as the run begins; what comes with this program is known by its commit."""
-        if digests and self.writes and self.read_json(INPUTS) is None:
+        if digests and self.writes and not (self.path / INPUTS).exists():
             self.write_json(INPUTS, digests)
 
     def must_have(self, digests: Mapping[str, str], config: RunConfiguration) -> None:
         """
         Raises:
-            RunFolderError: the inputs are not those that the run began with.
+            RunFolderError: the inputs are not those that the run began with, or inputs.json is damaged.
         """
-        for name, then in (self.read_json(INPUTS) or {}).items():
+        place = self.path / INPUTS
+        try:
+            begun = read_sealed_json(place) if place.exists() else {}
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; bring it back as it was, or {ANEW}") from None
+        for name, then in begun.items():
             if digests.get(name) != then:
                 raise RunFolderError(
                     f"--{name} {getattr(config, name)} is not what it was when the run in {self.path} began: bring "

@@ -118,6 +118,11 @@ def test_a_run_on_a_task_of_ones_own(tmp_path, capsys):
     path.write_text("".join(lines[::-1]))
     assert qwen_validate.main(["--out", str(folder), "--resume"]) == 2
     assert "mine.jsonl is not what it was when the run" in " ".join(capsys.readouterr().err.split())
+    inputs = (folder / "inputs.json").read_text()
+    (folder / "inputs.json").write_text(inputs.replace('"task": "', '"task": "0'))
+    assert qwen_validate.main(["--out", str(folder), "--resume"]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "inputs.json is damaged" in message and "bring it back as it was" in message
 
 
 def test_a_task_that_the_model_cannot_hold_leaves_no_folder(tmp_path, capsys, monkeypatch):

@@ -30,7 +30,9 @@ def inputs_of(config: EnumeratedConfiguration) -> EnumeratedInputs:
         InputError: there is no such task, or it has fewer prompts than asked for.
     """
     if config.task == FACTS:
-        return EnumeratedInputs(embedded_task(config.prompts, config.reward), vocabulary_texts(), {})
+        return EnumeratedInputs(
+            embedded_task(config.prompts, config.reward), vocabulary_texts(), {}
+        )
     whole = load_task(Path(config.task))
     if config.prompts > len(whole.prompts):
         raise InputError(
