@@ -26,6 +26,7 @@ import qwen_validate
 import torch
 import transformers
 from matplotlib.colors import SymLogNorm
+from validate.checksums import read_sealed_lines
 from validate.configuration import ENUMERATED, PRESETS, RunConfiguration, from_json, option
 from validate.enumerated.coupling import Coupling, KernelView, couple, features, kernel_view
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
@@ -118,9 +119,9 @@ def policy_at(stage: str, config: RunConfiguration, folder: Path, layout: str) -
     prompts = embedded_task(MAXIMUM_PROMPTS).prompts
     encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in prompts]
     policy = EnumeratedLaw(language_model, encoded, layout)
-    run = RunFolder(folder, writes=False)
-    policy.load_state_dict(run.load_policy(stage), strict=False)
-    recorded = [line for line in run.records() if line["stage"] == stage][-1]["log_p"]
+    policy.load_state_dict(RunFolder(folder, writes=False).load_policy(stage), strict=False)
+    lines = read_sealed_lines(folder / "metrics.jsonl")
+    recorded = [line for line in lines if line["stage"] == stage][-1]["log_p"]
     if not np.allclose(policy.measured(), recorded, atol=1e-4):
         raise SystemExit(f"{folder}: policies/{stage}.pt is not the policy that the run recorded")
     return policy

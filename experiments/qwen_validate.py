@@ -27,19 +27,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from validate.configuration import (
-    Asked,
     EnumeratedConfiguration,
     RunConfiguration,
     SampledConfiguration,
     configuration,
     run_name,
 )
-from validate.options import parse_arguments
+from validate.errors import RunError
+from validate.options import Given, parse_arguments
+from validate.output import Output, console_on
+from validate.requirements import ANY_RUN, PROTOCOL, must_be_installed
 
 if TYPE_CHECKING:
     from validate.run_folder import RunFolder
@@ -52,45 +52,57 @@ EXIT_USAGE, EXIT_LOST, EXIT_STOPPED = 2, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked, out, resume = parse_arguments(arguments, (__doc__ or "").split("\n\n")[0])
+    given = parse_arguments(arguments, (__doc__ or "").split("\n\n")[0])
     # Read when CUDA starts; makes its matrix products reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    # torch takes seconds to import: only now, so that --help and usage errors are immediate.
-    from validate.errors import RunError
-    from validate.session import Session
+    output = Output(sys.stdout)
+    try:
+        must_be_installed(ANY_RUN)
+        # torch takes seconds to import: only now, so that --help and usage errors are immediate.
+        from validate.session import Session
 
-    from nondecoupling.lm import LanguageModelError
-    from nondecoupling.lm.processes import Processes
+        from nondecoupling.lm import LanguageModelError
+        from nondecoupling.lm.processes import Processes
+    except RunError as error:
+        _say(error)
+        return EXIT_USAGE
+    except (ImportError, OSError, MemoryError) as error:
+        _say(
+            f"torch or transformers could not be loaded ({_first_line(error)}); raise a limit on memory (ulimit -v), "
+            "or install them anew: pip install 'nondecoupling[experiments]'"
+        )
+        return EXIT_USAGE
 
     processes = Processes()
     if processes.count > 1:
         # A launcher ends the others when one is lost, often before they have noticed. Each finds out at its next
         # exchange and says how to go on; the launcher kills what has not ended after its grace.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    console = Console(quiet=not processes.is_first)
+    console = console_on(output, quiet=not processes.is_first)
 
     def complain(message: object) -> None:
-        who = "" if processes.count == 1 else f" process {processes.rank}:"
-        Console(stderr=True, soft_wrap=True).print(
-            f"qwen_validate:{who} {message}", markup=False, highlight=False
-        )
+        _say(message, "" if processes.count == 1 else f" process {processes.rank}")
 
     folder = None
     try:
-        config, folder = _config_and_folder(asked, out, resume, processes)
-        protocol = _protocol(config)
+        protocol, folder = _protocol_and_folder(given, processes)
         if processes.from_first(folder.is_complete()):
             console.print(f"{folder.path} is complete; only its report is written again")
         else:
-            protocol.train(Session(folder, console, processes, resume))
+            protocol.train(Session(folder, console, processes, given.resume))
         if not processes.is_first:
             return 0
         console.print("Writing the report ...")
         report = protocol.write_report(folder)
         report.print_summary(console)
         folder.finish()
+        output.flush()
+        if output.problem:
+            complain(
+                f"the output could not be written ({output.problem}); the report is in {folder.path}"
+            )
         return OUTCOMES[report.outcome]
     except (RunError, LanguageModelError) as error:
         complain(error)
@@ -101,12 +113,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             complain("stopped before anything was measured")
         return EXIT_STOPPED
-    except RuntimeError as error:
-        if not processes.lost_others(error):
+    except (MemoryError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            complain(
+                f"the memory did not suffice ({_first_line(error)}); what was measured is kept: free some, or raise "
+                f"the limit, then go on with --out {folder.path if folder else given.out} --resume; or take a smaller "
+                "model or batch"
+            )
+            return EXIT_USAGE
+        if not isinstance(error, RuntimeError) or not processes.lost_others(error):
             raise
         complain(
-            f"lost the others ({str(error).splitlines()[0]}); what was measured is kept: launch again with "
-            f"--out {folder.path if folder else out} --resume"
+            f"lost the others ({_first_line(error)}); what was measured is kept: launch again with "
+            f"--out {folder.path if folder else given.out} --resume"
         )
         return EXIT_LOST
     finally:
@@ -114,36 +133,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.release()
 
 
-def _config_and_folder(
-    asked: Asked, out: Path | None, resume: bool, processes: Processes
-) -> tuple[RunConfiguration, RunFolder]:
-    """The configuration of the run and its folder, which the first process makes or finds for all."""
-    from validate.errors import RunError
+def _say(message: object, who: str = "") -> None:
+    stream = Output(sys.stderr)
+    stream.write(f"qwen_validate:{who and who + ':'} {message}\n")
+    stream.flush()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch on a CPU or torch on a GPU says so."""
+    words = ("allocate memory", "out of memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _protocol_and_folder(given: Given, processes: Processes) -> tuple[RunProtocol, RunFolder]:
+    """The run and its folder, which the first process makes or finds for all, and keeps others out of."""
     from validate.run_folder import RunFolder, free_folder, newest_folder
 
-    def found() -> tuple[RunConfiguration, Path]:
-        if resume:
-            folder = RunFolder(out or newest_folder(run_name(asked)))
-            return folder.configuration(asked), folder.path
-        config, folder = configuration(asked), RunFolder(out or free_folder(run_name(asked)))
-        folder.must_be_free()
-        return config, folder.path
+    def found() -> tuple[RunProtocol, RunFolder]:
+        if not given.resume:
+            config = configuration(given.asked)
+            folder = RunFolder(given.out or free_folder(run_name(given.asked)))
+            folder.must_be_free()
+            return _protocol(config), folder
+        folder = RunFolder(given.out or newest_folder(run_name(given.asked)))
+        try:
+            folder.must_have_begun()
+            folder.lock()
+            protocol = _protocol(folder.configuration(given.asked))
+            if given.restart_from:
+                folder.restart_from(given.restart_from, protocol.configuration, protocol.planned)
+        except RunError:
+            folder.release()
+            raise
+        return protocol, folder
 
-    answer, problem = None, None
+    mine, answer, problem = None, None, None
     if processes.is_first:
         try:
-            answer = found()
+            mine = found()
+            answer = mine[0].configuration, mine[1].path
         except RunError as error:
             problem = str(error)
     answer, problem = processes.from_first((answer, problem))
     if answer is None:
         raise RunError(problem)
     config, path = answer
-    return config, RunFolder(path, writes=processes.is_first)
+    return mine or (_protocol(config), RunFolder(path, writes=False))
 
 
 def _protocol(config: RunConfiguration) -> RunProtocol:
     """The protocol that the configuration is of."""
+    must_be_installed(PROTOCOL[config.protocol])
     if isinstance(config, EnumeratedConfiguration):
         from validate.enumerated.run import EnumeratedRun
 

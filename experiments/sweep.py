@@ -25,15 +25,20 @@ from typing import Any
 
 from rich.console import Console
 from sweeps.grid import AXES, Trial, trials
-from validate.configuration import Asked
-from validate.errors import InputError, RunError
+from validate.configuration import ENUMERATED, Asked
+from validate.disk import read_json, replace_file
+from validate.errors import InputError, RunError, RunFolderError
 from validate.options import parse_arguments as parse_run
 from validate.options import positive
+from validate.output import Output, console_on
 from validate.progress import progress_bars
-from validate.run_folder import replace_file
+from validate.requirements import ANY_RUN, PROTOCOL, must_be_installed
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 KINDS: dict[str, Callable[[str], float]] = {"beta": positive, "lambda": positive, "seed": int}
+# What sweep.json holds of an axis that is no name.
+VALUES: dict[str, Any] = {"beta": int | float, "lambda": int | float, "seed": int}
+ANEW = "start anew with another --out"
 DEFAULT_FOLDER = Path("runs/sweep")
 
 
@@ -60,30 +65,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut = given.index("--") if "--" in given else len(given)
     options, shared = parse_arguments(given[:cut]), given[cut + 1 :]
     axes = {axis: getattr(options, axis) for axis in AXES if getattr(options, axis) is not None}
-    console = Console()
+    output = Output(sys.stdout)
+    console = console_on(output)
     try:
         asked, planned = _plan(options.out, axes, shared)
-    except (RunError, OSError) as error:
-        return _complain(error)
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        return _complain("sweeps run on Ray: pip install 'nondecoupling[sweeps]'")
-    try:
+        must_be_installed((*ANY_RUN, *PROTOCOL[asked.get("protocol", ENUMERATED)]))
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            return _complain("sweeps run on Ray: pip install 'nondecoupling[sweeps]'")
         failed = _run(options, planned, console)
+        from sweeps.summary import write_summary
+
+        write_summary(options.out, planned, asked)
     except KeyboardInterrupt:
         _complain(f"stopped; go on with --out {options.out}")
         return EXIT_STOPPED
-    from sweeps.summary import write_summary
-
-    write_summary(options.out, planned, asked)
-    console.print((options.out / "table.md").read_text(), markup=False, highlight=False)
-    console.print(f"Figure: {options.out / 'sweep.png'}", markup=False)
+    except (RunError, OSError) as error:
+        return _complain(error)
+    console.print((options.out / "table.md").read_text(), highlight=False)
+    console.print(f"Figure: {options.out / 'sweep.png'}")
+    output.flush()
+    if output.problem:
+        _complain(
+            f"the output could not be written ({output.problem}); the table is in {options.out}"
+        )
     return EXIT_FAILED if failed else 0
 
 
 def _complain(message: object) -> int:
-    Console(stderr=True, soft_wrap=True).print(f"sweep: {message}", markup=False, highlight=False)
+    console_on(Output(sys.stderr)).print(f"sweep: {message}", highlight=False, soft_wrap=True)
     return EXIT_USAGE
 
 
@@ -96,12 +107,7 @@ def _plan(folder: Path, axes: dict[str, Any], shared: list[str]) -> tuple[Asked,
     place = folder / "sweep.json"
     now: dict[str, Any] = {"axes": axes, "shared": shared}
     if place.exists():
-        try:
-            then = json.loads(place.read_text())
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{place} is damaged ({error}); start anew with another --out"
-            ) from None
+        then = _read(place)
         if (axes or shared) and now != then:
             raise InputError(
                 f"{folder} holds another sweep ({place.name}); choose another --out, or give --out alone to go on"
@@ -111,10 +117,43 @@ def _plan(folder: Path, axes: dict[str, Any], shared: list[str]) -> tuple[Asked,
         raise InputError(
             "nothing to do: give values for at least one axis, for instance --seed 0 1 2"
         )
-    asked, _, _ = parse_run(now["shared"], "options of every run")
+    of_runs = parse_run(now["shared"], "options of every run")
+    if of_runs.out or of_runs.resume:
+        raise InputError(
+            "--out and --resume behind the -- belong to the sweep: each trial has a folder of its own in the sweep's, "
+            "and goes on where it was stopped; give --out before the --"
+        )
+    asked = of_runs.asked
     planned = trials(now["axes"], now["shared"], asked)
     replace_file(place, (json.dumps(now, indent=1) + "\n").encode())
     return asked, planned
+
+
+def _read(place: Path) -> dict[str, Any]:
+    """The sweep that was asked for when sweep.json was written.
+
+    Raises:
+        InputError: the file does not hold one.
+    """
+    try:
+        then = read_json(place)
+    except RunFolderError as error:
+        raise InputError(f"{error}; {ANEW}") from None
+    axes, shared = then.get("axes"), then.get("shared")
+    if then.keys() != {"axes", "shared"} or not isinstance(axes, dict) or not axes:
+        raise InputError(f"{place} is damaged (it holds no axes and shared options); {ANEW}")
+    if not isinstance(shared, list) or not all(isinstance(word, str) for word in shared):
+        raise InputError(f"{place} is damaged (shared is {shared!r}, no list of words); {ANEW}")
+    for axis, values in axes.items():
+        if axis not in AXES:
+            raise InputError(f"{place} is damaged ({axis!r} is no axis: {', '.join(AXES)}); {ANEW}")
+        kind = VALUES.get(axis, str)
+        fit = isinstance(values, list) and all(
+            isinstance(value, kind) and not isinstance(value, bool) for value in values
+        )
+        if not values or not fit:
+            raise InputError(f"{place} is damaged (the values of {axis} are {values!r}); {ANEW}")
+    return then
 
 
 def _run(options: argparse.Namespace, planned: list[Trial], console: Console) -> int:
@@ -135,7 +174,7 @@ def _run(options: argparse.Namespace, planned: list[Trial], console: Console) ->
                     if result["status"] != OK:
                         last = (result["messages"].strip().splitlines() or ["no message"])[-1]
                         progress.console.print(
-                            f"FAILED {trial.name} (exit {result['exit']}): {last}", markup=False
+                            f"FAILED {trial.name} (exit {result['exit']}): {last}"
                         )
 
                 runner.run(left, on_result)

@@ -11,7 +11,6 @@ report comes back through Ray, and a trial that was cut off starts anew.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -22,7 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.run_folder import Line, append_line, read_lines, replace_file
+from validate.disk import Line, append_line, read_json, read_lines, replace_file
+from validate.errors import RunFolderError
 
 from sweeps.grid import Trial
 
@@ -36,8 +36,14 @@ MESSAGES_KEPT = 2000
 
 
 def report_of(folder: Path, trial: Trial) -> dict[str, Any] | None:
+    """The report of a trial; None if there is none, or a damaged one, which the trial writes again."""
     place = folder / "trials" / trial.name / "report.json"
-    return json.loads(place.read_text()) if place.exists() else None
+    if not place.exists():
+        return None
+    try:
+        return read_json(place)
+    except RunFolderError:
+        return None
 
 
 def run_trial(options: Sequence[str], folder: str) -> dict[str, Any]:
@@ -122,5 +128,14 @@ class Runner:
 
 
 def last_attempts(folder: Path) -> dict[str, Line]:
-    """The newest line of each trial."""
-    return {line["trial"]: line for line in read_lines(folder / "results.jsonl")}
+    """The newest line of each trial.
+
+    Raises:
+        RunFolderError: a line is damaged.
+    """
+    try:
+        return {line["trial"]: line for line in read_lines(folder / "results.jsonl")}
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; remove the line, which only says how a trial ended, and give --out {folder} alone"
+        ) from None

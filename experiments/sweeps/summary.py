@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from validate.configuration import Asked, EnumeratedConfiguration, configuration
-from validate.enumerated.facts import EnumeratedTask, embedded_task
+from validate.enumerated.inputs import inputs_of
+from validate.enumerated.task import EnumeratedTask
 from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 from nondecoupling import bounds
@@ -172,13 +173,13 @@ def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> N
 
 def _common_task(lines: Sequence[Mapping[str, Any]], shared: Asked) -> EnumeratedTask | None:
     """The task of all trials, on which predictions are curves; None where they have several, or none that is listed."""
-    tasks = set()
+    tasks = {}
     for line in lines:
         config = configuration({**shared, "model": line["model"], "reward": line["reward"]})
         if not isinstance(config, EnumeratedConfiguration) or config.self_distilled:
             return None
-        tasks.add((config.prompts, config.reward))
-    return embedded_task(*tasks.pop()) if len(tasks) == 1 else None
+        tasks[config.task, config.prompts, config.reward] = config
+    return inputs_of(tasks.popitem()[1]).task if len(tasks) == 1 else None
 
 
 def _curves_of_beta(axis: Axes, some: Sequence[Mapping[str, Any]], task: EnumeratedTask) -> None:

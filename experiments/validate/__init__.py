@@ -7,12 +7,17 @@ orders         which training stages an order has, where they start, which polic
 expert_law     how experts answer: the data law of both protocols
 models         the model of a run, from scratch or loaded, whole or with LoRA
 progress       progress bars
+output         what a run says, which may fail without ending the run
+requirements   whether what a run needs is installed
 run_folder     the files of a run: configuration, environment, metrics, checkpoints
+checksums      checksums that files carry themselves, so that a run reads what it wrote
+disk           files that are whole or not there, lines that are added whole, and the lock
+environment    versions, device and commit of a session
 pareto         the plot of SFT loss against reward with the limits that the theory sets
 reports        what the reports of both protocols share, and the order in which their files are written
 html           a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
 style          colours and settings of all plots
-errors         the base of the errors that a run explains to its user
+errors         the errors that a run explains to its user
 enumerated/    the protocol whose responses are listed, so that every quantity is an exact sum
 sampled/       the protocol of free generation, whose statements get verdicts at a level of confidence
 """

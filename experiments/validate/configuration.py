@@ -13,6 +13,7 @@ from validate.errors import InputError
 
 __all__ = [
     "ENUMERATED",
+    "FACTS",
     "PRESETS",
     "SAMPLED",
     "TINY",
@@ -28,6 +29,8 @@ __all__ = [
 
 TINY = "tiny-qwen3"
 ENUMERATED, SAMPLED = "enumerated", "sampled"
+# The embedded task of the enumerated protocol, and the name of the rewards that a task file brings itself.
+FACTS, OF_THE_FILE = "facts", "file"
 # What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
 Asked = Mapping[str, Any]
 
@@ -64,9 +67,13 @@ class RunConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class EnumeratedConfiguration(RunConfiguration):
-    """Responses are listed, and all sums are exact."""
+    """Responses are listed, and all sums are exact.
+
+    ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file.
+    """
 
     protocol = ENUMERATED
+    task: str = FACTS
     prompts: int
 
 
@@ -183,6 +190,12 @@ def configuration(asked: Asked) -> RunConfiguration:
     for name, least in LEAST.items():
         if name in given and float(given[name]) < least:
             raise InputError(f"{option(name)} is {given[name]}; it must be at least {least}")
+    if given.get("task", FACTS) != FACTS:
+        if given.get("reward", OF_THE_FILE) != OF_THE_FILE:
+            raise InputError(
+                f"--reward is {given['reward']!r}, but the rewards are those in the file of --task; leave it away"
+            )
+        given = {"prompts": 0, "reward": OF_THE_FILE, **given}
     return replace(preset, **given)
 
 

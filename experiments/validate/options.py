@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from validate.configuration import (
@@ -14,9 +15,9 @@ from validate.configuration import (
     Asked,
     RunConfiguration,
 )
-from validate.orders import ORDERS
+from validate.orders import ORDERS, STAGES
 
-__all__ = ["parse_arguments", "positive", "positive_int"]
+__all__ = ["Given", "parse_arguments", "positive", "positive_int"]
 
 
 def positive_int(text: str) -> int:
@@ -58,10 +59,17 @@ def _defaults(name: str) -> str:
     return f"[{'; '.join(texts)}]"
 
 
-def parse_arguments(
-    arguments: Sequence[str] | None, description: str
-) -> tuple[Asked, Path | None, bool]:
-    """What was asked for, by the names of the configuration; the folder; whether to resume."""
+@dataclass(frozen=True)
+class Given:
+    """A command line: what was asked for, by the names of the configuration, and how to go about it."""
+
+    asked: Asked
+    out: Path | None
+    resume: bool
+    restart_from: str | None
+
+
+def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     parser = argparse.ArgumentParser(
         description=description,
         epilog="Defaults in [brackets], by protocol where they differ: tiny-qwen3 / pretrained models.",
@@ -114,13 +122,20 @@ def parse_arguments(
     )
     run.add_argument("--seed", type=int, metavar="N", help="of all random numbers [0]")
 
+    run.add_argument(
+        "--task",
+        metavar="FILE",
+        help="enumerated: a file of JSON lines with prompts, candidate responses, data law and rewards of your own "
+        f"{_defaults('task')}",
+    )
+
     size = parser.add_argument_group("how much")
 
     def add(name: str, kind: Callable[[str], float], explanation: str, metavar: str = "N") -> None:
         key = name.strip("-").replace("-", "_")
         size.add_argument(name, type=kind, metavar=metavar, help=f"{explanation} {_defaults(key)}")
 
-    add("--prompts", positive_int, "how many of the 32 embedded prompts")
+    add("--prompts", positive_int, "how many prompts, the first ones; of a --task all")
     add("--train-prompts", positive_int, "sentences to train on; the others are held out")
     add("--pilot-prompts", positive_int, "held-out prompts that plan the evaluation")
     add("--eval-prompts", positive_int, "held-out prompts that the verdicts rest on")
@@ -162,6 +177,16 @@ def parse_arguments(
         action="store_true",
         help="go on with the run in --out, or with the newest one of this model and protocol",
     )
+    files.add_argument(
+        "--restart-from",
+        choices=tuple(STAGES),
+        metavar="STAGE",
+        help="with --resume: forget what was trained and measured from this stage on, as where a file of it is "
+        f"damaged ({', '.join(STAGES)})",
+    )
     found = vars(parser.parse_args(arguments))
-    out, resume = found.pop("out"), found.pop("resume")
-    return {name: value for name, value in found.items() if value is not None}, out, resume
+    out, resume, restart_from = (found.pop(name) for name in ("out", "resume", "restart_from"))
+    if restart_from and not resume:
+        parser.error("--restart-from goes with --resume; name the run with --out")
+    asked = {name: value for name, value in found.items() if value is not None}
+    return Given(asked, out, resume, restart_from)

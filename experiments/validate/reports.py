@@ -55,4 +55,4 @@ def write_files(
     for name, content in images.items():
         folder.replace(name, content)
     folder.replace("report.html", html.encode())
-    folder.write_json("report.json", strict_json(report))
+    folder.write_report(strict_json(report))

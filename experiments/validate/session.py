@@ -49,6 +49,10 @@ class RunProtocol(Protocol):
     def configuration(self) -> RunConfiguration:
         """Everything that influences the numbers of the run."""
 
+    @property
+    def planned(self) -> list[tuple[str, int]]:
+        """Stages and steps of the lines of metrics.jsonl."""
+
     def train(self, session: Session) -> None:
         """Do what is left of the run; what the report needs is in the folder afterwards."""
 

@@ -16,10 +16,14 @@ __all__ = ["TINY_INITIALIZER_RANGE", "tiny_qwen3", "word_tokenizer"]
 
 # 0.02, the default of the architecture, leaves so small a model stuck far from the optimum.
 TINY_INITIALIZER_RANGE = 0.1
+CONTEXT = 64
 
 
 def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
     """Qwen3 architecture, 2 layers, hidden size 64, random weights from ``seed``; its words are those of ``texts``.
+
+    The context is the least multiple of 64 that has room for two of the longest of them, a prompt and a
+    response, and the end.
 
     Example:
         >>> model = tiny_qwen3(["Is it red?", " Yes.", " No."], seed=0)
@@ -30,6 +34,7 @@ def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
 
     torch.manual_seed(seed)
     tokenizer = word_tokenizer(texts)
+    longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -38,7 +43,7 @@ def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
-        max_position_embeddings=64,
+        max_position_embeddings=CONTEXT * -(-(2 * longest + 1) // CONTEXT),
         initializer_range=TINY_INITIALIZER_RANGE,
         tie_word_embeddings=False,
         bos_token_id=None,

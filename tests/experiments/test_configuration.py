@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import qwen_validate
+from validate.checksums import read_sealed_json, read_sealed_lines, sealed
 from validate.configuration import (
     PRESETS,
     EnumeratedConfiguration,
@@ -14,8 +15,9 @@ from validate.configuration import (
     from_json,
 )
 from validate.enumerated.digest import digest
-from validate.errors import InputError
-from validate.run_folder import RunFolder, RunFolderError, read_lines
+from validate.enumerated.inputs import inputs_of
+from validate.errors import InputError, RunFolderError
+from validate.run_folder import RunFolder
 
 EXPERIMENTS = Path(qwen_validate.__file__).parent
 COMMITTED = sorted(path.parent for path in (EXPERIMENTS / "results").glob("*/config.json"))
@@ -50,7 +52,7 @@ def test_what_is_no_configuration_is_refused(change, words, tmp_path):
     values = {**configuration({}).as_json(), **change}
     with pytest.raises(InputError, match=words):
         from_json(values)
-    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "config.json").write_text(json.dumps(sealed("config.json", values)))
     with pytest.raises(RunFolderError, match=f"config.json is damaged .*{words}"):
         RunFolder(tmp_path).configuration({})
 
@@ -71,14 +73,14 @@ def test_a_damaged_file_is_named(text, tmp_path):
 
 
 def test_another_lambda_is_named_by_its_option(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(configuration({}).as_json()))
+    RunFolder(tmp_path).write_json("config.json", configuration({}).as_json())
     with pytest.raises(RunFolderError, match=r"--lambda is 0\.1, but the run in .* has 0\.05"):
         RunFolder(tmp_path).configuration({"weight": 0.1})
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
 def test_a_committed_configuration_is_read(folder):
-    values = json.loads((folder / "config.json").read_text())
+    values = read_sealed_json(folder / "config.json")
     assert from_json(values).as_json() == values
 
 
@@ -92,7 +94,7 @@ def enumerated(folder):
 def test_a_committed_enumerated_run_gives_the_rows_that_it_reported(folder):
     """From metrics.jsonl alone, to the last few digits."""
     config = RunFolder(folder, writes=False).configuration({})
-    found = digest(config, read_lines(folder / "metrics.jsonl")).rows
+    found = digest(config, inputs_of(config).task, read_sealed_lines(folder / "metrics.jsonl")).rows
     reported = json.loads((folder / "report.json").read_text())["rows"]
     assert len(found) == len(reported)
     for check, row in zip(found, reported, strict=True):

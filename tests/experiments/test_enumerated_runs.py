@@ -9,9 +9,10 @@ import pytest
 import qwen_validate
 import torch
 from run_helpers import start_and_kill
-from validate import run_folder
+from validate import disk, run_folder
 from validate.configuration import configuration, run_name
 from validate.enumerated.facts import vocabulary_texts
+from validate.errors import RunFolderError
 from validate.models import model_of_run
 
 FILES = {
@@ -181,7 +182,7 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path, small, capsys):
     folder = run_folder.RunFolder(tmp_path)
     folder.lock()
     other = run_folder.RunFolder(tmp_path)
-    with pytest.raises(run_folder.RunFolderError, match="another run works in"):
+    with pytest.raises(RunFolderError, match="another run works in"):
         other.lock()
     folder.release()
     other.lock()
@@ -196,7 +197,7 @@ def test_a_folder_that_another_run_took_meanwhile_is_left_alone(tmp_path):
     first.begin(configs[0], resumed=False, processes="one", model="a")
     first.release()
     assert second.has_begun
-    with pytest.raises(run_folder.RunFolderError, match="exists already"):
+    with pytest.raises(RunFolderError, match="exists already"):
         second.begin(configs[1], resumed=False, processes="one", model="b")
     second.release()
     assert second.configuration({}) == configs[0]
@@ -205,8 +206,8 @@ def test_a_folder_that_another_run_took_meanwhile_is_left_alone(tmp_path):
 def test_a_damaged_line_is_named(tmp_path):
     place = tmp_path / "metrics.jsonl"
     place.write_text('{"step": 1}\n{"step": 2\n{"step": 3}\n')
-    with pytest.raises(run_folder.RunFolderError, match=r"metrics.jsonl, line 2 is damaged"):
-        run_folder.read_lines(place)
+    with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2 is damaged"):
+        list(disk.read_lines(place))
 
 
 def test_stopped_before_the_run_began(tmp_path, monkeypatch, capsys):
@@ -226,7 +227,7 @@ def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):
         (tmp_path / name).write_text("")
     run_folder.RunFolder(tmp_path).must_be_free()
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(run_folder.RunFolderError, match="exists already"):
+    with pytest.raises(RunFolderError, match="exists already"):
         run_folder.RunFolder(tmp_path).must_be_free()
 
 
@@ -268,15 +269,15 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, small, monkeypat
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     place = tmp_path / "metrics.jsonl"
-    run_folder.append_line(place, {"step": 1})
+    disk.append_line(place, {"step": 1})
     before = place.read_bytes()
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
-    with pytest.raises(run_folder.RunFolderError, match=r"metrics\.jsonl could not be written"):
-        run_folder.append_line(place, {"step": 2})
+    monkeypatch.setattr(disk.os, "fsync", full)
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl could not be written"):
+        disk.append_line(place, {"step": 2})
     assert place.read_bytes() == before
 
 

@@ -11,10 +11,11 @@ import torch
 from run_helpers import lines_of, start_and_kill
 from safetensors import SafetensorError
 from transformers import Trainer
-from validate import run_folder
+from validate import disk
+from validate.checksums import append_sealed_line, read_sealed_lines
 from validate.configuration import configuration
+from validate.errors import RunFolderError
 from validate.models import model_of_run
-from validate.run_folder import RunFolderError
 from validate.sampled import measuring, rewards
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, load_measurement
 from validate.sampled.per_token import token_scores_of
@@ -34,6 +35,7 @@ SMALL = {
     "generations": 4,
     "checkpoint-every": 4,
 }
+PROMPTS = SMALL["pilot-prompts"] + SMALL["eval-prompts"]
 FILES = {
     "config.json",
     "environment.json",
@@ -95,7 +97,7 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
 
 def test_measurements_are_whole(cycle):
     for policy in ("sft", "rl", "sft-again"):
-        found = load_measurement(cycle[0] / "measurements" / f"{policy}.jsonl")
+        found = load_measurement(cycle[0] / "measurements" / f"{policy}.jsonl", PROMPTS)
         for name in ARRAYS:
             columns = 6 if name.startswith("expert_") else 4
             assert getattr(found, name).shape == (60, columns)
@@ -106,20 +108,19 @@ def test_measurements_are_whole(cycle):
             np.testing.assert_allclose(summed, whole.ravel(), atol=1e-4)
         np.testing.assert_array_equal(own.mask.sum(axis=1), found.lengths.ravel())
         assert set(np.unique(found.rewards)) <= {0.0, 1.0}
-    ref = load_measurement(cycle[0] / "measurements" / "sft.jsonl")
+    ref = load_measurement(cycle[0] / "measurements" / "sft.jsonl", PROMPTS)
     assert (ref.kl == 0).all()
     np.testing.assert_array_equal(ref.log_p, ref.log_ref)
 
 
 def test_a_measurement_of_an_earlier_version_is_refused(cycle, tmp_path):
     """One without the per-token scores that the self-tests need."""
-    lines = lines_of(cycle[0] / "measurements" / "rl.jsonl")
-    for line in lines:
-        del line["own_tokens"]
     place = tmp_path / "rl.jsonl"
-    place.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for line in read_sealed_lines(cycle[0] / "measurements" / "rl.jsonl"):
+        kept = {name: value for name, value in line.items() if name != "own_tokens"}
+        append_sealed_line(place, kept)
     with pytest.raises(RunFolderError, match=r"has no own_tokens: an earlier version .* --out"):
-        load_measurement(place)
+        load_measurement(place, PROMPTS)
 
 
 def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options, tmp_path, script):
@@ -169,7 +170,7 @@ def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
     assert report["outcome"] == "violated"  # they are not drawn from the model's law
     tested = {r["claim"]: r["outcome"] for r in report["rows"] if r["kind"] == "self-test"}
     assert set(tested.values()) == {"violated"} and len(tested) == 2
-    found = load_measurement(folder / "measurements" / "rl.jsonl")
+    found = load_measurement(folder / "measurements" / "rl.jsonl", PROMPTS)
     empty = found.lengths == 1
     assert empty.mean() == pytest.approx(0.5, abs=0.05)
     assert (found.rewards[empty] == 0).all() and np.isfinite(found.log_p[empty]).all()
@@ -276,7 +277,7 @@ def test_a_disk_that_fills_while_measuring(options, tmp_path, monkeypatch, capsy
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         right(descriptor)
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     given = [*options, "--order", "cycle", "--out", str(folder)]
     assert qwen_validate.main(given) == 2
     assert "rl.jsonl could not be written (No space left on device)" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Labelled sentences: whatever is wrong with a source is named, and the grammar's labels stay what they are."""
 
 import hashlib
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -159,6 +160,48 @@ def test_another_encoding_is_named(tmp_path):
     path.write_bytes(f"{GOOD}\n{BAD}\ncj99\t1\t\tThe café closed.\n".encode("latin1"))
     message = refusal(path)
     assert f"{path}, line 3 is not UTF-8 (byte 0xe9)" in message and "iconv" in message
+
+
+def test_every_line_of_another_encoding_is_counted(tmp_path):
+    path = tmp_path / "sentences.tsv"
+    path.write_bytes(f"cj99\t1\t\tThe café closed.\n{BAD}\ncj99\t1\t\tThe café.\n".encode("latin1"))
+    assert f"{path}, line 1 and 1 more are not UTF-8 (byte 0xe9)" in refusal(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_gets_its_own_advice(tmp_path, encoding):
+    path = tmp_path / "sentences.tsv"
+    path.write_bytes(f"{GOOD}\n{BAD}\n".encode(encoding))
+    assert (
+        f"is not UTF-8 but UTF-16, it seems; convert it with: iconv -f utf-16 -t utf-8 {path}"
+        in (refusal(path))
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["1\tIt froze.", "0\tFroze it."], "has 2 columns instead of 4"),
+        (["It froze.\t1", "Froze it.\t0"], "has 2 columns instead of 4"),
+        (["sentence\tlabel", "It froze.\t1", "Froze it.\t0"], "has 2 columns and a header"),
+        (["label\tsentence", "1\tIt froze.", "0\tFroze it."], "has 2 columns and a header"),
+        (["a\t1\tIt froze.", "b\t0\tFroze it."], "has 3 columns instead of 4"),
+    ],
+)
+def test_another_number_of_columns_is_converted_as_the_message_says(tmp_path, lines, found):
+    path = written(tmp_path, *lines)
+    message = refusal(path)
+    assert found in message and "source, label, mark, sentence" in message
+    command = message[message.index("awk") :].replace("NEW.tsv", str(tmp_path / "NEW.tsv"))
+    subprocess.run(command, shell=True, check=True)
+    made = load_sentences(str(tmp_path / "NEW.tsv"))
+    assert [(s.text, s.acceptable) for s in made] == [("It froze.", True), ("Froze it.", False)]
+
+
+def test_json_lines_get_a_hint(tmp_path):
+    message = refusal(written(tmp_path, '{"sentence": "It froze.", "label": 1}'))
+    assert "holds JSON; --data takes four columns" in message and "jq -r" in message
+    assert "--task" in message
 
 
 @pytest.mark.parametrize(("line", "label"), [(GOOD, 1), (BAD, 0)])

@@ -7,9 +7,12 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 from validate.configuration import configuration
-from validate.run_folder import RunFolder, RunFolderError
+from validate.errors import RunFolderError
+from validate.models import model_of_run
+from validate.run_folder import RunFolder
 from validate.sampled.grammar import grammar_sentences
 from validate.sampled.inputs import inputs_of
+from validate.sampled.lengths import check_lengths
 from validate.sampled.rewards import BUILT_IN, CheckedReward, RewardError, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import DataError, load_sentences
@@ -144,7 +147,7 @@ def test_inputs_that_changed_while_a_run_was_stopped_are_refused(tmp_path, monke
     folder = RunFolder(tmp_path / "run")
     begun = inputs_of(config, folder)
     folder.path.mkdir()
-    begun.record(folder)
+    folder.record_inputs(begun.digests)
     assert inputs_of(config, folder) == replace(begun, reward=ANY)
     data.write_text("".join([*rows, "s\t1\t\tOne more sentence is here.\n"]))
     with pytest.raises(RunFolderError, match=r"--data .*data.tsv is not what it was"):
@@ -159,3 +162,25 @@ def test_one_label_only_is_an_error():
     some = [Sentence(f"word {i}.", True, "s", f"line {i}") for i in range(50)]
     with pytest.raises(DataError, match="all have the label 'acceptable'"):
         make_task(some, 30, 10, 0)
+
+
+LONG = "It is " + "very " * 50 + "cold{}."
+
+
+def test_the_default_model_has_room_for_the_longest_sentence():
+    """As CoLA has them, of 56 tokens."""
+    some = [Sentence(LONG.format(i), i % 2 == 0, "s", f"line {i}") for i in range(20)]
+    task = make_task(some, 10, 5, 0)
+    model = model_of_run(configuration({"protocol": "sampled"}), task.texts)
+    assert model.context == 192
+    check_lengths(model, [*task.train, *task.held_out], 10)
+
+
+def test_all_prompts_that_are_too_long_are_one_message():
+    some = [Sentence(LONG.format(i), i % 2 == 0, "s", f"line {i}") for i in range(20)]
+    task = make_task(some, 10, 5, 0)
+    model = model_of_run(configuration({"protocol": "sampled"}), task.texts)
+    with pytest.raises(DataError, match="20 prompts or responses are too long") as caught:
+        check_lengths(model, [*task.train, *task.held_out], 150)
+    message = str(caught.value)
+    assert message.count("more than the model's context of 192") == 5

@@ -11,9 +11,10 @@ import time
 
 import pytest
 import sweep
+from sweeps import running
 from sweeps.grid import AXES, trials
 from sweeps.running import last_attempts, run_trial
-from sweeps.summary import _common_task, table
+from sweeps.summary import _common_task, rows_of, table
 
 pytestmark = pytest.mark.slow  # whole runs, killed and resumed
 
@@ -114,12 +115,6 @@ def test_a_request_that_makes_no_sense_leaves_no_sweep_behind(tmp_path, capsys):
     assert not folder.exists()
 
 
-def test_a_damaged_sweep_is_named(tmp_path, capsys):
-    (tmp_path / "sweep.json").write_text('{"axes": ')
-    assert sweep.main(["--out", str(tmp_path)]) == 2
-    assert "sweep.json is damaged" in capsys.readouterr().err
-
-
 def test_curves_are_drawn_only_where_all_trials_have_one_task():
     shared: dict = {}
     tiny = {"model": "tiny-qwen3", "reward": "right"}
@@ -145,6 +140,33 @@ def _is_locked(place):
         except OSError:
             return True
     return False
+
+
+def end_with_the_worker(options, folder):
+    """As a worker of Ray runs a trial; that of seed 1 dies each time that Ray tries it."""
+    if "1" in options:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"exit": 0, "seconds": 0.0, "messages": "", "report": '{"outcome": "holds"}'}
+
+
+def test_a_worker_that_dies_is_a_failed_trial_and_stops_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "run_trial", end_with_the_worker)
+    planned = trials({"seed": [0, 1, 2]}, [], {})
+    runner = running.Runner(tmp_path, None, cpus=1, gpus=0)
+    ended = {}
+    try:
+        runner.run(planned, lambda trial, result: ended.update({trial.name: result}))
+    finally:
+        runner.stop()
+    assert {name: result["status"] for name, result in ended.items()} == {
+        "seed=0": "ok",
+        "seed=1": "failed",
+        "seed=2": "ok",
+    }
+    assert "died" in ended["seed=1"]["messages"] and ended["seed=1"]["exit"] is None
+    assert last_attempts(tmp_path)["seed=1"]["status"] == "failed"
+    assert [running.report_of(tmp_path, trial) is None for trial in planned] == [False, True, False]
+    assert "1 trials have no report" in table(rows_of(tmp_path, planned[1:2]))
 
 
 def test_a_killed_sweep_goes_on(tmp_path):

@@ -1,6 +1,9 @@
 """The enumerated protocol, in the order in which a run uses its parts.
 
-facts       prompts, candidate responses, the data law and the reward
+task        prompts, candidate responses, the data law and the reward
+facts       the embedded task
+task_file   a task of one's own, from a file
+inputs      the task that a configuration names
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress
 tolerances  how far two floating-point routes to one number may lie apart

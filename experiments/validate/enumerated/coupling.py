@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nondecoupling import bounds
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
-from validate.enumerated.facts import EnumeratedTask
+from validate.enumerated.task import EnumeratedTask
 
 __all__ = ["Coupling", "KernelView", "couple", "features", "kernel_view"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory import catalog
 from validate.configuration import EnumeratedConfiguration
+from validate.disk import Line
 from validate.enumerated.checks import (
     CHECKED,
     CONSEQUENCE,
@@ -20,12 +21,11 @@ from validate.enumerated.checks import (
     mass_checks,
 )
 from validate.enumerated.episodes import Checkpoint, Episode, episodes_of
-from validate.enumerated.facts import embedded_task
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
+from validate.enumerated.task import EnumeratedTask
 from validate.orders import policies_table
 from validate.reports import Change
-from validate.run_folder import Line
 
 __all__ = [
     "Digest",
@@ -123,9 +123,10 @@ class Digest:
         return min(line.measures.smallest_p for line in self.checkpoints)
 
 
-def digest(config: EnumeratedConfiguration, records: Sequence[Line]) -> Digest:
+def digest(
+    config: EnumeratedConfiguration, task: EnumeratedTask, records: Sequence[Line]
+) -> Digest:
     """``records`` are the lines of metrics.jsonl; the first one is about the untrained model."""
-    task = embedded_task(config.prompts, config.reward)
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:

@@ -12,22 +12,17 @@ plus 0.5 for the format, or only one of the two, and 0 for anything that is not 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import numpy as np
-
+from validate.enumerated.task import EnumeratedTask, Prompt
 from validate.errors import InputError
 from validate.expert_law import expert_law
 
-__all__ = ["MAXIMUM_PROMPTS", "EnumeratedTask", "Prompt", "embedded_task", "vocabulary_texts"]
+__all__ = ["MAXIMUM_PROMPTS", "embedded_task", "vocabulary_texts"]
 
 FORMAL = " Final answer: {}."
 STYLES = (" {}.", " It is {}.", FORMAL)
 LABEL_NOISE = (0.1, 0.2, 0.3)
 # What the right answer is worth, and what the format.
 REWARDS = {"right-and-format": (1.0, 0.5), "right": (1.0, 0.0), "format": (0.0, 1.0)}
-REWARD_OTHER = 0.0
 
 # Country, its capital, another of its cities.
 CAPITALS = (
@@ -53,34 +48,6 @@ SUMS = (
     (3, 3), (9, 2), (4, 1), (8, 5), (2, 5), (6, 6), (9, 7), (1, 1),
 )  # fmt: skip
 MAXIMUM_PROMPTS = len(CAPITALS) + len(SUMS)
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt x: its text, its candidate responses, d(.|x) and r(x, .) over them."""
-
-    text: str
-    responses: tuple[str, ...]
-    data_law: tuple[float, ...]
-    reward: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class EnumeratedTask:
-    """Prompts with uniform law q, and their arrays over the candidates followed by `other`."""
-
-    prompts: tuple[Prompt, ...]
-
-    @property
-    def log_d(self) -> np.ndarray:
-        """[prompts, candidates + 1], -inf for `other`: the experts never leave the list."""
-        law = np.array([[*prompt.data_law, 0.0] for prompt in self.prompts])
-        return np.log(law, where=law > 0, out=np.full(law.shape, -math.inf))
-
-    @property
-    def reward(self) -> np.ndarray:
-        """[prompts, candidates + 1]"""
-        return np.array([[*prompt.reward, REWARD_OTHER] for prompt in self.prompts])
 
 
 def _prompt(
@@ -118,5 +85,4 @@ def embedded_task(prompts: int, reward: str = "right-and-format") -> EnumeratedT
 
 def vocabulary_texts() -> list[str]:
     """Every text of the embedded task: what a word-level tokenizer must cover."""
-    task = embedded_task(MAXIMUM_PROMPTS)
-    return [text for prompt in task.prompts for text in (prompt.text, *prompt.responses)]
+    return embedded_task(MAXIMUM_PROMPTS).texts

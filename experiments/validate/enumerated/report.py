@@ -8,13 +8,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nondecoupling.deciding.verdict import Status
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest, changes, digest
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
+from validate.enumerated.training import planned
 from validate.html import render
 from validate.reports import write_files
 from validate.run_folder import RunFolder
@@ -56,7 +59,7 @@ class EnumeratedReport:
             tight = s.tightest
             table.add_row(
                 s.statement,
-                f"[{STYLES[s.status]}]{s.status.value}[/]",
+                Text(s.status.value, style=STYLES[s.status]),
                 str(len(s.identities) + len(s.consequences)),
                 str(len(s.inequalities)),
                 f"{tight.margin:.2g} {tight.unit}" if tight else "",
@@ -64,13 +67,15 @@ class EnumeratedReport:
             )
         console.print(table)
         for line in what_held(self.result):
-            console.print(f"* {line}", markup=False, highlight=False)
-        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+            console.print(f"* {line}", highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}")
 
 
 def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> EnumeratedReport:
-    """The files of the report, from the configuration and metrics.jsonl alone."""
-    result = digest(config, folder.records())
+    """The files of the report, from the configuration, its task and metrics.jsonl alone."""
+    inputs = inputs_of(config)
+    folder.must_have(inputs.digests, config)
+    result = digest(config, inputs.task, folder.all_records(planned(config)))
     images = plots(result)
     write_files(folder, images, _html(result, images), as_json(result))
     return EnumeratedReport(folder, result)

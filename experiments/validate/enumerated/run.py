@@ -9,17 +9,21 @@ from typing import TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.text import Text
 from torch import nn
 
+from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
 from nondecoupling.lm.processes import Processes
-from nondecoupling.lm.tries import encode
+from nondecoupling.lm.tries import Candidates, encode
 from validate.configuration import EnumeratedConfiguration
-from validate.enumerated.facts import EnumeratedTask, embedded_task, vocabulary_texts
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.report import EnumeratedReport, write_report
-from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed
+from validate.enumerated.task import EnumeratedTask
+from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed, planned
+from validate.errors import InputError
 from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
 from validate.progress import progress_bars
@@ -35,6 +39,10 @@ class EnumeratedRun:
 
     configuration: EnumeratedConfiguration
 
+    @property
+    def planned(self) -> list[tuple[str, int]]:
+        return planned(self.configuration)
+
     def train(self, session: Session) -> None:
         train(self.configuration, session)
 
@@ -46,26 +54,31 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     """Train what is left of the run; its metrics are complete afterwards."""
     folder, console, processes = session.folder, session.console, session.processes
     stages = plan(config.order)
-    if processes.from_first(folder.has_policy(stages[-1].name)):
+    trained = processes.from_first(folder.trained(config))
+    if trained == len(stages):
         return  # the last stage was trained: only its report is missing
     torch.use_deterministic_algorithms(True)
-    task = embedded_task(config.prompts, config.reward)
+    inputs = inputs_of(config)
+    folder.must_have(inputs.digests, config)
+    task = inputs.task
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
-    with console.status(f"Loading {config.model} ..."):
-        language_model = model_of_run(config, vocabulary_texts())
-    session.begin(config, language_model.description)
+    with console.status(Text(f"Loading {config.model} ...")):
+        language_model = model_of_run(config, inputs.texts)
+    encoded = _encoded(language_model, task)
     _check_shares(processes, task)
+    session.begin(config, language_model.description)
+    folder.record_inputs(inputs.digests)
 
-    tokenizer = language_model.tokenizer
-    encoded = [encode(tokenizer, prompt.text, prompt.responses) for prompt in task.prompts]
     chosen = choose_layout(language_model, encoded[0])
     law = EnumeratedLaw(language_model, processes.share(encoded), chosen.layout)
     policy = processes.distribute(law, language_model.layers)
 
     # log p of the newest checkpoint of every stage: what the records hold, on every process.
     laws: dict[str, NDArray[np.float64]] = {}
-    checkpoint = _newest_checkpoint(folder, processes)
-    if checkpoint is None:
+    checkpoint = _newest_checkpoint(config, folder, processes)
+    first = trained if checkpoint is None else checkpoint["stage"]
+    if checkpoint is None and not processes.from_first(folder.has_policy(BASE)):
+        folder.forget_records_from(BASE, planned(config))
         laws[BASE] = _law_of(policy, processes, BASE, 0)
         about = {
             "model": language_model.description,
@@ -79,13 +92,15 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
         folder.save_policy(BASE, processes.trained_state(policy))
         console.print(language_model.description, highlight=False)
     else:
-        records = processes.from_first(folder.records())
+        if checkpoint is None:
+            folder.forget_records_from(stages[first].name, planned(config))
+        mine = folder.records(planned(config)) if processes.is_first else None
+        records = processes.from_first(mine)
         laws = {line["stage"]: np.array(line["log_p"]) for line in records}
-        stage = stages[checkpoint["stage"]]
-        place = f"step {checkpoint['trainer']['step']} of {stage.title}"
+        step = 0 if checkpoint is None else checkpoint["trainer"]["step"]
+        place = f"step {step} of {stages[first].title}"
         console.print(f"Going on in {folder.path} from {place}", highlight=False)
 
-    first = 0 if checkpoint is None else checkpoint["stage"]
     with progress_bars(console) as progress:
         whole = progress.add_task("all stages", total=sum(s.steps(config) for s in stages))
         progress.advance(whole, sum(s.steps(config) for s in stages[:first]))
@@ -130,6 +145,25 @@ class _Checkpoint(TypedDict):
     trainer: TrainerState
 
 
+def _encoded(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
+    """The prompts and their responses as tokens.
+
+    Raises:
+        ResponseError: a response cannot be told apart, or has a part that the tokenizer does not know.
+        InputError: prompts with their responses are longer than the model's context.
+    """
+    encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in task.prompts]
+    sizes = [len(one.prompt) + max(map(len, one.responses)) for one in encoded]
+    context = language_model.context
+    if context is not None and max(sizes) > context:
+        long = [p.text for p, size in zip(task.prompts, sizes, strict=True) if size > context]
+        raise InputError(
+            f"{len(long)} prompts with their longest responses have up to {max(sizes)} tokens, more than the model's "
+            f"context of {context}; the first is {long[0]!r}: shorten or leave them out"
+        )
+    return encoded
+
+
 def _check_shares(processes: Processes, task: EnumeratedTask) -> None:
     if processes.count > len(task.prompts):
         raise TrainingFailed(
@@ -138,9 +172,11 @@ def _check_shares(processes: Processes, task: EnumeratedTask) -> None:
         )
 
 
-def _newest_checkpoint(folder: RunFolder, processes: Processes) -> _Checkpoint | None:
+def _newest_checkpoint(
+    config: EnumeratedConfiguration, folder: RunFolder, processes: Processes
+) -> _Checkpoint | None:
     """The newest checkpoint; its tensors only on the first process, which hands them on when they are loaded."""
-    mine: _Checkpoint | None = folder.load_checkpoint()
+    mine: _Checkpoint | None = folder.load_checkpoint(planned(config))
     place: _Checkpoint | None = None
     if mine is not None:
         bare: TrainerState = {**mine["trainer"], "parameters": {}, "optimizer": {}}

@@ -113,10 +113,11 @@ def moved(change: float, what: str) -> str:
 
 def what_it_does_not_show(result: Digest) -> list[str]:
     """The limits of the run, in the report next to its findings."""
+    prompts, responses = result.experts.reward.shape
     return [
-        f"One model, one seed, {result.config.prompts} prompts, one value of beta: a check of the "
+        f"One model, one seed, {prompts} prompts, one value of beta: a check of the "
         "statements on a language model's own probabilities, not a survey of post-training.",
-        "Responses are six candidates per prompt and the atom 'other', which has constant reward. The "
+        f"Responses are {responses - 1} candidates per prompt and the atom 'other', which has constant reward. The "
         "statements are exact for that law; they say nothing about what happens inside 'other'.",
         "SFT used the data law itself and RL the exact gradient. Noise of sampled data and of sampled "
         "rollouts is absent; the sampled protocol has it.",

@@ -20,14 +20,29 @@ from torch import Tensor, nn
 from nondecoupling import bounds
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
+from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.means import PromptMeans
 from validate.errors import RunError
+from validate.orders import BASE, plan
 
-__all__ = ["Goal", "Trainer", "TrainerState", "TrainingFailed"]
+__all__ = ["Goal", "Trainer", "TrainerState", "TrainingFailed", "planned"]
 
 WARM_UP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.01
 LARGEST_GRADIENT = 1.0
+
+
+def planned(config: EnumeratedConfiguration) -> list[tuple[str, int]]:
+    """Stages and steps of all checkpoints of a run."""
+    found = [(BASE, 0)]
+    for stage in plan(config.order):
+        steps = range(1, stage.steps(config) + 1)
+        found += [(stage.name, n) for n in steps if _is_due(n, steps[-1], config.checkpoint_every)]
+    return found
+
+
+def _is_due(step: int, steps: int, checkpoint_every: int) -> bool:
+    return step % checkpoint_every == 0 or step == steps
 
 
 class TrainingFailed(RunError):
@@ -114,7 +129,7 @@ class Trainer:
         """Advance to the end of the stage; yields after each step whether a checkpoint is due."""
         while self.step < self.steps:
             self.advance()
-            yield self.step % checkpoint_every == 0 or self.step == self.steps
+            yield _is_due(self.step, self.steps, checkpoint_every)
 
     def state_dict(self) -> TrainerState:
         return {

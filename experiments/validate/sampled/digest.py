@@ -29,10 +29,8 @@ from validate.sampled.measuring import Measurement
 from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import SampledTask
 
-__all__ = ["PLAN", "DecidedClaim", "Plan", "Result", "claims_in", "digest", "experts_of", "plan_of"]
+__all__ = ["DecidedClaim", "Plan", "Result", "claims_in", "digest", "experts_of", "plan_of"]
 
-# plan-<ref>.json holds what the pilot prompts of a ref suggested.
-PLAN = "plan-"
 POWER = 0.9
 # Rows per policy, per RL or joint stage and per SFT after RL, whatever d is: what the correction for multiplicity has
 # to expect.

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validate.configuration import SampledConfiguration
-from validate.run_folder import RunFolder, RunFolderError
+from validate.run_folder import RunFolder
 from validate.sampled.rewards import BUILT_IN, CheckedReward, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import GRAMMAR, load_sentences
 from validate.sampled.task import SampledTask, make_task
 
 __all__ = ["Inputs", "inputs_of", "task_of"]
-
-FILE = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,6 @@ class Inputs:
     task: SampledTask
     reward: CheckedReward
     digests: dict[str, str]
-
-    def record(self, folder: RunFolder) -> None:
-        """Once, as the run begins."""
-        if self.digests and folder.writes and folder.read_json(FILE) is None:
-            folder.write_json(FILE, self.digests)
 
 
 def task_of(config: SampledConfiguration, sentences: Sequence[Sentence]) -> SampledTask:
@@ -56,12 +49,7 @@ def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
         digests["data"] = _sha256(repr(rows).encode())
     if config.reward not in BUILT_IN:
         digests["reward"] = _sha256(_source_of(config.reward))
-    for name, then in (folder.read_json(FILE) or {}).items():
-        if digests.get(name) != then:
-            raise RunFolderError(
-                f"--{name} {getattr(config, name)} is not what it was when the run in {folder.path} began: bring "
-                "that back, or start anew with another --out"
-            )
+    folder.must_have(digests, config)
     return Inputs(task_of(config, sentences), reward, digests)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.tokens import check_one_tokenisation, prompt_tokens, response_tokens
@@ -12,28 +12,38 @@ from validate.sampled.task import Question
 __all__ = ["check_lengths"]
 
 
+PROBLEMS_SHOWN = 5
+
+
 def check_lengths(
     language_model: LanguageModel, questions: Sequence[Question], max_tokens: int
 ) -> None:
     """
     Raises:
-        DataError: a prompt with a response of ``max_tokens`` is longer than the model's context, or an expert's
-            response is longer than ``max_tokens``.
+        DataError: prompts with a response of ``max_tokens`` are longer than the model's context, or experts'
+            responses are longer than ``max_tokens``; the message counts them and shows the first ones.
         ResponseError: the trainers would see other prompts than the measurement.
     """
     check_one_tokenisation(language_model.tokenizer, [q.text for q in questions])
+    problems = [p for q in questions for p in _problems(language_model, q, max_tokens)]
+    if problems:
+        count = f"{len(problems)} prompts or responses are too long, the first ones:\n  "
+        shown = "\n  ".join(problems[:PROBLEMS_SHOWN])
+        raise DataError((count if len(problems) > 1 else "") + shown)
+
+
+def _problems(language_model: LanguageModel, question: Question, max_tokens: int) -> Iterator[str]:
     context = language_model.context
-    for question in questions:
-        size = len(prompt_tokens(language_model.tokenizer, question.text))
-        if context is not None and size + max_tokens > context:
-            raise DataError(
-                f"{question.place}: the prompt has {size} tokens, which with a response of up to {max_tokens} is "
-                f"more than the model's context of {context}; leave the sentence out, or lower --max-tokens"
-            )
-        for response in question.responses:
-            length = len(response_tokens(language_model.tokenizer, response))
-            if length > max_tokens:
-                raise DataError(
-                    f"{question.place}: the expert's response {response!r} has {length} tokens, more than "
-                    f"--max-tokens {max_tokens}; raise it"
-                )
+    size = len(prompt_tokens(language_model.tokenizer, question.text))
+    if context is not None and size + max_tokens > context:
+        yield (
+            f"{question.place}: the prompt has {size} tokens, which with a response of up to {max_tokens} is "
+            f"more than the model's context of {context}; leave the sentence out, or lower --max-tokens"
+        )
+    lengths = {r: len(response_tokens(language_model.tokenizer, r)) for r in question.responses}
+    longest = max(lengths, key=lengths.__getitem__)
+    if lengths[longest] > max_tokens:
+        yield (
+            f"{question.place}: the expert's response {longest!r} has {lengths[longest]} tokens, more than "
+            f"--max-tokens {max_tokens}; raise it"
+        )

@@ -20,16 +20,18 @@ from nondecoupling.lm.language_model import State
 from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.scoring import compare_states, log_probs
 from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from validate.checksums import append_sealed_line, read_sealed_lines
 from validate.configuration import SampledConfiguration
-from validate.run_folder import Line, RunFolderError, append_line, read_lines
+from validate.disk import Line
+from validate.errors import RunFolderError
+from validate.run_folder import MEASUREMENTS
 from validate.sampled.per_token import padded, rows_of
 from validate.sampled.rewards import CheckedReward, last_label
 from validate.sampled.task import Question, columns
 from validate.session import Session
 
-__all__ = ["ARRAYS", "MEASUREMENTS", "PER_TOKEN", "Measurement", "Measurer", "load_measurement"]
+__all__ = ["ARRAYS", "PER_TOKEN", "Measurement", "Measurer", "load_measurement"]
 
-MEASUREMENTS = "measurements"
 # Prompts per line: small enough to lose little, large enough for full batches.
 PROMPTS_PER_LINE = 20
 Numbers = NDArray[np.float64]
@@ -67,12 +69,38 @@ PER_TOKEN = ("own_tokens", "back_tokens")
 ARRAYS = tuple(f.name for f in fields(Measurement) if f.name not in (*PER_TOKEN, "texts"))
 
 
-def load_measurement(place: Path) -> Measurement:
+def lines_of(prompts: int) -> int:
+    """How many lines the measurement of a policy has."""
+    return -(-prompts // PROMPTS_PER_LINE)
+
+
+def measured_lines(place: Path) -> list[Line]:
+    """The lines of a measurement that are there.
+
+    Raises:
+        RunFolderError: one is damaged.
+    """
+    try:
+        return read_sealed_lines(place)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; {_measure_again(place)}") from None
+
+
+def _measure_again(place: Path) -> str:
+    return f"remove it, and report.json if it is there: --resume then measures {place.stem} again, to the same numbers"
+
+
+def load_measurement(place: Path, prompts: int) -> Measurement:
     """
     Raises:
-        RunFolderError: the file is of a version of this program that kept other numbers.
+        RunFolderError: the file is damaged or does not have all prompts, or is of a version of this program that
+            kept other numbers.
     """
-    lines = read_lines(place)
+    lines = measured_lines(place)
+    if len(lines) != lines_of(prompts):
+        raise RunFolderError(
+            f"{place} has {len(lines)} of {lines_of(prompts)} lines; {_measure_again(place)}"
+        )
     missing = {name for line in lines for name in (*ARRAYS, *PER_TOKEN) if name not in line}
     if missing:
         raise RunFolderError(
@@ -102,13 +130,18 @@ class Measurer:
 
     @property
     def lines(self) -> int:
-        return -(-len(self.questions) // PROMPTS_PER_LINE)
+        return lines_of(len(self.questions))
 
     def place(self, policy: str) -> Path:
         return self.folder / f"{policy}.jsonl"
 
     def lines_done(self, policy: str) -> int:
-        return len(self.processes.from_first(read_lines(self.place(policy))))
+        return len(self._lines(policy))
+
+    def _lines(self, policy: str) -> list[Line]:
+        """What is there, on every process."""
+        mine = measured_lines(self.place(policy)) if self.processes.is_first else None
+        return self.processes.from_first(mine)
 
     def measure(self, policy: str, ref: str, p: State, p_ref: State) -> Iterator[int]:
         """All lines of ``policy`` that are missing; yields how many there are after each.
@@ -117,9 +150,7 @@ class Measurer:
         """
         of_ref = [
             tokens
-            for line in (
-                self.processes.from_first(read_lines(self.place(ref))) if policy != ref else []
-            )
+            for line in (self._lines(ref) if policy != ref else [])
             for tokens in line["tokens"]
         ]
         if self.processes.is_first:
@@ -133,7 +164,7 @@ class Measurer:
             )
             if self.processes.is_first:
                 names = rows[0]
-                append_line(
+                append_sealed_line(
                     self.place(policy), {name: [row[name] for row in rows] for name in names}
                 )
             yield index + 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from validate.disk import Line
 from validate.orders import STAGES
 from validate.pareto import pareto_plot
-from validate.run_folder import Line
 from validate.sampled.digest import Result
 from validate.sampled.tables import landings
 from validate.style import OBSERVED, PREDICTED, SECOND, in_style, plt, png

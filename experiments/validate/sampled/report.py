@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,18 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from nondecoupling.estimate import Interval, Outcome
+from validate.checksums import read_sealed_json
 from validate.configuration import SampledConfiguration
+from validate.errors import RunFolderError
 from validate.html import render
 from validate.orders import plan, policies_table
 from validate.reports import write_files
-from validate.run_folder import RunFolder
-from validate.sampled.digest import PLAN, DecidedClaim, Plan, Result, digest
+from validate.run_folder import MEASUREMENTS, PLAN, RunFolder
+from validate.sampled.digest import DecidedClaim, Plan, Result, digest
 from validate.sampled.inputs import inputs_of
-from validate.sampled.measuring import MEASUREMENTS, load_measurement
+from validate.sampled.measuring import load_measurement
 from validate.sampled.plots import plots
 from validate.sampled.story import what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
-from validate.sampled.training import OBJECTIVES
+from validate.sampled.training import OBJECTIVES, planned
 
 __all__ = ["SampledReport", "write_report"]
 
@@ -58,8 +59,8 @@ class SampledReport:
             )
         console.print(table)
         for line in what_was_found(self.result):
-            console.print(f"* {line}", markup=False, highlight=False)
-        console.print(f"Report: {self.folder.path / 'report.html'}", markup=False)
+            console.print(f"* {line}", highlight=False)
+        console.print(f"Report: {self.folder.path / 'report.html'}")
 
 
 def _grouped(rows: Sequence[DecidedClaim]) -> dict[tuple[str, str], list[DecidedClaim]]:
@@ -72,18 +73,31 @@ def _grouped(rows: Sequence[DecidedClaim]) -> dict[tuple[str, str], list[Decided
 def write_report(config: SampledConfiguration, folder: RunFolder) -> SampledReport:
     """The files of the report, from the configuration, its inputs and the measurements alone."""
     inputs = inputs_of(config, folder)
+    stages, prompts = plan(config.order), len(inputs.task.evaluation)
     measurements = {
-        stage.name: load_measurement(folder.path / MEASUREMENTS / f"{stage.name}.jsonl")
-        for stage in plan(config.order)
+        stage.name: load_measurement(folder.path / MEASUREMENTS / f"{stage.name}.jsonl", prompts)
+        for stage in stages
     }
-    plans = {
-        place.stem.removeprefix(PLAN): [Plan(**line) for line in json.loads(place.read_text())]
-        for place in sorted(folder.path.glob(f"{PLAN}*.json"))
-    }
+    plans = {stage.name: load_plan(folder, stage.name) for stage in stages if stage.ref is None}
     result = digest(config, inputs.task, inputs.reward, measurements, plans)
-    images = plots(result, folder.records())
+    images = plots(result, folder.all_records(planned(config)))
     write_files(folder, images, _html(folder, result, images), _as_json(result))
     return SampledReport(folder, result)
+
+
+def load_plan(folder: RunFolder, ref: str) -> list[Plan]:
+    """What the pilot prompts of a ref suggested.
+
+    Raises:
+        RunFolderError: plan-<ref>.json is missing or damaged.
+    """
+    place = folder.path / f"{PLAN}{ref}.json"
+    try:
+        return [Plan(**line) for line in read_sealed_json(place)["plans"]]
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; remove it, and report.json if it is there: --resume then plans again, to the same numbers"
+        ) from None
 
 
 def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.progress import TaskID
+from rich.text import Text
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
@@ -19,8 +20,8 @@ from validate.errors import RunError
 from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
 from validate.progress import progress_bars
-from validate.run_folder import RunFolder
-from validate.sampled.digest import PLAN, experts_of, plan_of
+from validate.run_folder import PLAN, TRAINING, RunFolder
+from validate.sampled.digest import experts_of, plan_of
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.lengths import check_lengths
 from validate.sampled.measuring import Measurer, load_measurement
@@ -28,6 +29,7 @@ from validate.sampled.report import SampledReport, write_report
 from validate.sampled.task import SELF, Question
 from validate.sampled.training import (
     StageTrainer,
+    planned,
     rl_rows,
     rl_trainer,
     sft_rows,
@@ -38,14 +40,16 @@ from validate.session import Session
 
 __all__ = ["SampledRun", "train"]
 
-TRAINING = "training"
-
 
 @dataclass(frozen=True)
 class SampledRun:
     """The protocol with the configuration of one run."""
 
     configuration: SampledConfiguration
+
+    @property
+    def planned(self) -> list[tuple[str, int]]:
+        return planned(self.configuration)
 
     def train(self, session: Session) -> None:
         train(self.configuration, session)
@@ -63,11 +67,11 @@ def train(config: SampledConfiguration, session: Session) -> None:
         )
     inputs = inputs_of(config, folder)
     task = inputs.task
-    with console.status(f"Loading {config.model} ..."):
+    with console.status(Text(f"Loading {config.model} ...")):
         language_model = model_of_run(config, task.texts)
     check_lengths(language_model, [*task.train, *task.held_out], config.max_tokens)
     session.begin(config, language_model.description)
-    inputs.record(folder)
+    folder.record_inputs(inputs.digests)
     console.print(language_model.description, highlight=False)
 
     policies = _Policies(session, language_model)
@@ -75,6 +79,8 @@ def train(config: SampledConfiguration, session: Session) -> None:
     if not policies.has(BASE):
         policies.save(BASE)
     stages = plan(config.order)
+    if processes.is_first:
+        folder.trained(config)
     with progress_bars(console) as progress:
         total = sum(stage.steps(config) + measurer.lines for stage in stages)
         whole = progress.add_task("training steps and measurements", total=total)
@@ -91,7 +97,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
                 place = folder.path / TRAINING / stage.name
                 trainer = _trainer(config, session, inputs, policies, stage)
                 started = time.monotonic()
-                done = train_to_the_end(trainer, language_model, session, stage.name, at)
+                done = train_to_the_end(trainer, config, language_model, session, stage.name, at)
                 folder.record_time(stage.name, done, time.monotonic() - started)
                 policies.save(stage.name)
                 if processes.is_first:
@@ -193,10 +199,11 @@ def _plan(
     name = f"{PLAN}{ref}.json"
     if (folder.path / name).exists():
         return
-    pilot, whole = config.pilot_prompts, load_measurement(measurer.place(ref))
+    pilot = config.pilot_prompts
+    whole = load_measurement(measurer.place(ref), len(inputs.task.evaluation))
     experts = experts_of(config, inputs.task, inputs.reward, whole).part(0, pilot)
     plans = plan_of(config, experts, whole.part(0, pilot))
-    folder.write_json(name, [asdict(line) for line in plans])
+    folder.write_json(name, {"plans": [asdict(line) for line in plans]})
     for line in plans:
         console.print(
             f"planned from {ref}: {line.quantity} {line.effect:.3g}, which {line.needed:.4g} prompts "

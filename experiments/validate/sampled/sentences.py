@@ -14,6 +14,7 @@ returned: a few are left out with a warning, more are an error.
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,12 +64,9 @@ def load_sentences(source: str) -> list[Sentence]:
 def _from_file(path: Path) -> list[Sentence]:
     # Only line feeds end a line; str.splitlines would also split inside sentences.
     lines = _text_of(path).replace("\r\n", "\n").rstrip("\n").split("\n")
-    if lines[0].split("\t") == ["index", "sentence"]:
-        raise DataError(
-            f"{path}, line 1 is the header (index, sentence) of GLUE's test.tsv, which has no labels; "
-            "use GLUE's train.tsv or dev.tsv"
-        )
-    rows, problems = [], {}
+    _check_format(path, lines)
+    rows: list[_Row] = []
+    problems: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t")
         if len(columns) == 4:
@@ -82,6 +80,43 @@ def _from_file(path: Path) -> list[Sentence]:
     return _checked(str(path), f"{path.name}, line", rows, problems)
 
 
+def _check_format(path: Path, lines: list[str]) -> None:
+    """
+    Raises:
+        DataError: the file as a whole is of another format; the message says how to convert it.
+    """
+    first = lines[0].split("\t")
+    if first == ["index", "sentence"]:
+        raise DataError(
+            f"{path}, line 1 is the header (index, sentence) of GLUE's test.tsv, which has no labels; "
+            "use GLUE's train.tsv or dev.tsv"
+        )
+    if lines[0].lstrip().startswith(("{", "[")) and len(first) == 1:
+        raise DataError(
+            f"{path} holds JSON; --data takes four columns separated by tabs ({COLUMNS}). Convert it, for fields "
+            f'sentence and label for instance with: jq -r \'["mine", .label, "", .sentence] | @tsv\' {path} > NEW.tsv. '
+            "Prompts with candidate responses of your own go to --protocol enumerated --task"
+        )
+    if len(first) in (2, 3) and all(line.count("\t") + 1 == len(first) for line in lines):
+        label, sentence, header = _columns([line.split("\t") for line in lines])
+        skip = "NR > 1 " if header else ""
+        raise DataError(
+            f"{path} has {len(first)} columns{' and a header' if header else ''} instead of 4 ({COLUMNS}, no "
+            f"header). Convert it, after a look at which column is which, for instance with: awk -F'\\t' -v OFS='\\t' "
+            f'\'{skip}{{print "mine", ${label}, "", ${sentence}}}\' {path} > NEW.tsv'
+        )
+
+
+def _columns(rows: list[list[str]]) -> tuple[int, int, bool]:
+    """Which columns, from 1, hold labels and sentences most likely, and whether the first row is a header."""
+    columns = list(zip(*rows, strict=True))
+    labels = [sum(value in ("0", "1") for value in column) for column in columns]
+    label = labels.index(max(labels))
+    sizes = [-1 if i == label else len("".join(column)) for i, column in enumerate(columns)]
+    header = len(rows) > 1 and rows[0][label] not in ("0", "1")
+    return label + 1, sizes.index(max(sizes)) + 1, header
+
+
 def _text_of(path: Path) -> str:
     if not path.exists():
         raise DataError(
@@ -93,17 +128,30 @@ def _text_of(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} could not be read ({error.strerror}); make it readable") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise DataError(
+            f"{path} is not UTF-8 but UTF-16, it seems; convert it with: iconv -f utf-16 -t utf-8 {path} > NEW.tsv"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        bad = [n for n, line in enumerate(content.split(b"\n"), start=1) if not _is_utf8(line)]
+        more = f" and {len(bad) - 1} more are" if len(bad) > 1 else " is"
         raise DataError(
-            f"{path}, line {line} is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file "
-            "as UTF-8, for example with: iconv -f latin1 -t utf-8"
+            f"{path}, line {bad[0]}{more} not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file "
+            f"as UTF-8, for example with: iconv -f latin1 -t utf-8 {path} > NEW.tsv"
         ) from error
     if not text.strip():
         raise DataError(f"{path} is empty; {CHOICES}")
     return text
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _from_hub() -> list[Sentence]:

@@ -15,7 +15,7 @@ Prompts and expert responses come in an order fixed before training, so that a r
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,9 +42,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tokens import PromptResponse
+from validate.checksums import file_digest, read_sealed_json, sealed
 from validate.configuration import SampledConfiguration
-from validate.errors import RunError
-from validate.run_folder import Line, RunFolder
+from validate.disk import DISK_IS_FULL, Line, replace_file
+from validate.errors import RunError, RunFolderError
+from validate.orders import plan
 from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question, columns
 from validate.session import Session
@@ -52,6 +54,7 @@ from validate.session import Session
 __all__ = [
     "OBJECTIVES",
     "StageTrainer",
+    "planned",
     "rl_rows",
     "rl_trainer",
     "sft_rows",
@@ -80,11 +83,23 @@ NOT_RECORDED = (
     "train_loss",
 )
 COMPLETE = "complete.json"
-# What the writers of checkpoints (Python, safetensors, torch) say of a full disk.
-DISK_IS_FULL = ("No space left on device", "failed writing file")
 # TRL still sets the old name of an option that transformers has renamed.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
 logging.disable_progress_bar()  # of single files
+
+
+def planned(config: SampledConfiguration) -> list[tuple[str, int]]:
+    """Stages and steps of the training logs that a run records."""
+    found: list[tuple[str, int]] = []
+    for stage in plan(config.order):
+        steps = stage.steps(config)
+        every = _logging_steps(config, steps)
+        found += [(stage.name, step) for step in range(every, steps + 1, every)]
+    return found
+
+
+def _logging_steps(config: SampledConfiguration, steps: int) -> int:
+    return min(steps, config.checkpoint_every)
 
 
 def sft_rows(pairs: Sequence[PromptResponse]) -> Dataset:
@@ -167,7 +182,7 @@ def _common(
         "use_cpu": not torch.cuda.is_available(),
         "save_steps": config.checkpoint_every,
         "save_total_limit": 2,
-        "logging_steps": min(steps, config.checkpoint_every),
+        "logging_steps": _logging_steps(config, steps),
         "report_to": "none",
         "disable_tqdm": True,
         "seed": config.seed,
@@ -242,18 +257,19 @@ def _keep_reference(language_model: LanguageModel, place: Path, processes: Proce
     if language_model.causal is not language_model.model:
         return
     folder = place / "ref"
-    if processes.is_first and not (folder / COMPLETE).exists():
+    if processes.is_first:
+        shutil.rmtree(folder, ignore_errors=True)
         language_model.causal.save_pretrained(folder)
-        (folder / COMPLETE).write_text("{}")
     processes.wait()
     language_model.causal.config._name_or_path = str(folder)
 
 
 class _Recorder(TrainerCallback):
-    """Writes the training log as it comes, marks whole checkpoints, and tells how far the stage is."""
+    """Writes the training log as it comes, seals whole checkpoints, and tells how far the stage is."""
 
-    def __init__(self, folder: RunFolder, stage: str, on_step: Callable[[int], None]) -> None:
-        self.folder, self.stage, self.on_step = folder, stage, on_step
+    def __init__(self, session: Session, stage: str, on_step: Callable[[int], None]) -> None:
+        self.folder, self.processes = session.folder, session.processes
+        self.stage, self.on_step = stage, on_step
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -273,22 +289,25 @@ class _Recorder(TrainerCallback):
             for name, value in (logs or {}).items()
             if not any(word in name for word in NOT_RECORDED)
         }
-        if kept:
+        # What a trainer says when it ends is about the steps since the last log: none, if it was resumed there.
+        if kept and state.global_step % int(args.logging_steps) == 0:
             self.folder.record({"stage": self.stage, "step": state.global_step, **kept})
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.processes.wait()  # each has written its own random numbers
         if self.folder.writes:
-            place = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE
-            with place.open("w") as file:
-                json.dump({"metrics_bytes": self.folder.metrics_bytes}, file)
-                file.flush()
-                os.fsync(file.fileno())
+            place = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            files = sorted(path for path in place.rglob("*") if path.is_file())
+            digests = {str(path.relative_to(place)): file_digest(path) for path in files}
+            about = {"metrics_bytes": self.folder.metrics_bytes, "files": digests}
+            replace_file(place / COMPLETE, json.dumps(sealed(COMPLETE, about)).encode())
 
 
 def train_to_the_end(
     trainer: StageTrainer,
+    config: SampledConfiguration,
     language_model: LanguageModel,
     session: Session,
     stage: str,
@@ -300,12 +319,18 @@ def train_to_the_end(
     """
     folder = session.folder
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Recorder(folder, stage, on_step))
-    checkpoint = session.processes.from_first(newest_checkpoint(Path(str(trainer.args.output_dir))))
-    if checkpoint is None:
-        folder.forget_records_of(stage)
+    trainer.add_callback(_Recorder(session, stage, on_step))
+    place = Path(str(trainer.args.output_dir))
+    mine = newest_checkpoint(place) if session.processes.is_first else None
+    found = session.processes.from_first(mine)
+    checkpoint = None
+    if found is None:
+        folder.forget_records_from(stage, planned(config))
     else:
-        folder.cut_metrics(json.loads((checkpoint / COMPLETE).read_text())["metrics_bytes"])
+        checkpoint, metrics_bytes = found
+        folder.cut_metrics(metrics_bytes, planned(config))
+        if session.processes.is_first:
+            folder.records(planned(config))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:
@@ -319,10 +344,26 @@ def train_to_the_end(
     return trainer.state.global_step - (_step_of(checkpoint) if checkpoint else 0)
 
 
-def newest_checkpoint(place: Path) -> Path | None:
-    """The checkpoint with the highest step that was written whole."""
+def newest_checkpoint(place: Path) -> tuple[Path, int] | None:
+    """The checkpoint with the highest step that was written whole, and how long metrics.jsonl was then.
+
+    Raises:
+        RunFolderError: a file in it is missing or not what was written.
+    """
     whole = [path.parent for path in place.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(whole, key=_step_of, default=None)
+    if not whole:
+        return None
+    newest = max(whole, key=_step_of)
+    remedy = f"remove {newest}: --resume then goes on from before it"
+    try:
+        about = read_sealed_json(newest / COMPLETE)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; {remedy}") from None
+    for name, digest in about["files"].items():
+        path = newest / name
+        if not path.is_file() or file_digest(path) != digest:
+            raise RunFolderError(f"{path} is damaged or missing; {remedy}")
+    return newest, about["metrics_bytes"]
 
 
 def _step_of(checkpoint: Path) -> int:
