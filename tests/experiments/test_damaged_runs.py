@@ -212,18 +212,20 @@ def test_damage_to_the_files_that_every_run_has(
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_any_damage_to_any_file(runs, copy, capsys, without_pictures, protocol, state):
     problems, cases = [], 0
+    # TRL's trainers take seconds to go on, and their checkpoint has a dozen files.
+    goes_on_slowly = protocol == "sampled" and state == "half"
     for file in files_of(getattr(runs(protocol), state)):
-        # A checkpoint of the trainers has a dozen files, and going on from the start of its stage takes seconds.
-        few = file.parts[0] == "training"
-        for damage in (flip, cut, delete) if few else DAMAGES:
-            for seed in range(2 if damage in (flip, cut) and not few else 1):
+        in_checkpoint = file.parts[0] == "training"
+        some = (flip,) if in_checkpoint else (flip, delete)
+        for damage in some if goes_on_slowly else DAMAGES:
+            for seed in range(2 if damage in (flip, cut) and not goes_on_slowly else 1):
                 name = f"{damage.__name__}-{seed}-{str(file).replace(os.sep, '-')}"
                 folder = copy(protocol, state, name)
                 problems += what_went_wrong(runs, protocol, folder, file, damage, seed, capsys)
                 shutil.rmtree(folder)
                 cases += 1
     assert not problems
-    assert cases >= 50  # 200 in all
+    assert cases >= (20 if goes_on_slowly else 60)  # 200 in all
 
 
 # What the message says.
