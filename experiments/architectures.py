@@ -30,6 +30,7 @@ from validate.checksums import read_sealed_lines
 from validate.configuration import ENUMERATED, PRESETS, RunConfiguration, from_json, option
 from validate.enumerated.coupling import Coupling, KernelView, couple, features, kernel_view
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
+from validate.errors import RunError
 from validate.models import model_of_run
 from validate.run_folder import RunFolder
 from validate.style import INK, in_style, plt, png
@@ -282,7 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, shared = parser.parse_args(given[:cut]), given[cut + 1 :]
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    results = [measure(family, options.out, options.seed, shared) for family in options.family]
+    try:
+        results = [measure(family, options.out, options.seed, shared) for family in options.family]
+    except RunError as error:
+        raise SystemExit(str(error)) from None
     numbers = [one for one, _ in results]
     (options.out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (options.out / "table.md").write_text(table(numbers))
