@@ -33,9 +33,11 @@ class Estimate:
     @classmethod
     def of(cls, interval: Interval, how: str) -> Estimate:
         """Of an interval of one number, in whatever shape."""
-        numbers = (interval.estimate, interval.low, interval.high)
-        ends = [float(np.reshape(number, ())) for number in numbers]
-        return cls(*ends, level=1 - interval.delta, how=how)
+        value, low, high = (
+            float(np.reshape(number, ()))
+            for number in (interval.estimate, interval.low, interval.high)
+        )
+        return cls(value, low, high, level=1 - interval.delta, how=how)
 
     def __str__(self) -> str:
         return f"{self.value:.4g} in [{self.low:.4g}, {self.high:.4g}] at level {self.level:g} ({self.how})"

@@ -9,7 +9,7 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.estimate import Interval, mean_interval
 from nondecoupling.estimate.arguments import Array
-from nondecoupling.forecast.laws import sampled_laws, with_best
+from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
 from nondecoupling.forecast.samples import Samples
 
 FOLDS = 8
@@ -19,8 +19,9 @@ PROMPTS_FOR_THE_RATE = 0.25
 
 def plug_in_price(samples: Samples, target: float) -> float:
     """``bounds.price_of_average_reward`` of the samples, when any response may have the highest reward."""
-    laws = with_best(*sampled_laws(samples.ref_rewards), samples.reward_bounds[1], 0.0)
-    return float(bounds.price_of_average_reward(*laws, target))
+    distinct = DistinctRows.of(samples.ref_rewards)
+    laws = with_best(*sampled_laws(distinct.rewards), samples.reward_bounds[1], 0.0)
+    return float(bounds.price_of_average_reward(*laws, target, weights=distinct.counts))
 
 
 def price_floor(samples: Samples, target: float, delta: float) -> Interval:
@@ -57,9 +58,10 @@ def _rate(rewards: Array, best: float, target: float) -> float | None:
     if target <= rewards.mean():
         return None
     # With a response of the highest reward of little mass, no prompt's offset is on the edge.
-    laws = with_best(*sampled_laws(rewards), best, 0.5)
+    distinct = DistinctRows.of(rewards)
+    laws = with_best(*sampled_laws(distinct.rewards), best, 0.5)
     try:
-        return float(bounds.frontier_rate(*laws, target))
+        return float(bounds.frontier_rate(*laws, target, weights=distinct.counts))
     except ValueError:  # the target is free once that response is added
         return None
 
@@ -71,8 +73,9 @@ def _lines(rewards: Array, best: float, rate: float) -> Array:
     place = np.arange(k) % folds
     total = np.zeros(len(rewards))
     for fold in range(folds):
-        others = with_best(*sampled_laws(rewards[:, place != fold]), best, 1.0)
-        offset = bounds.frontier_policy(*others, rate).offset
+        others = DistinctRows.of(rewards[:, place != fold])
+        laws = with_best(*sampled_laws(others.rewards), best, 1.0)
+        offset = bounds.frontier_policy(*laws, rate).offset[others.place]
         own = with_best(*sampled_laws(rewards[:, place == fold]), best, 0.0)
         total += bounds.supporting_line(*own, rate, offset) * np.count_nonzero(place == fold)
     return total / k

@@ -58,7 +58,7 @@ class Samples:
         *,
         reward_bounds: ArrayLike,
         expert_rewards: ArrayLike | None = None,
-        prompt_ids: ArrayLike | None = None,
+        prompt_ids: Sequence[Hashable] | None = None,
     ) -> None:
         self.reward_bounds = checked_bounds("reward_bounds", reward_bounds)
         self.ref_rewards = _rewards("ref_rewards", ref_rewards, LEAST_RESPONSES, self.reward_bounds)
@@ -77,7 +77,7 @@ class Samples:
                 )
         self.prompt_ids: list[Hashable] | None = None
         if prompt_ids is not None:
-            self.prompt_ids = prompt_labels("prompt_ids", prompt_ids, self.prompts)
+            self.prompt_ids = prompt_labels("prompt_ids", list(prompt_ids), self.prompts)  # type: ignore[arg-type]
             (label, times), *_ = Counter(self.prompt_ids).most_common(1)
             if times > 1:
                 raise RepeatedPrompts(
@@ -116,7 +116,7 @@ class Samples:
             self.ref_rewards[order],
             reward_bounds=self.reward_bounds,
             expert_rewards=None if experts is None else experts[order],
-            prompt_ids=None if ids is None else [ids[i] for i in order],  # type: ignore[arg-type]
+            prompt_ids=None if ids is None else [ids[i] for i in order],
         )
 
     def to_dict(self) -> dict[str, Any]:
