@@ -12,7 +12,7 @@ from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
 from nondecoupling.forecast.samples import Samples
 
-FOLDS = 8
+FOLDS = 4
 # A rate off the best costs the floor little, few prompts cost it more.
 PROMPTS_FOR_THE_RATE = 0.25
 

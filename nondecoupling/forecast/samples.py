@@ -106,14 +106,16 @@ class Samples:
         )
 
     def in_random_order(self) -> Samples:
-        """The same prompts in an order that no file imposed: the seed is fixed, so the result is.
+        """The same prompts, and responses to each, in an order that no file imposed; the seed is fixed.
 
-        Betting on prompts one by one, and halves of them, need an order that says nothing; files are often sorted.
+        Betting on prompts one by one, parts of the prompts and folds of the responses need an order that says nothing;
+        files are often sorted.
         """
-        order = np.random.default_rng(0).permutation(self.prompts)
+        rng = np.random.default_rng(0)
+        order = rng.permutation(self.prompts)
         experts, ids = self.expert_rewards, self.prompt_ids
         return Samples(
-            self.ref_rewards[order],
+            rng.permuted(self.ref_rewards[order], axis=1),
             reward_bounds=self.reward_bounds,
             expert_rewards=None if experts is None else experts[order],
             prompt_ids=None if ids is None else [ids[i] for i in order],
