@@ -31,7 +31,7 @@ def price_floor(samples: Samples, target: float, delta: float) -> Interval:
     ``bounds.supporting_line``. The rate comes from the first quarter of the prompts. On the others the line of a
     prompt is evaluated on one fold of its responses with the offset of the others, and averaged over folds: a mean of
     independent bounded terms, whose expectation is at most the price. The offset is that of the other folds with one
-    response of the highest reward added, so that it lies in [1/(m + 1), 1] for m of them. The limit fails with
+    response of the highest reward added, so that for m of them it lies in [1/(m + 1), 1]. The limit fails with
     probability at most delta/2. Source: S5, Waudby-Smith and Ramdas 2024.
     """
     rewards, best = samples.ref_rewards, samples.reward_bounds[1]
@@ -40,11 +40,11 @@ def price_floor(samples: Samples, target: float, delta: float) -> Interval:
     if rate is None:
         return Interval(0.0, math.inf, 0.0, delta, samples.prompts - pilot, "no rate to bet on")
     lines = _lines(rewards[pilot:], best, rate) + rate * target
-    least = 1.0 / samples.responses
-    # 1 + log(t + rate (best - r)) - t, least at r = best and t least, largest at r = low and t = turn.
-    turn = min(max(1 - rate * samples.spread, least), 1.0)
+    # E 1/(t + rate (best - r)) = 1 at every offset, so t + rate R >= 1 too.
+    least = max(1.0 / samples.responses, 1 - rate * samples.spread)
+    # 1 + log(t + rate (best - r)) - t rises with t at r = best, and falls where rate R is added.
     low = 1 + math.log(least) - least
-    high = 1 + math.log(turn + rate * samples.spread) - turn
+    high = 1 + math.log(least + rate * samples.spread) - least
     shift = rate * (target - best)
     slack = 1e-9 * (1 + abs(shift) + high - low)  # of roots and sums
     limits = low + shift - slack, high + shift + slack

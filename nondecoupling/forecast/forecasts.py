@@ -98,7 +98,7 @@ class Forecast:
         """
         target = self._target(target)
         floor = floors.price_floor(self._rows, target, self.delta)
-        how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in, biased up"
+        how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in"
         value = floors.plug_in_price(self._rows, target)
         price = Estimate(value, float(floor.low), math.inf, 1 - self.delta, how)
         beta = self._beta_reaching(target)

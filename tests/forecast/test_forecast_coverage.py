@@ -22,12 +22,12 @@ PROMPTS = 64
 BUDGETS = [10, pytest.param(300, marks=pytest.mark.slow)]
 CELLS = [(kind, k) for kind in RUNS for k in (8, 64)]
 BETAS = (3.0, 1.0, 0.5)
-TARGET = {"binary": 0.5, "graded": 0.6}
+TARGET = 0.8  # costs 0.57 and 0.96 nats
 
 
-def runs(kind, k, worlds):
+def runs(kind, k, worlds, prompts=PROMPTS):
     rng = np.random.default_rng(19)
-    return [RUNS[kind].draw(rng, PROMPTS, k) for _ in range(worlds)]
+    return [RUNS[kind].draw(rng, prompts, k) for _ in range(worlds)]
 
 
 @pytest.mark.parametrize("worlds", BUDGETS)
@@ -50,21 +50,16 @@ def test_the_numbers_at_a_beta_hold(kind, k, worlds):
 @pytest.mark.parametrize("worlds", [5, pytest.param(300, marks=pytest.mark.slow)])  # roots
 @pytest.mark.parametrize(("kind", "k"), CELLS)
 def test_the_floor_holds(kind, k, worlds):
-    truth = RUNS[kind].price(TARGET[kind])
-    lows = [price_floor(s, TARGET[kind], DELTA).low for s in runs(kind, k, worlds)]
+    truth = RUNS[kind].price(TARGET)
+    lows = [price_floor(s, TARGET, DELTA).low for s in runs(kind, k, worlds, prompts=128)]
+    assert np.mean(lows) > truth / 2  # it says something
     assert p_value(sum(low > truth for low in lows), worlds, DELTA / 2) >= LEVEL
 
 
 def test_a_plug_in_floor_does_not_hold():
-    truth, samples = RUNS["binary"].price(TARGET["binary"]), runs("binary", 8, 20)
-    too_high = sum(plug_in_price(s, TARGET["binary"]) > truth for s in samples)
+    truth, samples = RUNS["binary"].price(TARGET), runs("binary", 8, 20)
+    too_high = sum(plug_in_price(s, TARGET) > truth for s in samples)
     assert p_value(too_high, len(samples), DELTA / 2) < LEVEL
-
-
-def test_a_floor_says_something():
-    samples = RUNS["binary"].draw(np.random.default_rng(0), 1000, 16)
-    truth = RUNS["binary"].price(0.7)
-    assert 0.5 * truth < price_floor(samples, 0.7, 0.05).low < truth
 
 
 @pytest.mark.parametrize("worlds", [4, pytest.param(200, marks=pytest.mark.slow)])
