@@ -9,13 +9,12 @@ what a network does that a table of policies would not, are not in it (D1, P6).
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(0)
->>> chances = rng.uniform(0.3, 0.8, size=(400, 1))  # success of the start policy, by prompt
->>> samples = Samples(rng.random((400, 16)) < chances, reward_bounds=(0, 1))
->>> plan = forecast(samples)
+>>> chances = rng.uniform(0.02, 0.5, size=(400, 1))  # success of the start policy, by prompt
+>>> plan = forecast(Samples(rng.random((400, 16)) < chances, reward_bounds=(0, 1)))
 >>> print(plan.at_reward(0.8).price)  # no algorithm reaches 0.8 for less than the lower end
-0.17... in [0.1..., 0.2...] at level 0.95 (...)
->>> print(plan.at_beta(0.02))
-beta = 0.02 is not supported: ... at least ... responses to each prompt
+0.66... in [0.53..., inf] at level 0.95 (lower end: supporting line, betting, 300 prompts; value: plug-in)
+>>> print(plan.at_beta(0.05))
+beta = 0.05 is not supported: RL would move 1.5 nats ...; draw at least ... responses to each prompt
 """
 
 from __future__ import annotations

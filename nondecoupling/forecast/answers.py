@@ -75,8 +75,9 @@ class AtReward:
     """What an average reward ``target`` costs, in nats per response of SFT loss on the start policy's own data.
 
     ``price``: the least that *any* policy pays, however it was found (S5). Its lower end is the floor; ``value`` is
-    the plug-in price: few responses push it up, a best possible reward above all real ones down. ``tilt_price``: what exact KL-regularised RL pays at the beta that reaches the
-    target, ``beta``. Both are ``UnsupportedBeta`` where the samples do not reach that far.
+    the plug-in price, which few responses push up and a highest reward that no response has pushes down.
+    ``tilt_price``: what exact KL-regularised RL pays at the beta that reaches the target, ``beta``. Both are
+    ``UnsupportedBeta`` where the samples do not reach that far.
     """
 
     target: float

@@ -38,8 +38,9 @@ def forecast(
 ) -> Forecast:
     """A forecast of RL from the policy that made the samples; ``betas`` and ``targets`` are those ``to_dict`` lists.
 
-    Every interval is at level 1 - delta by itself. Computed when asked; nothing depends on the order of the prompts in
-    the samples. Units: losses and KL in nats per response, the rest in those of the reward.
+    Every interval is at level 1 - delta by itself. Answers are computed when asked, on the prompts in a random order
+    of fixed seed, so that a sorted file does no harm. Units: losses and KL in nats per response, the rest in those of
+    the reward.
 
     Errors: betas that are not positive, targets outside the open ``reward_bounds``, delta outside (0, 1), something
     other than ``Samples``. Source: S1, S2, S5, F3.
@@ -47,7 +48,7 @@ def forecast(
     >>> samples = Samples([[0, 1, 0, 0, 1, 0, 1, 0]] * 100, reward_bounds=(0, 1))
     >>> plan = forecast(samples, betas=[1.0])
     >>> print(plan.at_beta(1.0).own_loss_change)
-    0.1216 in [0.1..., 0.125] at level 0.95 (betting, 100 prompts, upper end raised by the bias of 8 responses)
+    0.1223 in [0.11..., 0.125] at level 0.95 (betting, 100 prompts, upper end cross-fitted over 8 responses)
     """
     return Forecast(samples, betas, targets, delta)
 

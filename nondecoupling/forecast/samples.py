@@ -155,13 +155,12 @@ class Samples:
         Errors: as ``Samples``; no such file; a line that is not an object; other columns.
 
         >>> import json, pathlib, tempfile
-        >>> lines = [{"input": f"{x} + 1 =", "output": "2", "score": x % 2} for x in range(16)] * 2
-        >>> lines[0]["score"] = 1
+        >>> lines = [{"input": f"{x} + 1 =", "output": y, "score": y == x + 1} for x in range(16) for y in (2, 3)]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = pathlib.Path(folder) / "rollouts.jsonl"
         ...     _ = file.write_text("\\n".join(map(json.dumps, lines)))
         ...     Samples.from_jsonl(file, reward_bounds=(0, 1))
-        Samples(16 prompts, 2 responses to each, rewards in (0, 1), mean 0.53125)
+        Samples(16 prompts, 2 responses to each, rewards in (0, 1), mean 0.0625)
         """
         table = files.read_jsonl(Path(path))
         return cls._of(files.gathered(table, path, prompt, reward, expert_reward), reward_bounds)

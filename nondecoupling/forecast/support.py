@@ -53,15 +53,15 @@ def unsupported(samples: Samples, beta: float) -> UnsupportedBeta | None:
     without = share_without_spread(samples)
     log_d, reward = with_best(*sampled_laws(samples.ref_rewards), samples.reward_bounds[1], 1.0)
     tilt = bounds.gibbs_tilt(log_d, reward, beta)
-    kl = float(np.mean(bounds.kl_divergence(tilt, log_d)))
-    need = math.ceil(RESPONSES_PER_NEED * math.exp(kl))
+    # A mean of e^KL: a few prompts on which RL goes far are what its estimates miss.
+    need = math.ceil(RESPONSES_PER_NEED * float(np.mean(np.exp(bounds.kl_divergence(tilt, log_d)))))
     if without > LARGEST_SHARE_WITHOUT_SPREAD:
         reason = f"{without:.0%} of the prompts show one reward only"
         return UnsupportedBeta(beta, reason, k, max(need, 2 * k), without)
     if need > k:
         reason = (
-            f"RL would move {kl:.2g} nats from the start policy, too far for {k} responses to each prompt "
-            f"(log k = {math.log(k):.2g})"
+            f"RL would move {math.log(need / RESPONSES_PER_NEED):.2g} nats from the start policy, too far for {k} "
+            f"responses to each prompt (log k = {math.log(k):.2g})"
         )
         return UnsupportedBeta(beta, reason, k, need, without)
     return None
