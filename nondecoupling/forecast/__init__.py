@@ -14,7 +14,7 @@ what a network does that a table of policies would not, are not in it (D1, P6).
 >>> print(plan.at_reward(0.8).price)  # no algorithm reaches 0.8 for less than the lower end
 0.66... in [0.53..., inf] at level 0.95 (lower end: supporting line, betting, 300 prompts; value: plug-in)
 >>> print(plan.at_beta(0.05))
-beta = 0.05 is not supported: RL would move 1.5 nats ...; draw at least ... responses to each prompt
+beta = 0.05 is not supported: RL would move 1.6 nats ...; draw at least ... responses to each prompt
 """
 
 from __future__ import annotations

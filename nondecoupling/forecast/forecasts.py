@@ -80,13 +80,13 @@ class Forecast:
             return refused
         tilt, delta = self._tilt(beta), self.delta
         how = f"betting, {self.samples.prompts} prompts"
+        pairs = f"{how}, both ends cross-fitted over {self.samples.responses} responses"
         cross_fitted = f"{how}, upper end cross-fitted over {self.samples.responses} responses"
-        chords = f"{cross_fitted}, chords of log Z"
         experts = tilt.expert_loss_changes(delta)
         return AtBeta(
             beta=beta,
-            reward=Estimate.of(tilt.rewards(delta), chords),
-            kl=Estimate.of(tilt.kl(delta), chords),
+            reward=Estimate.of(tilt.rewards(delta), pairs),
+            kl=Estimate.of(tilt.kl(delta), pairs),
             own_loss_change=Estimate.of(tilt.own_loss_changes(delta), cross_fitted),
             expert_loss_change=None if experts is None else Estimate.of(experts, cross_fitted),
             soft_value=Estimate.of(tilt.soft_values(delta), cross_fitted),

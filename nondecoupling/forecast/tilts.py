@@ -1,22 +1,25 @@
 """Intervals for what the tilt at a beta has and costs, averaged over prompts.
 
-With s = 1/beta, A(s) = E_q log E_ref e^{s r} is convex, and everything is read off it: the reward of the tilt is
-A'(s), KL(tilt||ref) is s A'(s) - A(s), the coupling gap A(s) - s E_ref r. Per prompt, two statistics of k responses
-enclose log Z in expectation, whatever k is. With weights w = e^{s (r - high)} <= 1:
+Ends come from statistics of k responses to a prompt whose expectations lie on the safe side whatever k is. With
+s = 1/beta and weights w = e^{s (r - high)} <= 1, of mean Z' = Z e^{-s high}:
 
-    E log mean w <= log Z - s high <= E mean_j [log t_j + w_j/t_j - 1],   t_j = (1 + sum of the other weights)/k,
+    E log mean w <= log Z' <= E mean_j [log t_j + w_j/t_j - 1],   t_j = (1 + sum of the other weights)/k,
 
-by Jensen's inequality, and because log Z <= log t + Z/t - 1 for every t that does not depend on w_j. The 1 in t_j is a
-response of the highest reward that was not seen: it keeps the mean of w_j/t_j at most 1. A' lies between the slopes of
-two chords,
+by Jensen's inequality, and because log z <= log t + z/t - 1 for every t that does not depend on w_j. The 1 in t_j is a
+response of the highest reward that was not seen: it keeps the mean of w_j/t_j at most 1. For 0 <= v <= 1,
 
-    (A(s) - A(s'))/(s - s') <= A'(s) <= (A(s'') - A(s))/(s'' - s),   s' < s < s'',
+    E_tilt v = E_ref v w/Z' >= E mean_{i != j} v_i w_i (2/t_ij - w_j/t_ij^2),   t_ij as t_j, without w_i and w_j,
 
-so each end of each interval is that of a mean over prompts of something bounded, and fails with at most delta/2.
+because 1/z >= 2/t - z/t^2. With v = (r - low)/R it is a limit of the reward from below, with v = (high - r)/R from
+above. Its mean over j is never negative: with A the sum of the weights other than w_i, of which none exceeds 1 or A,
+it is at least a multiple of 2/(1 + A) - A/max(1, A)^2 >= 0.
+
+So each end of each interval is that of a mean over prompts of something bounded, and fails with at most delta/2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +30,8 @@ from nondecoupling.estimate.arguments import Array, PerWorld
 from nondecoupling.forecast.laws import sampled_laws
 from nondecoupling.forecast.samples import Samples
 
-# Shares of s = 1/beta at which the chords end.
-BEFORE, AFTER = 2 / 3, 4 / 3
+# Pairs are formed of so many groups of responses at most, each with its mean weight.
+GROUPS = 16
 
 
 @dataclass(frozen=True)
@@ -70,27 +73,22 @@ class Tilts:
     def rewards(self, delta: float) -> Interval:
         """E_q J(tilt)."""
         low, high = self.samples.reward_bounds
-        spread, s = high - low, self._s
-        below = high + (self._below(1) - self._above(BEFORE)) / (s * (1 - BEFORE))
-        above = high + (self._above(AFTER) - self._below(1)) / (s * (AFTER - 1))
-        least, most = high - spread / (1 - BEFORE), high + spread / (AFTER - 1)
+        gained, missing = self._gained(), self._missing()
         return self._enclosed(
-            _low_end(below, least, high, delta),
-            _high_end(above, low, most, delta),
+            low + (high - low) * _low_end(gained, 0.0, 1.0, delta),
+            high - (high - low) * _low_end(missing, 0.0, 1.0, delta),
             self.plug_in_rewards(),
             delta,
             (low, high),
         )
 
     def kl(self, delta: float) -> Interval:
-        """E_q KL(tilt||ref)."""
-        below = (BEFORE * self._below(1) - self._above(BEFORE)) / (1 - BEFORE)
-        above = (self._above(AFTER) - AFTER * self._below(1)) / (AFTER - 1)
-        least, most = -BEFORE / (1 - BEFORE) * self._range, AFTER / (AFTER - 1) * self._range
-        nats = self.most_nats[:, None]
+        """E_q KL(tilt||ref) = E_q [J(tilt)/beta - log Z]."""
+        below = self._range * (self._gained() - 1) - self._above()
+        above = -self._range * self._missing() - self._below()
         return self._enclosed(
-            _low_end(below, least, nats, delta),
-            _high_end(above, 0.0, most, delta),
+            _low_end(below, -self._range, self.most_nats[:, None], delta),
+            _high_end(above, 0.0, self._range, delta),
             self.plug_in_kl(),
             delta,
             (0.0, self.most_nats),
@@ -102,7 +100,7 @@ class Tilts:
         linear = self._s * (self.samples.ref_rewards.mean(axis=1) - self.samples.reward_bounds[1])
         return self._enclosed(
             _low_end(gaps, 0.0, nats, delta),
-            _high_end(self._above(1) - linear, 0.0, self._range, delta),
+            _high_end(self._above() - linear, 0.0, self._range, delta),
             gaps.mean(axis=1),
             delta,
             (0.0, self.most_nats),
@@ -114,10 +112,10 @@ class Tilts:
         if experts is None:
             return None
         linear = self._s * (experts.mean(axis=1) - self.samples.reward_bounds[1])
-        below, most = self._below(1) - linear, self._range
+        below, most = self._below() - linear, self._range
         return self._enclosed(
             _low_end(below, -most, most, delta),
-            _high_end(self._above(1) - linear, -most, most, delta),
+            _high_end(self._above() - linear, -most, most, delta),
             below.mean(axis=1),
             delta,
             (-most[:, 0], most[:, 0]),
@@ -126,7 +124,7 @@ class Tilts:
     def soft_values(self, delta: float) -> Interval:
         """E_q beta log Z."""
         low, high = self.samples.reward_bounds
-        below, above = high + self._below(1) / self._s, high + self._above(1) / self._s
+        below, above = high + self._below() / self._s, high + self._above() / self._s
         return self._enclosed(
             _low_end(below, low, high, delta),
             _high_end(above, low, high, delta),
@@ -142,16 +140,28 @@ class Tilts:
         laws = sampled_laws(self.samples.ref_rewards)
         return np.stack([bounds.coupling_gap(*laws, beta) for beta in self.betas])
 
-    def _below(self, share: float) -> Array:
-        """log mean w at share/beta."""
+    def _below(self) -> Array:
+        """log mean w"""
         rewards, high = self.samples.ref_rewards, self.samples.reward_bounds[1]
-        linear = share * self._s * (rewards.mean(axis=1) - high)
-        return Tilts(self.samples, self.betas / share)._gaps() + linear
+        return self._gaps() + self._s * (rewards.mean(axis=1) - high)
 
-    def _above(self, share: float) -> Array:
-        """mean_j [log t_j + w_j/t_j - 1] at share/beta."""
+    def _above(self) -> Array:
+        """mean_j [log t_j + w_j/t_j - 1]"""
+        return np.stack([_log_from_above(weights) for weights in self._weights()])
+
+    def _gained(self) -> Array:
+        """Of (r - low)/R under the tilt, from below."""
+        share = (self.samples.ref_rewards - self.samples.reward_bounds[0]) / self.samples.spread
+        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+
+    def _missing(self) -> Array:
+        """Of (high - r)/R under the tilt, from below."""
+        share = (self.samples.reward_bounds[1] - self.samples.ref_rewards) / self.samples.spread
+        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+
+    def _weights(self) -> Iterator[Array]:
         less_best = self.samples.ref_rewards - self.samples.reward_bounds[1]
-        return np.stack([_crossed(np.exp(share * less_best / beta)) for beta in self.betas])
+        return (np.exp(less_best / beta) for beta in self.betas)
 
     def _enclosed(
         self,
@@ -166,10 +176,23 @@ class Tilts:
         return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
 
 
-def _crossed(weights: Array) -> Array:
+def _log_from_above(weights: Array) -> Array:
     k = weights.shape[1]
     others = (1 + (weights.sum(axis=1, keepdims=True) - weights)) / k
     return np.mean(np.log(others) + weights / others - 1, axis=1)
+
+
+def _tilted_from_below(values: Array, weights: Array) -> Array:
+    groups = np.array_split(np.arange(weights.shape[1]), min(GROUPS, weights.shape[1]))
+    w = np.stack([weights[:, group].mean(axis=1) for group in groups], axis=1)
+    v_w = np.stack([(values * weights)[:, group].mean(axis=1) for group in groups], axis=1)
+    total, count = w.sum(axis=1, keepdims=True), len(groups)
+    summed = np.zeros(len(w))
+    for shift in range(1, count):
+        partner = np.roll(w, shift, axis=1)
+        others = (1 + np.maximum(total - w - partner, 0.0)) / (count - 1)
+        summed += np.mean(v_w * (2 / others - partner / others**2), axis=1)
+    return summed / (count - 1)
 
 
 def _low_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
