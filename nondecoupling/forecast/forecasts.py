@@ -14,7 +14,6 @@ from scipy.optimize import brentq
 from nondecoupling.estimate.arguments import (
     finite_array,
     finite_number,
-    positive_array,
     positive_number,
     probability,
     shown,
@@ -23,9 +22,10 @@ from nondecoupling.forecast import floors
 from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
 from nondecoupling.forecast.curves import Path
 from nondecoupling.forecast.samples import Samples
-from nondecoupling.forecast.support import UnsupportedBeta, unsupported
+from nondecoupling.forecast.support import UnsupportedBeta, out_of_reach, unsupported
 from nondecoupling.forecast.tilts import Tilts
 
+LEAST_BETA = 1e-6  # of the range of the reward
 FORMAT = "nondecoupling forecast 1"
 
 
@@ -42,8 +42,8 @@ def forecast(
     of fixed seed, so that a sorted file does no harm. Units: losses and KL in nats per response, the rest in those of
     the reward.
 
-    Errors: betas that are not positive, targets outside the open ``reward_bounds``, delta outside (0, 1), something
-    other than ``Samples``. Source: S1, S2, S5, F3.
+    Errors: betas below 1e-6 of the range of the reward, targets outside the open ``reward_bounds``, delta outside
+    (0, 1), something other than ``Samples``. Source: S1, S2, S5, F3.
 
     >>> samples = Samples([[0, 1, 0, 0, 1, 0, 1, 0]] * 100, reward_bounds=(0, 1))
     >>> plan = forecast(samples, betas=[1.0])
@@ -63,7 +63,7 @@ class Forecast:
             raise ValueError(f"samples={shown(samples)}: give Samples(rewards, reward_bounds=...)")
         self.samples = samples
         self.delta = probability("delta", delta)
-        self.betas = [float(b) for b in positive_array("betas", betas).ravel()]
+        self.betas = [self._beta("betas", b) for b in finite_array("betas", betas).ravel().tolist()]
         self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
         self._rows = samples.in_random_order()
         # Beta and cost of a reward rest on two intervals at each place of the path, which share delta.
@@ -72,9 +72,9 @@ class Forecast:
     def at_beta(self, beta: float) -> AtBeta | UnsupportedBeta:
         """What exact KL-regularised RL at this beta has and costs.
 
-        Errors: beta <= 0. Source: S1, S2, F3.
+        Errors: beta below 1e-6 of the range of the reward. Source: S1, S2, F3.
         """
-        beta = positive_number("beta", beta)
+        beta = self._beta("beta", beta)
         refused = unsupported(self._rows, beta)
         if refused:
             return refused
@@ -162,6 +162,15 @@ class Forecast:
     def _tilt(self, beta: float) -> Tilts:
         return Tilts(self._rows, np.array([beta]))
 
+    def _beta(self, name: str, beta: float) -> float:
+        beta, least = positive_number(name, beta), LEAST_BETA * self.samples.spread
+        if beta < least:
+            raise ValueError(
+                f"{name}={beta:g}: at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a "
+                "leash has no optimum to speak of"
+            )
+        return beta
+
     def _target(self, target: float) -> float:
         target, (low, high) = finite_number("target", target), self.samples.reward_bounds
         if not low < target < high:
@@ -184,8 +193,9 @@ class Forecast:
         path = self._half_path
         if target <= self._rows.ref_rewards.mean():
             return math.inf
-        if not path.supported:
-            return _answer(path.first_unsupported)
+        stop = path.first_unsupported
+        if stop and not path.supported:
+            return stop
 
         def missing(log_beta: float) -> float:
             return float(self._tilt(math.exp(log_beta)).plug_in_rewards()[0]) - target
@@ -194,7 +204,7 @@ class Forecast:
         most = math.log(1e9 * self.samples.spread)
         least = math.log(path.betas[path.supported - 1])
         if missing(least) < 0:
-            return _answer(path.first_unsupported) if path.first_unsupported else 0.0
+            return stop or out_of_reach(self._rows, math.exp(least), target)
         return math.exp(brentq(missing, least, most)) if missing(most) < 0 else math.inf
 
     def _tilt_price(self, target: float, beta: float) -> Estimate:
@@ -241,8 +251,3 @@ class Forecast:
         if guaranteed is None:
             why += "; here no beta is sure to reach it: give more prompts or more responses to each"
         return Recommendation(asked, guaranteed, plug_in, why)
-
-
-def _answer(refusal: UnsupportedBeta | None) -> UnsupportedBeta:
-    assert refusal is not None
-    return refusal

@@ -25,7 +25,7 @@ LARGEST_SHARE_WITHOUT_SPREAD = 0.5
 
 @dataclass(frozen=True)
 class UnsupportedBeta:
-    """The answer at a beta about which the samples say nothing reliable; ``responses_needed`` is a lower bound.
+    """The answer at a beta about which the samples say nothing reliable; ``responses_needed`` may not be enough.
 
     ``prompts_without_spread``: the share of prompts whose responses all have one reward. ``responses``: drawn for
     each prompt.
@@ -65,6 +65,13 @@ def unsupported(samples: Samples, beta: float) -> UnsupportedBeta | None:
         )
         return UnsupportedBeta(beta, reason, k, need, without)
     return None
+
+
+def out_of_reach(samples: Samples, beta: float, target: float) -> UnsupportedBeta:
+    """The answer for an average reward that no beta down to this one gives to the sampled responses."""
+    reason = f"reweighted to it, the sampled responses do not have an average reward of {target:g}"
+    k = samples.responses
+    return UnsupportedBeta(beta, reason, k, 2 * k, share_without_spread(samples))
 
 
 def share_without_spread(samples: Samples) -> float:

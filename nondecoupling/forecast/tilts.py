@@ -54,7 +54,7 @@ class Tilts:
     @property
     def most_nats(self) -> Array:
         """[betas]: neither coupling gap nor KL(tilt||ref) exceeds R/beta or R^2/(8 beta^2), Hoeffding's bound (S3)."""
-        return np.minimum(self._range, self._range**2 / 8)[:, 0]
+        return (self._range * np.minimum(1.0, self._range / 8))[:, 0]
 
     def plug_in_rewards(self) -> Array:
         """[betas], of the tilts of the sampled laws; biased down where few responses carry the weight."""
@@ -197,9 +197,11 @@ def _tilted_from_below(values: Array, weights: Array) -> Array:
 
 def _low_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
     """[betas], lower limits for means of values of at least ``least``; what exceeds ``most`` may be cut."""
-    shares = np.clip((values - least) / (most - least), 0.0, 1.0)
+    width = np.asarray(most - least)
+    safe = np.where(width > 0, width, 1.0)  # for a beta so large that no float holds the width
+    shares = np.clip((values - least) / safe, 0.0, 1.0)
     low = mean_interval(shares, (0.0, 1.0), delta).low
-    return np.squeeze(least + (most - least) * np.reshape(low, (-1, 1)), 1)
+    return np.squeeze(least + width * np.reshape(low, (-1, 1)), 1)
 
 
 def _high_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:

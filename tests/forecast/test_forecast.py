@@ -97,6 +97,25 @@ def test_a_rare_success_supports_weak_rl_only():
     assert "too far for 32 responses" in strong.reason and strong.responses_needed > 32
 
 
+def test_a_reward_that_no_response_has_is_refused():
+    rows = np.tile([0.0] * 4 + [1.0] * 12, (100, 1))
+    rows[0] = 0
+    plan = forecast(Samples(rows, reward_bounds=(0, 1)))
+    for answer in (plan.at_reward(0.995).beta, plan.recommend(reward_target=0.995).plug_in):
+        assert isinstance(answer, UnsupportedBeta)
+        assert "do not have an average reward of 0.995" in str(answer)
+
+
+@pytest.mark.parametrize("beta", [1e-6, 1e9, 1e200])
+def test_extreme_betas(beta):
+    rows = np.tile([0.0, 1.0] * 8, (50, 1))
+    answer = forecast(Samples(rows, reward_bounds=(0, 1), expert_rewards=rows)).at_beta(beta)
+    tiny = beta < 1
+    assert answer.reward.low <= (1.0 if tiny else 0.5) <= answer.reward.high
+    assert answer.kl.low <= (np.log(2) if tiny else 0.0) <= answer.kl.high
+    assert answer.own_loss_change.low <= answer.own_loss_change.value <= answer.own_loss_change.high
+
+
 def test_a_budget(plan):
     advice = plan.recommend(loss_budget=0.1)
     assert advice.guaranteed.own_loss_change.high <= 0.1
@@ -148,7 +167,8 @@ MISUSED = [
     (lambda plan: plan.recommend(loss_budget=1, reward_target=0.5), "give one of the two"),
     (lambda plan: plan.recommend(loss_budget=-1), "loss_budget=-1: must be one positive"),
     (lambda plan: forecast(plan.samples, delta=1.5), "delta=1.5"),
-    (lambda plan: forecast(plan.samples, betas=[1, -1]), r"betas\[1\]=-1.0: must be positive"),
+    (lambda plan: forecast(plan.samples, betas=[1, -1]), "betas=-1.0: must be one positive"),
+    (lambda plan: plan.at_beta(1e-9), "beta=1e-09: at least 1e-06"),
     (lambda plan: forecast(plan.samples, targets=[2]), "target=2.0: choose a reward inside"),
 ]
 
@@ -201,7 +221,7 @@ def test_the_command_prints_what_python_says(file):
     ("change", "message"),
     [
         (["--reward-high", "0.5"], "outside reward_bounds=(0.0, 0.5)"),
-        (["--beta", "-1"], "betas[0]=-1.0: must be positive"),
+        (["--beta", "-1"], "betas=-1.0: must be one positive"),
         (["--loss-budget", "1", "--reward-target", "0.5"], "give one of the two"),
         (["--reward", "score"], "name those of the prompt and its reward"),
     ],
