@@ -24,7 +24,7 @@ GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
 
 
 @dataclass
-class Path:
+class TiltPath:
     """Reward and SFT loss change of the tilt from weak RL (large beta) to strong."""
 
     samples: Samples

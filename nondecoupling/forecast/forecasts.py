@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from nondecoupling.estimate.arguments import (
 )
 from nondecoupling.forecast import floors
 from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
-from nondecoupling.forecast.curves import Path
+from nondecoupling.forecast.curves import TiltPath
 from nondecoupling.forecast.samples import Samples
 from nondecoupling.forecast.support import UnsupportedBeta, out_of_reach, unsupported
 from nondecoupling.forecast.tilts import Tilts
@@ -67,7 +67,10 @@ class Forecast:
         self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
         self._rows = samples.in_random_order()
         # Beta and cost of a reward rest on two intervals at each place of the path, which share delta.
-        self._path, self._half_path = Path(self._rows, self.delta), Path(self._rows, self.delta / 2)
+        self._path, self._half_path = (
+            TiltPath(self._rows, self.delta),
+            TiltPath(self._rows, self.delta / 2),
+        )
 
     def at_beta(self, beta: float) -> AtBeta | UnsupportedBeta:
         """What exact KL-regularised RL at this beta has and costs.
@@ -140,20 +143,20 @@ class Forecast:
             "at_reward": [self.at_reward(target).to_dict() for target in self.targets],
         }
 
-    def save(self, path: str | FilePath) -> None:
+    def save(self, path: str | Path) -> None:
         """Write samples, settings and answers to a JSON file, for ``Forecast.load``."""
         settings = {"betas": self.betas, "targets": self.targets, "delta": self.delta}
         content = {"format": FORMAT, "samples": self.samples.to_dict(), **settings}
         text = json.dumps({**content, "answers": self.to_dict()}, allow_nan=False)
-        FilePath(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | FilePath) -> Forecast:
+    def load(cls, path: str | Path) -> Forecast:
         """The forecast that ``save`` wrote; its answers are computed again from its samples.
 
         Errors: no such file; a file of another kind.
         """
-        content = json.loads(FilePath(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a file that Forecast.save wrote ({FORMAT})")
         settings = {name: content[name] for name in ("betas", "targets", "delta")}
