@@ -1,4 +1,4 @@
-"""The ``nondecoupling`` command: list, show, check, attack and certify statements, price trainers, from a shell.
+"""The ``nondecoupling`` command: statements listed, checked, attacked, certified; trainers priced, runs forecast.
 
 Exit status: 0 what was asked holds, 1 a claim is refuted (or the ledger has a statement that is not
 established), 2 the command was misused or its output could not be written, 3 nothing could be decided,
@@ -20,6 +20,7 @@ from nondecoupling import __version__
 from nondecoupling.cli import frontier, recipe, statements, verdicts
 from nondecoupling.cli.cite import cite
 from nondecoupling.cli.exits import ExitStatus
+from nondecoupling.cli.forecast import forecast_command
 from nondecoupling.theory import catalog
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command("attack")(verdicts.attack)
 app.command("certify")(verdicts.certify)
 app.command("frontier")(frontier.frontier)
 app.command("recipe")(recipe.recipe)
+app.command("forecast")(forecast_command)
 app.command("cite")(cite)
 
 

@@ -1,0 +1,133 @@
+"""The command ``forecast``: what RL will cost, from a file of scored responses of the start policy."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from nondecoupling.cli.exits import fail
+from nondecoupling.cli.options import AsJson
+from nondecoupling.cli.report import console, print_json
+from nondecoupling.forecast import (
+    AtBeta,
+    AtReward,
+    Estimate,
+    Forecast,
+    Recommendation,
+    Samples,
+    UnsupportedBeta,
+    forecast,
+)
+
+
+def forecast_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Scored responses, .jsonl or .parquet.")
+    ],
+    reward_low: Annotated[float, typer.Option(help="The lowest reward possible.")],
+    reward_high: Annotated[float, typer.Option(help="The highest reward possible.")],
+    beta: Annotated[list[float], typer.Option(help="What RL at this beta has and costs.")] = [],  # noqa: B006
+    target: Annotated[list[float], typer.Option(help="What this average reward costs.")] = [],  # noqa: B006
+    loss_budget: Annotated[
+        float | None, typer.Option(help="Recommend the beta that spends at most so many nats.")
+    ] = None,
+    reward_target: Annotated[
+        float | None, typer.Option(help="Recommend the beta that reaches this average reward.")
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Each interval misses with at most this chance.")
+    ] = 0.05,
+    prompt: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    reward: Annotated[str | None, typer.Option(help="Column of the reward.")] = None,
+    expert_reward: Annotated[
+        str | None, typer.Option(help="Column of the rewards of expert responses.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What RL will cost in SFT loss, before it is run.
+
+    From rewards of responses of the start policy: one line per response, or one per prompt with a list of rewards.
+    Losses are in nats per response; ``not supported`` says how many responses would do.
+    """
+    read = Samples.from_parquet if file.suffix == ".parquet" else Samples.from_jsonl
+    columns = {"prompt": prompt, "reward": reward, "expert_reward": expert_reward}
+    try:
+        samples = read(file, reward_bounds=(reward_low, reward_high), **columns)
+        plan = forecast(samples, betas=beta, targets=target, delta=delta)
+        advice = _advice(plan, loss_budget, reward_target)
+    except (ValueError, OSError, ImportError) as error:
+        fail(str(error))
+    if as_json:
+        print_json(plan.to_dict() | {"recommendation": advice.to_dict() if advice else None})
+        return
+    console().print(repr(samples), markup=False)
+    for b in plan.betas:
+        _print_at_beta(plan.at_beta(b))
+    for c in plan.targets:
+        _print_at_reward(plan.at_reward(c))
+    if advice:
+        _print_advice(advice)
+
+
+def _advice(
+    plan: Forecast, loss_budget: float | None, reward_target: float | None
+) -> Recommendation | None:
+    if loss_budget is None and reward_target is None:
+        return None
+    return plan.recommend(loss_budget=loss_budget, reward_target=reward_target)
+
+
+def _print_at_beta(answer: AtBeta | UnsupportedBeta) -> None:
+    if isinstance(answer, UnsupportedBeta):
+        console().print(str(answer), markup=False)
+        return
+    rows: dict[str, Estimate | None] = {
+        "reward": answer.reward,
+        "KL from the start policy": answer.kl,
+        "SFT loss change, own data": answer.own_loss_change,
+        "SFT loss change, expert data": answer.expert_loss_change,
+        "soft value": answer.soft_value,
+    }
+    table = _table(f"RL at beta = {answer.beta:.4g}")
+    for name, estimate in rows.items():
+        if estimate:
+            table.add_row(name, *_numbers(estimate))
+    console().print(table)
+
+
+def _print_at_reward(answer: AtReward) -> None:
+    table = _table(f"average reward {answer.target:g}")
+    table.add_row("least SFT loss change of any algorithm", *_numbers(answer.price))
+    for name, estimate in (("SFT loss change of RL", answer.tilt_price), ("beta", answer.beta)):
+        if isinstance(estimate, Estimate):
+            table.add_row(name, *_numbers(estimate))
+    out = console()
+    out.print(table)
+    if isinstance(answer.beta, UnsupportedBeta):
+        out.print(str(answer.beta), markup=False)
+
+
+def _print_advice(advice: Recommendation) -> None:
+    out = console()
+    out.print(f"Recommended for {advice.asked}", markup=False)
+    for name, choice in (("guaranteed", advice.guaranteed), ("plug-in", advice.plug_in)):
+        out.print(f"{name}:", markup=False)
+        if choice is None:
+            out.print("no beta is sure to do it", markup=False)
+        else:
+            _print_at_beta(choice)
+    out.print(advice.why, markup=False)
+
+
+def _table(title: str) -> Table:
+    return Table("", "estimate", "from", "to", title=title)
+
+
+def _numbers(estimate: Estimate) -> list[str]:
+    """An end that the samples do not give is open."""
+    ends = (estimate.low, estimate.high)
+    return [f"{estimate.value:.4g}", *("open" if math.isinf(e) else f"{e:.4g}" for e in ends)]

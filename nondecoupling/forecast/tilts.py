@@ -1,0 +1,209 @@
+"""Intervals for what the tilt at a beta has and costs, averaged over prompts.
+
+Ends come from statistics of k responses to a prompt whose expectations lie on the safe side whatever k is. With
+s = 1/beta and weights w = e^{s (r - high)} <= 1, of mean Z' = Z e^{-s high}:
+
+    E log mean w <= log Z' <= E mean_j [log t_j + w_j/t_j - 1],   t_j = (1 + sum of the other weights)/k,
+
+by Jensen's inequality, and because log z <= log t + z/t - 1 for every t that does not depend on w_j. The 1 in t_j is a
+response of the highest reward that was not seen: it keeps the mean of w_j/t_j at most 1. For 0 <= v <= 1,
+
+    E_tilt v = E_ref v w/Z' >= E mean_{i != j} v_i w_i (2/t_ij - w_j/t_ij^2),   t_ij as t_j, without w_i and w_j,
+
+because 1/z >= 2/t - z/t^2. With v = (r - low)/R it is a limit of the reward from below, with v = (high - r)/R from
+above. Its mean over j is never negative: with A the sum of the weights other than w_i, of which none exceeds 1 or A,
+it is at least a multiple of 2/(1 + A) - A/max(1, A)^2 >= 0.
+
+So each end of each interval is that of a mean over prompts of something bounded, and fails with at most delta/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.estimate import Interval, mean_interval
+from nondecoupling.estimate.arguments import Array, PerWorld
+from nondecoupling.forecast.laws import sampled_laws
+from nondecoupling.forecast.samples import Samples
+
+# Pairs are formed of so many groups of responses at most, each with its mean weight.
+GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Tilts:
+    """The tilts at several betas; arrays have a first axis of betas, and a second of prompts."""
+
+    samples: Samples
+    betas: Array
+
+    @property
+    def _s(self) -> Array:
+        """[betas, 1]"""
+        return np.asarray(1 / self.betas[:, None])
+
+    @property
+    def _range(self) -> Array:
+        """s (high - low), [betas, 1]"""
+        return self._s * self.samples.spread
+
+    @property
+    def most_nats(self) -> Array:
+        """[betas]: neither coupling gap nor KL(tilt||ref) exceeds R/beta or R^2/(8 beta^2), Hoeffding's bound (S3)."""
+        return (self._range * np.minimum(1.0, self._range / 8))[:, 0]
+
+    def plug_in_rewards(self) -> Array:
+        """[betas], of the tilts of the sampled laws; biased down where few responses carry the weight."""
+        log_d, reward = sampled_laws(self.samples.ref_rewards)
+        tilts = (bounds.gibbs_tilt(log_d, reward, beta) for beta in self.betas)
+        return np.array([np.mean(bounds.expected_reward(tilt, reward)) for tilt in tilts])
+
+    def plug_in_kl(self) -> Array:
+        log_d, reward = sampled_laws(self.samples.ref_rewards)
+        tilts = (bounds.gibbs_tilt(log_d, reward, beta) for beta in self.betas)
+        return np.array([np.mean(bounds.kl_divergence(tilt, log_d)) for tilt in tilts])
+
+    def plug_in_losses(self) -> Array:
+        return self._gaps().mean(axis=1)
+
+    def rewards(self, delta: float) -> Interval:
+        """E_q J(tilt)."""
+        low, high = self.samples.reward_bounds
+        gained, missing = self._gained(), self._missing()
+        return self._enclosed(
+            low + (high - low) * _low_end(gained, 0.0, 1.0, delta),
+            high - (high - low) * _low_end(missing, 0.0, 1.0, delta),
+            self.plug_in_rewards(),
+            delta,
+            (low, high),
+        )
+
+    def kl(self, delta: float) -> Interval:
+        """E_q KL(tilt||ref) = E_q [J(tilt)/beta - log Z]."""
+        below = self._range * (self._gained() - 1) - self._above()
+        above = -self._range * self._missing() - self._below()
+        return self._enclosed(
+            _low_end(below, -self._range, self.most_nats[:, None], delta),
+            _high_end(above, 0.0, self._range, delta),
+            self.plug_in_kl(),
+            delta,
+            (0.0, self.most_nats),
+        )
+
+    def own_loss_changes(self, delta: float) -> Interval:
+        """E_q of the coupling gap. Both statistics lie in [0, R/beta], the lower one below ``most_nats``."""
+        gaps, nats = self._gaps(), self.most_nats[:, None]
+        linear = self._s * (self.samples.ref_rewards.mean(axis=1) - self.samples.reward_bounds[1])
+        return self._enclosed(
+            _low_end(gaps, 0.0, nats, delta),
+            _high_end(self._above() - linear, 0.0, self._range, delta),
+            gaps.mean(axis=1),
+            delta,
+            (0.0, self.most_nats),
+        )
+
+    def expert_loss_changes(self, delta: float) -> Interval | None:
+        """E_q [log Z - E_expert r/beta], between -R/beta and R/beta; None without expert rewards."""
+        experts = self.samples.expert_rewards
+        if experts is None:
+            return None
+        linear = self._s * (experts.mean(axis=1) - self.samples.reward_bounds[1])
+        below, most = self._below() - linear, self._range
+        return self._enclosed(
+            _low_end(below, -most, most, delta),
+            _high_end(self._above() - linear, -most, most, delta),
+            below.mean(axis=1),
+            delta,
+            (-most[:, 0], most[:, 0]),
+        )
+
+    def soft_values(self, delta: float) -> Interval:
+        """E_q beta log Z."""
+        low, high = self.samples.reward_bounds
+        below, above = high + self._below() / self._s, high + self._above() / self._s
+        return self._enclosed(
+            _low_end(below, low, high, delta),
+            _high_end(above, low, high, delta),
+            below.mean(axis=1),
+            delta,
+            (low, high),
+        )
+
+    # --- per prompt, [betas, prompts] ------------------------------------------------------------
+
+    def _gaps(self) -> Array:
+        """Coupling gaps of the sampled laws."""
+        laws = sampled_laws(self.samples.ref_rewards)
+        return np.stack([bounds.coupling_gap(*laws, beta) for beta in self.betas])
+
+    def _below(self) -> Array:
+        """log mean w"""
+        rewards, high = self.samples.ref_rewards, self.samples.reward_bounds[1]
+        return self._gaps() + self._s * (rewards.mean(axis=1) - high)
+
+    def _above(self) -> Array:
+        """mean_j [log t_j + w_j/t_j - 1]"""
+        return np.stack([_log_from_above(weights) for weights in self._weights()])
+
+    def _gained(self) -> Array:
+        """Of (r - low)/R under the tilt, from below."""
+        share = (self.samples.ref_rewards - self.samples.reward_bounds[0]) / self.samples.spread
+        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+
+    def _missing(self) -> Array:
+        """Of (high - r)/R under the tilt, from below."""
+        share = (self.samples.reward_bounds[1] - self.samples.ref_rewards) / self.samples.spread
+        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+
+    def _weights(self) -> Iterator[Array]:
+        less_best = self.samples.ref_rewards - self.samples.reward_bounds[1]
+        return (np.exp(less_best / beta) for beta in self.betas)
+
+    def _enclosed(
+        self,
+        low: Array,
+        high: Array,
+        estimate: Array,
+        delta: float,
+        limits: tuple[PerWorld, PerWorld],
+    ) -> Interval:
+        high = np.clip(high, *limits)
+        low = np.minimum(np.clip(low, *limits), high)
+        return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
+
+
+def _log_from_above(weights: Array) -> Array:
+    k = weights.shape[1]
+    others = (1 + (weights.sum(axis=1, keepdims=True) - weights)) / k
+    return np.mean(np.log(others) + weights / others - 1, axis=1)
+
+
+def _tilted_from_below(values: Array, weights: Array) -> Array:
+    groups = np.array_split(np.arange(weights.shape[1]), min(GROUPS, weights.shape[1]))
+    w = np.stack([weights[:, group].mean(axis=1) for group in groups], axis=1)
+    v_w = np.stack([(values * weights)[:, group].mean(axis=1) for group in groups], axis=1)
+    total, count = w.sum(axis=1, keepdims=True), len(groups)
+    summed = np.zeros(len(w))
+    for shift in range(1, count):
+        partner = np.roll(w, shift, axis=1)
+        others = (1 + np.maximum(total - w - partner, 0.0)) / (count - 1)
+        summed += np.mean(v_w * (2 / others - partner / others**2), axis=1)
+    return summed / (count - 1)
+
+
+def _low_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
+    """[betas], lower limits for means of values of at least ``least``; what exceeds ``most`` may be cut."""
+    width = np.asarray(most - least)
+    safe = np.where(width > 0, width, 1.0)  # for a beta so large that no float holds the width
+    shares = np.clip((values - least) / safe, 0.0, 1.0)
+    low = mean_interval(shares, (0.0, 1.0), delta).low
+    return np.squeeze(least + width * np.reshape(low, (-1, 1)), 1)
+
+
+def _high_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
+    """[betas], upper limits for means of values of at most ``most``; what falls below ``least`` may be raised."""
+    return -_low_end(-values, -most, -least, delta)

@@ -1,0 +1,83 @@
+"""Runs whose truth is known: prompts of a few kinds, each an enumerated law of the start policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nondecoupling import bounds
+from nondecoupling.forecast import Samples
+
+DELTA = 0.2
+LEVEL = 1e-3  # of the exact binomial test on the misses
+
+
+@dataclass
+class Run:
+    """Kinds of prompts, equally likely: laws of the start policy and of experts over the same responses."""
+
+    log_ref: np.ndarray  # [kinds, responses]
+    log_expert: np.ndarray
+    reward: np.ndarray
+    high: float = 1.0
+
+    def draw(self, rng, prompts: int, responses: int, experts: int = 2) -> Samples:
+        kind = rng.integers(len(self.reward), size=prompts)
+
+        def rewards(log_law, count):
+            noise = rng.gumbel(size=(prompts, count, log_law.shape[1]))
+            picked = np.argmax(log_law[kind][:, None] + noise, axis=-1)
+            return np.take_along_axis(self.reward[kind], picked, axis=1)
+
+        return Samples(
+            rewards(self.log_ref, responses),
+            reward_bounds=(0, self.high),
+            expert_rewards=rewards(self.log_expert, experts),
+        )
+
+    def price(self, target: float) -> float:
+        return float(bounds.price_of_average_reward(self.log_ref, self.reward, target))
+
+    def truth(self, beta: float) -> dict[str, float]:
+        tilt = bounds.gibbs_tilt(self.log_ref, self.reward, beta)
+        reward, kl = (
+            bounds.expected_reward(tilt, self.reward),
+            bounds.kl_divergence(tilt, self.log_ref),
+        )
+        experts = bounds.sft_loss_increase(self.log_expert, self.log_ref, self.reward, beta)
+        each = {
+            "reward": reward,
+            "kl": kl,
+            "own_loss_change": bounds.coupling_gap(self.log_ref, self.reward, beta),
+            "expert_loss_change": experts,
+            "soft_value": reward - beta * kl,
+        }
+        return {name: float(np.mean(value)) for name, value in each.items()}
+
+
+def binary() -> Run:
+    """Success between 5 % and 70 %, so that some prompts show none among eight responses."""
+    chance, expert = np.array([0.05, 0.2, 0.4, 0.7]), np.array([0.6, 0.7, 0.9, 0.8])
+    log_ref, log_expert = (np.log(np.stack([1 - p, p], axis=1)) for p in (chance, expert))
+    return Run(log_ref, log_expert, np.tile([0.0, 1.0], (4, 1)))
+
+
+def graded() -> Run:
+    """Five grades, of which the best is rare and below what the bounds allow."""
+    log_ref = np.log(
+        [[0.5, 0.3, 0.1, 0.08, 0.02], [0.1, 0.2, 0.3, 0.3, 0.1], [0.05, 0.05, 0.8, 0.05, 0.05]]
+    )
+    log_expert = np.log(
+        [[0.1, 0.1, 0.2, 0.3, 0.3], [0.2, 0.2, 0.2, 0.2, 0.2], [0.6, 0.1, 0.1, 0.1, 0.1]]
+    )
+    return Run(log_ref, log_expert, np.tile([0.0, 0.2, 0.5, 0.8, 0.95], (3, 1)))
+
+
+RUNS = {"binary": binary(), "graded": graded()}
+
+
+def p_value(misses: int, worlds: int, delta: float) -> float:
+    """Of so many misses or more, if each has chance delta."""
+    return float(stats.binomtest(misses, worlds, delta, alternative="greater").pvalue)

@@ -1,0 +1,115 @@
+"""No interval of a forecast misses the truth more often than it says, and an optimistic floor is seen to.
+
+An exact binomial test at level 1e-3 judges the misses. The normal suite draws few runs, the slow one many.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from known_runs import DELTA, LEVEL, RUNS, p_value
+
+from nondecoupling import bounds
+from nondecoupling.estimate import mean_interval
+from nondecoupling.forecast import AtBeta, UnsupportedBeta, forecast
+from nondecoupling.forecast.floors import plug_in_price, price_floor
+from nondecoupling.forecast.laws import sampled_laws
+from nondecoupling.forecast.tilts import Tilts
+
+PROMPTS = 64
+BUDGETS = [10, pytest.param(300, marks=pytest.mark.slow)]
+CELLS = [(kind, k) for kind in RUNS for k in (8, 64)]
+BETAS = (3.0, 1.0, 0.5)
+TARGET = 0.8  # costs 0.57 and 0.96 nats
+
+
+def runs(kind, k, worlds, prompts=PROMPTS):
+    rng = np.random.default_rng(19)
+    return [RUNS[kind].draw(rng, prompts, k) for _ in range(worlds)]
+
+
+@pytest.mark.parametrize("worlds", BUDGETS)
+@pytest.mark.parametrize(("kind", "k"), CELLS)
+def test_the_numbers_at_a_beta_hold(kind, k, worlds):
+    misses: Counter[tuple[float, str]] = Counter()
+    for samples in runs(kind, k, worlds):
+        for beta in BETAS:
+            answer = forecast(samples, delta=DELTA).at_beta(beta)
+            if isinstance(answer, UnsupportedBeta):
+                continue
+            for name, truth in RUNS[kind].truth(beta).items():
+                estimate = getattr(answer, name)
+                misses[beta, name] += not estimate.low <= truth <= estimate.high
+    assert misses
+    for (beta, name), count in misses.items():
+        assert p_value(count, worlds, DELTA) >= LEVEL, f"{name} at beta {beta}: {count} misses"
+
+
+@pytest.mark.parametrize("worlds", [5, pytest.param(300, marks=pytest.mark.slow)])  # roots
+@pytest.mark.parametrize(("kind", "k"), CELLS)
+def test_the_floor_holds(kind, k, worlds):
+    truth = RUNS[kind].price(TARGET)
+    lows = [price_floor(s, TARGET, DELTA).low for s in runs(kind, k, worlds, prompts=128)]
+    assert np.mean(lows) > truth / 2  # it says something
+    assert p_value(sum(low > truth for low in lows), worlds, DELTA / 2) >= LEVEL
+
+
+def test_a_plug_in_floor_does_not_hold():
+    truth, samples = RUNS["binary"].price(TARGET), runs("binary", 8, 20)
+    too_high = sum(plug_in_price(s, TARGET) > truth for s in samples)
+    assert p_value(too_high, len(samples), DELTA / 2) < LEVEL
+
+
+@pytest.mark.parametrize("worlds", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", RUNS)
+def test_beta_and_price_of_a_reward_hold(kind, worlds):
+    run, beta = RUNS[kind], 0.8
+    truth = run.truth(beta)
+    missed = Counter()
+    for samples in runs(kind, 16, worlds):
+        answer = forecast(samples, delta=DELTA).at_reward(truth["reward"])
+        if isinstance(answer.beta, UnsupportedBeta):
+            continue
+        missed["beta"] += not answer.beta.low <= beta <= answer.beta.high
+        price = answer.tilt_price
+        missed["price"] += not price.low <= truth["own_loss_change"] <= price.high
+    assert missed and all(p_value(count, worlds, DELTA) >= LEVEL for count in missed.values())
+
+
+@pytest.mark.parametrize("worlds", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_guaranteed_choice_keeps_its_word(worlds):
+    run, budget, target = RUNS["binary"], 0.3, 0.45
+    over = short = 0
+    for samples in runs("binary", 16, worlds):
+        plan = forecast(samples, delta=DELTA)
+        spends, reaches = plan.recommend(loss_budget=budget), plan.recommend(reward_target=target)
+        if isinstance(spends.guaranteed, AtBeta):
+            over += run.truth(spends.guaranteed.beta)["own_loss_change"] > budget
+        if isinstance(reaches.guaranteed, AtBeta):
+            short += run.truth(reaches.guaranteed.beta)["reward"] < target
+    assert p_value(over, worlds, DELTA) >= LEVEL
+    assert p_value(short, worlds, DELTA) >= LEVEL
+
+
+def test_the_upper_end_of_the_loss_needs_its_cross_fit():
+    """Few responses hide the successes of hard prompts: the plug-in's mean is far below the truth."""
+    beta, k, worlds, rng = 0.2, 8, 12, np.random.default_rng(3)
+    truth = RUNS["binary"].truth(beta)["own_loss_change"]
+    plain = crossed = 0
+    for _ in range(worlds):
+        tilt = Tilts(RUNS["binary"].draw(rng, 400, k), np.array([beta]))
+        gaps = bounds.coupling_gap(*sampled_laws(tilt.samples.ref_rewards), beta)
+        plain += mean_interval(gaps, (0, tilt.most_nats[0]), DELTA).high < truth
+        crossed += float(tilt.own_loss_changes(DELTA).high[0]) < truth
+    assert p_value(plain, worlds, DELTA / 2) < LEVEL
+    assert p_value(crossed, worlds, DELTA / 2) >= LEVEL
+
+
+def test_strong_rl_is_not_supported_by_few_responses():
+    """At beta 0.05 RL moves log 20 nats on the hardest prompts, most of which show no success."""
+    for samples in runs("binary", 8, 20):
+        answer = forecast(samples).at_beta(0.05)
+        assert isinstance(answer, UnsupportedBeta)
+        assert answer.responses_needed > samples.responses

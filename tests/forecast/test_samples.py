@@ -1,0 +1,149 @@
+"""Samples and their files: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+
+from nondecoupling.forecast import (
+    NoSpread,
+    RaggedRows,
+    RepeatedPrompts,
+    RewardOutsideBounds,
+    Samples,
+    TooFewPrompts,
+    forecast,
+)
+
+ROWS = [[0.0, 1.0], [1.0, 1.0]] * 10
+UNIT = (0.0, 1.0)
+
+
+def changed(row, values):
+    return [values if place == row else old for place, old in enumerate(ROWS)]
+
+
+REFUSED = [
+    (dict(ref_rewards=changed(3, [0, 2])), RewardOutsideBounds, r"ref_rewards\[3, 1\]=2.0.*bounds"),
+    (
+        dict(ref_rewards=changed(3, [0, np.nan])),
+        ValueError,
+        r"ref_rewards\[3, 1\]=nan: must be fin",
+    ),
+    (dict(ref_rewards=changed(3, [0])), RaggedRows, r"ref_rewards\[3\] has 1 responses"),
+    (dict(ref_rewards=ROWS[:4]), TooFewPrompts, "4 prompts: give at least 16"),
+    (dict(ref_rewards=[[1, 1], [0, 0]] * 10), NoSpread, "one reward.*another difficulty"),
+    (dict(ref_rewards=[[0]] * 20), ValueError, "1 responses to a prompt: give at least 2"),
+    (dict(ref_rewards=[0, 1] * 20), ValueError, r"give \[prompts, responses\]"),
+    (dict(reward_bounds=(1, 0)), ValueError, "low < high"),
+    (dict(prompt_ids=["a", "b"] * 10), RepeatedPrompts, "'a' occurs 10 times; put all"),
+    (dict(prompt_ids=["a"]), ValueError, "one prompt label for each of the 20"),
+    (dict(expert_rewards=[[1.0]] * 19), ValueError, "19 rows, ref_rewards 20"),
+    (dict(expert_rewards=[[3.0]] * 20), RewardOutsideBounds, r"expert_rewards\[0, 0\]=3.0"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), REFUSED)
+def test_what_is_wrong_has_a_name(change, error, message):
+    arguments = dict(ref_rewards=ROWS, reward_bounds=UNIT) | change
+    with pytest.raises(error, match=message):
+        Samples(**arguments)
+
+
+def test_the_order_of_the_prompts_is_kept_together():
+    rows = np.random.default_rng(0).random((30, 4))
+    samples = Samples(
+        rows, reward_bounds=UNIT, expert_rewards=rows[:, :1], prompt_ids=list(range(30))
+    )
+    mixed = samples.in_random_order()
+    assert mixed.prompt_ids != samples.prompt_ids
+    own = np.sort(rows[mixed.prompt_ids], axis=1)
+    np.testing.assert_array_equal(np.sort(mixed.ref_rewards, axis=1), own)
+    np.testing.assert_array_equal(mixed.expert_rewards, rows[mixed.prompt_ids, :1])
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def written(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    return path
+
+
+def test_one_line_per_prompt_and_one_per_response_are_the_same(tmp_path):
+    by_prompt = [{"q": f"p{x}", "r": row, "e": row[:1]} for x, row in enumerate(ROWS)]
+    by_response = [{"input": r["q"], "score": value} for r in by_prompt for value in r["r"]]
+    one = Samples.from_jsonl(
+        written(tmp_path / "a.jsonl", by_prompt),
+        reward_bounds=UNIT, prompt="q", reward="r", expert_reward="e",
+    )  # fmt: skip
+    two = Samples.from_jsonl(written(tmp_path / "b.jsonl", by_response), reward_bounds=UNIT)
+    np.testing.assert_array_equal(one.ref_rewards, ROWS)
+    np.testing.assert_array_equal(two.ref_rewards, ROWS)
+    np.testing.assert_array_equal(one.expert_rewards, np.array(ROWS)[:, :1])
+    assert one.prompt_ids == two.prompt_ids == [f"p{x}" for x in range(20)]
+
+
+def test_chat_messages_are_prompts(tmp_path):
+    rows = [
+        {"prompt": [{"role": "user", "content": f"{x}"}], "reward": row}
+        for x, row in enumerate(ROWS)
+    ]
+    path = written(tmp_path / "chat.jsonl", rows)
+    assert Samples.from_jsonl(path, reward_bounds=UNIT).prompts == 20
+
+
+BROKEN = [
+    ([], "is empty"),
+    ([{"question": "a", "accuracy": 1}], "columns 'question', 'accuracy': name those"),
+    ([{"prompt": "a", "reward": "high"}], "row 1, reward='high': give a number"),
+    ([{"prompt": "a", "reward": None}], "row 1, reward=None: give a number"),
+    ([{"prompt": "a", "reward": 1}, {"prompt": "a"}], "row 2: no column 'reward'"),
+    ([{"prompt": "a", "reward": [1, 0]}] * 2, "row 2: prompt 'a' was complete before"),
+    ([[1, 2]], "line 1=.*give one object on each line"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BROKEN)
+def test_a_broken_file_is_refused(rows, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Samples.from_jsonl(written(tmp_path / "x.jsonl", rows), reward_bounds=UNIT)
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "reward": 1}\n{"prompt"\n')
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        Samples.from_jsonl(path, reward_bounds=UNIT)
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = {"prompt": [f"p{x // 2}" for x in range(40)], "accuracy": np.ravel(ROWS).tolist()}
+    parquet.write_table(pyarrow.table(table), tmp_path / "completions.parquet")
+    samples = Samples.from_parquet(
+        tmp_path / "completions.parquet", reward_bounds=UNIT, reward="accuracy"
+    )
+    np.testing.assert_array_equal(samples.ref_rewards, ROWS)
+
+
+def test_parquet_without_pyarrow_names_the_remedy(tmp_path, monkeypatch):
+    def without(name, *arguments, **more):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return imported(name, *arguments, **more)
+
+    imported = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install pyarrow, or .*from_jsonl"):
+        Samples.from_parquet(tmp_path / "x.parquet", reward_bounds=UNIT)
+
+
+def test_a_forecast_is_made_of_samples():
+    with pytest.raises(ValueError, match=r"samples=\[\[.*give Samples"):
+        forecast(ROWS)
