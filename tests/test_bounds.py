@@ -339,3 +339,9 @@ def test_merging_prompts_averages(d, e, r, beta, share):
     merged = np.concatenate([weight[0] + tilts[0], weight[1] + tilts[1]])
     apart = np.exp(weight) @ [bounds.kl_divergence(d, tilts[0]), bounds.kl_divergence(e, tilts[1])]
     close(bounds.kl_divergence(joint, merged), apart)
+
+
+@pytest.mark.parametrize("beta", [1e-6, 1e-12, 1e-150])
+def test_a_tilt_of_tied_best_rewards_is_ref_among_them(beta):
+    tilt = bounds.gibbs_tilt(np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 1.0]), beta)
+    assert np.exp(tilt) == pytest.approx([0.0, 0.6, 0.4], rel=1e-15)

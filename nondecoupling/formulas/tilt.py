@@ -36,8 +36,12 @@ def log_partition(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) 
 
 
 def gibbs_tilt(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
-    """log of tilt = ref e^{r/beta} / Z, the exact optimum of KL-regularised RL."""
-    x = log_ref + reward_in_units_of_beta(xp, log_ref, reward, beta)
+    """log of tilt = ref e^{r/beta} / Z, the exact optimum of KL-regularised RL.
+
+    The rewards are taken from the tilt's own mode: far from it r/beta would swallow log ref.
+    """
+    there = log_ref + reward_in_units_of_beta(xp, log_ref, reward, beta)
+    x = log_ref + from_mode(xp, there, reward) / beta
     return x - log_sum_exp(xp, x)
 
 

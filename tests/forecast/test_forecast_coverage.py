@@ -19,7 +19,7 @@ from nondecoupling.forecast.laws import sampled_laws
 from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
-BUDGETS = [10, pytest.param(300, marks=pytest.mark.slow)]
+BUDGETS = [10, pytest.param(100, marks=pytest.mark.slow)]
 CELLS = [(kind, k) for kind in RUNS for k in (8, 64)]
 BETAS = (3.0, 1.0, 0.5)
 TARGET = 0.8  # costs 0.57 and 0.96 nats
@@ -47,7 +47,7 @@ def test_the_numbers_at_a_beta_hold(kind, k, worlds):
         assert p_value(count, worlds, DELTA) >= LEVEL, f"{name} at beta {beta}: {count} misses"
 
 
-@pytest.mark.parametrize("worlds", [5, pytest.param(300, marks=pytest.mark.slow)])  # roots
+@pytest.mark.parametrize("worlds", [5, pytest.param(30, marks=pytest.mark.slow)])  # roots
 @pytest.mark.parametrize(("kind", "k"), CELLS)
 def test_the_floor_holds(kind, k, worlds):
     truth = RUNS[kind].price(TARGET)
@@ -62,7 +62,7 @@ def test_a_plug_in_floor_does_not_hold():
     assert p_value(too_high, len(samples), DELTA / 2) < LEVEL
 
 
-@pytest.mark.parametrize("worlds", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("worlds", [4, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", RUNS)
 def test_beta_and_price_of_a_reward_hold(kind, worlds):
     run, beta = RUNS[kind], 0.8
@@ -78,7 +78,7 @@ def test_beta_and_price_of_a_reward_hold(kind, worlds):
     assert missed and all(p_value(count, worlds, DELTA) >= LEVEL for count in missed.values())
 
 
-@pytest.mark.parametrize("worlds", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("worlds", [4, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_guaranteed_choice_keeps_its_word(worlds):
     run, budget, target = RUNS["binary"], 0.3, 0.45
     over = short = 0
