@@ -13,6 +13,7 @@ from validate.enumerated.checks import CHECKED, checks_of
 from validate.enumerated.digest import digest
 from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.facts import REWARDS, embedded_task
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.report import as_json
 from validate.enumerated.story import moved, what_held
@@ -180,7 +181,9 @@ def test_each_bound_of_j3_can_be_violated(monkeypatch, side):
 
 
 def test_the_summary_counts_what_applied_by_what_it_says():
-    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    run = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", random_law(2)))
+    )
     applied = [row for row in run.rows if row.status is not Status.OUT_OF_SCOPE]
     opening = what_held(run)[0]
     numbers = [int(number) for number in re.findall(r"\d+", opening)]
@@ -259,7 +262,9 @@ CONFIG = config_of(order="sft-rl")
 
 
 def test_a_statement_that_never_applied_is_named():
-    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    run = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", random_law(2)))
+    )
     outside = MEAN.kl(random_law(2), near_data()) > MEAN.kl(MEAN.tilt(near_data()), near_data())
     assert outside
     assert run.never_applied == ["R3"]
@@ -274,7 +279,7 @@ def test_each_order_has_its_episode_and_shared_stages_are_checked_once():
         "joint": random_law(4),
     }
     laws |= {"warm-up": near_data(0.1), "rl-first": random_law(5), "sft-after": near_data(2e-3)}
-    run = digest(config_of(), records(*laws.items()))
+    run = digest(config_of(), inputs_of(config_of()).task, records(*laws.items()))
     assert [(e.ref.stage, e.rl[-1].stage, e.is_joint) for e in run.episodes] == [
         ("sft", "rl", False),
         ("sft", "joint", True),
@@ -287,12 +292,18 @@ def test_each_order_has_its_episode_and_shared_stages_are_checked_once():
 
 
 def test_the_outcome_is_the_worst_verdict(monkeypatch):
-    held = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    held = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", random_law(2)))
+    )
     assert held.outcome == "holds"
-    still = digest(CONFIG, records(("sft", near_data()), ("rl", near_data())))
+    still = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", near_data()))
+    )
     assert still.outcome == "undecided"
     monkeypatch.setattr(bounds, "cycle_loss", lambda d, *rest: np.zeros(d.shape[:-1]))
-    broken = digest(CONFIG, records(("sft", near_data()), ("rl", near_data())))
+    broken = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", near_data()))
+    )
     assert broken.outcome == "violated"
 
 
@@ -302,5 +313,7 @@ def test_a_law_without_mass_one_fails_the_self_test():
 
 
 def test_the_report_is_strict_json():
-    run = digest(CONFIG, records(("sft", near_data()), ("rl", random_law(2))))
+    run = digest(
+        CONFIG, inputs_of(CONFIG).task, records(("sft", near_data()), ("rl", random_law(2)))
+    )
     json.dumps(strict_json(as_json(run)), allow_nan=False)
