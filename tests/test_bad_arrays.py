@@ -126,7 +126,7 @@ EMPTY = {
     "beta": (0,), "target": (0,), "eps": (0,), "rate": (0,), "offset": (0,), "z": (0,), "weight": (0,),
     "kl": (0,), "step": (0,), "gold": (0, 2), "bonus": (0,), "power": (0,), "rl_time": (0,),
     "sft_share": (0,), "tau": (0,), "n": (0,), "reward_gain": (0,), "ref_success": (0,), "success": (0,),
-    "share": (0,), "false_positives": (0,), "false_negatives": (0,),
+    "share": (0,), "false_positives": (0,), "false_negatives": (0,), "excess": (0,),
 }  # fmt: skip
 # They average over prompts, of which there must be some.
 AVERAGES = {"price_of_average_reward", "frontier_rate", "pareto_frontier"}

@@ -63,35 +63,40 @@ SCHEDULES = {
     "weighted_sft_optimum": "1 + (max |log d| + 1)/(1 - a), per entry",
 }
 
-# What is found by a root or a spectrum, and closed forms held to the same measure: errors of at most this
+# What is found by a root or a spectrum, and closed forms held to the same measure: errors of at most so
 # many times the change of the exact value when every input moves by one relative eps, plus eps times the
 # value. To that come eps times 1 + rate max |r| for log-probabilities and lines, eps times step
 # range(direction) for the change of a step, and eps for the frontier's losses, since a law sums to one
 # within it (``tests/test_accuracy_roots.py``).
 ROOT_UNITS = 256
-ROOTS = (
-    "approximate_price_of_reward",
-    "best_early_stop",
-    "decoupling_threshold",
-    "frontier_policy",
-    "frontier_rate",
-    "joint_gap",
-    "joint_optimum",
-    "joint_path",
-    "joint_saving_bounds",
-    "kernel_cosine",
-    "optimal_rl_duration",
-    "pareto_frontier",
-    "price_of_average_reward",
-    "price_of_policy",
-    "price_of_reward",
-    "reward_change_bounds",
-    "reward_change_extremes",
-    "rl_improves_sft_threshold",
-    "shared_prompt_loss_increase",
-    "spectral_misalignment_bound",
-    "token_kl_divergence",
+ROOTS = dict.fromkeys(
+    (
+        "approximate_price_of_reward",
+        "best_early_stop",
+        "decoupling_threshold",
+        "frontier_policy",
+        "frontier_rate",
+        "joint_gap",
+        "joint_optimum",
+        "joint_path",
+        "joint_saving_bounds",
+        "kernel_cosine",
+        "optimal_rl_duration",
+        "pareto_frontier",
+        "price_of_average_reward",
+        "price_of_policy",
+        "price_of_reward",
+        "reward_change_bounds",
+        "reward_change_extremes",
+        "rl_improves_sft_threshold",
+        "shared_prompt_loss_increase",
+        "spectral_misalignment_bound",
+        "token_kl_divergence",
+    ),
+    ROOT_UNITS,
 )
+# The condition is a difference of logarithms of masses, each up to 709 (float64) in size.
+ROOTS["optimal_rl_duration"] = RELATIVE_UNITS
 
 # Built on a root, yet promised: signed, relative to the scale named.
 SIGNED_ROOTS = {"gold_gain_bound": "(E_p + E_ref) |r - r(mode)| + range(r - g)(1 + sqrt(KL/2))"}

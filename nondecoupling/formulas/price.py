@@ -98,9 +98,14 @@ def price_of_policy(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Ar
     target = xp.sum(mass * y) - slack * xp.sum(mass * xp.abs(y))
     log_left = log_p + log_or_minus_infinity(xp, xp.max(y) - y)
     # A logarithm rounds in units of its size.
+    log_distance = log_sum_exp(xp, log_left)
     on = xp.support(log_left)
-    size = xp.max(xp.where(on, xp.abs(log_p) + xp.abs(xp.where(on, log_left, 0.0)), 0.0))
-    return _price(xp, log_d, y, target, log_sum_exp(xp, log_left) + slack * (1 + size))
+    sizes = xp.abs(log_p) + xp.abs(xp.where(on, log_left, 0.0))
+    share = xp.where(on, xp.exp(log_left - xp.pivot(log_left)), 0.0)
+    size = xp.sum(share * xp.where(on, sizes, 0.0)) / xp.where(
+        xp.support(log_distance), xp.sum(share), 1.0
+    )
+    return _price(xp, log_d, y, target, log_distance + slack * (1 + size))
 
 
 def _price(xp: Floats, log_d: Array, reward: Array, target: Array, log_distance: Array) -> Array:

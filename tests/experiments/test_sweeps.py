@@ -53,8 +53,7 @@ def test_every_axis_is_an_option_of_the_script():
         "seed": "1",
     }
     for axis, (option, name) in AXES.items():
-        asked, _, _ = parse_arguments([option, values[axis]], "")
-        assert list(asked) == [name]
+        assert list(parse_arguments([option, values[axis]], "").asked) == [name]
 
 
 def test_models_of_one_name_are_an_error():
