@@ -22,7 +22,7 @@ L2_BYTES_PER_SECOND = 5.5e12
 
 
 @dataclass(frozen=True)
-class Estimate:
+class KernelWork:
     """Work of one kernel over the whole problem."""
 
     kernel: str
@@ -52,7 +52,7 @@ def product_bytes(height: int, width: int, depth: int, rows: int, columns: int, 
     return float(blocks * (rows + columns) * depth * size)
 
 
-def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Estimate]:
+def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[KernelWork]:
     """One estimate per kernel; the two ``accumulate`` are those of the hidden states and of the head."""
     import torch
 
@@ -70,7 +70,7 @@ def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Esti
         for direction in ("forward", "backward"):
             tile = configuration(f"{kernel}_{direction}", torch_dtype)
             results.append(
-                Estimate(
+                KernelWork(
                     f"{kernel}_{direction}",
                     f"{tile.rows}x{tile.columns}x{tile.depth}",
                     dtype,
@@ -87,7 +87,7 @@ def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Esti
     ):
         tile = configuration("accumulate", torch_dtype, extended=extended)
         results.append(
-            Estimate(
+            KernelWork(
                 name,
                 f"{tile.rows}x{tile.columns}x{tile.depth}",
                 rate,
@@ -99,7 +99,7 @@ def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Esti
     return results
 
 
-def render(rows: list[Estimate], dtype: str, sizes: str) -> str:
+def render(rows: list[KernelWork], dtype: str, sizes: str) -> str:
     """Aligned text, labelled as an estimate."""
     lines = [
         f"ESTIMATE, not a measurement: roofline on {DEVICE}, {dtype}, {sizes}",
