@@ -24,7 +24,13 @@ from validate.sampled.claims import (
     findings_of_rl,
     findings_of_sft,
 )
-from validate.sampled.landscape import landscape_of, predicted, reward_noise
+from validate.sampled.landscape import (
+    ExpectedMargin,
+    expected_margins,
+    landscape_of,
+    predicted,
+    reward_noise,
+)
 from validate.sampled.measuring import Measurement
 from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import SampledTask
@@ -166,23 +172,27 @@ def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) ->
     at_ref, at_tilt, at_data = (
         reward_noise(land, law) for law in (land.log_ref, land.tilt, land.log_d)
     )
+    rows = [
+        ExpectedMargin(statement, quantity, found[name], noise)
+        for name, quantity, statement, noise in (
+            ("loss_rise", "rise of the SFT loss by RL", "S1", 0.0),
+            ("reward_gain", "rise of the reward by RL", "F3", at_ref + at_tilt),
+            ("reward_drop", "drop of the reward by SFT after RL", "R2", at_tilt + at_data),
+            (
+                "regularized_drop",
+                "drop of the regularised reward by SFT after RL",
+                "R1",
+                at_tilt + at_data,
+            ),
+        )
+    ]
     plans = []
-    for name, quantity, statement, noise in (
-        ("loss_rise", "rise of the SFT loss by RL", "S1", 0.0),
-        ("reward_gain", "rise of the reward by RL", "F3", at_ref + at_tilt),
-        ("reward_drop", "drop of the reward by SFT after RL", "R2", at_tilt + at_data),
-        (
-            "regularized_drop",
-            "drop of the regularised reward by SFT after RL",
-            "R1",
-            at_tilt + at_data,
-        ),
-    ):
-        effect = float(found[name].mean())
+    for row in [*rows, *expected_margins(land, config.weight, config.self_distilled)]:
+        effect = float(row.per_prompt.mean())
         # Between prompts, and between the responses to one: the unit is the mean of k.
-        sd = float(np.sqrt(found[name].var(ddof=1) + noise / config.responses))
+        sd = float(np.sqrt(row.per_prompt.var(ddof=1) + row.noise / config.responses))
         needed = float(required_samples(effect, sd, delta, POWER)) if effect > 0 else np.inf
-        plans.append(Plan(quantity, statement, effect, sd, needed))
+        plans.append(Plan(row.quantity, row.statement, effect, sd, needed))
     return plans
 
 

@@ -7,14 +7,19 @@ too; how it is shared among rewards is estimated from ref's responses. For self-
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from nondecoupling import bounds
+from nondecoupling.formulas.price import frontier_ratio
+from nondecoupling.numbers.floats import floats_of
 from validate.pareto import Landscape
 from validate.sampled.claims import Experts
 from validate.sampled.measuring import Measurement
 
-__all__ = ["landscape_of", "predicted", "reward_noise"]
+__all__ = ["ExpectedMargin", "expected_margins", "landscape_of", "predicted", "reward_noise"]
 
 # Rewards of responses off the list are sorted into at most so many classes, each with its mean.
 MOST_LEVELS = 16
@@ -60,8 +65,75 @@ def _classes(rewards: np.ndarray, off: np.ndarray) -> np.ndarray:
 
 def reward_noise(land: Landscape, log_p: np.ndarray) -> float:
     """The variance of the reward between responses to one prompt, averaged over prompts."""
-    mean = bounds.expected_reward(log_p, land.reward)
-    return float((bounds.expected_reward(log_p, land.reward**2) - mean**2).mean())
+    return _noise(log_p, land.reward)
+
+
+def _noise(log_p: np.ndarray, values: np.ndarray) -> float:
+    mean = bounds.expected_reward(log_p, values)
+    return float((bounds.expected_reward(log_p, values**2) - mean**2).mean())
+
+
+class ExpectedMargin(NamedTuple):
+    """A row's margin at the exact RL optimum, per prompt, and the variance that one response adds to it."""
+
+    statement: str
+    quantity: str
+    per_prompt: np.ndarray
+    noise: float
+
+
+def expected_margins(
+    land: Landscape, weight: float, self_distilled: bool
+) -> Iterator[ExpectedMargin]:
+    """Of the inequalities about the policy that RL is expected to end at."""
+    worlds = land.log_d, land.log_ref, land.reward, land.beta
+    at_data = bounds.expected_reward(land.log_d, land.reward)
+    yield from _margins_of_the_price(land, self_distilled)
+    if self_distilled:
+        return
+    log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
+    rise = log_z - at_data / land.beta
+    spread = _noise(land.log_ref, np.exp(land.tilt - land.log_ref))
+    yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
+    # At the tilt r - beta log p/ref is the same for every response.
+    yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", rise, 0.0)
+    joint = bounds.joint_optimum(*worlds, weight)
+    gap = bounds.joint_gap(land.tilt, *worlds, weight)
+    charged = _noise(land.log_ref, land.beta * np.exp(joint - land.log_ref))
+    yield ExpectedMargin("J2", "joint ceiling above the value of RL alone", gap, charged)
+
+
+def _margins_of_the_price(land: Landscape, self_distilled: bool) -> Iterator[ExpectedMargin]:
+    """S5/S7 and S9, at the rate where the frontier passes the tilt's reward; none where no reward can be bought."""
+    nothing = np.full((len(land.log_d), 1), -np.inf)
+    log_d, tilt = np.hstack([land.log_d, nothing]), np.hstack([land.tilt, nothing])
+    reward = np.hstack([land.reward, land.best])
+    free = float(bounds.expected_reward(log_d, reward).mean())
+    room = float(land.best.mean()) - free
+    if room <= 0:
+        return
+    reached = min(float(bounds.expected_reward(tilt, reward).mean()), free + 0.95 * room)
+    if reached <= free:
+        return
+    rate = float(bounds.frontier_rate(log_d, reward, reached))
+    line, offset = bounds.frontier_policy(log_d, reward, rate)[1:]
+    paid = bounds.kl_divergence(log_d, tilt)
+    beyond = paid - rate * bounds.expected_reward(tilt, reward) - line
+    name = "S5" if self_distilled else "S7"
+    yield ExpectedMargin(
+        name, "SFT loss above the price of reward", beyond, rate**2 * _noise(tilt, reward)
+    )
+    if not self_distilled:
+        ratio = np.asarray(
+            frontier_ratio(floats_of(reward), reward, np.array(rate), offset[:, None])
+        )
+        off = np.where(np.isneginf(log_d), ratio, 0.0)
+        yield ExpectedMargin(
+            "S9",
+            "the same less the mass off the data",
+            beyond - bounds.expected_reward(tilt, off),
+            _noise(tilt, rate * reward + off),
+        )
 
 
 def predicted(land: Landscape, weight: float) -> dict[str, np.ndarray]:

@@ -1,0 +1,80 @@
+"""The plan before RL: each row's margin at the exact optimum, against plain sums over a small world."""
+
+import numpy as np
+import pytest
+from validate.pareto import Landscape
+from validate.sampled.landscape import expected_margins
+
+BETA, WEIGHT = 0.5, 0.2
+REWARD = np.array([[0.0, 1.0, 0.25, 1.0], [0.5, 0.0, 1.0, 0.0]])
+REF = np.array([[0.4, 0.2, 0.3, 0.1], [0.25, 0.25, 0.1, 0.4]])
+DATA = np.array([[0.5, 0.3, 0.2, 0.0], [0.4, 0.5, 0.1, 0.0]])
+
+
+def land_of(data):
+    with np.errstate(divide="ignore"):
+        return Landscape(np.log(data), np.log(REF), REWARD, BETA, np.ones((2, 1)))
+
+
+@pytest.fixture
+def margins():
+    found = {row.statement: row for row in expected_margins(land_of(DATA), WEIGHT, False)}
+    assert list(found) == ["S7", "S9", "S6", "S10", "J2"]
+    return found
+
+
+@pytest.fixture
+def tilt():
+    weights = REF * np.exp(REWARD / BETA)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def kl(p, q):
+    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0) / q), 0.0).sum(axis=-1)
+
+
+def test_the_rise_that_rl_and_its_logs_prove(margins, tilt):
+    rise = kl(DATA, tilt) - kl(DATA, REF)
+    np.testing.assert_allclose(margins["S6"].per_prompt, rise, rtol=1e-12)
+    np.testing.assert_allclose(margins["S10"].per_prompt, rise, rtol=1e-12)
+    ratio = tilt / REF
+    spread = ((REF * ratio**2).sum(axis=1) - 1).mean()
+    assert margins["S6"].noise == pytest.approx(spread, rel=1e-12)
+
+
+def test_no_law_on_a_grid_passes_the_price_of_rl(margins, tilt):
+    """S7's margin is what the tilt pays above the cheapest laws with its average reward: at most its excess."""
+    paid = kl(DATA, tilt).mean()
+    least = paid - margins["S7"].per_prompt.mean()
+    rng = np.random.default_rng(0)
+    reached = (tilt * REWARD).sum(axis=1).mean()
+    laws = rng.dirichlet(np.ones(4), size=(200_000, 2))
+    enough = laws[(laws * REWARD).sum(axis=2).mean(axis=1) >= reached]
+    cheapest = kl(DATA, enough).mean(axis=1).min()
+    assert len(enough) > 1000
+    assert 0 < least <= cheapest < least + 0.1
+
+
+def test_mass_off_the_data_is_what_s9_leaves_out(margins, tilt):
+    difference = margins["S7"].per_prompt - margins["S9"].per_prompt
+    assert (difference > 0).all()
+    # The ratio of a response off the data is at least that of the best one, and grows as the reward falls: E_p[b 1].
+    assert (difference[1] / tilt[1, 3]) > (difference[0] / tilt[0, 3])
+    assert (margins["S9"].per_prompt.mean()) > 0
+
+
+def test_what_rl_alone_leaves_to_joint_training(margins, tilt):
+    def value(p):
+        return (p * REWARD).sum(axis=-1) - BETA * kl(p, REF) - WEIGHT * kl(DATA, p)
+
+    gap = margins["J2"].per_prompt
+    rng = np.random.default_rng(1)
+    best = value(rng.dirichlet(np.ones(4), size=(100_000, 2))).max(axis=0)
+    assert (best <= value(tilt) + gap).all()
+    np.testing.assert_allclose(best, value(tilt) + gap, atol=0.01)
+
+
+def test_self_distilled_data_have_the_price_only():
+    rows = list(expected_margins(land_of(REF), WEIGHT, True))
+    assert [row.statement for row in rows] == ["S5"]
+    assert rows[0].per_prompt.mean() > 0
