@@ -6,8 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-# Two processes, and one thread in each: what two cores can do.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2
+# Two processes, and one thread in each: what two cores can do. An idle one takes over what waits at the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 .PHONY: help setup validate test test-full mutants lint docs figures package rocq ledger clean
 
