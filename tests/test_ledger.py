@@ -260,7 +260,7 @@ def test_a_marked_test_must_decide_something(small_project):
     assert "choose one rung" in run_proofs(small_project, "-k", "both").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a suite in a suite, twice
 def test_workers_bring_their_results_and_the_ledger_is_the_same(small_project):
     """Written by two processes and by one: the same bytes; and what vanishes is told."""
     written = [small_project / "nondecoupling/theory/ledger.json", small_project / "docs/ledger.md"]

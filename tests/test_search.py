@@ -163,7 +163,7 @@ def test_the_default_budget_reaches_r7s_witness_whose_denominator_is_eleven():
     assert str(found).startswith("d = (1/11, 3/11, 7/11), reward = (11, 0, 10), beta = 2")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # exhausts a budget
 @pytest.mark.parametrize("budget", [dict(max_denominator=10), dict(max_worlds=600_000)])
 def test_a_smaller_budget_does_not_reach_it(budget):
     assert smallest_witness(AlongTheWay, STEP, **budget) is None

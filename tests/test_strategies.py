@@ -72,7 +72,7 @@ def test_near_equality_worlds_are_reached(statement, claim, share):
     assert reaches(statement, nearly_attained)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # many random worlds
 def test_the_quality_check_can_fail():
     with pytest.raises(NoSuchExample):
         reaches(CouplingAtSftOptimality, lambda w: len(w.values["log_d"]) == 9)

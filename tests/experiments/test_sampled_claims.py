@@ -221,7 +221,7 @@ def simulated_claims(seed, **options):
     return world, pilot, made
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of simulated runs
 def test_verdicts_on_every_claim_are_wrong_no_more_often_than_delta():
     mistakes: dict[str, list[bool]] = {}
     for seed in range(WORLDS):
@@ -235,7 +235,7 @@ def test_verdicts_on_every_claim_are_wrong_no_more_often_than_delta():
         assert p >= LEVEL, f"{name}: {np.mean(found):.3f} wrong at delta = {DELTA}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of simulated runs
 @pytest.mark.parametrize("options", [{}, {"listed": 2}, {"self_distilled": True}], ids=str)
 def test_exact_lower_ends_miss_no_more_often_than_half_of_delta(options):
     """The ends that confirm a theorem, by themselves."""
@@ -254,7 +254,7 @@ def test_exact_lower_ends_miss_no_more_often_than_half_of_delta(options):
     assert any(name.endswith("the price of reward") for name in missed)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of simulated runs
 def test_the_line_of_ones_own_law_is_known_exactly():
     """The truth that lower ends are held against, by many runs."""
     world = Simulated(7, self_distilled=True)
@@ -333,7 +333,7 @@ def test_where_no_reward_can_be_bought_there_is_no_price():
     assert len(made) == 6 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of simulated runs
 @pytest.mark.parametrize("self_distilled", [False, True])
 def test_no_theorem_is_violated_and_the_price_is_confirmed(self_distilled):
     outcomes = []
@@ -469,7 +469,7 @@ def test_a_sampler_that_is_not_what_is_scored_fails_the_self_test(sampler, outco
         assert own.rests_on_an_exact_end(outcome) and float(own.margin(0.05).high) < 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of simulated runs
 def test_a_correct_sampler_of_a_sharp_policy_fails_no_more_often_than_it_may():
     """Rare responses that no sample holds: where the bootstrap of log-ratios raised false alarms."""
     rejected = []

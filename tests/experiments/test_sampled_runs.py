@@ -66,7 +66,7 @@ def cycle(tmp_path_factory, options):
     return folder, status
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     folder, status = cycle
     assert status == 0
@@ -96,7 +96,7 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     )  # only an unfinished stage needs its checkpoints
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_measurements_are_whole(cycle):
     for policy in ("sft", "rl", "sft-again"):
         found = load_measurement(cycle[0] / "measurements" / f"{policy}.jsonl", PROMPTS)
@@ -115,7 +115,7 @@ def test_measurements_are_whole(cycle):
     np.testing.assert_array_equal(ref.log_p, ref.log_ref)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_a_measurement_of_an_earlier_version_is_refused(cycle, tmp_path):
     """One without the per-token scores that the self-tests need."""
     place = tmp_path / "rl.jsonl"
@@ -126,7 +126,7 @@ def test_a_measurement_of_an_earlier_version_is_refused(cycle, tmp_path):
         load_measurement(place, PROMPTS)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options, tmp_path, script):
     """In SFT, while its result is measured, in RL before and after a checkpoint, and while that is measured."""
     folder, given = tmp_path / "killed", [*options, "--order", "cycle"]
@@ -151,7 +151,7 @@ def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options
     assert len(sessions) == len(kill) + 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
     names = ["report.json", "report.html", "metrics.jsonl", "environment.json"]
     before = [(cycle[0] / name).read_bytes() for name in names]
@@ -159,7 +159,7 @@ def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
     assert [(cycle[0] / name).read_bytes() for name in names] == before
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
     """A model may end at once: one token, no text, no reward."""
     right = measuring.draw
@@ -182,7 +182,7 @@ def test_an_empty_response_is_a_response(options, tmp_path, monkeypatch):
     assert (found.rewards[empty] == 0).all() and np.isfinite(found.log_p[empty]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
     folder = tmp_path / "self"
     given = [*options, "--order", "cycle", "--data-law", "self", "--out", str(folder)]
@@ -197,7 +197,7 @@ def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
     assert any("by at least 0.01 nats" in row["claim"] for row in report["rows"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_joint_training_and_grpo_run(options, tmp_path):
     folder = tmp_path / "joint"
     given = [*options, "--order", "joint", "--rl", "grpo", "--out", str(folder)]
@@ -211,7 +211,7 @@ def test_joint_training_and_grpo_run(options, tmp_path):
     assert rewarded and all("sft_loss" in line for line in rewarded)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_lora_trains_through_every_stage_and_resumes(options, tmp_path, script):
     """RL from an adapter: ref is a copy of it, which is gone afterwards; killed in RL, the same bits."""
     texts = make_task(load_sentences("grammar"), 300, 5, 0).texts
@@ -229,7 +229,7 @@ def test_lora_trains_through_every_stage_and_resumes(options, tmp_path, script):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_a_reward_of_ones_own(options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
@@ -244,7 +244,7 @@ def test_a_reward_of_ones_own(options, tmp_path, monkeypatch):
     assert all("P_ref" not in gap["by"] for gap in report["optimality_gaps"])  # not binary
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 @pytest.mark.parametrize(
     ("result", "words"),
     [
@@ -277,7 +277,7 @@ def test_a_bad_reward_ends_the_run_and_keeps_what_was_measured(
         assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 def test_a_disk_that_fills_while_measuring(options, tmp_path, monkeypatch, capsys, cycle):
     folder, written = tmp_path / "full", []
     right = os.fsync
@@ -299,7 +299,7 @@ def test_a_disk_that_fills_while_measuring(options, tmp_path, monkeypatch, capsy
     assert (folder / "report.json").read_bytes() == (cycle[0] / "report.json").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains every stage
 @pytest.mark.parametrize(
     "error",
     [

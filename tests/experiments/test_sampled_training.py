@@ -157,7 +157,7 @@ def cosine_and_ratio(a, b):
     return float(a @ b / a.norm() / b.norm()), float(a.norm() / b.norm())
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # enumerates every group of responses
 def test_rloo_follows_the_gradient_of_the_regularised_reward(tmp_path):
     world = Enumerated(small_model(), tmp_path, "rloo")
     exact = world.gradient_of(world.regularized_reward)
@@ -166,7 +166,7 @@ def test_rloo_follows_the_gradient_of_the_regularised_reward(tmp_path):
     assert ratio == pytest.approx(1, rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # enumerates every group of responses
 def test_grpo_follows_another_gradient(tmp_path):
     world = Enumerated(small_model(), tmp_path, "grpo")
     exact = world.gradient_of(world.regularized_reward)
@@ -174,7 +174,7 @@ def test_grpo_follows_another_gradient(tmp_path):
     assert cosine == pytest.approx(0.82, abs=0.01)  # the figure of docs/validate.md
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # enumerates every group of responses
 def test_joint_training_adds_the_gradient_of_the_sft_loss(tmp_path):
     language_model = small_model()
     expert = [3, language_model.tokenizer.eos_token_id]
@@ -188,7 +188,7 @@ def test_joint_training_adds_the_gradient_of_the_sft_loss(tmp_path):
     assert cosine_and_ratio(found, without)[0] < 0.99
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # enumerates every group of responses
 def test_a_wrong_kl_weight_would_be_noticed(tmp_path):
     world = Enumerated(small_model(), tmp_path, "rloo")
     world.trainer.beta = 0.9 * BETA
