@@ -6,7 +6,7 @@
 From NonDecoupling Require Statements.
 From NonDecoupling Require
 Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
-Decoupling Averages AsStated DurationAndAlignment
+Decoupling Averages AsStated LittleSft DurationAndAlignment
 Overpayment Verifiable Estimators Penalties Leashless Schedules Alternation BestOfN Groups
 GroupNormalised PerToken.
 
@@ -307,6 +307,22 @@ Proof. exact @Decoupling.joint_gap. Qed.
 
 Theorem J2_no_free_order : Statements.J2_no_free_order.
 Proof. exact @Decoupling.joint_optimal. Qed.
+
+Theorem J3_bounds : Statements.J3_bounds.
+Proof. exact @LittleSft.joint_bounds. Qed.
+
+Theorem J3_exact : Statements.J3_exact.
+Proof. exact (fun Y joint d ref r beta lambda mu lj ld lr ref0 j0 b0 l0 foc => conj
+  (LittleSft.joint_saving_identity lj ld lr ref0 j0 b0 l0 foc) (LittleSft.joint_cost_identity r lj
+  lr ref0 b0)). Qed.
+
+Theorem J3_sharper : Statements.J3_sharper.
+Proof. exact (fun Y joint d ref r beta lambda mu lj ld lr ref0 j0 b0 l0 foc W wW => conj
+  (LittleSft.joint_cost_lower lj ld lr ref0 j0 b0 l0 foc wW) (LittleSft.joint_cost_below_half lj ld
+  lr ref0 j0 b0 l0 foc)). Qed.
+
+Theorem J3_expansions : Statements.J3_expansions.
+Proof. exact @LittleSft.joint_expansions. Qed.
 
 (** ** Sequences *)
 
