@@ -62,6 +62,20 @@ have [||c [hc e]] := @MVT_gen f a b f'.
   by have := Rmult_le_pos _ (b - a) (f0 c hc) ltac:(lra); lra.
 Qed.
 
+(** Where the derivative is positive there are larger values close by on the right. *)
+Lemma uphill (f : R -> R) x l eps : is_derive f x l -> 0 < l -> 0 < eps ->
+  exists h, 0 < h < eps /\ f x < f (x + h).
+Proof.
+move=> /is_derive_Reals D l0 e0; have [[delta d0] near] := D l l0; rewrite /= in near.
+set h := Rmin delta eps / 2; have m0 : 0 < Rmin delta eps by exact: Rmin_glb_lt.
+have hd := Rmin_l delta eps; have he := Rmin_r delta eps.
+have h0 : 0 < h by rewrite /h; lra.
+exists h; split; first by rewrite /h in h0 *; lra.
+have := near h ltac:(lra) ltac:(rewrite Rabs_pos_eq /h; lra).
+move=> /Rabs_lt_between [low _]; have q : 0 < (f (x + h) - f x) / h by lra.
+by have := Rmult_lt_0_compat _ _ q h0; rewrite (_ : _ / h * h = f (x + h) - f x); [lra | field; lra].
+Qed.
+
 (** If [f' 0 = 0] and [f'' >= 0] then [f] is smallest at 0. *)
 Lemma second_derivative_test (f f' f'' : R -> R) :
   (forall x, is_derive f x (f' x)) -> (forall x, is_derive f' x (f'' x)) ->

@@ -712,9 +712,38 @@ Definition P5_slope : Prop :=
   is_derive (fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d)) s
             (Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r)).
 
-(** P5. At every stationary time lambda M <= (max r - J)(J - min r), J = J(tilt_s). *)
+(** P5. U has a maximum over s >= 0 if lambda > 0 and r is not constant on the support of d. *)
+Definition P5_maximiser_exists : Prop :=
+  forall (Y : finType) (d r : Y -> R) (lambda : R), law d -> 0 < lambda ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) ->
+  let U := fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d) in
+  exists best, 0 < best /\ forall s, 0 <= s -> U s <= U best.
+
+(** P5. Every maximiser over s >= 0 is positive and stationary: Var_{tilt_s}(r) = lambda M(s). *)
+Definition P5_maximiser_stationary : Prop :=
+  forall (Y : finType) (d r : Y -> R) (lambda best : R), law d ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) -> 0 <= best ->
+  let U := fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d) in
+  (forall s, 0 <= s -> U s <= U best) ->
+  0 < best /\ Var (tilt_at d r best) r - lambda * (E (tilt_at d r best) r - E d r) = 0.
+
+(** P5. At every stationary time s > 0, with w = M - m for bounds m <= r <= M on the support of d:
+    w/(e^{ws} - 1) <= lambda <= w/(1 - e^{-ws}), so log(1 + w/lambda)/w <= s; for lambda > w also
+    s <= -log(1 - w/lambda)/w and |s lambda - 1| <= w/(lambda - w), so that s lambda -> 1 as lambda -> inf. *)
+Definition P5_stationary_time : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d ->
+  (forall y, 0 < d y -> m <= r y <= M) ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) -> 0 < s ->
+  Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
+  let w := M - m in
+  w / (exp (w * s) - 1) <= lambda <= w / (1 - exp (- (w * s))) /\
+  ln (1 + w / lambda) / w <= s /\
+  (w < lambda -> s <= - ln (1 - w / lambda) / w /\ Rabs (s * lambda - 1) <= w / (lambda - w)).
+
+(** P5. At every stationary time lambda M <= (max r - J)(J - min r), J = J(tilt_s), extremes on the support of d. *)
 Definition P5_stationary_reward : Prop :=
-  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d -> (forall y, m <= r y <= M) ->
+  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d ->
+  (forall y, 0 < d y -> m <= r y <= M) ->
   Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
   lambda * (E (tilt_at d r s) r - E d r) <=
     (M - E (tilt_at d r s) r) * (E (tilt_at d r s) r - m).
