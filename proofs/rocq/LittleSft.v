@@ -2,8 +2,8 @@
 
     The page of the statement follows the path of joint optima from lambda = 0. Here the bounds come from the
     joint optimum p at one lambda. Let t be the tilt, w = d/p and D = KL(p‖t); chi2(d‖p) = sum d^2/p - 1.
-    The first-order condition says beta log(p/t) = lambda (w - 1) + beta D. Averaged under p and under d it
-    gives what is lost, beta D, and what is saved, (lambda/beta) chi2(d‖p) + D. *)
+    The first-order condition says beta log(p/t) = lambda (w - 1) + beta D. What is lost is beta D, by F3; what is
+    saved is E_d log(p/t) = (lambda/beta) chi2(d‖p) + D. *)
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
@@ -49,9 +49,6 @@ have -> : beta * (ln (joint y) - (ln (ref y) + r y / beta - ln (Z ref r beta))) 
           beta * (ln (joint y) - ln (ref y)) - r y + beta * ln (Z ref r beta) by field; lra.
 by rewrite /Rdiv in e *; lra.
 Qed.
-
-Lemma E_data f : E d f = E joint (fun y => w y * f y).
-Proof. by apply: sum_ext => y; field; have := j0 y; lra. Qed.
 
 Lemma ratio_mean : E joint (fun y => w y) = 1.
 Proof. by rewrite -(proj2 ld); apply: sum_ext => y; field; have := j0 y; lra. Qed.
