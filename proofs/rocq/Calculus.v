@@ -62,6 +62,20 @@ have [||c [hc e]] := @MVT_gen f a b f'.
   by have := Rmult_le_pos _ (b - a) (f0 c hc) ltac:(lra); lra.
 Qed.
 
+(** Where the derivative is positive there are larger values close by on the right. *)
+Lemma uphill (f : R -> R) x l eps : is_derive f x l -> 0 < l -> 0 < eps ->
+  exists h, 0 < h < eps /\ f x < f (x + h).
+Proof.
+move=> /is_derive_Reals D l0 e0; have [[delta d0] near] := D l l0; rewrite /= in near.
+set h := Rmin delta eps / 2; have m0 : 0 < Rmin delta eps by exact: Rmin_glb_lt.
+have hd := Rmin_l delta eps; have he := Rmin_r delta eps.
+have h0 : 0 < h by rewrite /h; lra.
+exists h; split; first by rewrite /h in h0 *; lra.
+have := near h ltac:(lra) ltac:(rewrite Rabs_pos_eq /h; lra).
+move=> /Rabs_lt_between [low _]; have q : 0 < (f (x + h) - f x) / h by lra.
+by have := Rmult_lt_0_compat _ _ q h0; rewrite (_ : _ / h * h = f (x + h) - f x); [lra | field; lra].
+Qed.
+
 (** If [f' 0 = 0] and [f'' >= 0] then [f] is smallest at 0. *)
 Lemma second_derivative_test (f f' f'' : R -> R) :
   (forall x, is_derive f x (f' x)) -> (forall x, is_derive f' x (f'' x)) ->
@@ -98,7 +112,7 @@ apply: (@second_derivative_test f f' f'') => [x|x|x|].
 - by rewrite /f' exp_0; field; lra.
 Qed.
 
-(** ** (e^u - 1 - u) / u^2 is nondecreasing, written without division *)
+(** ** (e^u - 1 - u) / u^2 is nondecreasing, written without division; other quadratic bounds *)
 
 Lemma exp_taylor2 x : (0 <= x -> 1 + x + x ^ 2 / 2 <= exp x) /\ (x <= 0 -> exp x <= 1 + x + x ^ 2 / 2).
 Proof.
@@ -110,17 +124,23 @@ have f0 : f 0 = 0 by rewrite /f exp_0; lra.
 by split=> h; [move: (mono 0 x h) | move: (mono x 0 h)]; rewrite f0 /f; lra.
 Qed.
 
+(** The remainder of (2 + x)/(2 - x) against e^x, written without division, is nondecreasing. *)
+Lemma exp_pade_monotone a b : a <= b -> (a - 2) * exp a + a + 2 <= (b - 2) * exp b + b + 2.
+Proof.
+set k := fun x => (x - 2) * exp x + x + 2; rewrite -/(k a) -/(k b).
+apply: (@nondecreasing_between k (fun x => (x - 1) * exp x + 1)) => y _.
+  by rewrite /k; auto_derive => //; ring.
+suff: (1 - y) * exp y <= 1 by lra.
+have inv : exp (- y) * exp y = 1 by rewrite -exp_plus Rplus_opp_l exp_0.
+by have := Rmult_le_compat_r _ _ _ (Rlt_le _ _ (exp_pos y)) (exp_tangent (- y)); lra.
+Qed.
+
 Lemma exp_quadratic_remainder_monotone u w :
   u <= w -> (exp u - 1 - u) * w ^ 2 <= (exp w - 1 - w) * u ^ 2.
 Proof.
 move=> uw.
 set k := fun x => (x - 2) * exp x + x + 2.
-have k_mono a b : a <= b -> k a <= k b.
-  apply: (@nondecreasing_between k (fun x => (x - 1) * exp x + 1)) => y _.
-    by rewrite /k; auto_derive => //; ring.
-  suff: (1 - y) * exp y <= 1 by lra.
-  have inv : exp (- y) * exp y = 1 by rewrite -exp_plus Rplus_opp_l exp_0.
-  by have := Rmult_le_compat_r _ _ _ (Rlt_le _ _ (exp_pos y)) (exp_tangent (- y)); lra.
+have k_mono a b : a <= b -> k a <= k b by exact: exp_pade_monotone.
 have k0 : k 0 = 0 by rewrite /k exp_0; lra.
 have k_sign x : 0 <= x * k x.
   case: (Rle_lt_dec 0 x) => h.
@@ -144,6 +164,34 @@ have [_ /(_ hu) lu] := exp_taylor2 u; have [/(_ (Rlt_le _ _ hw)) lw _] := exp_ta
 apply: (Rle_trans _ (u ^ 2 / 2 * w ^ 2)); first by apply: Rmult_le_compat_r; lra.
 rewrite (_ : u ^ 2 / 2 * w ^ 2 = w ^ 2 / 2 * u ^ 2); last by field.
 by apply: Rmult_le_compat_r; lra.
+Qed.
+
+(** (2 - w) (e^w - 1 - w) <= w^2 for w >= 0. *)
+Lemma exp_quadratic_remainder_le w : 0 <= w -> (2 - w) * (exp w - 1 - w) <= w ^ 2.
+Proof. by move=> w0; have := exp_pade_monotone w0; rewrite exp_0; lra. Qed.
+
+(** z ln z lies below its parabola at 1 of second derivative 1/c, as far down as z = c. *)
+Lemma entropy_parabola c z : 0 < c <= 1 -> c <= z -> z * ln z <= (z - 1) + (z - 1) ^ 2 / (2 * c).
+Proof.
+move=> [c0 c1] cz; set h := fun z => (z - 1) + (z - 1) ^ 2 / (2 * c) - z * ln z.
+set h' := fun z => (z - 1) / c - ln z.
+have dh x : 0 < x -> is_derive h x (h' x) by move=> x0; rewrite /h /h'; auto_derive => //; field; lra.
+have h1 : h 1 = 0 by rewrite /h ln_1; field; lra.
+suff : 0 <= h z by rewrite /h; lra.
+rewrite -h1; have i1 : 1 <= / c by rewrite -Rinv_1; apply: Rinv_le_contravar.
+case: (Rle_lt_dec 1 z) => z1.
+  apply: (@nondecreasing_between h h') => // x hx; first by apply: dh; lra.
+  have := @ln_le_sub1 x ltac:(lra); have := Rmult_le_compat_l (x - 1) _ _ ltac:(lra) i1.
+  by rewrite /h' /Rdiv; lra.
+suff : - h z <= - h 1 by lra.
+apply: (@nondecreasing_between (fun x => - h x) (fun x => - h' x)) => [x hx|x hx|]; last by lra.
+  by apply: is_derive_opp; apply: dh; lra.
+have x0 : 0 < x by lra.
+have := ln_le_sub1 (Rinv_0_lt_compat _ x0); rewrite ln_Rinv // => lnx.
+have ix : / x <= / c by apply: Rinv_le_contravar; lra.
+have := Rmult_le_compat_l (1 - x) _ _ ltac:(lra) ix.
+have xx : x * / x = 1 by apply: Rinv_r; lra.
+by rewrite /h' /Rdiv; lra.
 Qed.
 
 (** e^w - 1 - w <= w^2 / (2 (1 - w/3)) for w >= 0, written without division. *)

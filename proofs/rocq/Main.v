@@ -6,8 +6,8 @@
 From NonDecoupling Require Statements.
 From NonDecoupling Require
 Sums Policies Foundations ChainRule Concentration SftThenRl PriceOfReward RlThenSft Landscape
-Decoupling Averages AsStated DurationAndAlignment
-Overpayment Verifiable Estimators Penalties Leashless Schedules Alternation BestOfN Groups
+Decoupling Averages AsStated LittleSft
+Overpayment Verifiable Duration Alignment Estimators Penalties Leashless Schedules Alternation BestOfN Groups
 GroupNormalised PerToken.
 
 (** ** Foundations *)
@@ -277,16 +277,25 @@ Theorem P4_threshold_excess : Statements.P4_threshold_excess.
 Proof. exact @AsStated.step_improves_from_excess. Qed.
 
 Theorem P5_slope : Statements.P5_slope.
-Proof. exact @DurationAndAlignment.utility_slope. Qed.
+Proof. exact @Duration.utility_slope. Qed.
+
+Theorem P5_maximiser_exists : Statements.P5_maximiser_exists.
+Proof. exact @Duration.maximiser_exists. Qed.
+
+Theorem P5_maximiser_stationary : Statements.P5_maximiser_stationary.
+Proof. exact @Duration.maximiser_stationary. Qed.
+
+Theorem P5_stationary_time : Statements.P5_stationary_time.
+Proof. exact @Duration.stationary_time. Qed.
 
 Theorem P5_stationary_reward : Statements.P5_stationary_reward.
-Proof. exact @DurationAndAlignment.stationary_reward. Qed.
+Proof. exact @Duration.stationary_reward. Qed.
 
 Theorem P5_surrogate : Statements.P5_surrogate.
-Proof. exact @DurationAndAlignment.surrogate_maximum. Qed.
+Proof. exact @Duration.surrogate_maximum. Qed.
 
 Theorem P6_inside_and_outside : Statements.P6_inside_and_outside.
-Proof. exact @DurationAndAlignment.cosine_inside_and_outside. Qed.
+Proof. exact @Alignment.cosine_inside_and_outside. Qed.
 
 (** ** Joint training *)
 
@@ -307,6 +316,22 @@ Proof. exact @Decoupling.joint_gap. Qed.
 
 Theorem J2_no_free_order : Statements.J2_no_free_order.
 Proof. exact @Decoupling.joint_optimal. Qed.
+
+Theorem J3_bounds : Statements.J3_bounds.
+Proof. exact @LittleSft.joint_bounds. Qed.
+
+Theorem J3_exact : Statements.J3_exact.
+Proof. exact (fun Y joint d ref r beta lambda mu lj ld lr ref0 j0 b0 l0 foc => conj
+  (LittleSft.joint_saving_identity lj ld lr ref0 j0 b0 l0 foc) (LittleSft.joint_cost_identity r lj
+  lr ref0 b0)). Qed.
+
+Theorem J3_sharper : Statements.J3_sharper.
+Proof. exact (fun Y joint d ref r beta lambda mu lj ld lr ref0 j0 b0 l0 foc W wW => conj
+  (LittleSft.joint_cost_lower lj ld lr ref0 j0 b0 l0 foc wW) (LittleSft.joint_cost_below_half lj ld
+  lr ref0 j0 b0 l0 foc)). Qed.
+
+Theorem J3_expansions : Statements.J3_expansions.
+Proof. exact @LittleSft.joint_expansions. Qed.
 
 (** ** Sequences *)
 

@@ -30,10 +30,11 @@ Local Notation Var p f := (E p (fun y => (f y - E p f) ^ 2)).
 (** Probability law; absolute continuity. *)
 Local Notation law p := ((forall y, 0 <= p y) /\ \big[Rplus/0]_y (p y)%R = 1).
 Local Notation "p ≪ q" := (forall y, q y = 0 -> p y = 0) (at level 70).
-(** KL divergence, SFT loss (cross entropy), total variation, in nats. *)
+(** KL divergence, SFT loss (cross entropy), in nats; total variation, chi-squared divergence. *)
 Local Notation KL p q := (sum (fun y => p y * ln (p y / q y))).
 Local Notation CE d p := (- sum (fun y => d y * ln (p y))).
 Local Notation TV p q := (sum (fun y => Rabs (p y - q y)) / 2).
+Local Notation chi2 d p := (sum (fun y => d y ^ 2 / p y) - 1).
 (** Partition function, tilt (the exact RL optimum), tilt at time s = 1/beta. *)
 Local Notation Z ref r beta := (E ref (fun y => exp (r y / beta))).
 Local Notation tilt ref r beta := (fun y => ref y * exp (r y / beta) / Z ref r beta).
@@ -711,9 +712,38 @@ Definition P5_slope : Prop :=
   is_derive (fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d)) s
             (Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r)).
 
-(** P5. At every stationary time lambda M <= (max r - J)(J - min r), J = J(tilt_s). *)
+(** P5. U has a maximum over s >= 0 if lambda > 0 and r is not constant on the support of d. *)
+Definition P5_maximiser_exists : Prop :=
+  forall (Y : finType) (d r : Y -> R) (lambda : R), law d -> 0 < lambda ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) ->
+  let U := fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d) in
+  exists best, 0 < best /\ forall s, 0 <= s -> U s <= U best.
+
+(** P5. Every maximiser over s >= 0 is positive and stationary: Var_{tilt_s}(r) = lambda M(s). *)
+Definition P5_maximiser_stationary : Prop :=
+  forall (Y : finType) (d r : Y -> R) (lambda best : R), law d ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) -> 0 <= best ->
+  let U := fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d) in
+  (forall s, 0 <= s -> U s <= U best) ->
+  0 < best /\ Var (tilt_at d r best) r - lambda * (E (tilt_at d r best) r - E d r) = 0.
+
+(** P5. At every stationary time s > 0, with w = M - m for bounds m <= r <= M on the support of d:
+    w/(e^{ws} - 1) <= lambda <= w/(1 - e^{-ws}), so log(1 + w/lambda)/w <= s; for lambda > w also
+    s <= -log(1 - w/lambda)/w and |s lambda - 1| <= w/(lambda - w), so that s lambda -> 1 as lambda -> inf. *)
+Definition P5_stationary_time : Prop :=
+  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d ->
+  (forall y, 0 < d y -> m <= r y <= M) ->
+  (exists y z, 0 < d y /\ 0 < d z /\ r y <> r z) -> 0 < s ->
+  Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
+  let w := M - m in
+  w / (exp (w * s) - 1) <= lambda <= w / (1 - exp (- (w * s))) /\
+  ln (1 + w / lambda) / w <= s /\
+  (w < lambda -> s <= - ln (1 - w / lambda) / w /\ Rabs (s * lambda - 1) <= w / (lambda - w)).
+
+(** P5. At every stationary time lambda M <= (max r - J)(J - min r), J = J(tilt_s), extremes on the support of d. *)
 Definition P5_stationary_reward : Prop :=
-  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d -> (forall y, m <= r y <= M) ->
+  forall (Y : finType) (d r : Y -> R) (s lambda m M : R), law d ->
+  (forall y, 0 < d y -> m <= r y <= M) ->
   Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
   lambda * (E (tilt_at d r s) r - E d r) <=
     (M - E (tilt_at d r s) r) * (E (tilt_at d r s) r - m).
@@ -794,6 +824,54 @@ Definition J2_no_free_order : Prop :=
   (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> d ≪ p -> 0 < beta -> 0 <= lambda ->
   (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
   J_b p ref r beta - J_b joint ref r beta <= lambda * (CE d p - CE d joint).
+
+(** J3. A little SFT: with t the tilt and p_joint the law of J1, CE(d,t) - CE(d,p_joint) lies between
+    lambda chi2(d‖p_joint)/(beta + lambda W) and (lambda/beta) chi2(d‖t), and J_b(t) - J_b(p_joint) between
+    lambda/2 times the former and lambda/2 times the latter, for every lambda > 0 and W >= max d/p_joint. *)
+Definition J3_bounds : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R),
+  law joint -> law d -> law ref -> (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta ->
+  0 < lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  forall W : R, (forall y, d y / joint y <= W) ->
+  let t := tilt ref r beta in
+  let least := lambda * chi2 d joint / (beta + lambda * W) in
+  let most := lambda / beta * chi2 d t in
+  least <= CE d t - CE d joint <= most /\
+  lambda / 2 * least <= J_b t ref r beta - J_b joint ref r beta <= lambda / 2 * most.
+
+(** J3. Exactly: the saving is (lambda/beta) chi2(d‖p_joint) + KL(p_joint‖t), the cost beta KL(p_joint‖t). *)
+Definition J3_exact : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R),
+  law joint -> law d -> law ref -> (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta ->
+  0 < lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  let t := tilt ref r beta in
+  CE d t - CE d joint = lambda / beta * chi2 d joint + KL joint t /\
+  J_b t ref r beta - J_b joint ref r beta = beta * KL joint t.
+
+(** J3. Sharper: the cost is at most lambda/2 times the saving, and W - 1 may stand for W in its lower bound. *)
+Definition J3_sharper : Prop :=
+  forall (Y : finType) (joint d ref r : Y -> R) (beta lambda mu : R),
+  law joint -> law d -> law ref -> (forall y, 0 < ref y) -> (forall y, 0 < joint y) -> 0 < beta ->
+  0 < lambda ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  forall W : R, (forall y, d y / joint y <= W) ->
+  let t := tilt ref r beta in
+  lambda ^ 2 * chi2 d joint / (2 * (beta + lambda * (W - 1))) <=
+    J_b t ref r beta - J_b joint ref r beta <= lambda / 2 * (CE d t - CE d joint).
+
+(** J3. As lambda -> 0: saving = (lambda/beta) chi2(d‖t) + O(lambda^2), cost = (lambda^2/(2 beta)) chi2(d‖t) +
+    O(lambda^3), with one constant for all lambda <= beta. *)
+Definition J3_expansions : Prop :=
+  forall (Y : finType) (d ref r : Y -> R) (beta : R),
+  law d -> law ref -> (forall y, 0 < ref y) -> 0 < beta ->
+  exists K, forall (joint : Y -> R) (lambda mu : R), law joint -> (forall y, 0 < joint y) ->
+  0 < lambda <= beta ->
+  (forall y, r y - beta * ln (joint y / ref y) + lambda * d y / joint y = mu) ->
+  let t := tilt ref r beta in
+  Rabs (CE d t - CE d joint - lambda / beta * chi2 d t) <= K * lambda ^ 2 /\
+  Rabs (J_b t ref r beta - J_b joint ref r beta - lambda ^ 2 / (2 * beta) * chi2 d t) <= K * lambda ^ 3.
 
 (** ** Sequences *)
 

@@ -1,82 +1,17 @@
-(** * P5 and P6, as far as they go: the duration of RL, and gradients seen through a kernel
+(** * P6: gradients seen through a kernel
 
-    P5: the slope of the utility U(s) = J(tilt_s) - lambda DeltaL(tilt_s), the reward at its stationary points,
-    and the maximiser of the surrogate. P6: the bound on a cosine by its parts inside and outside a set of
-    eigenvectors of the kernel, in coordinates of the eigenbasis. *)
+    The bound on a cosine by its parts inside and outside a set of eigenvectors of the kernel, in coordinates of
+    the eigenbasis. *)
 
 From Coq Require Import Reals Lra.
 From mathcomp Require Import ssreflect ssrfun ssrbool eqtype ssrnat seq fintype bigop.
 From Coquelicot Require Import Coquelicot.
-From NonDecoupling Require Import Sums Calculus Policies Foundations SftThenRl.
+From NonDecoupling Require Import Sums.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
 Local Open Scope R_scope.
-
-Section Duration.
-Variable Y : finType.
-Implicit Types (d r : Y -> R) (s lambda m M : R).
-
-Theorem utility_slope d r s lambda : law d ->
-  is_derive (fun s => E (tilt_at d r s) r - lambda * (CE d (tilt_at d r s) - CE d d)) s
-            (Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r)).
-Proof.
-move=> ld; apply: (is_derive_minus (fun s => E (tilt_at d r s) r)
-  (fun s => lambda * (CE d (tilt_at d r s) - CE d d))); first exact: reward_derivative.
-apply: (is_derive_scal (fun s => CE d (tilt_at d r s) - CE d d)); exact: loss_derivative.
-Qed.
-
-(** Bhatia-Davis: the variance is at most (M - mean)(mean - m). *)
-Lemma variance_between p r m M : law p -> (forall y, m <= r y <= M) ->
-  Var p r <= (M - E p r) * (E p r - m).
-Proof.
-move=> lp mM; set mu := E p r.
-have gap : 0 <= E p (fun y => (M - r y) * (r y - m)).
-  by apply: E_ge0 => // y; apply: Rmult_le_pos; move: (mM y); lra.
-suff : E p (fun y => (M - r y) * (r y - m)) = (M - mu) * (mu - m) - Var p r by lra.
-rewrite /Var -/mu.
-rewrite (@E_ext _ p (fun y => (M - r y) * (r y - m))
-  (fun y => (M - mu) * (mu - m) + (M + m - 2 * mu) * (r y - mu) - (r y - mu) ^ 2)); last first.
-  by move=> y; ring.
-by rewrite E_minus E_plus E_const // E_scal E_minus E_const // -/mu; ring.
-Qed.
-
-Theorem stationary_reward d r s lambda m M : law d -> (forall y, m <= r y <= M) ->
-  Var (tilt_at d r s) r - lambda * (E (tilt_at d r s) r - E d r) = 0 ->
-  lambda * (E (tilt_at d r s) r - E d r) <=
-    (M - E (tilt_at d r s) r) * (E (tilt_at d r s) r - m).
-Proof.
-by move=> ld mM e; have := variance_between (gibbs_law (fun y => s * r y) ld) mM;
-  rewrite -/(tilt_at d r s); lra.
-Qed.
-End Duration.
-
-(** The surrogate G(1 - e^{-aT}) - c T^2 is largest where a T e^{aT} = a^2 G/(2c), that is at W(...)/a. *)
-Theorem surrogate_maximum a c G best T : 0 < a -> 0 < c -> 0 < best ->
-  a * best * exp (a * best) = a ^ 2 * G / (2 * c) ->
-  G * (1 - exp (- (a * T))) - c * T ^ 2 <= G * (1 - exp (- (a * best))) - c * best ^ 2.
-Proof.
-move=> a0 c0 b0 e; have GE : G = 2 * c * best * exp (a * best) / a.
-  apply: (Rmult_eq_reg_l (a ^ 2 / (2 * c))); last first.
-    by apply: Rgt_not_eq; apply: Rdiv_lt_0_compat; [apply: pow_lt | lra].
-  rewrite (_ : a ^ 2 / (2 * c) * G = a ^ 2 * G / (2 * c)); last by field; lra.
-  by rewrite -e; field; lra.
-set u := a * (best - T).
-have atT : G * exp (- (a * T)) = 2 * c * best / a * exp u.
-  rewrite GE (_ : _ * exp (- (a * T)) = 2 * c * best / a * (exp (a * best) * exp (- (a * T)))); last by field; lra.
-  by rewrite -exp_plus; congr (_ * exp _); rewrite /u; ring.
-have atb : G * exp (- (a * best)) = 2 * c * best / a.
-  rewrite GE (_ : _ * exp (- (a * best)) = 2 * c * best / a * (exp (a * best) * exp (- (a * best)))); last by field; lra.
-  by rewrite -exp_plus Rplus_opp_r exp_0; ring.
-have tangent := exp_tangent u.
-have k0 : 0 < 2 * c * best / a by apply: Rdiv_lt_0_compat => //; apply: Rmult_lt_0_compat => //; lra.
-have := Rmult_le_compat_l _ _ _ (Rlt_le _ _ k0) tangent.
-have -> : 2 * c * best / a * (1 + u) = 2 * c * best / a + 2 * c * best * (best - T).
-  by rewrite /u; field; lra.
-have sq := Rmult_le_pos _ _ (Rlt_le _ _ c0) (pow2_ge_0 (best - T)).
-nra.
-Qed.
 
 Section Alignment.
 Variable I : finType.
