@@ -29,6 +29,8 @@ LOSS = "SFT loss CE(d, p), nats per response"
 ABOVE = "SFT loss above H(d), nats per response"
 # How far paths go, in parts of the way from J(ref) to the highest reward.
 FAR = 0.98
+# Rates of the frontier, times the range of the reward: from nearly J(d) to 99 % of the way.
+RATES = (1e-2, 1e2)
 # Of betas, over the range of the reward: from nearly none of the way to nearly all of it.
 BETAS = (1e-2, 1e2)
 
@@ -42,13 +44,23 @@ class Prompts:
     shares: np.ndarray
 
     @classmethod
-    def of(cls, log_d: TensorLike, reward: TensorLike, weights: TensorLike | None) -> Prompts:
+    def of(
+        cls,
+        log_d: TensorLike,
+        reward: TensorLike,
+        weights: TensorLike | None,
+        mask: MaskLike | None = None,
+    ) -> Prompts:
         data, values = np.broadcast_arrays(as_numpy(log_d), as_numpy(reward))
         if data.ndim not in (1, 2):
             raise ValueError(
                 f"log_d, reward {data.shape}: give [responses] or [prompts, responses]"
             )
         data, values = np.atleast_2d(data), np.atleast_2d(values)
+        if mask is not None:  # padding has the least reward that counts, as in ``bounds``
+            counts = np.broadcast_to(as_numpy(mask), values.shape)
+            least = np.where(counts, values, np.inf).min(axis=-1, keepdims=True)
+            values = np.where(counts, values, least)
         checked = Arguments(laws={"log_d": data}, reals={"reward": values})
         return cls(data, values, np.asarray(shares_of_prompts(checked, weights))[:, 0])
 
@@ -65,8 +77,12 @@ class Prompts:
         """``[points]``, falling."""
         if given is not None:
             return np.sort(np.asarray(as_numpy(given), float).reshape(-1))[::-1]
-        spread = float(np.ptp(self.reward, axis=-1).max()) or 1.0
-        return np.geomspace(BETAS[1], BETAS[0], 161) * spread
+        return np.geomspace(BETAS[1], BETAS[0], 161) * self.spread
+
+    @property
+    def spread(self) -> float:
+        """The widest range of rewards of a prompt."""
+        return float(np.ptp(self.reward, axis=-1).max()) or 1.0
 
     def not_too_far(self, laws: np.ndarray, ref: np.ndarray) -> np.ndarray:
         """Which of ``laws`` have not gone all but the whole way from ref to the highest reward that ref can give."""
@@ -99,24 +115,25 @@ def frontier(
 ) -> Axes:
     """The least SFT loss of any policy for each reward, grey where no policy can be (S5).
 
-    From J(d) up to just below the highest reward, where the loss is infinite. ``above_floor`` draws losses less H(d),
+    Prompts buy reward at one rate, from J(d) up to just below the highest reward, where the loss is infinite;
+    ``points`` rates are drawn. ``above_floor`` draws losses less H(d),
     their smallest value. ``style`` goes to ``Axes.plot``.
 
     Shapes: log_d, reward ``[n]`` or ``[prompts, n]``, weights ``[prompts]``, mask as reward. Units: nats per
-    response. Errors: those of ``bounds.pareto_frontier``; axes that show losses from another zero. Source: S5.
+    response. Errors: those of ``bounds.frontier_policy``; axes that show losses from another zero. Source: S5.
 
     >>> ax = frontier(np.log([0.5, 0.5]), np.array([0.0, 1.0]), points=5)
     >>> ax.lines[0].get_xdata().round(3).tolist()
-    [0.5, 0.625, 0.75, 0.875]
+    [0.5, 0.502, 0.525, 0.707, 0.952, 0.995]
     """
-    prompts = Prompts.of(log_d, reward, weights)
-    best = bounds.pareto_frontier(
-        prompts.log_d, prompts.reward, points=points, weights=prompts.shares, mask=mask
-    )
-    floor = float(best.loss[0])
-    loss, reached = best.loss[:-1], best.reward[:-1]  # the last loss is all but infinite
-    if above_floor:
-        loss, floor = loss - floor, 0.0
+    prompts = Prompts.of(log_d, reward, weights, mask)
+    rates = np.geomspace(*RATES, points) / prompts.spread
+    best = bounds.frontier_policy(
+        prompts.log_d[None], prompts.reward[None], rates[:, None], mask=mask
+    ).log_p
+    laws = np.concatenate([prompts.log_d[None], best])
+    reached, loss = prompts.reward_of(laws), prompts.loss_of(laws, above_floor)
+    floor = float(loss[0])
     ax = _labelled(ax, above_floor)
     look = {"color": BLACK, "linewidth": 4, "alpha": 0.25, "label": "least of any policy (S5)"}
     ax.plot(reached, loss, **{**look, **long_names(style)})
@@ -274,5 +291,7 @@ def _labelled(ax: Axes | None, above_floor: bool) -> Axes:
 
 
 def _legend(ax: Axes) -> Axes:
+    if not ax.get_legend_handles_labels()[0]:
+        return ax
     ax.legend(loc="upper left", frameon=False)
     return ax

@@ -61,7 +61,7 @@ def simplex(
         )
     ]
     radius = float(bounds.kl_divergence(tilt, ref))
-    ball = [boundary(ref, radius, angle) for angle in np.linspace(0, 2 * np.pi, 121)]
+    ball = boundary(ref, radius, np.linspace(0, 2 * np.pi, 121))
     corners = list(np.eye(3))
     ax = on_axes(ax)
     for side, color, hatch, name in (
@@ -91,7 +91,7 @@ def simplex(
     return ax
 
 
-def places(laws: Sequence[np.ndarray]) -> np.ndarray:
+def places(laws: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Of laws ``[k, 3]``, as ``[2, k]``."""
     return (np.array(laws) @ CORNERS).T
 
@@ -103,18 +103,22 @@ def around(laws: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [laws[k] for k in order]
 
 
-def boundary(log_ref: np.ndarray, radius: float, angle: float) -> np.ndarray:
-    """The law p with KL(p||ref) = radius in one direction from ref, or where that leaves the triangle."""
+def boundary(log_ref: np.ndarray, radius: float, angles: np.ndarray) -> np.ndarray:
+    """The laws p with KL(p||ref) = radius in these directions, ``[k, 3]``, or the edge of the triangle."""
     ref = np.exp(log_ref)
-    step = np.array([np.cos(angle), np.cos(angle - 2 * np.pi / 3), np.cos(angle + 2 * np.pi / 3)])
-    step -= step.mean()
-    low, high = 0.0, float(np.min(ref[step < 0] / -step[step < 0])) * (1 - 1e-12)
+    turns = np.array([0.0, 2.0, -2.0]) * np.pi / 3
+    steps = np.cos(angles[:, None] - turns)  # each sums to zero
+    room = np.where(steps < 0, ref / np.where(steps < 0, -steps, 1.0), np.inf)
+    low = np.zeros((len(angles), 1))
+    high = room.min(axis=1, keepdims=True) * (1 - 1e-12)
     for _ in range(60):
         middle = 0.5 * (low + high)
-        with np.errstate(divide="ignore"):
-            inside = bounds.kl_divergence(np.log(ref + middle * step), log_ref) < radius
-        low, high = (middle, high) if inside else (low, middle)
-    return np.asarray(ref + low * step)
+        laws = np.log(np.maximum(ref + middle * steps, 0.0))
+        inside = (bounds.kl_divergence(laws, np.broadcast_to(log_ref, laws.shape)) < radius)[
+            :, None
+        ]
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return np.asarray(ref + low * steps)
 
 
 def _mixture(worse: int, better: int, share: float) -> np.ndarray:
