@@ -16,7 +16,7 @@ from nondecoupling import bounds
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.bounds.arrays import FloatArray, MaskLike, TensorLike
 from nondecoupling.bounds.price import shares_of_prompts
-from nondecoupling.bounds.reading import is_torch
+from nondecoupling.numbers.floats import is_torch
 from nondecoupling.plot.style import BLACK, line, long_names, on_axes
 from nondecoupling.policies import TokenTree
 from nondecoupling.recipes import Recipe
