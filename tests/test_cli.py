@@ -58,6 +58,18 @@ def test_version():
     assert run("--version").stdout == f"nondecoupling {__version__}\n"
 
 
+def test_shells_complete_commands_and_options():
+    """As a shell asks: by a variable of the environment, in a process of its own."""
+    code = "import sys; sys.argv = ['nondecoupling']; from nondecoupling import cli; cli.main()"
+    for words_so_far, place, expected in (("fr", 1, "frontier"), ("frontier --pl", 2, "--plot")):
+        asked = {"COMP_WORDS": f"nondecoupling {words_so_far}", "COMP_CWORD": str(place)}
+        environment = {**os.environ, **asked, "_NONDECOUPLING_COMPLETE": "complete_bash"}
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert (found.stdout.split(), found.returncode) == ([expected], 0), found.stderr
+
+
 def test_no_command_shows_help():
     assert "certify" in run().output
 

@@ -46,7 +46,9 @@ SEARCHES = frozenset(
 class Checks(threading.local):
     """Whether this thread looks at the values of arguments."""
 
-    on = True
+    def __init__(self) -> None:
+        # In each thread's own dictionary: torch's compiler guards on what is there.
+        self.on = True
 
 
 CHECKS = Checks()
