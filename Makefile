@@ -9,7 +9,7 @@ READY := .venv/.ready
 # Two processes, and one thread in each: what two cores can do. An idle one takes over what waits at the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
-.PHONY: help setup validate test test-full mutants lint docs figures package rocq ledger clean
+.PHONY: help setup validate test test-full lowest mutants lint docs figures package rocq ledger clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -35,6 +35,16 @@ test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes
 test-full: $(READY) ## all of them, the slow ones too; packages are left to make package
 	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
 	$(PYTEST) --durations 25 -m "" proofs
+
+# What meets the versions of other projects: arrays in and out, laws of language models, plots, recipes.
+CORE := tests/test_bounds.py tests/test_bad_arrays.py tests/test_named_results.py tests/test_policies_from.py \
+	tests/test_padding_and_weights.py tests/test_plot.py tests/forecast/test_samples.py tests/recipes/test_recipe.py \
+	tests/lm/test_loading.py tests/lm/test_tokens.py
+
+lowest: ## core tests with the lowest versions that pyproject.toml allows, in build/lowest
+	@$(PYTHON) -m venv build/lowest
+	@build/lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt '.[lm,plot,proofs]'
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --quiet --numprocesses 2 --doctest-modules nondecoupling/bounds $(CORE)
 
 mutants: $(READY) ## make deliberate faults, one by one, and see the tests fail: some ten minutes
 	$(BIN)/python -m tests.mutants.run

@@ -53,6 +53,43 @@ def test_each_kind_is_refused_by_name_in_each_place(place, kind):
         bounds.coupling_gap(**arguments)
 
 
+class JaxArray:
+    """What NumPy, and so np.asarray, sees of an array of JAX."""
+
+    __module__ = "jaxlib._jax"
+    dtype = np.dtype("float32")
+    shape = (2,)
+    ndim = 1
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([-0.7, -0.7], dtype=dtype)
+
+
+class Wrapped:
+    """What JAX takes for an array: by a method of this name."""
+
+    def __jax_array__(self):
+        raise AssertionError("never called")
+
+    __array__ = JaxArray.__array__
+
+
+@pytest.mark.parametrize("given", [JaxArray(), Wrapped(), [JaxArray(), JaxArray()], [[Wrapped()]]])
+@pytest.mark.parametrize("place", ["log_d", "reward", "beta", "mask"])
+def test_arrays_of_jax_are_refused_with_the_remedy(place, given):
+    assert np.asarray(JaxArray()).tolist() == [-0.7, -0.7]  # what would silently have become of one
+    arguments = {"log_d": EVEN, "reward": REWARD, "target": 0.7, place: given}
+    arguments["target"] = arguments.pop("beta", arguments["target"])
+    name = "target" if place == "beta" else place
+    with pytest.raises(ValueError, match=rf"{name}: an array of JAX.*np\.asarray.*from_dlpack"):
+        bounds.price_of_reward(**arguments)
+
+
+def test_tensors_in_a_list_are_refused():
+    with pytest.raises(ValueError, match=r"log_p: tensors in a list.*torch\.stack"):
+        bounds.entropy([TENSORS[0], TENSORS[0]])
+
+
 def test_numbers_of_other_exact_kinds_are_read():
     want = float(bounds.coupling_gap(EVEN, REWARD, 0.5))
     for reward in ([Fraction(0), Fraction(1)], np.array([0, 1], dtype=np.uint8), (0, 1)):

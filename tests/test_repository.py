@@ -24,6 +24,9 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|opt|root|Users|work)/\w+")
 # What torch brings for GPUs on some platforms; torch pins it itself.
 PINNED_BY_TORCH = re.compile(r"^(cuda|nvidia)-")
 
+# What make lowest installs.
+LOWEST_EXTRAS = ("lm", "plot", "proofs")
+
 Rule = Callable[[Path, list[str]], list[str]]
 
 
@@ -64,8 +67,8 @@ def no_machine_paths(root: Path, files: list[str]) -> list[str]:
     return problems
 
 
-def pins(root: Path) -> dict[str, str]:
-    lines = (root / "constraints.txt").read_text().splitlines()
+def pins(root: Path, file: str = "constraints.txt") -> dict[str, str]:
+    lines = (root / file).read_text().splitlines()
     kept = (line.strip() for line in lines if line.strip() and not line.startswith("#"))
     return {canonicalize_name(re.split(r"[^\w.-]", line)[0]): line for line in kept}
 
@@ -96,6 +99,25 @@ def constraints_are_complete(root: Path, files: list[str]) -> list[str]:
                 continue
             waiting += [r for r in further if not r.marker or r.marker.evaluate({"extra": extra})]
     return sorted(missing)
+
+
+def lowest_versions_are_tested(root: Path, files: list[str]) -> list[str]:
+    """``make lowest`` uses the very floors of pyproject.toml, for all that it installs."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project.get("optional-dependencies", {})
+    listed = [
+        *project["dependencies"],
+        *(r for name in LOWEST_EXTRAS for r in extras.get(name, [])),
+    ]
+    pinned, problems = pins(root, "constraints-lowest.txt"), []
+    for requirement in map(Requirement, listed):
+        floors = [s.version for s in requirement.specifier if s.operator == ">="]
+        line = pinned.get(canonicalize_name(requirement.name), "")
+        if requirement.name != "pytest-xdist" and not (
+            line and floors and Requirement(line).specifier.contains(floors[0])
+        ):
+            problems.append(f"{requirement}: {line or 'missing'}")
+    return problems
 
 
 def make_targets_exist(root: Path, files: list[str]) -> list[str]:
@@ -157,6 +179,7 @@ RULES: list[Rule] = [
     no_machine_paths,
     constraints_are_exact,
     constraints_are_complete,
+    lowest_versions_are_tested,
     make_targets_exist,
     contributing_lists_the_package,
     packages_list_their_modules,
@@ -182,6 +205,7 @@ SOUND = {
     "README.md": "    make test\nmake test\n",
     "constraints.txt": "# exact\npytest==9.0\niniconfig==2.0\npackaging==1.0\npluggy==1.0\n"
     "pygments==2.0\n",
+    "constraints-lowest.txt": "# floors\npytest==8.0\n",
     "experiments/parts/__init__.py": '"""Parts.\n\nfirst   one\nmore/   others\n"""\n',
     "experiments/parts/first.py": "",
     "experiments/parts/more/deep.py": "",
@@ -198,6 +222,8 @@ BROKEN: list[tuple[Rule, dict[str, str], str]] = [
     (constraints_are_exact, {"constraints.txt": "torch>=2\n"}, "torch>=2"),
     (constraints_are_exact, {"constraints.txt": "torch==2.0+cpu\n"}, "+cpu"),
     (constraints_are_complete, {"constraints.txt": "pytest==9.0\n"}, "pluggy"),
+    (lowest_versions_are_tested, {"constraints-lowest.txt": "pytest==8.1\n"}, "pytest==8.1"),
+    (lowest_versions_are_tested, {"constraints-lowest.txt": "# none\n"}, "pytest>=8: missing"),
     (make_targets_exist, {"README.md": "run `make nonsense`\n"}, "make nonsense"),
     (contributing_lists_the_package, {"nondecoupling/new.py": ""}, "new.py"),
     (contributing_lists_the_package, {"CONTRIBUTING.md": "nondecoupling/\n  gone.py  x\n"}, "gone"),

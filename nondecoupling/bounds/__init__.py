@@ -19,6 +19,7 @@ Nothing is renormalised. Sources: statement ids refer to ``nondecoupling.theory.
 
 from __future__ import annotations
 
+from nondecoupling.bounds.checks import unchecked
 from nondecoupling.bounds.joint import (
     decoupled,
     joint_gap,
@@ -194,6 +195,7 @@ __all__ = [
     "stationary_policy",
     "supporting_line",
     "token_kl_divergence",
+    "unchecked",
     "verifiable_beta",
     "verifiable_cost",
     "weighted_sft_optimum",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from nondecoupling.bounds.arrays import MaskLike, TensorLike
-from nondecoupling.bounds.reading import common_kind, is_torch, read, read_mask
-from nondecoupling.numbers.floats import Floats, floats_of
+from nondecoupling.bounds.checks import about_values
+from nondecoupling.bounds.reading import common_kind, read, read_mask
+from nondecoupling.numbers.floats import Floats, floats_of, is_torch
 from nondecoupling.numbers.number_system import Array, Mask
 
 # Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
@@ -39,6 +41,24 @@ def _remedy(entries: np.ndarray) -> str:
             "policies.with_other; if they are logits: policies.from_logits"
         )
     return "give log-probabilities, normalised: policies.from_logits makes them of logits"
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """As NumPy's, which torch's compiler does not know."""
+    longest = max(0, 0, *(len(shape) for shape in shapes))
+    padded = [(1,) * (longest - len(shape)) + tuple(shape) for shape in shapes]
+    joint = []
+    for sizes in zip(*padded, strict=True):
+        others = {size for size in sizes if size != 1}
+        if len(others) > 1:
+            raise ValueError(f"sizes {sorted(others)} do not broadcast")
+        joint.append(others.pop() if others else 1)
+    return tuple(joint)
+
+
+def _quiet(xp: Floats) -> AbstractContextManager[Any]:
+    """NumPy's warnings off; torch has none, and its compiler does not know them."""
+    return np.errstate(all="ignore") if xp.module.__name__.endswith("numpy") else nullcontext()
 
 
 class Arguments:
@@ -113,7 +133,7 @@ class Arguments:
         for name in per_response:
             array = self.arrays[name]
             try:
-                shape = np.broadcast_shapes(tuple(out.shape), tuple(array.shape))
+                shape = broadcast_shapes(tuple(out.shape), tuple(array.shape))
             except ValueError:
                 shape = ()
             if shape != tuple(array.shape):
@@ -127,6 +147,10 @@ class Arguments:
                 kept = self.module.where(out, self.module.full_like(array, math.inf), array)
                 least = self.module.min(kept, axis=-1, keepdims=True)
             self.arrays[name] = self.module.where(out, least, array)
+        self._check_rows(out)
+
+    @about_values
+    def _check_rows(self, out: Any) -> None:
         if bool(self.module.any(self.module.all(out, axis=-1))):
             raise ValueError("mask: a row without any response; at least one must count")
 
@@ -141,10 +165,10 @@ class Arguments:
             )
         scalars = {name: tuple(self.arrays[name].shape) for name in self.scalars}
         try:
-            batch = np.broadcast_shapes(*(shape[:-1] for shape in shapes.values()))
+            batch = broadcast_shapes(*(shape[:-1] for shape in shapes.values()))
             if batch and any(shape and len(shape) != len(batch) for shape in scalars.values()):
                 raise ValueError("an axis too many or too few")
-            batch = np.broadcast_shapes(batch, *scalars.values())
+            batch = broadcast_shapes(batch, *scalars.values())
         except ValueError:
             shown = ", ".join(f"{name} {shape}" for name, shape in {**shapes, **scalars}.items())
             raise ValueError(
@@ -165,6 +189,7 @@ class Arguments:
     def _index(self, row: int) -> tuple[int, ...]:
         return tuple(int(i) for i in np.unravel_index(row, self.batch)) if self.batch else ()
 
+    @about_values
     def _check_finite(self, name: str) -> None:
         array = self.arrays[name]
         if bool(self.module.isfinite(self.module.sum(array))):
@@ -177,6 +202,7 @@ class Arguments:
         index = self._index(row) if name in self.scalars else (*self._index(row), column)
         raise ValueError(f"{_at(index, name)}={value}: must be a finite number")
 
+    @about_values
     def _check_range(self, name: str) -> None:
         """Numbers of each row are finite, and their range has a square."""
         array = self.arrays[name]
@@ -200,6 +226,7 @@ class Arguments:
     def _largest(self) -> float:
         return float(self.module.finfo(self.dtype).max) ** 0.5
 
+    @about_values
     def check_product(self, real: str, scalar: str, *, inverse: bool = False) -> None:
         """The range of a real times (or over) a positive number of the world still has a square."""
         array, factor = self.arrays[real], self.arrays[scalar]
@@ -217,6 +244,7 @@ class Arguments:
             f"choose a {'larger' if inverse else 'smaller'} {scalar}"
         )
 
+    @about_values
     def check_least(self, law: str, why: str) -> None:
         """No probability of the law is below the smallest normal number."""
         least = self.arrays[law] < math.log(float(self.module.finfo(self.dtype).smallest_normal))
@@ -227,6 +255,7 @@ class Arguments:
                 f"{_at((*self._index(row), column), law)}={value:.6g}: {why}, which {self._precision} does not hold"
             )
 
+    @about_values
     def refuse(self, name: str, wrong: Mask, wanted: str) -> None:
         """Fail if a number is wrong somewhere, by its place and with what is wanted instead."""
         bad = _as_numpy(wrong)
@@ -238,6 +267,7 @@ class Arguments:
     def _misses(self, name: str) -> Mask:
         return self.arrays[name] == -math.inf
 
+    @about_values
     def _check_support(self, name: str, fine: Mask, why: str) -> None:
         if bool(self.module.all(fine)):
             return
@@ -247,6 +277,7 @@ class Arguments:
             f"{name} some mass on them"
         )
 
+    @about_values
     def check_law(self, xp: Floats, name: str, block: Array, first_row: int) -> None:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""
         total = xp.sum(xp.exp(block))
@@ -260,6 +291,7 @@ class Arguments:
             raise ValueError(f"{_at(index, name)} is NaN: give log-probabilities")
         self.check_mass(xp, name, total, _remedy(entries), first_row)
 
+    @about_values
     def check_mass(
         self, xp: Floats, name: str, total: Array, remedy: str, first_row: int = 0
     ) -> None:
@@ -281,6 +313,7 @@ class Arguments:
     def _is_one(self, xp: Floats, total: Array) -> Mask:
         return xp.abs(total - 1) <= self._mass_tolerance
 
+    @about_values
     def refuse_entries(self, name: str, wrong: Mask, why: str) -> None:
         """Fail if an entry of an array is wrong, by its place."""
         bad = _as_numpy(wrong)
@@ -292,7 +325,7 @@ class Arguments:
     def all_rows(self, function: Callable[..., Any]) -> Any:
         """``function(xp, **arrays)`` on all rows at once, for what is not computed row by row."""
         xp = floats_of(next(iter(self.arrays.values())))
-        with np.errstate(all="ignore"):
+        with _quiet(xp):
             for name in self.laws:
                 self.check_law(xp, name, self.arrays[name], 0)
             return function(xp, **self.arrays)
@@ -316,7 +349,7 @@ class Arguments:
         pieces = []
         for start in range(0, max(rows, 1), size):
             block = {name: array[start : start + size] for name, array in self.arrays.items()}
-            with np.errstate(all="ignore"):  # branches not taken may overflow or meet 0 * inf
+            with _quiet(xp):  # branches not taken may overflow or meet 0 * inf
                 for name in self.laws:
                     self.check_law(xp, name, block[name], start)
                 out = function(xp, **block)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
-import array_api_compat
-
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.checks import about_values
 from nondecoupling.bounds.results import Range, StepChange
 from nondecoupling.formulas import logits
 from nondecoupling.formulas.laws import expectation, from_mode
-from nondecoupling.numbers.floats import Floats, detached
+from nondecoupling.numbers.floats import Floats, detached, device_of
 from nondecoupling.numbers.number_system import Array
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ def spectral_misalignment_bound(kernel: TensorLike, u: TensorLike, v: TensorLike
 
     def bound(xp: Floats, spectrum: Array, u: Array, v: Array) -> Array:
         # Eigenvalues come in ascending order.
-        inside = xp.module.arange(n, device=array_api_compat.device(u)) >= n - k
+        inside = xp.module.arange(n, device=device_of(u)) >= n - k
         return logits.spectral_cosine_bound(xp, spectrum, u, v, inside)
 
     return arguments.map(bound)
@@ -228,20 +227,16 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
     """The spectrum of the kernel and the two vectors in its eigenbasis."""
     vectors = Arguments(laws={}, reals={"u": u, "v": v}, any_size=("u", "v"))
     module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
-    matrix = module.asarray(kernel, dtype=dtype, device=vectors.device)
+    matrix = vectors.like("kernel", kernel)
     if matrix.ndim < 2 or tuple(matrix.shape[-2:]) != (n, n):
         raise ValueError(f"kernel {tuple(matrix.shape)}: the last two axes must be ({n}, {n})")
-    if not bool(module.all(module.isfinite(matrix))):
-        raise ValueError("kernel: must consist of finite numbers")
+    _check_finite(module, matrix)
     # The cosine does not see the sizes of kernel and vectors: without them nothing over- or underflows.
     matrix = _without_size(module, matrix, (-2, -1))
     tolerance = n * float(module.finfo(dtype).eps) ** 0.5
-    if bool(module.any(module.abs(matrix - module.matrix_transpose(matrix)) > tolerance)):
-        raise ValueError("kernel: not symmetric; give Phi Phi^T")
+    _check_symmetric(module, matrix, tolerance)
     spectrum, basis = module.linalg.eigh(matrix)
-    if bool(module.any(spectrum < -tolerance)):
-        least = float(module.min(spectrum))
-        raise ValueError(f"kernel: eigenvalue {least:.3g} of the largest entry is negative")
+    _check_positive(module, spectrum, tolerance)
     positive = spectrum > 0
     ones = module.ones_like(spectrum)
     root = module.where(positive, module.sqrt(module.where(positive, spectrum, ones)), 0 * ones)
@@ -250,6 +245,25 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
         unit = _without_size(module, module.reshape(x, (*vectors.batch, 1, n)), (-1,))
         turned.append(_without_size(module, root * module.matmul(unit, basis)[..., 0, :], (-1,)))
     return Arguments(laws={}, reals={"spectrum": ones, "u": turned[0], "v": turned[1]})
+
+
+@about_values
+def _check_finite(module: ModuleType, matrix: Any) -> None:
+    if not bool(module.all(module.isfinite(matrix))):
+        raise ValueError("kernel: must consist of finite numbers")
+
+
+@about_values
+def _check_symmetric(module: ModuleType, matrix: Any, tolerance: float) -> None:
+    if bool(module.any(module.abs(matrix - module.matrix_transpose(matrix)) > tolerance)):
+        raise ValueError("kernel: not symmetric; give Phi Phi^T")
+
+
+@about_values
+def _check_positive(module: ModuleType, spectrum: Any, tolerance: float) -> None:
+    if bool(module.any(spectrum < -tolerance)):
+        least = float(module.min(spectrum))
+        raise ValueError(f"kernel: eigenvalue {least:.3g} of the largest entry is negative")
 
 
 def _without_size(module: ModuleType, x: Any, axes: tuple[int, ...]) -> Any:

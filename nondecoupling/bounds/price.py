@@ -163,7 +163,7 @@ def supporting_line(
 
     >>> import numpy as np
     >>> d, r = np.log([0.5, 0.5]), np.array([0.0, 1.0])
-    >>> float(supporting_line(d, r, 4 / 3, 2 / 3)) == float(frontier_policy(d, r, 4 / 3)[1])
+    >>> bool(np.isclose(supporting_line(d, r, 4 / 3, 2 / 3), frontier_policy(d, r, 4 / 3).line))
     True
     """
     return Arguments(

@@ -13,6 +13,11 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
+from nondecoupling.numbers.floats import device_of, is_torch, namespace_of
+
+# Of Python's integers, those below are float64 numbers.
+LARGEST_EXACT = 2.0**53
+
 
 class Kind(NamedTuple):
     """The library, device and dtype that the arguments of a call share."""
@@ -22,21 +27,17 @@ class Kind(NamedTuple):
     dtype: Any
 
 
-def is_torch(x: Any) -> bool:
-    return array_api_compat.is_torch_array(x)
-
-
 def common_kind(values: Mapping[str, Any]) -> Kind:
     """Torch if one of the arguments is a tensor; the dtype of those that have a floating one."""
     for name, value in values.items():
         _require_known(name, value)
     tensor = next((value for value in values.values() if is_torch(value)), None)
     lead = np.zeros(0) if tensor is None else tensor
-    module = array_api_compat.array_namespace(lead)
+    module = namespace_of(lead)
     floating = {
         name: str(value.dtype).removeprefix("torch.")
         for name, value in values.items()
-        if hasattr(value, "dtype") and "float" in str(value.dtype) and np.ndim(value) > 0
+        if hasattr(value, "dtype") and "float" in str(value.dtype) and len(value.shape) > 0
     }
     for name, dtype in floating.items():
         if dtype not in ("float32", "float64"):
@@ -46,18 +47,21 @@ def common_kind(values: Mapping[str, Any]) -> Kind:
         shown = ", ".join(f"{name}: {dtype}" for name, dtype in floating.items())
         raise ValueError(f"dtypes differ ({shown}): convert all arguments to one of them")
     dtype = getattr(module, kinds.pop() if kinds else "float64")
-    return Kind(module, array_api_compat.device(lead), dtype)
+    return Kind(module, device_of(lead), dtype)
 
 
 def read(name: str, value: Any, kind: Kind) -> Any:
     """The argument as an array of the kind; gradients are kept."""
     _require_known(name, value)
     if is_torch(value):
-        if array_api_compat.device(value) != kind.device:
+        if value.device != kind.device:
             raise ValueError(
                 f"{name} is on {value.device}, another argument on {kind.device}: move one with .to()"
             )
         return value if value.dtype == kind.dtype else value.to(kind.dtype)
+    if type(value) in (float, int) and abs(value) < LARGEST_EXACT:
+        # Not by way of NumPy, which torch's compiler cannot follow.
+        return kind.module.asarray(float(value), dtype=kind.dtype, device=kind.device)
     numbers = _real_numbers(name, value)
     if kind.module.__name__.endswith("torch"):
         return kind.module.asarray(numbers, dtype=kind.dtype, device=kind.device)
@@ -85,6 +89,8 @@ def _real_numbers(name: str, value: Any) -> np.ndarray:
 
 def _require_known(name: str, value: Any) -> None:
     """Arrays of kinds that would lose something are refused."""
+    if type(value) in (float, int):
+        return
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(
             f"{name}: a masked array, whose mask would be lost; fill it, with -inf for responses that a "
@@ -99,17 +105,34 @@ def _require_known(name: str, value: Any) -> None:
             )
         if value.is_complex():
             raise ValueError(f"{name}: a tensor of {value.dtype}; give real numbers (.real)")
-    elif array_api_compat.is_array_api_obj(value) and not isinstance(
-        value, (np.ndarray, np.generic)
-    ):
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            if is_torch(item):
+                raise ValueError(
+                    f"{name}: tensors in a {type(value).__name__}, whose gradients would be lost; torch.stack them"
+                )
+            _require_known(name, item)
+    elif not isinstance(value, (np.ndarray, np.generic)):
+        _require_readable(name, value)
+
+
+def _require_readable(name: str, value: Any) -> None:
+    """Arrays of other libraries would give a NumPy result without a word."""
+    library = type(value).__module__
+    if library.partition(".")[0] in ("jax", "jaxlib") or hasattr(value, "__jax_array__"):
         raise ValueError(
-            f"{name}: an array of {type(value).__module__}; give NumPy arrays or torch tensors "
-            "(np.asarray)"
+            f"{name}: an array of JAX, which is not supported; give np.asarray({name}), or "
+            f"torch.from_dlpack({name}) for gradients; inside jit: jax.pure_callback"
+        )
+    if array_api_compat.is_array_api_obj(value):
+        raise ValueError(
+            f"{name}: an array of {library}; give NumPy arrays or torch tensors (np.asarray)"
         )
 
 
 def read_mask(value: Any, kind: Kind) -> Any:
     """``mask`` as an array of truth values beside arrays of the kind."""
+    _require_known("mask", value)
     dtype = str(getattr(value, "dtype", np.asarray(value).dtype)).removeprefix("torch.")
     if dtype != "bool":
         raise ValueError(f"mask.dtype={dtype}: give truth values, True where a response counts")

@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from nondecoupling.bounds.reading import is_torch
+from nondecoupling.numbers.floats import is_torch
 
 X_co = TypeVar("X_co", covariant=True)
 """NumPy arrays or tensors, as the arguments were."""

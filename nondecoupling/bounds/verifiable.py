@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.checks import about_values
 from nondecoupling.formulas import verifiable
 from nondecoupling.formulas.laws import INF
 from nondecoupling.numbers.floats import Floats
@@ -41,17 +42,22 @@ def verifiable_beta(ref_success: TensorLike, target: TensorLike) -> Result:
     [0.7213, 0.2791, 0.1206]
     """
     arguments = _success_rates(ref_success, target)
+    _check_target_above(arguments, ref_success, target)
+
+    def beta(xp: Floats, ref_success: Array, target: Array) -> Array:
+        return verifiable.verifiable_beta(xp, ref_success, 1 - target, target - ref_success)
+
+    return arguments.map(beta)
+
+
+@about_values
+def _check_target_above(arguments: Arguments, ref_success: TensorLike, target: TensorLike) -> None:
     before, after = arguments.arrays["ref_success"], arguments.arrays["target"]
     if not bool(arguments.module.all((before < after) & (after < 1))):
         raise ValueError(
             f"target={target} with ref_success={ref_success}: choose a target above the reference's success and "
             "below one, or no beta > 0 ends there"
         )
-
-    def beta(xp: Floats, ref_success: Array, target: Array) -> Array:
-        return verifiable.verifiable_beta(xp, ref_success, 1 - target, target - ref_success)
-
-    return arguments.map(beta)
 
 
 @overload

@@ -69,6 +69,8 @@ def _run() -> int:
         typer.echo("Aborted.", err=True)
         return 130
     except (OSError, SystemExit) as error:  # click leaves with SystemExit where a pipe was closed
+        if isinstance(error, SystemExit) and not error.code:  # and after completing a word for a shell
+            return ExitStatus.HOLDS
         _discard_output()
         if isinstance(error, OSError):
             typer.echo(f"Error: the output cannot be written: {error}", err=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import array_api_compat
-
 from nondecoupling.formulas.laws import (
     INF,
     centred,
@@ -22,7 +20,7 @@ from nondecoupling.formulas.laws import (
 )
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.formulas.tilt import log_tilt_ratio, tilt_at
-from nondecoupling.numbers.floats import Floats, detached, dtype_of
+from nondecoupling.numbers.floats import Floats, detached, device_of, dtype_of
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -129,7 +127,7 @@ def optimal_rl_duration(
         nothing = xp.full_like(top, 0.0)
         return nothing, nothing, nothing
     # Even laws with two levels stand in for the rows that have nothing to solve.
-    first = xp.module.arange(n, device=array_api_compat.device(reward)) == 0
+    first = xp.module.arange(n, device=device_of(reward)) == 0
     stand_in = xp.where(first, xp.full_like(reward, 1.0), 0.0)
     reward = xp.where(varies, xp.where(xp.support(log_d), reward - least, 0.0), stand_in)
     log_d = xp.where(varies, log_d, -math.log(n))
@@ -156,7 +154,7 @@ def optimal_rl_duration(
         reached = duration_utility(xp, law, value, multiplier, root)
         better = reached > best_value
         best, best_value = xp.where(better, root, best), xp.where(better, reached, best_value)
-        taken = xp.module.arange(score.shape[-1], device=array_api_compat.device(score)) == cell
+        taken = xp.module.arange(score.shape[-1], device=device_of(score)) == cell
         score = xp.where(taken, -INF, score)
     beyond, steepness = _past_the_optimum(xp, log_d, reward, weight, best)
     best = with_root_gradient(xp, best, beyond, steepness)
@@ -220,9 +218,7 @@ def duration_interval(
 
 def _duration_grid(xp: Floats, low: Array, high: Array) -> Array:
     """Points of [low, high], half of them even in s and half in log s, in order."""
-    steps = xp.module.linspace(
-        0.0, 1.0, DURATION_GRID, dtype=dtype_of(low), device=array_api_compat.device(low)
-    )
+    steps = xp.module.linspace(0.0, 1.0, DURATION_GRID, dtype=dtype_of(low), device=device_of(low))
     even = low + (high - low) * steps
     geometric = low * xp.exp(xp.log(high / low) * steps)
     both = xp.module.concat([even, xp.minimum(xp.maximum(geometric, low), high)], axis=-1)

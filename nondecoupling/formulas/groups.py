@@ -13,8 +13,6 @@ from functools import lru_cache
 from itertools import product
 from typing import Literal
 
-import numpy as np
-
 from nondecoupling.formulas.roots import (
     bracketed_above,
     newton_bisection,
@@ -105,26 +103,28 @@ def large_group_factor(
     return 1 / (xp.exp((log_success + log_failure) / 2) + eps)
 
 
+# In Python's own numbers: torch's compiler would turn NumPy's into tensors of another precision.
 @lru_cache(maxsize=64)
-def _log_peaks(trials: int) -> np.ndarray:
+def _log_peaks(trials: int) -> list[float]:
     """log of C(N,j) (j/N)^j (1-j/N)^(N-j), the binomial weight of j at its own best c, by Stirling's series."""
-    j = np.arange(1, trials)
-    inner = 0.5 * np.log(trials / (2 * np.pi * j * (trials - j)))
-    error = _stirling_error(np.arange(trials + 1))
-    inner = inner + error[trials] - error[j] - error[trials - j]
-    return np.concatenate([[0.0], inner, [0.0]]) if trials else np.zeros(1)
+    error = [_stirling_error(n) for n in range(trials + 1)]
+    peaks = [0.0] * (trials + 1)
+    for j in range(1, trials):
+        spread = 0.5 * math.log(trials / (2 * math.pi * j * (trials - j)))
+        peaks[j] = spread + error[trials] - error[j] - error[trials - j]
+    return peaks
 
 
-def _stirling_error(n: np.ndarray) -> np.ndarray:
+def _stirling_error(n: int) -> float:
     """log n! - (n + 1/2) log n + n - log(2 pi)/2; past 16 by five terms of its series, exact in float64."""
-    small = [0.0] + [
-        math.log(math.factorial(k)) - (k + 0.5) * math.log(k) + k - 0.5 * math.log(2 * math.pi)
-        for k in range(1, 17)
-    ]
-    m = np.maximum(n, 17.0)
-    y = 1 / (m * m)
-    series = (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y * (1 / 1680 - y / 1188)))) / m
-    return np.where(n < 17, np.array(small)[np.minimum(n, 16)], series)
+    if n == 0:
+        return 0.0
+    if n < 17:
+        return (
+            math.log(math.factorial(n)) - (n + 0.5) * math.log(n) + n - 0.5 * math.log(2 * math.pi)
+        )
+    y = 1 / (n * n)
+    return (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y * (1 / 1680 - y / 1188)))) / n
 
 
 def binomial_weights(xp: Floats, log_success: Array, log_failure: Array, trials: int) -> Array:
@@ -132,7 +132,7 @@ def binomial_weights(xp: Floats, log_success: Array, log_failure: Array, trials:
 
     log of a weight is its peak minus N times a divergence of j/N from c: two ``excess`` that do not cancel.
     """
-    j = xp.constants(np.arange(trials + 1), log_success)
+    j = xp.constants([float(n) for n in range(trials + 1)], log_success)
     peaks = xp.constants(_log_peaks(trials), log_success)
 
     def short_of(count: Array, log_share: Array) -> Array:
@@ -181,8 +181,8 @@ class GroupFactor:
     def _inverse_deviations(self, like: Array) -> Array:
         """(G-1)/G/(sd + eps) for 1 to G-1 correct responses."""
         size = self.size or 2
-        correct = np.arange(1, size)
-        deviation = np.sqrt(correct * (size - correct) / (size * (size - (self.sd == "sample"))))
+        divisor = size * (size - (self.sd == "sample"))
+        deviation = [math.sqrt(correct * (size - correct) / divisor) for correct in range(1, size)]
         return (size - 1) / size / (self.xp.constants(deviation, like) + self.eps)
 
     def __call__(self, log_odds: Array) -> Array:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import array_api_compat
-
 from nondecoupling.formulas.laws import INF, log_add_exp, log_sum_exp, overflow_shift
-from nondecoupling.numbers.floats import Floats
+from nondecoupling.numbers.floats import Floats, device_of
 from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
 
@@ -45,7 +43,7 @@ def levels_by_sorting(xp: Floats, log_ref: Array, reward: Array) -> Levels:
     module, size = xp.module, reward.shape[-1]
     order = module.argsort(reward, axis=-1)
     ranked, log_mass = xp.gather(reward, order), xp.gather(log_ref, order)
-    places = module.zeros_like(order) + module.arange(size, device=array_api_compat.device(order))
+    places = module.zeros_like(order) + module.arange(size, device=device_of(order))
     new = ranked[..., 1:] != ranked[..., :-1]
     opens = module.concat([places[..., :1] == 0, new], axis=-1)
     level = module.cumulative_sum(module.astype(opens, places.dtype), axis=-1) - 1

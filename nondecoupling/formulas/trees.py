@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from dataclasses import dataclass, field
+from functools import reduce
 from operator import add
 
 from nondecoupling.formulas.laws import INF
@@ -92,6 +92,10 @@ class TokenTree:
     """
 
     sequences: tuple[Tokens, ...]
+    prefixes: tuple[Tokens, ...] = field(init=False, repr=False, compare=False)
+    """Every proper prefix, in the order in which a walk through the sequences meets them."""
+    nodes: tuple[Node, ...] = field(init=False, repr=False, compare=False)
+    """For each prefix and each next token, the indices of the sequences that go on with it."""
 
     def __post_init__(self) -> None:
         if not self.sequences:
@@ -105,17 +109,10 @@ class TokenTree:
                     "with an end-of-sequence token"
                 )
             seen.add(sequence)
-
-    @cached_property
-    def prefixes(self) -> tuple[Tokens, ...]:
-        """Every proper prefix, in the order in which a walk through the sequences meets them."""
         found = {s[:k]: None for s in self.sequences for k in range(len(s))}
-        return tuple(found)
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """For each prefix and each next token, the indices of the sequences that go on with it."""
-        return tuple(tuple(self.continuations(prefix).values()) for prefix in self.prefixes)
+        object.__setattr__(self, "prefixes", tuple(found))
+        nodes = tuple(tuple(self.continuations(prefix).values()) for prefix in found)
+        object.__setattr__(self, "nodes", nodes)
 
     def continuations(self, prefix: Tokens) -> dict[int, tuple[int, ...]]:
         """Next token -> indices of the sequences that continue ``prefix`` with it."""

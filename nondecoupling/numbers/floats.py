@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +30,25 @@ def dtype_of(x: Array) -> Any:
     """The dtype of a NumPy or torch array."""
     array: Any = x
     return array.dtype
+
+
+def is_torch(x: Any) -> bool:
+    """Whether x is a tensor, without importing torch; torch's compiler can follow this."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def namespace_of(*arrays: Any) -> ModuleType:
+    """The array API of the one library that the arrays belong to."""
+    if all(is_torch(array) for array in arrays):
+        from array_api_compat import torch as namespace
+
+        return namespace
+    return array_api_compat.array_namespace(*arrays)
+
+
+def device_of(x: Any) -> Any:
+    return x.device if is_torch(x) else array_api_compat.device(x)
 
 
 class Floats:
@@ -79,7 +98,7 @@ class Floats:
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         like = x if hasattr(x, "dtype") else y
         if isinstance(condition, np.ndarray):  # a pattern of responses, whatever the library
-            condition = self.module.asarray(condition, device=array_api_compat.device(like))
+            condition = self.module.asarray(condition, device=device_of(like))
         return self.module.where(condition, self._like(x, like), self._like(y, like))
 
     def minimum(self, x: Array, y: Array | float) -> Array:
@@ -99,13 +118,13 @@ class Floats:
 
     def constants(self, values: Sequence[float] | np.ndarray, like: Array) -> Array:
         """Plain numbers as an array of the dtype and on the device of ``like``."""
-        device = array_api_compat.device(like)
+        device = device_of(like)
         return self.module.asarray(values, dtype=dtype_of(like), device=device)
 
     def gather(self, x: Array, index: Index) -> Array:
         if self.module.__name__.endswith("numpy"):
             return self.module.take_along_axis(x, index, axis=-1)
-        index = self.module.asarray(index, device=array_api_compat.device(x))
+        index = self.module.asarray(index, device=device_of(x))
         return self.module.take_along_dim(x, index, dim=-1)
 
     def mode(self, log_p: Array) -> Index:
@@ -151,14 +170,9 @@ class Floats:
     def _like(self, value: Array | float, like: Any) -> Any:
         if hasattr(value, "dtype"):
             return value
-        return self.module.asarray(value, dtype=like.dtype, device=array_api_compat.device(like))
-
-
-@lru_cache(maxsize=8)
-def _floats(module: ModuleType) -> Floats:
-    return Floats(module)
+        return self.module.asarray(value, dtype=like.dtype, device=device_of(like))
 
 
 def floats_of(*arrays: Array) -> Floats:
     """The float number system (NumPy or torch) to which the arrays belong."""
-    return _floats(array_api_compat.array_namespace(*arrays))
+    return Floats(namespace_of(*arrays))
