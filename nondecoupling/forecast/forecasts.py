@@ -137,7 +137,7 @@ class Forecast:
             "prompts": self.samples.prompts,
             "responses": self.samples.responses,
             "reward_bounds": list(self.samples.reward_bounds),
-            "reward": float(self.samples.ref_rewards.mean()),
+            "reward": self.samples.mean_reward,
             "level": 1 - self.delta,
             "at_beta": [self.at_beta(beta).to_dict() for beta in self.betas],
             "at_reward": [self.at_reward(target).to_dict() for target in self.targets],
@@ -194,7 +194,7 @@ class Forecast:
     def _plug_in_beta(self, target: float) -> float | UnsupportedBeta:
         """By the sampled laws; inf for what the start policy has."""
         path = self._half_path
-        if target <= self._rows.ref_rewards.mean():
+        if target <= self._rows.mean_reward:
             return math.inf
         stop = path.first_unsupported
         if stop and not path.supported:

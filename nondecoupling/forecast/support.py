@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.forecast.laws import sampled_laws, with_best
 from nondecoupling.forecast.samples import Samples
 
 # Responses for each of the e^KL that reweighting needs at least.
@@ -48,22 +47,23 @@ class UnsupportedBeta:
 
 
 def unsupported(samples: Samples, beta: float) -> UnsupportedBeta | None:
-    """Why the samples do not support this beta; None where they do."""
-    k = samples.responses
+    """Why the samples do not support the tilt at this beta; None where they do."""
+    drawn, k = samples.drawn, samples.responses
     without = share_without_spread(samples)
-    log_d, reward = with_best(*sampled_laws(samples.ref_rewards), samples.reward_bounds[1], 1.0)
+    log_d, reward = drawn.law_with_best(samples.reward_bounds[1], 1.0)
     tilt = bounds.gibbs_tilt(log_d, reward, beta)
     # A mean of e^KL: a few prompts on which RL goes far are what its estimates miss.
-    need = math.ceil(RESPONSES_PER_NEED * float(np.mean(np.exp(bounds.kl_divergence(tilt, log_d)))))
+    needs = RESPONSES_PER_NEED * np.exp(bounds.kl_divergence(tilt, log_d))
+    need = math.ceil(float(drawn.average(needs)))
     if without > LARGEST_SHARE_WITHOUT_SPREAD:
         reason = f"{without:.0%} of the prompts show one reward only"
         return UnsupportedBeta(beta, reason, k, max(need, 2 * k), without)
-    if need > k:
+    if drawn.average(needs / drawn.counts) > 1:
         reason = (
             f"RL would move {math.log(need / RESPONSES_PER_NEED):.2g} nats from the start policy, too far for {k} "
             f"responses to each prompt (log k = {math.log(k):.2g})"
         )
-        return UnsupportedBeta(beta, reason, k, need, without)
+        return UnsupportedBeta(beta, reason, k, max(need, k + 1), without)
     return None
 
 
@@ -75,5 +75,8 @@ def out_of_reach(samples: Samples, beta: float, target: float) -> UnsupportedBet
 
 
 def share_without_spread(samples: Samples) -> float:
-    rewards = samples.ref_rewards
-    return float(np.mean(np.all(rewards == rewards[:, :1], axis=1)))
+    drawn = samples.drawn
+    same = np.where(drawn.mask, drawn.rewards, np.inf).min(axis=1) == np.where(
+        drawn.mask, drawn.rewards, -np.inf
+    ).max(axis=1)
+    return float(drawn.average(same))

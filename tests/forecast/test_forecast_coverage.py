@@ -15,7 +15,6 @@ from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.forecast import AtBeta, UnsupportedBeta, forecast
 from nondecoupling.forecast.floors import plug_in_price, price_floor
-from nondecoupling.forecast.laws import sampled_laws
 from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
@@ -100,7 +99,7 @@ def test_the_upper_end_of_the_loss_needs_its_cross_fit():
     plain = crossed = 0
     for _ in range(worlds):
         tilt = Tilts(RUNS["binary"].draw(rng, 400, k), np.array([beta]))
-        gaps = bounds.coupling_gap(*sampled_laws(tilt.samples.ref_rewards), beta)
+        gaps = bounds.coupling_gap(*tilt.samples.drawn.law(), beta)
         plain += mean_interval(gaps, (0, tilt.most_nats[0]), DELTA).high < truth
         crossed += float(tilt.own_loss_changes(DELTA).high[0]) < truth
     assert p_value(plain, worlds, DELTA / 2) < LEVEL
