@@ -38,8 +38,20 @@ class Responses:
         return np.asarray(np.average(values, axis=-1, weights=self.weights))
 
     def law(self) -> tuple[Array, Array]:
-        """(log_d, reward), both [prompts, k]: every response equally likely."""
-        return np.where(self.mask, -np.log(self.counts)[:, None], -np.inf), self.rewards
+        """(log_d, reward), both [prompts, n]: every response equally likely, those of one reward taken together.
+
+        n is the number of rewards that occur at any prompt, or k where that is smaller.
+        """
+        levels = np.unique(self.rewards[self.mask])
+        if len(levels) >= self.rewards.shape[1]:
+            return np.where(self.mask, -np.log(self.counts)[:, None], -np.inf), self.rewards
+        prompts, n = len(self.rewards), len(levels)
+        place = np.searchsorted(levels, self.rewards.clip(levels[0], levels[-1]))
+        place += n * np.arange(prompts)[:, None]
+        found = np.bincount(place[self.mask], minlength=prompts * n).reshape(prompts, n)
+        with np.errstate(divide="ignore"):
+            log_d = np.log(found / self.counts[:, None])
+        return log_d, np.tile(levels, (prompts, 1))
 
     def law_with_best(self, best: float, count: float) -> tuple[Array, Array]:
         """``law`` with one more response, of reward ``best``, which counts as ``count`` of the sampled ones.

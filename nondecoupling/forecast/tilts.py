@@ -26,8 +26,9 @@ from functools import cached_property
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.estimate import Interval, mean_interval
+from nondecoupling.estimate import Interval
 from nondecoupling.estimate.arguments import Array, PerWorld
+from nondecoupling.estimate.betting import at_fixed_size, lower_end
 from nondecoupling.forecast.samples import Samples
 
 # Pairs are formed of so many groups of responses at most, each with its mean weight.
@@ -58,7 +59,7 @@ class Tilts:
 
     def plug_in_rewards(self) -> Array:
         """[betas], of the tilts of the sampled laws; biased down where few responses carry the weight."""
-        reward = self.samples.drawn.rewards
+        _, reward = self.samples.drawn.law()
         each = [bounds.expected_reward(tilt, reward) for tilt in self._sampled_tilts()]
         return self.samples.drawn.average(np.stack(each))
 
@@ -193,7 +194,8 @@ class Tilts:
         width = np.asarray(most - least)
         safe = np.where(width > 0, width, 1.0)  # for a beta so large that no float holds the width
         shares = np.clip((values - least) / safe, 0.0, 1.0)
-        low = mean_interval(shares, (0.0, 1.0), delta, weights=self.samples.weights).low
+        counts = self.samples.drawn.weights
+        low = lower_end(shares, delta, at_fixed_size, counts / counts.max())
         return np.asarray(np.squeeze(least + width * np.reshape(low, (-1, 1)), 1))
 
     def _high_end(self, values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
