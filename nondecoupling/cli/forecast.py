@@ -102,7 +102,7 @@ def _print_at_beta(answer: AtBeta | UnsupportedBeta) -> None:
 def _print_at_reward(answer: AtReward) -> None:
     table = _table(f"average reward {answer.target:g}")
     table.add_row("least SFT loss change of any algorithm", *_numbers(answer.price))
-    for name, estimate in (("SFT loss change of RL", answer.tilt_price), ("beta", answer.beta)):
+    for name, estimate in (("SFT loss change of RL", answer.trained_price), ("beta", answer.beta)):
         if isinstance(estimate, Estimate):
             table.add_row(name, *_numbers(estimate))
     out = console()

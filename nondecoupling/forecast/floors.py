@@ -19,9 +19,8 @@ PROMPTS_FOR_THE_RATE = 0.25
 
 def plug_in_price(samples: Samples, target: float) -> float:
     """``bounds.price_of_average_reward`` of the samples, when any response may have the highest reward."""
-    laws, _ = samples.drawn.distinct()
-    law = laws.law_with_best(samples.reward_bounds[1], 0.0)
-    return float(bounds.price_of_average_reward(*law, target, weights=laws.weights))
+    laws = samples.drawn.distinct_with_best(samples.reward_bounds[1], 0.0)
+    return float(bounds.price_of_average_reward(*laws.law, target, weights=laws.weights))
 
 
 def plug_in_rate(responses: Responses, best: float, target: float) -> float | None:
@@ -29,10 +28,9 @@ def plug_in_rate(responses: Responses, best: float, target: float) -> float | No
     if target <= responses.average(responses.mean()):
         return None
     # With a response of the highest reward of little mass, no prompt's offset is on the edge.
-    laws, _ = responses.distinct()
-    law = laws.law_with_best(best, 0.5)
+    laws = responses.distinct_with_best(best, 0.5)
     try:
-        return float(bounds.frontier_rate(*law, target, weights=laws.weights))
+        return float(bounds.frontier_rate(*laws.law, target, weights=laws.weights))
     except ValueError:  # the target is free once that response is added
         return None
 
@@ -49,15 +47,24 @@ def price_floor(samples: Samples, target: float, delta: float) -> Interval:
     rate = plug_in_rate(responses.at(slice(pilot)), best, target)
     if rate is None:
         return Interval(0.0, math.inf, 0.0, delta, samples.prompts - pilot, "no rate to bet on")
-    others = responses.at(slice(pilot, None))
+    paid, limits = paid_at_least(samples, responses.at(slice(pilot, None)), target, rate)
+    found = mean_interval(paid, limits, delta, weights=responses.weights[pilot:])
+    lower, estimate = max(float(found.low), 0.0), max(float(found.estimate), 0.0)
+    return Interval(lower, math.inf, estimate, delta, found.units, found.method)
+
+
+def paid_at_least(
+    samples: Samples, responses: Responses, target: float, rate: float
+) -> tuple[Array, tuple[float, float]]:
+    """One number for each prompt, whose mean is at most the price of the target, and what they lie between.
+
+    ``rate`` must not depend on these prompts.
+    """
     low, high = limits_of_lines(samples, rate)
     shift = rate * target
     slack = 1e-9 * (1 + abs(shift) + high - low)  # of roots and sums
-    limits = low + shift - slack, high + shift + slack
-    paid = lines(others, best, rate) + shift
-    found = mean_interval(paid, limits, delta, weights=others.weights)
-    lower, estimate = max(float(found.low), 0.0), max(float(found.estimate), 0.0)
-    return Interval(lower, math.inf, estimate, delta, found.units, found.method)
+    paid = lines(responses, samples.reward_bounds[1], rate) + shift
+    return paid, (low + shift - slack, high + shift + slack)
 
 
 def limits_of_lines(samples: Samples, rate: float) -> tuple[float, float]:
@@ -84,8 +91,8 @@ def lines(responses: Responses, best: float, rate: float) -> Array:
         here = own.any(axis=1)  # a prompt with few responses has fewer folds
         if not here.any():
             break
-        fitted, at = responses.only((place != fold) | ~here[:, None]).distinct()
-        offset = bounds.frontier_policy(*fitted.law_with_best(best, 1.0), rate).offset[at]
+        others = responses.only((place != fold) | ~here[:, None]).distinct_with_best(best, 1.0)
+        offset = bounds.frontier_policy(*others.law, rate).offset[others.place]
         judged = responses.only((place == fold) | ~here[:, None]).law_with_best(best, 0.0)
         total += bounds.supporting_line(*judged, rate, offset) * own.sum(axis=1)
     return np.asarray(total / responses.counts)

@@ -14,15 +14,39 @@ Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
+class DistinctLaws:
+    """Prompts whose rewards differ in order only have one law: binary rewards of k responses have k + 1 at most."""
+
+    log_d: Array
+    reward: Array
+    weights: Array
+    """How often the prompts of each law count together."""
+    place: Places
+    """Of each prompt, the row with its law."""
+
+    @property
+    def law(self) -> tuple[Array, Array]:
+        return self.log_d, self.reward
+
+
+@dataclass(frozen=True)
 class Responses:
     """Rewards [prompts, k] of the responses to some prompts; where ``mask`` is false there is none.
 
-    ``weights`` [prompts]: how often a prompt counts. At the places without a response the reward is any finite number.
+    ``weights`` [prompts]: how often a prompt counts. ``levels``: the rewards that occur, sorted, and perhaps others;
+    ``place`` [prompts, k] says which of them a response has. Where there is no response rewards are any finite number.
     """
 
     rewards: Array
     mask: NDArray[np.bool_]
     weights: Array
+    levels: Array
+    place: Places
+
+    @classmethod
+    def of(cls, rewards: Array, mask: NDArray[np.bool_], weights: Array) -> Responses:
+        levels, place = np.unique(rewards, return_inverse=True)
+        return cls(rewards, mask, weights, levels, place.reshape(rewards.shape))
 
     @property
     def counts(self) -> Array:
@@ -37,21 +61,23 @@ class Responses:
         """Over prompts, the last axis, each as often as it counts."""
         return np.asarray(np.average(values, axis=-1, weights=self.weights))
 
-    def law(self) -> tuple[Array, Array]:
-        """(log_d, reward), both [prompts, n]: every response equally likely, those of one reward taken together.
+    @property
+    def _few_levels(self) -> bool:
+        return len(self.levels) < self.rewards.shape[1]
 
-        n is the number of rewards that occur at any prompt, or k where that is smaller.
+    def law(self) -> tuple[Array, Array]:
+        """(log_d, reward), both [prompts, n]: every response equally likely.
+
+        Where fewer than k rewards occur at all, responses of one reward are taken together, and n is their number.
         """
-        levels = np.unique(self.rewards[self.mask])
-        if len(levels) >= self.rewards.shape[1]:
+        if not self._few_levels:
             return np.where(self.mask, -np.log(self.counts)[:, None], -np.inf), self.rewards
-        prompts, n = len(self.rewards), len(levels)
-        place = np.searchsorted(levels, self.rewards.clip(levels[0], levels[-1]))
-        place += n * np.arange(prompts)[:, None]
-        found = np.bincount(place[self.mask], minlength=prompts * n).reshape(prompts, n)
+        prompts, n = len(self.rewards), len(self.levels)
+        cells = (self.place + n * np.arange(prompts)[:, None])[self.mask]
+        found = np.bincount(cells, minlength=prompts * n).reshape(prompts, n)
         with np.errstate(divide="ignore"):
             log_d = np.log(found / self.counts[:, None])
-        return log_d, np.tile(levels, (prompts, 1))
+        return log_d, np.tile(self.levels, (prompts, 1))
 
     def law_with_best(self, best: float, count: float) -> tuple[Array, Array]:
         """``law`` with one more response, of reward ``best``, which counts as ``count`` of the sampled ones.
@@ -65,25 +91,31 @@ class Responses:
         log_d = np.concatenate([log_d + np.log(self.counts[:, None] / total), mass], axis=1)
         return log_d, np.concatenate([reward, np.full((len(reward), 1), best)], axis=1)
 
+    def distinct_with_best(self, best: float, count: float) -> DistinctLaws:
+        """``law_with_best`` of prompts that differ in the order of their responses only, once."""
+        log_d, reward = self.law_with_best(best, count)
+        keys = log_d
+        if not self._few_levels:
+            keys = np.sort(np.where(self.mask, self.rewards, np.inf), axis=1)
+        _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        place = place.reshape(-1)
+        weights = np.zeros(len(first))
+        np.add.at(weights, place, self.weights)
+        return DistinctLaws(log_d[first], reward[first], weights, place)
+
     def at(self, places: slice) -> Responses:
         """Of some prompts only."""
-        return Responses(self.rewards[places], self.mask[places], self.weights[places])
+        return Responses(
+            self.rewards[places],
+            self.mask[places],
+            self.weights[places],
+            self.levels,
+            self.place[places],
+        )
 
     def only(self, mask: NDArray[np.bool_]) -> Responses:
         """Of each prompt some responses only, of which there must be one at least."""
         return replace(self, mask=self.mask & mask)
-
-    def distinct(self) -> tuple[Responses, Places]:
-        """Prompts whose rewards differ in order only are one, and the place of each prompt among them.
-
-        Binary rewards of k responses to each have k + 1 laws at most. A law counts as often as its prompts.
-        """
-        keys = np.sort(np.where(self.mask, self.rewards, np.inf), axis=1)
-        rows, place = np.unique(keys, axis=0, return_inverse=True)
-        place, mask = place.reshape(-1), np.isfinite(rows)
-        weights = np.zeros(len(rows))
-        np.add.at(weights, place, self.weights)
-        return Responses(np.where(mask, rows, rows[:, :1]), mask, weights), place
 
     def by_length(self) -> Iterator[tuple[Places, Array]]:
         """(places, rewards [places, m]) of the prompts that have m responses, for each m."""

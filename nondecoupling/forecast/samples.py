@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -122,11 +123,11 @@ class Samples:
         """high - low of the reward bounds."""
         return self.reward_bounds[1] - self.reward_bounds[0]
 
-    @property
+    @cached_property
     def drawn(self) -> Responses:
         """The responses of the start policy, with how often each prompt counts."""
         weights = np.ones(self.prompts) if self.weights is None else self.weights
-        return Responses(self.ref_rewards, self.mask, weights)
+        return Responses.of(self.ref_rewards, self.mask, weights)
 
     @property
     def mean_reward(self) -> float:

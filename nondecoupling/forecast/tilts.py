@@ -27,20 +27,21 @@ import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.estimate import Interval
-from nondecoupling.estimate.arguments import Array, PerWorld
-from nondecoupling.estimate.betting import at_fixed_size, lower_end
-from nondecoupling.forecast.samples import Samples
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast.ends import Ends
 
 # Pairs are formed of so many groups of responses at most, each with its mean weight.
 GROUPS = 16
 
 
 @dataclass(frozen=True)
-class Tilts:
+class Tilts(Ends):
     """The tilts at several betas; arrays have a first axis of betas, and a second of prompts."""
 
-    samples: Samples
-    betas: Array
+    def how(self, number: str) -> str:
+        ends = "both ends" if number in ("reward", "kl") else "upper end"
+        of = f"{self.samples.responses} responses"
+        return f"betting, {self.samples.prompts} prompts, {ends} cross-fitted over {of}"
 
     @property
     def _s(self) -> Array:
@@ -176,31 +177,6 @@ class Tilts:
     def _weights(self, rewards: Array) -> Iterator[Array]:
         """e^{s (r - high)} for each beta."""
         return (np.exp((rewards - self.samples.reward_bounds[1]) / beta) for beta in self.betas)
-
-    def _enclosed(
-        self,
-        low: Array,
-        high: Array,
-        estimate: Array,
-        delta: float,
-        limits: tuple[PerWorld, PerWorld],
-    ) -> Interval:
-        high = np.clip(high, *limits)
-        low = np.minimum(np.clip(low, *limits), high)
-        return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
-
-    def _low_end(self, values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
-        """[betas], lower limits for means of values of at least ``least``; what exceeds ``most`` may be cut."""
-        width = np.asarray(most - least)
-        safe = np.where(width > 0, width, 1.0)  # for a beta so large that no float holds the width
-        shares = np.clip((values - least) / safe, 0.0, 1.0)
-        counts = self.samples.drawn.weights
-        low = lower_end(shares, delta, at_fixed_size, counts / counts.max())
-        return np.asarray(np.squeeze(least + width * np.reshape(low, (-1, 1)), 1))
-
-    def _high_end(self, values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
-        """[betas], upper limits for means of values of at most ``most``; what falls below ``least`` may be raised."""
-        return -self._low_end(-values, -most, -least, delta)
 
 
 def _log_from_above(weights: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nondecoupling.numbers.floats import Floats, detached
-from nondecoupling.numbers.number_system import Array
+from nondecoupling.numbers.number_system import Array, Mask
 
 MAX_ITERATIONS = 100
 FEW_ROUNDINGS = 8
@@ -32,8 +32,9 @@ def newton_bisection(
         newton = inside & (2 * xp.abs(step) <= xp.abs(before))
         moved = xp.where(newton, moved, 0.5 * (low + high))
         rounding = FEW_ROUNDINGS * eps * xp.abs(t)
-        to_and_fro = (xp.abs(step) <= rounding) & (xp.abs(last) <= rounding)
-        there = (slope > 0) & ((xp.abs(step) <= eps * xp.abs(t)) | to_and_fro)
+        to_and_fro: Mask = (xp.abs(step) <= rounding) & (xp.abs(last) <= rounding)
+        settled: Mask = xp.abs(step) <= eps * xp.abs(t)
+        there: Mask = (slope > 0) & (settled | to_and_fro)
         moved = xp.where((value == 0) | there, t, moved)
         before, last, t = last, moved - t, moved
         if bool(xp.module.all(xp.abs(last) <= eps * xp.abs(t))):

@@ -3,8 +3,9 @@
     python tests/forecast/forecast_coverage.py           print the table, cell by cell
     python tests/forecast/forecast_coverage.py --write   put it in the page (about forty minutes on one core)
 
-Each world has 64 prompts of known laws and k responses to each. A beta that a forecast refuses is not given; misses
-are counted among the worlds where it is, which is the harder test. Beside the limits that the library gives stand two
+Each world has 64 prompts of known laws and k responses to each; the rate of a floor comes from others, the same for a
+block of worlds. A beta that a forecast refuses is not given; misses are counted among the worlds where it is, which
+is the harder test. Beside the limits that the library gives stand two
 that look right and are not: betting on the plug-in loss change, and the plug-in price taken for a floor.
 """
 
@@ -22,7 +23,7 @@ from known_runs import LEVEL, RUNS, Run, p_value
 from nondecoupling.estimate import Interval
 from nondecoupling.estimate.betting import at_fixed_size, lower_end
 from nondecoupling.forecast import Samples
-from nondecoupling.forecast.floors import plug_in_price, price_floor
+from nondecoupling.forecast.floors import paid_at_least, plug_in_price, plug_in_rate
 from nondecoupling.forecast.support import unsupported
 from nondecoupling.forecast.tilts import Tilts
 
@@ -67,6 +68,11 @@ class ManyWorlds(Tilts):
             "betting",
         )
 
+    def floors(self, target: float, rate: float, delta: float) -> np.ndarray:
+        """[worlds]"""
+        paid, (low, high) = paid_at_least(self.samples, self.samples.drawn, target, rate)
+        return self._low_end(paid, low, high, delta)[0]
+
     def intervals(self, delta: float) -> dict[str, Interval]:
         """Of each number, the ends [betas, worlds]."""
         found = {
@@ -94,7 +100,8 @@ class Misses:
     judged_plug_ins: int = 0
     plug_in_floors: int = 0
 
-    def add(self, worlds: list[Samples], delta: float) -> None:
+    def add(self, pilot: Samples, worlds: list[Samples], delta: float) -> None:
+        """The rate of the floors comes from the prompts of ``pilot``, as many as ``price_floor`` would take."""
         self.worlds += len(worlds)
         rewards, experts = (
             np.concatenate([getattr(world, name) for world in worlds])
@@ -102,7 +109,8 @@ class Misses:
         )
         bounds = worlds[0].reward_bounds
         together = Samples(rewards, reward_bounds=bounds, expert_rewards=experts)
-        ends = ManyWorlds(together, np.array(BETAS), len(worlds)).intervals(delta)
+        many = ManyWorlds(together, np.array(BETAS), len(worlds))
+        ends = many.intervals(delta)
         for place, beta in enumerate(BETAS):
             given = np.array([unsupported(world, beta) is None for world in worlds])
             self.given[beta] += int(given.sum())
@@ -112,7 +120,9 @@ class Misses:
                 held = (interval.low[place] <= truth) & (truth <= interval.high[place])
                 self.missed[beta, name] += int((given & ~held).sum())
         truth = self.run.price(TARGET)
-        self.floors += sum(price_floor(world, TARGET, delta).low > truth for world in worlds)
+        rate = plug_in_rate(pilot.drawn, bounds[1], TARGET)
+        if rate is not None:
+            self.floors += int((many.floors(TARGET, rate, delta) > truth).sum())
         if self.judged_plug_ins < ENOUGH_TO_REFUTE:
             self.judged_plug_ins += len(worlds)
             self.plug_in_floors += sum(plug_in_price(world, TARGET) > truth for world in worlds)
@@ -123,7 +133,8 @@ def simulated(data: str, k: int, worlds: int, delta: float = DELTA) -> Misses:
     block = max(1, min(50, 20_000 // k, worlds))
     for start in range(0, worlds, block):
         size = min(block, worlds - start)
-        found.add([found.run.draw(rng, PROMPTS, k) for _ in range(size)], delta)
+        pilot = found.run.draw(rng, PROMPTS // 3, k)
+        found.add(pilot, [found.run.draw(rng, PROMPTS, k) for _ in range(size)], delta)
     return found
 
 

@@ -72,7 +72,7 @@ def test_beta_and_price_of_a_reward_hold(kind, worlds):
         if isinstance(answer.beta, UnsupportedBeta):
             continue
         missed["beta"] += not answer.beta.low <= beta <= answer.beta.high
-        price = answer.tilt_price
+        price = answer.trained_price
         missed["price"] += not price.low <= truth["own_loss_change"] <= price.high
     assert missed and all(p_value(count, worlds, DELTA) >= LEVEL for count in missed.values())
 
