@@ -35,7 +35,7 @@ def newton_bisection(
         to_and_fro: Mask = (xp.abs(step) <= rounding) & (xp.abs(last) <= rounding)
         settled: Mask = xp.abs(step) <= eps * xp.abs(t)
         there: Mask = (slope > 0) & (settled | to_and_fro)
-        moved = xp.where((value == 0) | there, t, moved)
+        moved = xp.where(there | (value == 0), t, moved)
         before, last, t = last, moved - t, moved
         if bool(xp.module.all(xp.abs(last) <= eps * xp.abs(t))):
             break
