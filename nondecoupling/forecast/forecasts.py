@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from nondecoupling.recipes import Outside, Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 LEAST_BETA = 1e-6  # of the range of the reward
 FORMAT = "nondecoupling forecast 2"
@@ -212,6 +214,43 @@ class Forecast:
         """
         at = [("beta", beta, self.at_beta(beta)) for beta in self.betas]
         return as_table([*at, *(("reward", c, self.at_reward(c)) for c in self.targets)])
+
+    def plot(self, ax: Axes | None = None, *, run: Sequence[tuple[float, float]] = ()) -> Axes:
+        """Draw the forecast on matplotlib axes, new ones if none are given: SFT loss against reward; extra ``plot``.
+
+        The floor that any algorithm pays, from its lower end up to its estimate; the path of exact RL with its band
+        and, with a recipe, the trainer's, as far as the samples support them; dots at ``betas``; where the start policy
+        is, and the ``run``: (average reward, change of SFT loss on the start policy's own data) of each checkpoint.
+
+        Errors: ``ImportError`` without matplotlib.
+        """
+        from nondecoupling.forecast.picture import draw
+        from nondecoupling.plot.style import on_axes
+
+        axes = on_axes(ax)
+        answers = (self.at_beta(beta) for beta in self.betas)
+        marks = [answer for answer in answers if isinstance(answer, AtBeta)]
+        exact = Plans(self._exact, self.delta)
+        draw(exact, None if self.recipe is None else self._plans, marks, run, axes)
+        return axes
+
+    def html(
+        self,
+        recommendation: Recommendation | None = None,
+        *,
+        run: Sequence[tuple[float, float]] = (),
+    ) -> str:
+        """The forecast as one self-contained page: the picture, the recommendation, the answers; extra ``plot``.
+
+        Errors: ``ImportError`` without matplotlib.
+        """
+        from nondecoupling.forecast import page
+        from nondecoupling.plot import in_style, subplots, svg
+
+        with in_style():
+            figure, axes = subplots(size=(7.2, 4.8))
+            self.plot(axes, run=run)
+            return page.html(self, recommendation, svg(figure))
 
     def save(self, path: str | FilePath) -> None:
         """Write samples, settings and answers to a JSON file, for ``Forecast.load``."""

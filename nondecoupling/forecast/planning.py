@@ -27,7 +27,7 @@ class Plans:
     delta: float
 
     @cached_property
-    def _path(self) -> Path:
+    def path(self) -> Path:
         return Path(self.trainer, self.delta)
 
     @cached_property
@@ -91,19 +91,19 @@ class Plans:
         )
         if self.trainer.refusal:
             return self._refused(asked, self.trainer.refusal, None)
-        sure, likely = self._path.beta_within(budget), self._path.plug_in_beta_within(budget)
+        sure, likely = self.path.beta_within(budget), self.path.plug_in_beta_within(budget)
         if self.trainer.recipe is None:
             # Hoeffding's bound (S3) keeps any budget, without samples.
             always = self.trainer.samples.spread / math.sqrt(8 * budget)
             sure, likely = min(always, sure or math.inf), likely or always
         guaranteed = None if sure is None else self.at_beta(sure)
-        plug_in = self.at_beta(float(self._path.betas[0]) if likely is None else likely)
+        plug_in = self.at_beta(float(self.path.betas[0]) if likely is None else likely)
         if guaranteed is None:
             why += (
                 "; here no beta of the grid is sure to keep to it: the reward can be had for less"
             )
-        stop = self._path.first_unsupported
-        if stop and likely == float(self._path.betas[self._path.supported - 1]):
+        stop = self.path.first_unsupported
+        if stop and likely == float(self.path.betas[self.path.supported - 1]):
             why += f"; stronger RL may fit too, but {stop}"
         reward = plug_in.reward.value if isinstance(plug_in, AtBeta) else None
         return Recommendation(asked, guaranteed, plug_in, *self.cheapest(reward), why)
@@ -112,7 +112,7 @@ class Plans:
         asked = f"average reward of at least {target:g}"
         if self.trainer.refusal:
             return self._refused(asked, self.trainer.refusal, target)
-        path = self._path
+        path = self.path
         _, strongest = path.around(target)
         guaranteed = None
         if strongest < len(path.betas):
