@@ -215,7 +215,7 @@ class NormalisedEnds(Ends):
 
     @cached_property
     def _ends(self) -> list[tuple[Array, Array]]:
-        """(success, whether stationary) of each prompt, for each beta, from ``bounds.stationary_policy``."""
+        """(log of the chances of wrong and right [prompts, 2], whether stationary), for each beta."""
         starts, place = np.unique(self._start, return_inverse=True)
         with np.errstate(divide="ignore"):
             log_ref = np.log(np.stack([1 - starts, starts], axis=1))
@@ -225,22 +225,22 @@ class NormalisedEnds(Ends):
             recipe = replace(self.recipe, beta=float(beta))
             end = bounds.stationary_policy(log_ref, reward, recipe)
             there = np.asarray(end.stationary)
-            success = np.where(there, np.exp(end.log_p[:, 1]), 1.0)
-            found.append((success[place], there[place]))
+            log_p = np.where(there[:, None], end.log_p, [-np.inf, 0.0])
+            found.append((log_p[place], there[place]))
         return found
 
     @property
     def _successes(self) -> Array:
-        return np.stack([success for success, _ in self._ends])
+        return np.stack([np.exp(log_p[:, 1]) for log_p, _ in self._ends])
 
     @property
     def _moved(self) -> list[tuple[Array, Array]]:
         """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
         start, found = self._start, []
         with np.errstate(divide="ignore", invalid="ignore"):
-            for success in self._successes:
-                up = np.where(start > 0, np.log(success / start), 0.0)
-                down = np.where(start < 1, np.log1p(-success) - np.log1p(-start), 0.0)
+            for log_p, _ in self._ends:
+                up = np.where(start > 0, log_p[:, 1] - np.log(start), 0.0)
+                down = np.where(start < 1, log_p[:, 0] - np.log1p(-start), 0.0)
                 found.append((up[:, None], down[:, None]))
         return found
 
