@@ -16,14 +16,14 @@ import numpy as np
 from nondecoupling.estimate import Interval
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast.support import Unsupported
-from nondecoupling.forecast.trainers import Trainer
+from nondecoupling.forecast.trainers import ForecastTrainer
 
 
 @dataclass
 class Path:
     """Reward and SFT loss change where training ends, from weak RL (large beta) to strong."""
 
-    trainer: Trainer
+    trainer: ForecastTrainer
     delta: float
 
     @property

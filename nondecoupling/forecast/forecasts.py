@@ -32,7 +32,7 @@ from nondecoupling.forecast.planning import Plans
 from nondecoupling.forecast.samples import Samples
 from nondecoupling.forecast.support import Unsupported, unsupported
 from nondecoupling.forecast.tables import as_table
-from nondecoupling.forecast.trainers import Trainer
+from nondecoupling.forecast.trainers import ForecastTrainer
 from nondecoupling.recipes import Outside, Recipe
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Forecast:
         self.samples, self.recipe = samples, recipe
         self.delta = probability("delta", delta)
         self._rows = samples.in_random_order()
-        self._trainer = Trainer(self._rows, recipe)
-        self._exact = Trainer(self._rows, None)
+        self._trainer = ForecastTrainer(self._rows, recipe)
+        self._exact = ForecastTrainer(self._rows, None)
         asked = finite_array("betas", betas).ravel().tolist()
         if not asked and recipe is not None and recipe.beta:
             asked = [recipe.beta]

@@ -15,7 +15,7 @@ from nondecoupling.forecast.answers import AtBeta, Estimate, Recommendation
 from nondecoupling.forecast.curves import Path
 from nondecoupling.forecast.ends import Ends
 from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, out_of_reach
-from nondecoupling.forecast.trainers import Trainer
+from nondecoupling.forecast.trainers import ForecastTrainer
 from nondecoupling.recipes import Recipe
 
 
@@ -23,7 +23,7 @@ from nondecoupling.recipes import Recipe
 class Plans:
     """What ``Forecast`` answers, its arguments being checked and the prompts in random order."""
 
-    trainer: Trainer
+    trainer: ForecastTrainer
     delta: float
 
     @cached_property

@@ -29,7 +29,7 @@ NO_END: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Trainer:
+class ForecastTrainer:
     """KL-regularised RL to its optimum or, with a ``recipe``, a trainer: its leash, advantages and verifier noise.
 
     The beta of the recipe itself plays no part here; betas are given in the recipe's own unit.
