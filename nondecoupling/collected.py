@@ -28,11 +28,20 @@ from nondecoupling.forecast import Samples
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["CollectedSamples", "Origin"]
+__all__ = ["CollectedSamples", "Origin", "prompt_label"]
 
 KEY = b"nondecoupling"
 FORMAT = "nondecoupling samples 1"
 LATER = "log_p_"
+
+
+def prompt_label(prompt: Any) -> str:
+    """What a prompt is called in files: its text; chat messages as JSON.
+
+    >>> prompt_label([{"role": "user", "content": "Is it red?"}])
+    '[{"content": "Is it red?", "role": "user"}]'
+    """
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nondecoupling.collected import CollectedSamples, Origin
+from nondecoupling.collected import CollectedSamples, Origin, prompt_label
 from nondecoupling.estimate.arguments import shown, whole_number
 from nondecoupling.forecast.samples import LEAST_RESPONSES
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
@@ -29,7 +29,7 @@ from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import Reward, RewardFunctions
 from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.scoring import log_probs
-from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import PromptResponse, response_tokens, text_or_chat_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -124,8 +124,7 @@ class _Asked:
 
     @property
     def label(self) -> str:
-        """As ``forecast`` labels prompts; chat messages are prompts too."""
-        return self.prompt if self.is_text else json.dumps(self.prompt, sort_keys=True)
+        return prompt_label(self.prompt)
 
     @property
     def is_text(self) -> bool:
@@ -307,7 +306,7 @@ def _asked(
         own = [] if experts is None else experts[place]
         texts = [own] if isinstance(own, str) else list(own)
         whole = [response_tokens(tokenizer, text) for text in texts]
-        found.append(_Asked(prompt, _tokens(tokenizer, prompt), columns, texts, whole))
+        found.append(_Asked(prompt, text_or_chat_tokens(tokenizer, prompt), columns, texts, whole))
     _check(found)
     return found
 
@@ -326,15 +325,6 @@ def _check(asked: list[_Asked]) -> None:
                 f"experts[{place}] has {len(one.experts)} texts, experts[0] {len(asked[0].experts)}: give as many for "
                 "each prompt"
             )
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
-    if isinstance(prompt, str):
-        return prompt_tokens(tokenizer, prompt)
-    rendered: Any = tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, return_dict=True
-    )
-    return list(rendered["input_ids"])
 
 
 def _table(rows: list[Row], origin: Origin) -> CollectedSamples:
