@@ -18,7 +18,10 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from nondecoupling.lm import LanguageModel, collect, load_model, tiny_qwen3
 from nondecoupling.monitor import CouplingMonitor
@@ -66,8 +69,8 @@ def start_policy(folder: Path, steps: int) -> LanguageModel:
         train_dataset=Dataset.from_list(rows),
         processing_class=model.tokenizer,
     ).train()
-    model.model.save_pretrained(folder / "start")
-    model.tokenizer.save_pretrained(folder / "start")
+    for part in (model.causal, model.tokenizer):
+        part.save_pretrained(folder / "start")
     return load_model(folder / "start")
 
 
@@ -75,23 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> CouplingMonitor:
     options = parser().parse_args(arguments)
     model = start_policy(options.out, options.sft_steps)
     file = options.out / "ref.parquet"
-    collect(  # +
-        model.model,
-        model.tokenizer,
-        PROMPTS,
-        reward,  # +
-        k=options.k,
-        reward_bounds=(0, 1),
-        max_tokens=MAX_TOKENS,
-        out=file,  # +
-    )  # +
-    monitor = CouplingMonitor(  # +
-        file,
-        every=options.every,
-        max_overpayment=options.max_overpayment,  # +
-        loss_budget=options.loss_budget,
-        on_alarm="stop",  # +
-    )  # +
+    settings = {"k": options.k, "reward_bounds": (0, 1), "max_tokens": MAX_TOKENS}  # +
+    collect(model.model, model.tokenizer, PROMPTS, reward, out=file, **settings)  # +
+    limits = {"loss_budget": options.loss_budget, "max_overpayment": options.max_overpayment}  # +
+    monitor = CouplingMonitor(file, every=options.every, on_alarm="stop", **limits)  # +
     trainer = GRPOTrainer(
         model=model.model,
         reward_funcs=monitor.wrap(reward),  # + was: reward

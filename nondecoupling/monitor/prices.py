@@ -11,10 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
+from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import Samples, floors
-from nondecoupling.forecast.curves import TiltPath
+from nondecoupling.forecast.curves import GRID, TiltPath
+from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
 from nondecoupling.forecast.tilts import Tilts
 
 __all__ = ["Bounded", "PriceCurves"]
@@ -46,12 +48,15 @@ class PriceCurves:
     delta: float
 
     def cheapest(self, reward: float) -> Bounded:
-        """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have."""
+        """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have.
+
+        The highest of its tangents at a grid of rates, less than 1 % below it.
+        """
         if reward <= self.start:
             return Bounded(0.0)
-        if reward > self._best_average:
-            return Bounded(floors.plug_in_price(self._rows, self._best_average), ">=")
-        return Bounded(floors.plug_in_price(self._rows, reward))
+        rates, offsets = self._lines
+        sign = ">=" if reward > self._best_average else ""
+        return Bounded(float(np.max(rates * min(reward, self._best_average) + offsets)), sign)
 
     def tilt(self, reward: float) -> Bounded:
         """The plug-in price of exact KL-regularised RL, between the betas of a grid; ">=" beyond the supported ones."""
@@ -95,7 +100,7 @@ class PriceCurves:
 
     def prepare(self) -> None:
         """Make the curves now: they take seconds, and the first question would wait for them."""
-        _ = self._path, self._floors, self._ceilings
+        _ = self._path, self._lines, self._floors, self._ceilings
 
     @cached_property
     def start(self) -> float:
@@ -108,8 +113,20 @@ class PriceCurves:
 
     @cached_property
     def _best_average(self) -> float:
-        best = float(self.samples.ref_rewards.max(axis=1).mean())
-        return min(best, np.nextafter(self.samples.reward_bounds[1], -math.inf))
+        return float(self.samples.ref_rewards.max(axis=1).mean())
+
+    @cached_property
+    def _lines(self) -> tuple[Array, Array]:
+        """Rates and offsets of supporting lines of the sampled laws' price (S5); the first is zero."""
+        distinct = DistinctRows.of(self.samples.ref_rewards)
+        laws = with_best(*sampled_laws(distinct.rewards), self.samples.reward_bounds[1], 0.0)
+        share = distinct.counts / distinct.counts.sum()
+        rates = 1 / (GRID * self.samples.spread)
+        offsets = [0.0]
+        for rate in rates.tolist():
+            offset = bounds.frontier_policy(*laws, rate).offset
+            offsets.append(float(share @ bounds.supporting_line(*laws, rate, offset)))
+        return np.concatenate([[0.0], rates]), np.array(offsets)
 
     @cached_property
     def _betas(self) -> Array:
