@@ -53,7 +53,7 @@ def start_policy(folder: Path, steps: int) -> LanguageModel:
     model = tiny_qwen3([*PROMPTS, *ANSWERS], seed=0)
     end = model.tokenizer.eos_token
     rows = [{"text": f"{x}{y}{end}"} for x, y in zip(PROMPTS, ANSWERS, strict=True)]
-    SFTTrainer(
+    trainer = SFTTrainer(
         model=model.model,
         args=SFTConfig(
             output_dir=str(folder / "sft"),
@@ -68,9 +68,10 @@ def start_policy(folder: Path, steps: int) -> LanguageModel:
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=model.tokenizer,
-    ).train()
-    for part in (model.causal, model.tokenizer):
-        part.save_pretrained(folder / "start")
+    )
+    trainer.train()
+    trainer.save_model(str(folder / "start"))
+    trainer.accelerator.wait_for_everyone()
     return load_model(folder / "start")
 
 
@@ -106,10 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> CouplingMonitor:
         peft_config=LoraConfig(r=8, target_modules="all-linear") if options.lora else None,
     )
     trainer.train()
-    for reading in monitor.readings:
-        print(reading)
-    log = [line for line in trainer.state.log_history if "coupling/reward" in line]
-    (options.out / "coupling.json").write_text(json.dumps(log, indent=2))
+    if trainer.accelerator.is_main_process:
+        print(*monitor.readings, sep="\n")
+        log = [line for line in trainer.state.log_history if "coupling/reward" in line]
+        (options.out / "coupling.json").write_text(json.dumps(log, indent=2))
     return monitor
 
 
