@@ -17,7 +17,9 @@ def brought_in_by(import_line: str) -> set[str]:
     return HEAVY & set(found.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["bounds", "forecast", "theory.catalog", "theory.ledger", "cli"])
+@pytest.mark.parametrize(
+    "module", ["bounds", "forecast", "monitor", "theory.catalog", "theory.ledger", "cli"]
+)
 def test_import_is_light(module):
     assert brought_in_by(f"import nondecoupling.{module}") == set()
 

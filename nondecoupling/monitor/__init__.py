@@ -22,15 +22,18 @@ from nondecoupling.monitor.monitors import CouplingMonitor
 from nondecoupling.monitor.prices import Bounded, PriceCurves
 from nondecoupling.monitor.readings import Reading
 from nondecoupling.monitor.refusals import SamplesOfAnotherModel, SamplingDiffers
+from nondecoupling.monitor.rollout_files import Rollouts, read_rollouts
 
 __all__ = [
     "Bounded",
     "CouplingMonitor",
     "PriceCurves",
     "Reading",
+    "Rollouts",
     "SamplesOfAnotherModel",
     "SamplingDiffers",
     "average_interval",
+    "read_rollouts",
     "rise_lower_limit",
     "share_of",
 ]
