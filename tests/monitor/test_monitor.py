@@ -128,6 +128,7 @@ def test_every_look_costs_width(made):
     assert share_of(0.05, 4) == pytest.approx(0.05 / 20)
 
 
+@pytest.mark.slow  # curves of its own; the signs of prices are tested in test_prices.py
 def test_beyond_the_samples_nothing_is_clamped(made):
     few = Samples(
         (np.random.default_rng(0).random((40, 4)) < 0.3).astype(float), reward_bounds=(0, 1)

@@ -89,6 +89,7 @@ def start(tmp_path_factory):
 BOUNDS = ["--reward-low", "0", "--reward-high", "1"]
 
 
+@pytest.mark.slow  # curves of prices
 def test_the_command_prints_a_line_for_each_step(tmp_path, start):
     rng = np.random.default_rng(1)
     for step, chance in ((10, 0.45), (20, 0.7)):
