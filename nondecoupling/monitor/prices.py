@@ -15,14 +15,16 @@ from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import Samples, floors
-from nondecoupling.forecast.curves import GRID, TiltPath
 from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
+from nondecoupling.forecast.support import unsupported
 from nondecoupling.forecast.tilts import Tilts
 
 __all__ = ["Bounded", "PriceCurves"]
 
 # Rewards at which the floor is computed; between two of them it is that of the lower one.
 FLOORS = 16
+# Of the range of the reward, from weak RL to strong; each beta is 15 % below the one before it.
+BETAS = 10.0 ** (np.arange(16, -33, -1) / 16)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class PriceCurves:
         distinct = DistinctRows.of(self.samples.ref_rewards)
         laws = with_best(*sampled_laws(distinct.rewards), self.samples.reward_bounds[1], 0.0)
         share = distinct.counts / distinct.counts.sum()
-        rates = 1 / (GRID * self.samples.spread)
+        rates = 1 / (BETAS * self.samples.spread)
         offsets = [0.0]
         for rate in rates.tolist():
             offset = bounds.frontier_policy(*laws, rate).offset
@@ -130,8 +132,10 @@ class PriceCurves:
 
     @cached_property
     def _betas(self) -> Array:
-        path = TiltPath(self._rows, self.delta)
-        return path.betas[: path.supported]
+        """Those that the samples support."""
+        betas = BETAS * self.samples.spread
+        refused = (i for i, beta in enumerate(betas.tolist()) if unsupported(self._rows, beta))
+        return betas[: next(refused, len(betas))]
 
     @cached_property
     def _path(self) -> tuple[Array, Array, Array]:
