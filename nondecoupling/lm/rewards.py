@@ -79,7 +79,7 @@ class RewardFunctions:
         """[n], the reward of each response.
 
         Raises:
-            RewardFunctionError: a function raised, or returned something else than one reward within the bounds for each.
+            RewardFunctionError: a function raised, or did not return one reward within the bounds for each.
         """
         given = []
         for function, name in zip(self.functions, self.names, strict=True):
