@@ -1,4 +1,4 @@
-"""The ``nondecoupling`` command: statements listed, checked, attacked, certified; trainers priced, runs forecast.
+"""The ``nondecoupling`` command: statements checked, attacked, certified; trainers priced; runs forecast and watched.
 
 Exit status: 0 what was asked holds, 1 a claim is refuted (or the ledger has a statement that is not
 established), 2 the command was misused or its output could not be written, 3 nothing could be decided,
@@ -19,8 +19,10 @@ from typer.main import get_command
 from nondecoupling import __version__
 from nondecoupling.cli import frontier, recipe, statements, verdicts
 from nondecoupling.cli.cite import cite
+from nondecoupling.cli.collect import collect_command, score_command
 from nondecoupling.cli.exits import ExitStatus
 from nondecoupling.cli.forecast import forecast_command
+from nondecoupling.cli.monitor import monitor_command
 from nondecoupling.theory import catalog
 
 app = typer.Typer(
@@ -39,7 +41,10 @@ app.command("attack")(verdicts.attack)
 app.command("certify")(verdicts.certify)
 app.command("frontier")(frontier.frontier)
 app.command("recipe")(recipe.recipe)
+app.command("collect")(collect_command)
 app.command("forecast")(forecast_command)
+app.command("score")(score_command)
+app.command("monitor")(monitor_command)
 app.command("cite")(cite)
 
 

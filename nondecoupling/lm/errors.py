@@ -1,6 +1,13 @@
 """What goes wrong with a language model, its tokenizer or the processes that share it."""
 
-__all__ = ["LanguageModelError", "ModelError", "ProcessesError", "ResponseError"]
+__all__ = [
+    "CollectError",
+    "LanguageModelError",
+    "ModelError",
+    "ProcessesError",
+    "ResponseError",
+    "RewardFunctionError",
+]
 
 
 class LanguageModelError(Exception):
@@ -17,3 +24,11 @@ class ResponseError(LanguageModelError, ValueError):
 
 class ProcessesError(LanguageModelError):
     """What was asked for cannot be shared among the processes of this run."""
+
+
+class RewardFunctionError(LanguageModelError, ValueError):
+    """A reward function raised, or returned something that is no reward of each response within the bounds."""
+
+
+class CollectError(LanguageModelError, ValueError):
+    """A file or folder of samples belongs to another model, other prompts or other settings."""

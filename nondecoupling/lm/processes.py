@@ -102,6 +102,12 @@ class Processes:
             whole[rank :: self.count] = part
         return whole
 
+    def all_of(self, items: Sequence[Item]) -> list[Item]:
+        """The items of all processes, however many each has, one process after another."""
+        if self.count == 1:
+            return list(items)
+        return [item for part in gather_object([list(items)]) for item in part]
+
     def wait(self) -> None:
         """Until every process is here."""
         self._state.wait_for_everyone()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nondecoupling.lm.errors import ResponseError
 
@@ -20,6 +20,7 @@ __all__ = [
     "prompt_response",
     "prompt_tokens",
     "response_tokens",
+    "text_or_chat_tokens",
 ]
 
 
@@ -45,6 +46,20 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
             f"the prompt {text!r} has no tokens, so there is nothing that the model could continue; give it a text"
         )
     return ids
+
+
+def text_or_chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
+    """``prompt_tokens`` of a text; of chat messages, what the tokenizer's chat template makes of them.
+
+    Raises:
+        ResponseError: a text has no tokens.
+    """
+    if isinstance(prompt, str):
+        return prompt_tokens(tokenizer, prompt)
+    rendered: Any = tokenizer.apply_chat_template(
+        prompt, add_generation_prompt=True, return_dict=True
+    )
+    return list(rendered["input_ids"])
 
 
 def check_one_tokenisation(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> None:

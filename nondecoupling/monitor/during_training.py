@@ -1,0 +1,384 @@
+"""A monitor inside a training: between TRL, which draws rollouts, and the arrays that a monitor reads.
+
+TRL's callbacks see neither rollouts nor rewards, and what they add to the logs reaches no tracker; its reward functions
+get ``log_metric``, but not the model. So there is one object for both sides: the callback keeps the model, and the
+wrapped reward function, called right after the rollouts were drawn, measures and logs.
+
+A window of generations gives one reading. Its rewards are those of all rollouts in it; the probe, collected responses
+of the start policy, is spread over it and each part is scored by the policy of its time. KL(p||ref) is measured at its
+last generation, with the trained parameters of the start exchanged for a moment: no second model is in memory, and the
+training is left as if nobody had looked.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from transformers import TrainerCallback
+
+from nondecoupling.collected import CollectedSamples, prompt_label
+from nondecoupling.estimate import cluster_means
+from nondecoupling.estimate.arguments import Array, shown
+from nondecoupling.lm import LanguageModel, model_digest, tokenizer_digest
+from nondecoupling.lm.language_model import State
+from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.rewards import checked_rewards, name_of, total_reward
+from nondecoupling.lm.scoring import log_probs
+from nondecoupling.lm.tokens import PromptResponse, check_one_tokenisation, text_or_chat_tokens
+from nondecoupling.monitor.readings import Reading
+from nondecoupling.monitor.refusals import SamplesOfAnotherModel, SamplingDiffers
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from nondecoupling.monitor.monitors import CouplingMonitor
+
+__all__ = ["Watch", "watch_of", "wrapped"]
+
+logger = logging.getLogger(__name__)
+ROWS_AT_ONCE = 32
+# How a trainer would draw from another law than the policy's own, by the names of TRL's options.
+PLAIN_SAMPLING = {
+    "temperature": (1.0, None),
+    "top_p": (1.0, None),
+    "top_k": (0, None, -1),
+    "min_p": (None, 0, 0.0),
+    "repetition_penalty": (1.0, None),
+}
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """A collected response with its log-probability under the start policy."""
+
+    prompt: int
+    pair: PromptResponse
+    log_ref: float
+    of_expert: bool
+
+
+@dataclass
+class Window:
+    """What is gathered for one reading, in this process."""
+
+    generations: int = 0
+    prompts: list[str] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    rise: list[float] = field(default_factory=list)
+    rise_prompts: list[int] = field(default_factory=list)
+    expert_rise: list[float] = field(default_factory=list)
+
+
+def watch_of(monitor: CouplingMonitor) -> Watch:
+    """The one callback of a monitor."""
+    if monitor.watch is None:
+        monitor.watch = Watch(monitor)
+    return cast(Watch, monitor.watch)
+
+
+def wrapped(
+    monitor: CouplingMonitor, reward: Callable[..., Any] | Sequence[Callable[..., Any]]
+) -> Any:
+    """See ``CouplingMonitor.wrap``."""
+    functions = list(reward) if isinstance(reward, Sequence) else [reward]
+    for function in functions:
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise ValueError(
+                f"reward={shown(function)}: wrap a function in TRL's signature that is not async; a reward model may "
+                "be called inside of one"
+            )
+    watch = watch_of(monitor)
+    watch.functions = len(functions)
+    around = [_around(watch, place, function) for place, function in enumerate(functions)]
+    return around if isinstance(reward, Sequence) else around[0]
+
+
+def _around(watch: Watch, place: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def rewarded(
+        prompts: list[Any],
+        completions: list[Any],
+        log_metric: Callable[[str, float], None],
+        **given: Any,
+    ) -> Any:
+        rewards = function(prompts=prompts, completions=completions, log_metric=log_metric, **given)
+        watch.rewarded(place, function, rewards, prompts, given, log_metric)
+        return rewards
+
+    rewarded.__name__ = name_of(function)  # TRL names its metrics after it
+    return rewarded
+
+
+class Watch(TrainerCallback):
+    """The callback of a monitor, and where its wrapped reward functions report."""
+
+    def __init__(self, monitor: CouplingMonitor) -> None:
+        self.monitor, self.functions = monitor, 0
+        self.model: LanguageModel | None = None
+        self.stop = False
+        self.seconds, self.seconds_before, self._began = 0.0, 0.0, 0.0
+        self._window = Window()
+
+    # --- what the trainer calls ------------------------------------------------------------------
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check that model and sampling are those of the samples.
+
+        Errors: ``SamplesOfAnotherModel``, ``SamplingDiffers``.
+        """
+        began = time.perf_counter()
+        self.processes, self.args, self.step = Processes(), args, state.global_step
+        processor = kwargs["processing_class"]
+        tokenizer = getattr(processor, "tokenizer", processor)
+        collected, model = self.monitor.collected, kwargs["model"]
+        # Unlike from_transformers: collect has compared this architecture with its own logits, and here a trainer may
+        # have made them those of mixed precision.
+        self.model = LanguageModel(model, tokenizer, type(model).__name__)
+        self._start: State | None = None
+        self._probe: list[ProbeRow] = []
+        self._numbered_from = state.global_step
+        if self.functions:
+            _require_plain_sampling(args, collected)
+        if collected is not None:
+            self._require_start(self.model, collected)
+            self._probe = _probe(collected, self.monitor.probe)
+            check_one_tokenisation(tokenizer, [p for p in collected.prompts[:16] if p[:1] != "["])
+        if state.global_step == 0 and self.functions:
+            trained = self.model.trainable.items()
+            self._start = {name: p.detach().to("cpu", copy=True) for name, p in trained}
+        self._window, self.stop = Window(), False
+        self.monitor.prices.prepare()
+        self._began = time.perf_counter()
+        self.seconds, self.seconds_before = 0.0, self._began - began
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.step = state.global_step
+        if not self.functions and self._probe:
+            self._look(state.global_step)
+        if self.stop:
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._window.generations:  # shorter than it should be, better than none
+            self._close(measure_kl=None)
+        if self.processes.is_first:
+            print(
+                f"\ncoupling monitor: {self.share_of_time:.1%} of the time of the training, and "
+                f"{self.seconds_before:.1f} s before it"
+            )
+
+    @property
+    def share_of_time(self) -> float:
+        """Of the training's time, from its first step on, what the monitor took."""
+        return self.seconds / max(time.perf_counter() - self._began, 1e-9)
+
+    # --- what the reward functions call ----------------------------------------------------------
+
+    def rewarded(
+        self,
+        place: int,
+        function: Callable[..., Any],
+        rewards: Any,
+        prompts: list[Any],
+        given: dict[str, Any],
+        log_metric: Callable[[str, float], None],
+    ) -> None:
+        """One function's rewards of one generation; the last function's come last."""
+        if self.model is None:
+            raise ValueError(
+                "the reward function is wrapped by a monitor that the trainer does not know: add monitor.callback to "
+                "its callbacks"
+            )
+        if not self.model.model.training:  # an evaluation
+            return
+        if place == 0:
+            self._given: list[Array] = []
+        self._given.append(checked_rewards(rewards, len(prompts), name_of(function)))
+        if place < self.functions - 1:
+            return
+        began = time.perf_counter()
+        weights = getattr(self.args, "reward_weights", None) or [1.0] * self.functions
+        total = total_reward(np.array(self._given), np.array(weights))
+        self._add(prompts, total)
+        if self._window.generations == self.monitor.every:
+            pairs = self._rollouts(prompts, given["completion_ids"])
+            reading = self._close(measure_kl=pairs)
+            for name, value in ({} if reading is None else reading.metrics()).items():
+                log_metric(name, value)
+        self.seconds += time.perf_counter() - began
+
+    # --- measuring -------------------------------------------------------------------------------
+
+    def _look(self, step: int) -> None:
+        """Of a trainer without rewards: a step counts as a generation."""
+        began = time.perf_counter()
+        self._add([], np.zeros(0))
+        if self._window.generations == self.monitor.every:
+            self._close(measure_kl=None)
+        self.seconds += time.perf_counter() - began
+
+    def _add(self, prompts: list[Any], rewards: Array) -> None:
+        """The rewards of a generation, and the part of the probe that the present policy scores."""
+        window, every = self._window, self.monitor.every
+        rows = [row for row in self._probe if row.prompt % every == window.generations]
+        mine = list(self.processes.share(rows))
+        scores = self._scores([row.pair for row in mine])
+        for row, log_p in zip(mine, scores.tolist(), strict=True):
+            if row.of_expert:
+                window.expert_rise.append(row.log_ref - log_p)
+            else:
+                window.rise.append(row.log_ref - log_p)
+                window.rise_prompts.append(row.prompt)
+        # A prompt that comes again in a later generation is answered by another policy.
+        window.prompts += [f"{window.generations}/{prompt_label(prompt)}" for prompt in prompts]
+        window.rewards += rewards.tolist()
+        window.generations += 1
+
+    def _rollouts(
+        self, prompts: list[Any], completion_ids: list[list[int]]
+    ) -> list[PromptResponse]:
+        """As many of this generation as the probe has responses, as tokens."""
+        assert self.model is not None
+        most = -(-self.monitor.probe // self.processes.count)
+        return [
+            PromptResponse(text_or_chat_tokens(self.model.tokenizer, prompt), list(ids))
+            for prompt, ids in list(zip(prompts, completion_ids, strict=True))[:most]
+        ]
+
+    def _close(self, measure_kl: list[PromptResponse] | None) -> Reading | None:
+        """The reading of the window, the same in all processes; the next window begins."""
+        window, self._window = self._window, Window()
+        ratios = None if measure_kl is None else self._log_ratios(measure_kl)
+        together = self.processes.all_of
+        kl = None if ratios is None else _mean_of(together(ratios.tolist()))
+        rewards = np.array(together(window.rewards))
+        prompts = np.array(together(window.prompts))
+        rise, rise_prompts = np.array(together(window.rise)), together(window.rise_prompts)
+        experts = _mean_of(together(window.expert_rise))
+        known = ~np.isnan(rewards)
+        number = self._numbered_from + len(self.monitor.readings) + 1
+        try:
+            reading = self.monitor.read(
+                self.step,
+                cluster_means(rewards[known], prompts[known]) if known.any() else None,
+                _by_prompt(rise, rise_prompts) if len(rise) else None,
+                experts,
+                kl,
+                getattr(self.args, "beta", None) if self.functions else None,
+                number,
+            )
+        except ValueError as error:  # the same in all processes; a run is worth more than a reading
+            logger.error("no reading at step %d: %s", self.step, error)
+            return None
+        if self.processes.is_first:
+            logger.info("%s", reading)
+        if reading.alarms and self.monitor.on_alarm == "stop":
+            self.stop = True
+        return reading
+
+    def _scores(self, pairs: list[PromptResponse]) -> Array:
+        """log p of each pair under the model as it is, in evaluation mode."""
+        if not pairs:
+            return np.zeros(0)
+        assert self.model is not None
+        model = self.model.model
+        was_training = model.training
+        model.eval()
+        try:
+            return log_probs(self.model, pairs, ROWS_AT_ONCE)
+        finally:
+            model.train(was_training)
+
+    def _log_ratios(self, pairs: list[PromptResponse]) -> Array | None:
+        """log p/ref, with the parameters of the start in the place of the present ones for a moment."""
+        if self._start is None:
+            return None
+        assert self.model is not None
+        log_p = self._scores(pairs)
+        trained = self.model.trainable.items()
+        present: State = {name: p.detach().to("cpu", copy=True) for name, p in trained}
+        try:
+            self.model.restore(self._start)
+            log_ref = self._scores(pairs)
+        finally:
+            self.model.restore(present)
+        return np.asarray(log_p - log_ref)
+
+    def _require_start(self, model: LanguageModel, collected: CollectedSamples) -> None:
+        origin = collected.origin
+        if tokenizer_digest(model.tokenizer) != origin.tokenizer_digest:
+            raise SamplesOfAnotherModel(
+                f"the samples were collected with another tokenizer than that of {model.description}: collect them "
+                f"from the model that the training starts from, or start from theirs ({origin.model})"
+            )
+        digest = model_digest(model)
+        if self.step:
+            logger.warning(
+                "the training goes on at step %d: that it started from the model of the samples cannot be checked, and "
+                "KL(p||ref) is not measured",
+                self.step,
+            )
+        elif digest != origin.model_digest:
+            raise SamplesOfAnotherModel(
+                f"the samples were collected from another model ({origin.model}, digest {origin.model_digest[:12]}) "
+                f"than the training starts from ({model.description}, digest {digest[:12]}): collect samples from it"
+            )
+
+
+def _require_plain_sampling(args: TrainingArguments, collected: CollectedSamples | None) -> None:
+    for name, plain in PLAIN_SAMPLING.items():
+        value = getattr(args, name, None)
+        if value not in plain:
+            raise SamplingDiffers(
+                f"{name}={value}: rollouts are not drawn from the policy itself, so that their rewards and KL are not "
+                f"the policy's; a monitored run needs {name}={plain[0]}"
+            )
+    longest = getattr(args, "max_completion_length", None)
+    if collected is not None and longest not in (None, collected.origin.max_tokens):
+        raise SamplingDiffers(
+            f"max_completion_length={longest}, and the samples were collected with max_tokens="
+            f"{collected.origin.max_tokens}: a response that is cut elsewhere is another response; use one length"
+        )
+
+
+def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
+    """Prompts in a random order of fixed seed: one response of each, more where there are few; and an expert's."""
+    order = np.random.default_rng(0).permutation(len(collected.prompts))
+    kinds = 2 if collected.has_experts else 1
+    order = order[: max(1, size // kinds)]
+    each = max(1, min(collected.origin.responses, size // (kinds * len(order))))
+    rows = []
+    for number, row in enumerate(order.tolist()):
+        prompt, responses = collected.tokens(row)
+        for response, log_ref in list(zip(responses, collected.log_ref[row], strict=True))[:each]:
+            rows.append(ProbeRow(number, PromptResponse(prompt, response), float(log_ref), False))
+        if collected.has_experts:
+            _, experts = collected.tokens(row, experts=True)
+            log_ref = collected.table["expert_log_ref"][row].as_py()[0]
+            rows.append(ProbeRow(number, PromptResponse(prompt, experts[0]), log_ref, True))
+    return rows
+
+
+def _by_prompt(values: Array, prompts: list[int]) -> Array:
+    """[prompts, responses], in the order in which the prompts were scored."""
+    rows: dict[int, list[float]] = {}
+    for value, prompt in zip(values.tolist(), prompts, strict=True):
+        rows.setdefault(prompt, []).append(value)
+    return np.array(list(rows.values()))
+
+
+def _mean_of(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

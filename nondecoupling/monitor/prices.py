@@ -1,0 +1,171 @@
+"""What an average reward costs, as curves that are made once, before the run, and asked at any reward later.
+
+All limits hold together, so that it does not matter which rewards the run reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.estimate import mean_interval
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast import Samples, floors
+from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
+from nondecoupling.forecast.support import unsupported
+from nondecoupling.forecast.tilts import Tilts
+
+__all__ = ["Bounded", "PriceCurves"]
+
+# Rewards at which the floor is computed; between two of them it is that of the lower one.
+FLOORS = 16
+# Of the range of the reward, from weak RL to strong; each beta is 15 % below the one before it.
+BETAS = 10.0 ** (np.arange(16, -33, -1) / 16)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A number, or what the samples say of one that lies beyond them: ``sign`` is "", ">=" or "<=".
+
+    >>> print(Bounded(0.5), Bounded(1.25, ">="))
+    0.5 >= 1.25
+    """
+
+    value: float
+    sign: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:.4g}".strip()
+
+
+@dataclass
+class PriceCurves:
+    """Prices of an average reward, in nats per response, from samples of the start policy."""
+
+    samples: Samples
+    delta: float
+
+    def cheapest(self, reward: float) -> Bounded:
+        """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have.
+
+        The highest of its tangents at a grid of rates, less than 1 % below it.
+        """
+        if reward <= self.start:
+            return Bounded(0.0)
+        rates, offsets = self._lines
+        sign = ">=" if reward > self._best_average else ""
+        return Bounded(float(np.max(rates * min(reward, self._best_average) + offsets)), sign)
+
+    def tilt(self, reward: float) -> Bounded:
+        """The plug-in price of exact KL-regularised RL, between the betas of a grid; ">=" beyond the supported ones."""
+        if reward <= self.start:
+            return Bounded(0.0)
+        rewards, losses = self._path[:2]
+        if reward > rewards[-1]:
+            return Bounded(float(losses[-1]), ">=")
+        return Bounded(float(np.interp(reward, rewards, losses)))
+
+    def beta(self, reward: float) -> Bounded:
+        """The beta at which exact RL has that reward; "<=" the last one that the samples support."""
+        rewards, _, inverse = self._path
+        if reward <= rewards[0]:
+            return Bounded(math.inf)
+        if reward > rewards[-1]:
+            return Bounded(float(1 / inverse[-1]) if len(self._betas) else math.inf, "<=")
+        return Bounded(float(1 / np.interp(reward, rewards, inverse)))
+
+    def floor(self, reward: float) -> float:
+        """Less than any algorithm pays for this reward, whatever was drawn: fails with probability delta/2 at most."""
+        targets, lows = self._floors
+        below = np.flatnonzero(targets <= reward)
+        return float(lows[below[-1]]) if len(below) else 0.0
+
+    def ceiling(self, reward: float) -> float:
+        """What exact RL pays at most, so that it can be had for that; inf beyond the samples.
+
+        The price is convex in the average reward, and at most the loss change of each tilt with that reward. Fails
+        anywhere with probability delta/2 at most.
+        """
+        rewards, losses = self._ceilings
+        if reward <= rewards[0]:
+            return 0.0
+        best = float(np.min(losses[rewards >= reward], initial=math.inf))
+        for i, j in zip(*np.triu_indices(len(rewards), 1), strict=True):
+            (a, b), (x, y) = (rewards[i], rewards[j]), (losses[i], losses[j])
+            if a <= reward <= b and a < b:
+                best = min(best, float(x + (y - x) * (reward - a) / (b - a)))
+        return best
+
+    def prepare(self) -> None:
+        """Make the curves now: they take seconds, and the first question would wait for them."""
+        _ = self._path, self._lines, self._floors, self._ceilings
+
+    @cached_property
+    def start(self) -> float:
+        """The average reward of the samples."""
+        return float(self.samples.ref_rewards.mean())
+
+    @cached_property
+    def _rows(self) -> Samples:
+        return self.samples.in_random_order()
+
+    @cached_property
+    def _best_average(self) -> float:
+        return float(self.samples.ref_rewards.max(axis=1).mean())
+
+    @cached_property
+    def _lines(self) -> tuple[Array, Array]:
+        """Rates and offsets of supporting lines of the sampled laws' price (S5); the first is zero."""
+        distinct = DistinctRows.of(self.samples.ref_rewards)
+        laws = with_best(*sampled_laws(distinct.rewards), self.samples.reward_bounds[1], 0.0)
+        share = distinct.counts / distinct.counts.sum()
+        rates = 1 / (BETAS * self.samples.spread)
+        offsets = [0.0]
+        for rate in rates.tolist():
+            offset = bounds.frontier_policy(*laws, rate).offset
+            offsets.append(float(share @ bounds.supporting_line(*laws, rate, offset)))
+        return np.concatenate([[0.0], rates]), np.array(offsets)
+
+    @cached_property
+    def _betas(self) -> Array:
+        """Those that the samples support."""
+        betas = BETAS * self.samples.spread
+        refused = (i for i, beta in enumerate(betas.tolist()) if unsupported(self._rows, beta))
+        return betas[: next(refused, len(betas))]
+
+    @cached_property
+    def _path(self) -> tuple[Array, Array, Array]:
+        """Plug-in rewards, losses and 1/beta from the start policy on, rewards in rising order."""
+        if not len(self._betas):
+            return np.array([self.start]), np.zeros(1), np.zeros(1)
+        tilts = Tilts(self._rows, self._betas)
+        rewards = np.concatenate([[self.start], tilts.plug_in_rewards()])
+        losses = np.concatenate([[0.0], tilts.plug_in_losses()])
+        return np.maximum.accumulate(rewards), losses, np.concatenate([[0.0], 1 / self._betas])
+
+    @cached_property
+    def _floors(self) -> tuple[Array, Array]:
+        low, high = self.samples.reward_bounds
+        targets = low + (high - low) * np.arange(1, FLOORS + 1) / (FLOORS + 1)
+        each = self.delta / FLOORS
+        lows = [
+            float(floors.price_floor(self._rows, target, each).low) if target > self.start else 0.0
+            for target in targets.tolist()
+        ]
+        return targets, np.maximum.accumulate(lows)
+
+    @cached_property
+    def _ceilings(self) -> tuple[Array, Array]:
+        """Rewards that are reached at least, and losses that are paid at most, of ref and of each tilt."""
+        rows, each = self._rows, self.delta / (2 * len(self._betas) + 1)
+        start = mean_interval(rows.ref_rewards.mean(axis=1), rows.reward_bounds, each).low
+        tilts = Tilts(rows, self._betas)
+        rewards, losses = [np.array([float(start)])], [np.zeros(1)]
+        if len(self._betas):
+            rewards.append(np.asarray(tilts.rewards(each).low))
+            losses.append(np.asarray(tilts.own_loss_changes(each).high))
+        return np.maximum.accumulate(np.concatenate(rewards)), np.concatenate(losses)

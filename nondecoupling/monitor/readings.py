@@ -1,0 +1,111 @@
+"""What a monitor says at one look at a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nondecoupling.forecast import Estimate
+from nondecoupling.monitor.prices import Bounded
+
+__all__ = ["Reading"]
+
+PREFIX = "coupling/"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look. Losses, KL and prices in nats per response; averages over prompts, and over the policies of a window.
+
+    ``reward``: J(p) of rollouts. ``sft_loss_rise``: of the SFT loss on the start policy's own data, KL(ref||p); its
+    lower end holds at every look, and it has no upper one. ``expert_loss_rise``: on expert responses, which may fall
+    (S6). ``kl_per_response``: KL(p||ref) of rollouts; a trainer's ``kl`` often is its mean over tokens.
+
+    Of this reward: ``price``, the least that any algorithm pays (S5), plug-in; ``price_floor``, a limit of it that
+    holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``. Beyond what the samples
+    have they are bounds, ">=" and "<=".
+
+    ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
+    lower end of the rise over what the reward can be had for, a ratio that holds at every look.
+
+    ``proved_gap``: (J(p) - J(d))/beta - KL(p||ref), what the exact optimum at the run's beta loses at least (S10); an
+    estimate, as KL(p||ref) has no upper limit. ``alarms``: what was crossed, as sentences.
+
+    None where it was not measured.
+    """
+
+    step: int
+    reward: Estimate | None
+    sft_loss_rise: Estimate | None
+    expert_loss_rise: float | None
+    kl_per_response: float | None
+    price: Bounded | None
+    price_floor: float | None
+    price_tilt: Bounded | None
+    beta_equivalent: Bounded | None
+    overpayment_ratio: Bounded | None
+    overpayment_nats: Bounded | None
+    overpayment_proved: float | None
+    proved_gap: float | None
+    alarms: tuple[str, ...] = ()
+
+    def metrics(self) -> dict[str, float]:
+        """Names and numbers for a tracker; what is not measured or not finite is left out.
+
+        ``coupling/beyond_samples`` is 1 where prices are bounds.
+        """
+        found = {
+            name: value.value if isinstance(value, (Estimate, Bounded)) else value
+            for name, value in vars(self).items()
+            if name not in ("step", "alarms")
+        }
+        found["alarm"] = float(bool(self.alarms))
+        if self.sft_loss_rise is not None:
+            found["sft_loss_rise_low"] = self.sft_loss_rise.low
+        if self.price_tilt is not None:
+            found["beyond_samples"] = float(bool(self.price_tilt.sign))
+        return {
+            PREFIX + name: float(value)
+            for name, value in found.items()
+            if value is not None and math.isfinite(value)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: estimates as ``Estimate.to_dict``, bounds as they print, None in the place of infinities."""
+        plain: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Estimate):
+                plain[name] = value.to_dict()
+            elif isinstance(value, Bounded):
+                plain[name] = str(value) if value.sign else _finite(value.value)
+            elif isinstance(value, float):
+                plain[name] = _finite(value)
+            else:
+                plain[name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    def __str__(self) -> str:
+        parts = [f"step {self.step}"]
+        if self.reward is not None:
+            low, high = self.reward.low, self.reward.high
+            parts.append(f"reward {self.reward.value:.4g} in [{low:.4g}, {high:.4g}]")
+        rise = self.sft_loss_rise
+        if rise is not None:
+            parts.append(f"SFT loss +{rise.value:.4g} nats (at least {rise.low:.4g})")
+        if self.expert_loss_rise is not None:
+            parts.append(f"on expert data {self.expert_loss_rise:+.4g}")
+        if self.price is not None:
+            parts.append(f"price {self.price}")
+            parts.append(f"of exact RL {self.price_tilt} at beta {self.beta_equivalent}")
+        if self.overpayment_ratio is not None:
+            parts.append(f"overpaid {self.overpayment_ratio} times, {self.overpayment_nats} nats")
+        if self.kl_per_response is not None:
+            parts.append(f"KL {self.kl_per_response:.4g}")
+        if self.proved_gap is not None:
+            parts.append(f"proved gap {self.proved_gap:.4g}")
+        return ", ".join([*parts, *self.alarms])
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

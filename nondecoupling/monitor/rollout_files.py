@@ -1,0 +1,119 @@
+"""Rollouts of a run as trainers write them down, gathered by step and prompt.
+
+TRL's ``log_completions`` writes Parquet files ``completions_00020.parquet`` (step, prompt, completion, a column for
+each reward function, advantage); verl dumps ``20.jsonl`` (input, output, score, step). Other columns are named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nondecoupling.collected import prompt_label
+from nondecoupling.estimate import cluster_means
+from nondecoupling.estimate.arguments import Array, shown
+from nondecoupling.forecast.files import read_jsonl, read_parquet
+
+__all__ = ["Rollouts", "read_rollouts"]
+
+READERS = {".jsonl": read_jsonl, ".parquet": read_parquet}
+PROMPTS = ("prompt", "input")
+REWARDS = ("reward", "score")
+# What TRL writes next to the rewards, and verl next to the score.
+NO_REWARDS = {"step", "prompt", "completion", "advantage", "images", "input", "output", "gts"}
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """The rewards of one step, averaged by prompt."""
+
+    step: int
+    rewards: Array
+
+
+def read_rollouts(
+    paths: Iterable[str | Path],
+    *,
+    prompt: str | None = None,
+    rewards: Sequence[str] = (),
+) -> list[Rollouts]:
+    """Of each step in some files, or in all ``.parquet`` and ``.jsonl`` files of a folder; in order of steps.
+
+    ``rewards``: columns that are added up. The step is the column ``step``, or the number at the end of a file's name.
+
+    Errors: no file, a file of another kind, columns that are not there or not clear, rewards that are no numbers.
+    """
+    found: dict[int, tuple[list[str], list[float]]] = {}
+    for path in _files(paths):
+        table = READERS[path.suffix](path)
+        if not table:
+            continue
+        label, columns = _prompt(table[0], path, prompt), _rewards(table[0], path, rewards)
+        for place, row in enumerate(table, start=1):
+            prompts, values = found.setdefault(_step(row, path), ([], []))
+            prompts.append(prompt_label(row[label]))
+            values.append(sum(_number(row, column, path, place) for column in columns))
+    if not found:
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: no rollouts; give files that a trainer wrote"
+        )
+    return [
+        Rollouts(step, np.asarray(cluster_means(np.array(values), np.array(prompts))))
+        for step, (prompts, values) in sorted(found.items())
+    ]
+
+
+def _files(paths: Iterable[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.suffix in READERS)
+        elif path.suffix not in READERS:
+            raise ValueError(f"{path}: give .parquet or .jsonl files, or a folder of them")
+        else:
+            found.append(path)
+    return found
+
+
+def _prompt(first: dict[str, Any], path: Path, given: str | None) -> str:
+    names = [given] if given else [name for name in PROMPTS if name in first]
+    if not names or names[0] not in first:
+        raise ValueError(
+            f"{path} has the columns {', '.join(map(repr, first))}: name that of the prompt"
+        )
+    return names[0]
+
+
+def _rewards(first: dict[str, Any], path: Path, given: Sequence[str]) -> list[str]:
+    names = list(given) or [name for name in REWARDS if name in first][:1]
+    if not names:  # TRL's columns have the names of reward functions
+        others = [name for name, value in first.items() if isinstance(value, (int, float))]
+        names = [name for name in others if name not in NO_REWARDS]
+    if any(name not in first for name in names) or (len(names) != 1 and not given):
+        raise ValueError(
+            f"{path} has the columns {', '.join(map(repr, first))}: name that of the reward, or several to add them up"
+        )
+    return names
+
+
+def _step(row: dict[str, Any], path: Path) -> int:
+    if "step" in row:
+        return int(row["step"])
+    number = re.search(r"(\d+)$", path.stem)
+    if not number:
+        raise ValueError(
+            f"{path}: no column 'step' and no number at the end of the file's name; rename it, as 20{path.suffix}"
+        )
+    return int(number[1])
+
+
+def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float:
+    value = row.get(column)
+    if not isinstance(value, (bool, int, float)) or not np.isfinite(value):
+        raise ValueError(f"{path}, row {place}, {column}={shown(value)}: give a finite number")
+    return float(value)

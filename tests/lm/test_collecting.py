@@ -1,0 +1,310 @@
+"""Collecting samples of a start policy: what is in the file, and that nothing drawn is ever lost."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from yes_or_no import CANDIDATES, PROMPTS
+
+from nondecoupling.collected import CollectedSamples
+from nondecoupling.forecast import Samples
+from nondecoupling.lm import (
+    CollectError,
+    RewardFunctionError,
+    collect,
+    collecting,
+    load_model,
+    model_digest,
+    score,
+    score_responses,
+    tiny_qwen3,
+    tokenizer_digest,
+    with_lora,
+)
+
+SETTINGS = {"k": 4, "reward_bounds": (0, 1), "max_tokens": 3, "rows_at_once": 4}
+
+
+def says_yes(prompts, completions, **columns):
+    return [float("yes" in text) for text in completions]
+
+
+def test_the_file_is_what_the_model_said(tiny, tmp_path):
+    experts = [[" yes.", " no."]] * len(PROMPTS)
+    out = tmp_path / "ref.parquet"
+    found = collect(
+        tiny.model, tiny.tokenizer, PROMPTS, says_yes, experts=experts, out=out, **SETTINGS
+    )
+    assert found.prompts == PROMPTS and found.rewards.shape == (len(PROMPTS), 4)
+    texts = found.table["response"].to_pylist()
+    np.testing.assert_array_equal(found.rewards, [says_yes(row, row) for row in texts])
+    prompt, responses = found.tokens(1)
+    assert prompt == tiny.tokenizer(PROMPTS[1])["input_ids"]
+    assert all(len(response) <= 3 for response in responses)
+    expert = score_responses(tiny, [PROMPTS[1]] * 2, experts[1])
+    np.testing.assert_allclose(found.table["expert_log_ref"][1].as_py(), expert, atol=1e-4)
+    assert found.table["expert_reward"][1].as_py() == [1.0, 0.0]
+    assert found.origin.model_digest == model_digest(tiny)
+    assert not (tmp_path / "ref.parquet.parts").exists()
+
+
+def test_log_ref_is_the_log_probability_of_what_was_drawn(tiny, tmp_path):
+    found = collect(
+        tiny.model, tiny.tokenizer, PROMPTS[:1], says_yes, out=tmp_path / "r.parquet", **SETTINGS
+    )
+    prompt, responses = found.tokens(0)
+    for response, log_ref in zip(responses, found.log_ref[0], strict=True):
+        with torch.no_grad():
+            logits = tiny.model(torch.tensor([prompt + response])).logits[0].double()
+        steps = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
+        own = sum(steps[i, token].item() for i, token in enumerate(response))
+        assert math.isclose(own, log_ref, abs_tol=1e-3)
+
+
+def test_a_forecast_reads_the_file(tiny, tmp_path):
+    prompts = [f"{prompt}{' ' * extra}" for prompt in PROMPTS for extra in range(4)]
+    settings = SETTINGS | {"k": 8, "rows_at_once": 64}
+
+    def ends(prompts, completion_ids, **columns):
+        return [float(len(ids) < 3) for ids in completion_ids]
+
+    out = tmp_path / "ref.parquet"
+    experts = [" yes."] * len(prompts)
+    found = collect(
+        tiny.model, tiny.tokenizer, prompts, ends, experts=experts, out=out, **settings
+    ).samples()
+    read = Samples.from_parquet(out, reward_bounds=(0, 1), expert_reward="expert_reward")
+    assert found.to_dict() == read.to_dict()
+
+
+class StopsAfter:
+    """A reward function that fails, or is interrupted, after some calls."""
+
+    def __init__(self, calls, error):
+        self.calls, self.error = calls, error
+
+    def __call__(self, prompts, completions, **columns):
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error
+        return says_yes(prompts, completions)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("x/0"), MemoryError()])
+@pytest.mark.parametrize("calls", [0, 2])
+def test_an_interrupted_call_goes_on_and_makes_the_same_file(tiny, tmp_path, error, calls):
+    whole, halves = tmp_path / "whole.parquet", tmp_path / "halves.parquet"
+    collect(tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(99, error), out=whole, **SETTINGS)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RewardFunctionError
+    with pytest.raises(expected):
+        collect(
+            tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(calls, error), out=halves, **SETTINGS
+        )
+    assert not halves.exists()
+    collect(tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(99, error), out=halves, **SETTINGS)
+    assert halves.read_bytes() == whole.read_bytes()
+
+
+BAD = {
+    "raised KeyError": lambda prompts, **_: {}["answer"],
+    "is nan": lambda prompts, **_: [math.nan] * len(prompts),
+    "is inf": lambda prompts, **_: [math.inf] * len(prompts),
+    "is 2; give a number within reward_bounds=": lambda prompts, **_: [2.0] * len(prompts),
+    "returned 1 rewards for 4": lambda prompts, **_: [1.0],
+    "return one number for each": lambda prompts, **_: ["good"] * len(prompts),
+    "returned None: return": lambda prompts, **_: None,
+}
+
+
+@pytest.mark.parametrize("named", BAD)
+def test_a_bad_reward_loses_nothing(tiny, tmp_path, named, monkeypatch):
+    out = tmp_path / "ref.parquet"
+    with pytest.raises(RewardFunctionError, match="What was drawn is kept in") as caught:
+        collect(tiny.model, tiny.tokenizer, PROMPTS[:1], BAD[named], out=out, **SETTINGS)
+    assert named in str(caught.value)
+
+    def forbidden(*args):
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(collecting, "draw", forbidden)
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS[:1], says_yes, out=out, **SETTINGS)
+    assert found.rewards.shape == (1, 4)
+
+
+def test_another_reward_function_is_asked_about_everything(tiny, tmp_path):
+    """Rewards of two functions must not end in one file."""
+    out = tmp_path / "ref.parquet"
+    with pytest.raises(RewardFunctionError):
+        collect(
+            tiny.model,
+            tiny.tokenizer,
+            PROMPTS,
+            StopsAfter(2, ValueError()),
+            out=out,
+            **SETTINGS,
+        )
+
+    def always(prompts, **columns):
+        return [0.5] * len(prompts)
+
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS, always, out=out, **SETTINGS)
+    assert set(found.rewards.ravel()) == {0.5}
+
+
+def test_other_settings_are_refused_before_anything_is_overwritten(tiny, tmp_path):
+    out = tmp_path / "ref.parquet"
+    first = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+    before = out.read_bytes()
+    again = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+    np.testing.assert_array_equal(again.rewards, first.rewards)
+    changes = {"responses": {"k": 5}, "seed": {"seed": 1}, "max_tokens": {"max_tokens": 2}}
+    changes["reward_bounds"] = {"reward_bounds": (0, 2)}
+    for named, change in changes.items():
+        with pytest.raises(CollectError, match=f"{named} .* there, .* here"):
+            collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **(SETTINGS | change))
+    other = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=1)
+    with pytest.raises(CollectError, match="model_digest"):
+        collect(other.model, other.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+    assert out.read_bytes() == before
+
+
+def test_parts_of_another_model_are_refused(tiny, tmp_path):
+    out = tmp_path / "ref.parquet"
+    with pytest.raises(RewardFunctionError):
+        collect(
+            tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(1, ValueError()), out=out, **SETTINGS
+        )
+    other = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=1)
+    with pytest.raises(CollectError, match=r"parts was made with other settings \(model"):
+        collect(other.model, other.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+
+
+def test_rows_bring_columns_and_several_functions_are_added_up(tiny, tmp_path):
+    rows = [
+        {"prompt": prompt, "answer": "yes" if i % 2 else "no"} for i, prompt in enumerate(PROMPTS)
+    ]
+    seen = []
+
+    def right(prompts, completions, answer, log_metric, trainer_state, **columns):
+        log_metric("right", 1.0)
+        assert trainer_state.global_step == 0
+        seen.extend(answer)
+        return [float(word in text) for word, text in zip(answer, completions, strict=True)]
+
+    def silent(prompts, **columns):
+        return [None] * len(prompts)
+
+    found = collect(
+        tiny.model,
+        tiny.tokenizer,
+        rows,
+        [right, says_yes, silent],
+        reward_weights=[0.5, 0.25, 9.0],
+        out=tmp_path / "ref.parquet",
+        **SETTINGS,
+    )
+    texts = found.table["response"].to_pylist()
+    expected = [
+        [0.5 * (row["answer"] in y) + 0.25 * ("yes" in y) for y in some]
+        for row, some in zip(rows, texts, strict=True)
+    ]
+    np.testing.assert_allclose(found.rewards, expected)
+    assert seen == [row["answer"] for row in rows for _ in range(4)]
+
+
+def test_chats_are_rendered_and_answered_by_messages(tmp_path):
+    chat = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=0)
+    chat.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    prompts = [[{"role": "user", "content": text}] for text in PROMPTS]
+
+    def reward(prompts, completions, **columns):
+        assert all(prompt[0]["role"] == "user" for prompt in prompts)
+        return [float("yes" in completion[0]["content"]) for completion in completions]
+
+    found = collect(
+        chat.model, chat.tokenizer, prompts, reward, out=tmp_path / "ref.parquet", **SETTINGS
+    )
+    assert found.tokens(0)[0] == chat.tokenizer(PROMPTS[0])["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"prompts": []}, "prompts is empty"),
+        ({"prompts": [*PROMPTS, PROMPTS[0]]}, "again"),
+        ({"prompts": [{"question": "?"}]}, "'prompt'"),
+        ({"experts": [" yes."]}, "experts has 1 entries for 4 prompts"),
+        ({"experts": [[" yes."], [], [" yes."], [" no."]]}, r"experts\[1\] has 0 texts"),
+        ({"experts": [" unheard"] * 4}, "no token"),
+        ({"k": 1}, "k=1"),
+        ({"max_tokens": 0}, "max_tokens=0"),
+        ({"reward": []}, "at least one"),
+        ({"reward": "accuracy"}, "signature"),
+        ({"reward_weights": [1.0, 2.0]}, "one for each"),
+        ({"reward_bounds": (1, 0)}, "reward_bounds"),
+    ],
+)
+def test_bad_arguments_are_named(tiny, tmp_path, change, named):
+    arguments = {"prompts": PROMPTS, "reward": says_yes, **SETTINGS, **change}
+    with pytest.raises(ValueError, match=named):
+        collect(tiny.model, tiny.tokenizer, out=tmp_path / "ref.parquet", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_checkpoint_is_added(tiny, tmp_path):
+    out = tmp_path / "ref.parquet"
+    first = collect(
+        tiny.model, tiny.tokenizer, PROMPTS, says_yes, experts=[" yes."] * 4, out=out, **SETTINGS
+    )
+    later = tiny_qwen3([*PROMPTS, *(text for some in CANDIDATES for text in some)], seed=0)
+    with torch.no_grad():
+        later.model.lm_head.weight *= 1.5
+    score(later, out, name=100)
+    found = score(tiny, out, name="again")
+    assert found.later == ["100", "again"] and CollectedSamples.read(out).later == found.later
+    np.testing.assert_allclose(found.log_p("again"), first.log_ref, atol=1e-4)
+    assert abs(found.log_p(100) - first.log_ref).max() > 0.1
+    assert len(found.table["expert_log_p_100"][0]) == 1
+    np.testing.assert_array_equal(found.rewards, first.rewards)
+    for name, why in ((100, "of that name"), ("a b", "letters")):
+        with pytest.raises(CollectError, match=why):
+            score(tiny, out, name=name)
+    with pytest.raises(CollectError, match="another tokenizer"):
+        score(tiny_qwen3(["Is it?"], seed=0), out, name=200)
+    with pytest.raises(ValueError, match="100, again"):
+        found.log_p(300)
+
+
+def test_a_file_that_collect_did_not_write_is_refused(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"prompt": ["a"], "reward": [1.0]}), tmp_path / "own.parquet")
+    with pytest.raises(ValueError, match=r"Samples\.from_parquet"):
+        CollectedSamples.read(tmp_path / "own.parquet")
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(ValueError, match="no Parquet file"):
+        CollectedSamples.read(tmp_path / "text.parquet")
+    with pytest.raises(FileNotFoundError, match=r"lm\.collect"):
+        CollectedSamples.read(tmp_path / "none.parquet")
+
+
+def test_a_digest_tells_models_apart_and_not_ways_to_load_one(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    again = load_model(tmp_path)
+    digest = model_digest(tiny)
+    assert model_digest(again) == digest
+    again.model.to(torch.bfloat16)
+    assert model_digest(again) == digest
+    adapted = with_lora(load_model(tmp_path), rank=2)
+    assert model_digest(adapted) == digest
+    with torch.no_grad():
+        next(p for name, p in adapted.trainable.items() if "lora_B" in name)[0, 0] = 0.1
+    assert model_digest(adapted) != digest
+    with torch.no_grad():
+        again.model.lm_head.weight[0, 0] += 1
+    assert model_digest(again) != digest
+    assert tokenizer_digest(again.tokenizer) == tokenizer_digest(tiny.tokenizer)
+    assert tokenizer_digest(tiny_qwen3(["a"], seed=0).tokenizer) != tokenizer_digest(tiny.tokenizer)

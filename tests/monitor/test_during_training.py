@@ -1,0 +1,298 @@
+"""A monitor inside a training: what it measures, what it refuses, and that the training does not notice."""
+
+import logging
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install nondecoupling[lm]")
+pytest.importorskip("transformers", reason="pip install nondecoupling[lm]")
+
+from nondecoupling.lm import (  # noqa: E402
+    collect,
+    load_model,
+    score_responses,
+    tiny_qwen3,
+    with_lora,
+)
+from nondecoupling.lm.scoring import log_probs  # noqa: E402
+from nondecoupling.lm.tokens import PromptResponse  # noqa: E402
+from nondecoupling.monitor import CouplingMonitor, SamplesOfAnotherModel, SamplingDiffers  # noqa: E402
+
+PROMPTS = [
+    f"Is {thing} {word}?" for thing in ("snow", "coal", "sky", "sea") for word in "abcdefghijklmnop"
+]
+WORDS = [" yes", " no"]
+
+
+def says_yes(prompts, completions, **columns):
+    return [float("yes" in text) for text in completions]
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """A tiny model in a folder, and its samples."""
+    folder = tmp_path_factory.mktemp("start")
+    tiny = tiny_qwen3([*PROMPTS, *WORDS], seed=0)
+    with torch.no_grad():
+        for word in WORDS:  # likely enough to be drawn
+            tiny.model.lm_head.weight[tiny.tokenizer(word)["input_ids"][0]] *= 3
+    tiny.model.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    settings = {
+        "k": 4,
+        "reward_bounds": (0, 1),
+        "max_tokens": 2,
+        "experts": [WORDS[0]] * len(PROMPTS),
+    }
+    out = folder / "ref.parquet"
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **settings)
+    assert 0 < found.rewards.mean() < 1
+    return SimpleNamespace(folder=folder, file=out, found=found)
+
+
+@pytest.fixture
+def monitor_of(collected, curves):
+    def made(**options):
+        monitor = CouplingMonitor(collected.file, **options)
+        monitor.prices = curves  # of other samples: what rewards cost plays no part here
+        return monitor
+
+    return made
+
+
+class Training:
+    """The hooks of a trainer, called by hand around the reward function, as TRL calls them."""
+
+    def __init__(self, monitor, model, reward=says_yes, **options):
+        self.callback, self.reward = monitor.callback, monitor.wrap(reward)
+        self.args = SimpleNamespace(beta=0.1, temperature=1.0, max_completion_length=2, **options)
+        self.state, self.control = SimpleNamespace(global_step=0), SimpleNamespace()
+        self.model, self.logged = model, []
+        self.control.should_training_stop = False
+
+    def begin(self):
+        given = {"model": self.model.model, "processing_class": self.model.tokenizer}
+        self.model.model.train()
+        self.callback.on_train_begin(self.args, self.state, self.control, **given)
+
+    def generation(self, texts):
+        """One generation of two responses to each prompt, and its step."""
+        prompts = [prompt for prompt in PROMPTS[: len(texts) // 2] for _ in range(2)]
+        ids = [
+            [*self.model.tokenizer(text)["input_ids"], self.model.tokenizer.eos_token_id]
+            for text in texts
+        ]
+        rewards = self.reward(
+            prompts=prompts,
+            completions=texts,
+            completion_ids=ids,
+            trainer_state=self.state,
+            log_metric=lambda name, value: self.logged.append((name, value)),
+        )
+        self.state.global_step += 1
+        self.callback.on_step_end(self.args, self.state, self.control)
+        return rewards
+
+
+TEXTS = [" yes", " no"] * 4
+
+
+def test_a_window_gives_one_reading_of_what_was_drawn_and_scored(collected, monitor_of):
+    model = load_model(collected.folder)
+    monitor = monitor_of(every=3, probe=8 * len(PROMPTS))
+    training = Training(monitor, model)
+    training.begin()
+    with torch.no_grad():
+        model.model.lm_head.weight *= 1.3  # what a step of training does
+    for number in range(1, 4):
+        assert training.generation(TEXTS) == says_yes(TEXTS, TEXTS)
+        assert len(monitor.readings) == (number == 3)
+    (reading,) = monitor.readings
+    # Every probe response was scored once in the window: the rise is that of scoring them all now.
+    rise, kl = exact(collected, model)
+    assert reading.sft_loss_rise.value == pytest.approx(rise[0], abs=1e-4)
+    assert reading.expert_loss_rise == pytest.approx(rise[1], abs=1e-4)
+    assert reading.kl_per_response == pytest.approx(kl, abs=1e-4)
+    assert reading.reward.value == 0.5 and "12 prompts" in reading.reward.how
+    assert dict(training.logged) == reading.metrics()
+    assert model.model.training
+
+
+def exact(collected, model):
+    """Rises over the probe (four responses of each prompt, one of its expert), and mean log p/ref of TEXTS."""
+    model.model.eval()
+    pairs = []
+    for row in range(len(PROMPTS)):
+        prompt, responses = collected.found.tokens(row)
+        pairs += [PromptResponse(prompt, response) for response in responses]
+    own = collected.found.log_ref.ravel() - log_probs(model, pairs)
+    start = load_model(collected.folder)
+    expert = score_responses(start, PROMPTS, WORDS[:1] * len(PROMPTS)) - score_responses(
+        model, PROMPTS, WORDS[:1] * len(PROMPTS)
+    )
+    prompts = [prompt for prompt in PROMPTS[:4] for _ in range(2)]
+    kl = score_responses(model, prompts, TEXTS) - score_responses(start, prompts, TEXTS)
+    model.model.train()
+    return (own.mean(), expert.mean()), kl.mean()
+
+
+def test_measuring_leaves_parameters_gradients_and_random_numbers_alone(collected, monitor_of):
+    model = with_lora(load_model(collected.folder), rank=2)
+    training = Training(monitor_of(every=1), model)
+    training.begin()
+    with torch.no_grad():
+        for parameter in model.trainable.values():
+            parameter += 0.05
+            parameter.grad = torch.ones_like(parameter)
+    before, state = model.state(), torch.get_rng_state()
+    training.generation(TEXTS)
+    assert training.logged and dict(training.logged)["coupling/kl_per_response"] != 0
+    assert all(torch.equal(before[name], p) for name, p in model.trainable.items())
+    assert all(bool((p.grad == 1).all()) for p in model.trainable.values())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_lora_starts_from_the_model_that_it_adapts(collected, monitor_of):
+    model = with_lora(load_model(collected.folder), rank=2)
+    monitor = monitor_of(every=1)
+    training = Training(monitor, model)
+    training.begin()
+    training.generation(TEXTS)
+    assert monitor.readings[0].kl_per_response == pytest.approx(0, abs=1e-5)
+    assert monitor.readings[0].sft_loss_rise.value == pytest.approx(0, abs=1e-4)
+
+
+def test_several_reward_functions_are_added_up_with_the_trainers_weights(collected, monitor_of):
+    def none(prompts, **columns):
+        return [None] * len(prompts)
+
+    def half(prompts, **columns):
+        return [0.5] * len(prompts)
+
+    monitor = monitor_of(every=1)
+    training = Training(
+        monitor,
+        load_model(collected.folder),
+        [says_yes, none, half],
+        reward_weights=[0.5, 9.0, 1.0],
+    )
+    functions = training.reward
+    assert [f.__name__ for f in functions] == ["says_yes", "none", "half"]
+    training.reward = lambda **given: [f(**given) for f in functions]
+    training.begin()
+    training.generation(TEXTS)
+    assert monitor.readings[0].reward.value == pytest.approx(0.75)
+
+
+def test_an_alarm_stops_the_training_where_asked(collected, monitor_of):
+    for action, stops in (("log", False), ("stop", True)):
+        model = load_model(collected.folder)
+        training = Training(monitor_of(every=1, loss_budget=0.01, on_alarm=action), model)
+        training.begin()
+        with torch.no_grad():
+            model.model.lm_head.weight *= -1
+        training.generation(TEXTS)
+        assert dict(training.logged)["coupling/alarm"] == 1
+        assert training.control.should_training_stop is stops
+
+
+def test_evaluations_are_not_counted(collected, monitor_of):
+    model = load_model(collected.folder)
+    monitor = monitor_of(every=1)
+    training = Training(monitor, model)
+    training.begin()
+    model.model.eval()
+    training.generation(TEXTS)
+    assert monitor.readings == [] and training.logged == []
+
+
+def test_a_bad_reward_costs_a_reading_and_not_the_training(collected, monitor_of, caplog):
+    model = load_model(collected.folder)
+    monitor = monitor_of(every=1)
+    training = Training(monitor, model, lambda prompts, **_: [7.0] * len(prompts))
+    training.begin()
+    with caplog.at_level(logging.ERROR):
+        assert training.generation(TEXTS) == [7.0] * 8
+    assert monitor.readings == [] and "=7" in caplog.text
+    silent = Training(monitor_of(every=1), model, lambda prompts, **_: [None] * len(prompts))
+    silent.begin()
+    silent.generation(TEXTS)
+    assert "coupling/reward" not in dict(silent.logged)
+
+
+def test_another_model_or_tokenizer_is_refused_before_the_first_step(collected, monitor_of):
+    other = load_model(collected.folder)
+    with torch.no_grad():
+        other.model.lm_head.weight[0] += 0.1
+    with pytest.raises(SamplesOfAnotherModel, match=r"another model .* digest"):
+        Training(monitor_of(), other).begin()
+    words = tiny_qwen3(PROMPTS[:3], seed=0)
+    with pytest.raises(SamplesOfAnotherModel, match="another tokenizer"):
+        Training(monitor_of(), words).begin()
+
+
+def test_a_training_that_goes_on_is_watched_without_its_start(collected, monitor_of):
+    model = load_model(collected.folder)
+    with torch.no_grad():
+        model.model.lm_head.weight *= 1.3
+    monitor = monitor_of(every=1)
+    training = Training(monitor, model)
+    training.state.global_step = 40
+    training.begin()
+    training.generation(TEXTS)
+    (reading,) = monitor.readings
+    assert reading.kl_per_response is None and reading.sft_loss_rise is not None
+    assert "look 41" in reading.reward.how  # shares of looks before the interruption are spent
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("temperature", 0.7, "temperature=0.7"),
+        ("top_p", 0.9, "top_p=0.9"),
+        ("top_k", 50, "top_k=50"),
+        ("repetition_penalty", 1.1, "repetition_penalty=1.1"),
+        ("max_completion_length", 64, "max_completion_length=64"),
+    ],
+)
+def test_rollouts_of_another_law_are_refused(collected, monitor_of, name, value, named):
+    training = Training(monitor_of(), load_model(collected.folder))
+    setattr(training.args, name, value)
+    with pytest.raises(SamplingDiffers, match=named):
+        training.begin()
+
+
+def test_a_wrapped_reward_needs_the_callback(monitor_of):
+    reward = monitor_of().wrap(says_yes)
+    with pytest.raises(ValueError, match=r"monitor\.callback"):
+        reward(prompts=["a"], completions=["b"], completion_ids=[[1]], log_metric=print)
+    with pytest.raises(ValueError, match="signature"):
+        monitor_of().wrap(3)
+
+
+def test_a_trainer_without_rewards_is_watched_by_its_loss(collected, monitor_of):
+    model = load_model(collected.folder)
+    monitor = monitor_of(every=2)
+    args, state, control = SimpleNamespace(), SimpleNamespace(global_step=0), SimpleNamespace()
+    given = {"model": model.model, "processing_class": model.tokenizer}
+    monitor.callback.on_train_begin(args, state, control, **given)
+    with torch.no_grad():
+        model.model.lm_head.weight *= 1.3
+    for state.global_step in (1, 2):
+        monitor.callback.on_step_end(args, state, control)
+    (reading,) = monitor.readings
+    assert reading.sft_loss_rise.value > 0 and reading.reward is None and reading.price is None
+    assert math.isfinite(reading.expert_loss_rise) and "SFT loss" in str(reading)
+
+
+def test_a_short_training_has_a_reading_and_its_cost_is_printed(collected, monitor_of, capsys):
+    monitor = monitor_of(every=20)
+    training = Training(monitor, load_model(collected.folder))
+    training.begin()
+    training.generation(TEXTS)
+    training.callback.on_train_end(training.args, training.state, training.control)
+    assert len(monitor.readings) == 1 and np.isfinite(monitor.readings[0].reward.value)
+    assert "of the time of the training" in capsys.readouterr().out

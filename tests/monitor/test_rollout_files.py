@@ -1,0 +1,112 @@
+"""Rollouts from files of TRL, of verl and of one's own, and the command that watches them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from nondecoupling.cli import app
+from nondecoupling.monitor import read_rollouts
+
+PROMPTS = [f"problem {i}" for i in range(40)]
+
+
+def trl(folder, step, rewards):
+    """As GRPOTrainer.log writes it: two responses to each prompt here."""
+    prompts = np.repeat(PROMPTS[: len(rewards) // 2], 2)
+    table = {"step": step, "prompt": prompts, "completion": "x", "accuracy": rewards}
+    frame = pd.DataFrame(table | {"advantage": 0.5})
+    frame.to_parquet(folder / f"completions_{step:05d}.parquet")
+
+
+def verl(path, rewards, step=None):
+    lines = [
+        {"input": PROMPTS[i // 2], "output": "x", "gts": "1", "score": r}
+        | ({} if step is None else {"step": step})
+        for i, r in enumerate(rewards)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_rollouts_of_trl_are_averaged_by_prompt(tmp_path):
+    trl(tmp_path, 20, [1.0, 0.0, 1.0, 1.0])
+    trl(tmp_path, 10, [0.0, 0.0, 1.0, 0.0])
+    (tmp_path / "notes.txt").write_text("not a rollout")
+    first, second = read_rollouts([tmp_path])
+    assert (first.step, second.step) == (10, 20)
+    assert first.rewards.tolist() == [0.0, 0.5] and second.rewards.tolist() == [0.5, 1.0]
+
+
+def test_rollouts_of_verl_have_their_step_in_a_column_or_in_the_name(tmp_path):
+    verl(tmp_path / "5.jsonl", [1.0, 0.0])
+    verl(tmp_path / "dump.jsonl", [1.0, 1.0], step=7)
+    assert [(r.step, r.rewards.tolist()) for r in read_rollouts(sorted(tmp_path.iterdir()))] == [
+        (5, [0.5]),
+        (7, [1.0]),
+    ]
+
+
+def test_columns_are_named_and_added_up(tmp_path):
+    row = {"step": 3, "question": "?", "right": 1.0, "short": 0.25, "prompt": "other"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    (found,) = read_rollouts([tmp_path], prompt="question", rewards=["right", "short"])
+    assert found.rewards.tolist() == [1.25]
+    with pytest.raises(ValueError, match=r"'right', 'short'.*name that of the reward"):
+        read_rollouts([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("1.jsonl", '{"prompt": "a", "reward": NaN}', "row 1, reward=nan"),
+        ("1.jsonl", '{"prompt": "a", "reward": "good"}', "reward='good'"),
+        ("1.jsonl", '{"text": "a", "reward": 1}', "name that of the prompt"),
+        ("1.jsonl", "", "no rollouts"),
+        ("1.jsonl", "{", "line 1: not JSON"),
+        ("dump.jsonl", '{"prompt": "a", "reward": 1}', "no column 'step'"),
+        ("1.csv", "a,b", "parquet or .jsonl"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, text, named):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=named):
+        read_rollouts([path])
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Scored responses of a start policy, in a file of one's own."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("start") / "ref.jsonl"
+    rows = [{"prompt": p, "reward": (rng.random(16) < 0.4).astype(int).tolist()} for p in PROMPTS]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+BOUNDS = ["--reward-low", "0", "--reward-high", "1"]
+
+
+@pytest.mark.slow  # curves of prices
+def test_the_command_prints_a_line_for_each_step(tmp_path, start):
+    rng = np.random.default_rng(1)
+    for step, chance in ((10, 0.45), (20, 0.7)):
+        trl(tmp_path, step, (rng.random(80) < chance).astype(float))
+    command = ["monitor", str(tmp_path), "--samples", str(start), *BOUNDS]
+    answer = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    steps = [reading["step"] for reading in answer["readings"]]
+    prices = [reading["price"] for reading in answer["readings"]]
+    assert steps == [10, 20] and 0 <= prices[0] < prices[1]
+
+
+def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
+    trl(tmp_path, 10, np.full(80, 3.0))
+    for arguments, named in (
+        ([str(tmp_path), "--samples", str(start), *BOUNDS], "rewards[0]=3"),
+        ([str(tmp_path), "--samples", str(tmp_path / "none.parquet")], "no such file"),
+        ([str(tmp_path), "--samples", str(start)], "no Parquet file"),
+    ):
+        shown = CliRunner().invoke(app, ["monitor", *arguments])
+        assert shown.exit_code == 2 and named in shown.output, shown.output
