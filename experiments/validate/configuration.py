@@ -104,7 +104,7 @@ class EnumeratedConfiguration(RunConfiguration):
     advantage: str = later("leave-one-out")
     group_size: int = later(0)
     entropy_bonus: float = later(0.0)
-    cycles: int = later(40)
+    cycles: int = later(75)
     sft_share: float = later(0.25)
     finish: str = later("half-rl")
     replay_share: float = later(0.5)
@@ -205,6 +205,7 @@ PRESETS: dict[tuple[str, str], RunConfiguration] = {
         sft_rate=1e-3,
         rl_rate=1e-4,
         checkpoint_every=10,
+        cycles=20,
     ),
 }
 # Sizes below which a report cannot be computed, or a trainer refuses.

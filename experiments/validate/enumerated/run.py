@@ -37,7 +37,7 @@ from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 from validate.session import Session
 
-__all__ = ["EnumeratedRun", "train"]
+__all__ = ["EnumeratedRun", "encoded_task", "train"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     with console.status(Text(f"Loading {config.model} ...")):
         language_model = model_of_run(config, inputs.texts)
-    encoded = _encoded(language_model, task)
+    encoded = encoded_task(language_model, task)
     _check_shares(processes, task)
     session.begin(config, language_model.description)
     folder.record_inputs(inputs.digests)
@@ -153,7 +153,7 @@ class _Checkpoint(TypedDict):
     trainer: TrainerState
 
 
-def _encoded(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
+def encoded_task(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
     """The prompts and their responses as tokens.
 
     Raises:
