@@ -10,25 +10,45 @@ import numpy as np
 from numpy.typing import NDArray
 from validate.configuration import EnumeratedConfiguration
 
-__all__ = ["Method", "methods_for"]
+from nondecoupling.bounds.schedules import After
+
+__all__ = ["Method", "Natural", "methods_for"]
 
 # Steps of a cycle of alternation, fine to coarse.
 CYCLES = (4, 8, 20, 60)
 
 
+# Shares of SFT in alternation by natural gradient, and RL time over share: that of the forward leash at beta 0.3.
+SHARES, NATURAL_RATE = (0.9, 0.5, 0.2), 1 / 0.3
+# Prompts times responses up to which a Jacobian of all of them is cheap.
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Natural:
+    """Alternation by natural gradient: the time of RL and the share of SFT in a cycle, and where it ends (T6)."""
+
+    rl_time: float
+    share: float
+    after: After
+
+
 @dataclass(frozen=True)
 class Method:
-    """A name, and the options that make it."""
+    """A name, and the options that make it; by natural gradient none does."""
 
     name: str
     options: Mapping[str, Any]
+    natural: Natural | None = None
 
 
 def methods_for(config: EnumeratedConfiguration, reward: NDArray[np.floating[Any]]) -> list[Method]:
-    """All methods; those with normalised advantages where no prompt has more than two rewards (T4)."""
+    """All methods: with normalised advantages where no prompt has more than two rewards (T4), natural if cheap."""
     found = [*_recipes(), *_schedules(config)]
     if all(len(np.unique(row)) <= 2 for row in reward):
         found += _normalised()
+    if reward.size <= SMALL:
+        found += _natural()
     return found
 
 
@@ -67,3 +87,11 @@ def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
     yield Method("SFT, frontier weights, beta 0.3", options)
     options = {"order": "weighted-sft", "weights": "exponential", "beta": 0.4}
     yield Method("SFT, exponential weights, beta 0.4", options)
+
+
+def _natural() -> Iterator[Method]:
+    endings: tuple[After, ...] = ("sft", "half-rl", "rl")
+    for share in SHARES:
+        for after in endings:
+            natural = Natural(NATURAL_RATE * share, share, after)
+            yield Method(f"natural alternation, share {share:g}, after {after}", {}, natural)

@@ -20,7 +20,8 @@ from validate.errors import InputError
 from validate.models import model_of_run
 from validate.orders import BASE, STAGES, Stage, plan
 
-from comparisons.methods import Method
+from comparisons.methods import Method, Natural
+from comparisons.natural import cycles, limit, settled_after
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
@@ -111,10 +112,13 @@ class _Trained:
         self.policy = EnumeratedLaw(self.language_model, encoded, layout)
         self.start = self.language_model.state()
         self.found: dict[tuple[str, EnumeratedConfiguration], tuple[State, Law]] = {}
+        self.natural: dict[Natural, tuple[Law, int]] = {}
 
     def outcome(self, method: Method) -> Outcome:
         config, started = replace(self.config, **method.options), time.monotonic()
         mean = PromptMeans(self.task.log_d, self.task.reward, config.beta, config.weight)
+        if method.natural is not None:
+            return self._by_natural_gradient(method.name, method.natural, mean)
         *before, last = plan(config.order)
         try:
             laws: dict[str, Law] = {}
@@ -134,6 +138,29 @@ class _Trained:
             distance=mean.kl(ending.log_p, log_p),
             eps=mean.kl(mean.log_d, laws["sft"]),
             steps=last.steps(config),
+            seconds=round(time.monotonic() - started, 1),
+        )
+
+    def _by_natural_gradient(self, name: str, natural: Natural, mean: PromptMeans) -> Outcome:
+        """``steps`` counts cycles. The three places where the last one may end are made together."""
+        started, (state, ref) = time.monotonic(), self._result(STAGES["sft"], self.config, mean, {})
+        times = natural.rl_time, natural.share
+        if natural not in self.natural:
+            self.language_model.restore(state)
+            count = settled_after(mean, *times)
+            for after, law in cycles(self.policy, mean, *times, count):
+                self.natural[replace(natural, after=after)] = law, count
+        log_p, count = self.natural[natural]
+        end = limit(mean, *times, natural.after)
+        return Outcome(
+            seed=self.config.seed,
+            method=name,
+            statement="T6",
+            trained=Paid.of(mean, log_p),
+            predicted=Paid.of(mean, end),
+            distance=mean.kl(end, log_p),
+            eps=mean.kl(mean.log_d, ref),
+            steps=count,
             seconds=round(time.monotonic() - started, 1),
         )
 

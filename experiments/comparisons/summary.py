@@ -17,6 +17,7 @@ MARKERS = "osD^vPX*<>hpd"
 HEAD = (
     "method",
     "by",
+    "seeds",
     "reward",
     "predicted",
     "paid, nats",
@@ -39,7 +40,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
         if len(done) < len(mine):
             refused[name] = next(outcome.refused for outcome in mine if outcome.refused)
         if done:
-            lines.append(f"| {' | '.join([name, done[0].statement, *_cells(done)])} |")
+            lines.append(
+                f"| {' | '.join([name, done[0].statement, str(len(done)), *_cells(done)])} |"
+            )
     if refused:
         lines += ["", "Not trained:", ""]
         lines += [f"- {name}: {why}" for name, why in refused.items()]
