@@ -100,8 +100,8 @@ def _measured(policy: EnumeratedLaw, task: EnumeratedTask, moves: Tensor) -> np.
     log_d, before = torch.from_numpy(task.log_d), policy.language_model.state()
     with torch.no_grad():
         start, changes = bounds.cross_entropy(log_d, policy()), []
-        for move in moves:
-            move(policy, move)
+        for direction in moves:
+            move(policy, direction)
             changes.append(bounds.cross_entropy(log_d, policy()) - start)
             policy.language_model.restore(before)
     return torch.stack(changes, dim=1).numpy()
