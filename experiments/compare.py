@@ -34,8 +34,21 @@ EXIT_USAGE, EXIT_STOPPED = 2, 130
 DEFAULT_FOLDER = Path("runs/comparison")
 SETTINGS, RESULTS = "comparison.json", "results.jsonl"
 # What methods set themselves.
-OF_METHODS = ("order", "recipe", "advantage", "group_size", "entropy_bonus", "cycles", "sft_share")
-OF_METHODS += ("finish", "replay_share", "best_of", "weights", "beta", "seed")
+OF_METHODS = (
+    "order",
+    "recipe",
+    "advantage",
+    "group_size",
+    "entropy_bonus",
+    "cycles",
+    "sft_share",
+    "finish",
+    "replay_share",
+    "best_of",
+    "weights",
+    "beta",
+    "seed",
+)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from nondecoupling.lm.enumerated_law import EnumeratedLaw
 
 __all__ = ["cycles", "limit", "move_to", "settled_after"]
 
-Law = NDArray[np.float64]
+Law = NDArray[np.floating[Any]]
 # In parts of the mean eigenvalue of the weighted kernel.
 DAMPING = 1e-6
 # A phase ends within this many nats of its target, or after so many steps.

@@ -48,7 +48,7 @@ class Paid:
     overpaid: float
 
     @classmethod
-    def of(cls, mean: PromptMeans, log_p: Law) -> Paid:
+    def of(cls, mean: PromptMeans, log_p: NDArray[np.floating[Any]]) -> Paid:
         reward, paid = mean.j(log_p), mean.kl(mean.log_d, log_p)
         if reward <= mean.data_reward:
             return cls(reward, paid, np.nan, np.nan, mean.overpaid(log_p))
@@ -112,7 +112,7 @@ class _Trained:
         self.policy = EnumeratedLaw(self.language_model, encoded, layout)
         self.start = self.language_model.state()
         self.found: dict[tuple[str, EnumeratedConfiguration], tuple[State, Law]] = {}
-        self.natural: dict[Natural, tuple[Law, int]] = {}
+        self.natural: dict[Natural, tuple[NDArray[np.floating[Any]], int]] = {}
 
     def outcome(self, method: Method) -> Outcome:
         config, started = replace(self.config, **method.options), time.monotonic()

@@ -6,10 +6,12 @@ import math
 import compare
 import numpy as np
 import pytest
-from comparisons import outcomes
+import torch
+from comparisons import natural, outcomes
 from comparisons.methods import methods_for
 from comparisons.outcomes import Outcome, Paid
 from comparisons.summary import figure, table
+from torch import nn
 from validate.configuration import configuration
 from validate.enumerated.facts import embedded_task
 from validate.enumerated.means import PromptMeans
@@ -139,3 +141,50 @@ def test_methods_are_trained_after_one_sft(tmp_path, monkeypatch):
     assert stages == ["sft", "rl", "rl", "rl", "rl", "replay", "best-of-n"]
     assert "Not trained" in (folder / "table.md").read_text()
     assert (folder / "comparison.png").exists()
+
+
+class Tabular(nn.Module):
+    """A policy as ``comparisons.natural`` sees one, whose parameters are its logits."""
+
+    def __init__(self, log_p):
+        super().__init__()
+        self.model = self
+        self.logits = nn.Parameter(torch.from_numpy(log_p.copy()))
+
+    def forward(self):
+        return self.logits.log_softmax(dim=-1)
+
+    def measured(self):
+        return self().detach().numpy()
+
+
+def near_data():
+    law = np.exp(TASK.log_d) * (1 - 1e-3)
+    law[:, -1] = 1e-3
+    return np.log(law)
+
+
+def test_a_damped_step_goes_to_its_target():
+    policy, target = Tabular(near_data()), MEAN.tilt(near_data())
+    natural.move_to(policy, target)
+    assert MEAN.kl(target, policy.measured()) < 1e-5
+
+
+def test_cycles_by_natural_gradient_end_at_the_limits_of_t6():
+    """Each place of a cycle at its own limit; half-way through RL the least is paid for the reward."""
+    time, share = 1.5, 0.5
+    count = natural.settled_after(MEAN, time, share)
+    found = dict(natural.cycles(Tabular(near_data()), MEAN, time, share, count))
+    for after, law in found.items():
+        distance = {place: MEAN.kl(natural.limit(MEAN, time, share, place), law) for place in found}
+        assert distance[after] < 1e-4
+        assert min(distance[place] for place in found if place != after) > 1e-2
+    times = {after: Paid.of(MEAN, law).times for after, law in found.items()}
+    assert times["half-rl"] < min(times["sft"], times["rl"]) - 1e-3
+
+
+def test_natural_methods_come_where_a_jacobian_is_cheap():
+    for prompts, some in ((2, True), (9, True), (10, False)):
+        reward = embedded_task(prompts).reward
+        found = methods_for(configuration({}), reward)
+        assert any(method.natural for method in found) is some

@@ -409,6 +409,16 @@ def test_overpayment_without_mass_off_the_data_is_refuted(monkeypatch):
     assert refuted == {"S9"}
 
 
+def test_the_average_price_is_attained_on_the_frontier_of_the_data():
+    best = bounds.forward_leash_optimum(THREE.log_d, THREE.reward, 0.4)
+    tilt = bounds.gibbs_tilt(THREE.log_d, THREE.reward, 0.4)
+    path = [Checkpoint("alternate", 1, best), Checkpoint("alternate", 2, tilt)]
+    rows = with_rows(THREE, path=path, order="alternate")
+    on, off = (row.margin for row in rows if row.statement == "S5")
+    assert on == pytest.approx(0, abs=1e-9)
+    assert 0.05 < off < 0.2
+
+
 def test_the_tilt_with_a_reward_has_it():
     mean, _ = of(configuration({}), THREE)
     for target in (mean.data_reward + 1e-3, 1.2, 1.49):
