@@ -51,6 +51,9 @@ def test_the_frontier_pays_the_least_and_the_tilt_pays_the_tilts():
     best = Paid.of(MEAN, forward(0.3))
     assert best.times == pytest.approx(1, abs=1e-9)
     assert best.overpaid == pytest.approx(0, abs=1e-9)
+    uneven = Paid.of(MEAN, forward(np.array([0.1, 0.3, 0.9])))
+    assert uneven.times > 1.05  # each prompt pays its own price, but at another rate
+    assert uneven.overpaid == pytest.approx(0, abs=1e-9)
     tilt = Paid.of(MEAN, MEAN.tilt(TASK.log_d))
     assert tilt.paid == pytest.approx(tilt.tilt, rel=1e-6)
     assert tilt.times > 1.2 and tilt.overpaid > 0.1
