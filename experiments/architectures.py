@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def write_model(family: str, place: Path, seed: int) -> None:
 def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) -> dict[str, Any]:
     """The report of the enumerated protocol, with the lengths and rates of a tiny model and what ``shared`` changes."""
     preset = replace(PRESETS[ENUMERATED, "tiny"], model=str(model), seed=seed)
-    given = [w for name, value in asdict(preset).items() for w in (option(name), str(value))]
+    given = [w for name, value in preset.as_json().items() for w in (option(name), str(value))]
     given += shared
     resume = ["--resume"] if (folder / "config.json").exists() else []
     status = qwen_validate.main([*given, "--out", str(folder), *resume])

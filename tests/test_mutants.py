@@ -30,7 +30,8 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
     parts = ("formulas", "bounds", "estimate", "deciding", "numbers")
-    assert folders == {f"nondecoupling/{part}" for part in parts} | {"experiments/validate"}
+    runs = {"experiments/validate", "experiments/comparisons"}
+    assert folders == {f"nondecoupling/{part}" for part in parts} | runs
 
 
 def test_faults_are_killed_by_tests_and_not_by_doctests():

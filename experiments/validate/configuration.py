@@ -6,17 +6,22 @@ Settings only: nothing heavy is imported, so that ``--help`` and usage errors ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from validate.errors import InputError
 
 __all__ = [
+    "ADVANTAGES",
     "ENUMERATED",
     "FACTS",
+    "FINISHES",
     "PRESETS",
+    "RECIPES",
     "SAMPLED",
     "TINY",
+    "WEIGHTS",
+    "WHOLE",
     "Asked",
     "EnumeratedConfiguration",
     "RunConfiguration",
@@ -31,8 +36,20 @@ TINY = "tiny-qwen3"
 ENUMERATED, SAMPLED = "enumerated", "sampled"
 # The embedded task of the enumerated protocol, and the name of the rewards that a task file brings itself.
 FACTS, OF_THE_FILE = "facts", "file"
+# The orders of both protocols, which "all" stands for; the others are of the enumerated one.
+WHOLE = ("sft-rl", "rl-sft", "cycle", "joint")
+# Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
+RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-reward")
+ADVANTAGES = ("leave-one-out", "group-normalised")
+# Where in a cycle alternation ends, and what SFT weighs the start policy's responses by.
+FINISHES, WEIGHTS = ("sft", "half-rl", "rl"), ("frontier", "exponential")
 # What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
 Asked = Mapping[str, Any]
+
+
+def later(default: Any) -> Any:
+    """A field that the runs of earlier versions lack: config.json has it only where it is not the default."""
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +79,43 @@ class RunConfiguration:
 
     def as_json(self) -> dict[str, str | int | float]:
         """config.json"""
-        return {"protocol": self.protocol, **asdict(self)}
+        values = asdict(self)
+        for one in fields(self):
+            if one.metadata.get("later") and values[one.name] == one.default:
+                del values[one.name]
+        return {"protocol": self.protocol, **values}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnumeratedConfiguration(RunConfiguration):
     """Responses are listed, and all sums are exact.
 
-    ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file.
+    ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file. ``recipe``
+    is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups. The
+    last seven are about single orders: ``cycles``, ``sft_share`` and ``finish`` about alternate, ``replay_share`` is
+    the share of RL's policy in what replay trains on, ``best_of`` the number of draws of best-of-n, ``weights`` those
+    of weighted-sft.
     """
 
     protocol = ENUMERATED
     task: str = FACTS
     prompts: int
+    recipe: str = later("k1-in-reward")
+    advantage: str = later("leave-one-out")
+    group_size: int = later(0)
+    entropy_bonus: float = later(0.0)
+    cycles: int = later(75)
+    sft_share: float = later(0.25)
+    finish: str = later("half-rl")
+    replay_share: float = later(0.5)
+    best_of: int = later(4)
+    weights: str = later("frontier")
+
+    def cycle(self) -> tuple[int, int]:
+        """RL and SFT steps of a cycle of alternation."""
+        steps = self.rl_steps // self.cycles
+        sft = min(max(1, round(self.sft_share * steps)), steps - 1)
+        return steps - sft, sft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +205,18 @@ PRESETS: dict[tuple[str, str], RunConfiguration] = {
         sft_rate=1e-3,
         rl_rate=1e-4,
         checkpoint_every=10,
+        cycles=20,
     ),
 }
 # Sizes below which a report cannot be computed, or a trainer refuses.
-LEAST = {"eval_prompts": 5, "pilot_prompts": 5, "responses": 2, "generations": 2, "seed": 0}
+LEAST = {
+    "eval_prompts": 5,
+    "pilot_prompts": 5,
+    "responses": 2,
+    "generations": 2,
+    "group_size": 2,
+    "seed": 0,
+}
 TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
 
 
@@ -180,7 +229,7 @@ def configuration(asked: Asked) -> RunConfiguration:
     protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
     preset = PRESETS[protocol, "tiny" if model == TINY else "pretrained"]
     given = {name: value for name, value in asked.items() if name != "protocol"}
-    known = {field.name for field in fields(preset)}
+    known = {one.name for one in fields(preset)}
     for name in given:
         if name not in known:
             raise InputError(
@@ -196,7 +245,24 @@ def configuration(asked: Asked) -> RunConfiguration:
                 f"--reward is {given['reward']!r}, but the rewards are those in the file of --task; leave it away"
             )
         given = {"prompts": 0, "reward": OF_THE_FILE, **given}
-    return replace(preset, **given)
+    config = replace(preset, **given)
+    if protocol != ENUMERATED and config.order not in (*WHOLE, "all"):
+        raise InputError(
+            f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has {', '.join(WHOLE)} and "
+            "all"
+        )
+    if isinstance(config, EnumeratedConfiguration) and config.order == "alternate":
+        _check_cycles(config)
+    return config
+
+
+def _check_cycles(config: EnumeratedConfiguration) -> None:
+    least = 3 if config.finish == "half-rl" else 2
+    if config.rl_steps < least * config.cycles:
+        raise InputError(
+            f"--cycles is {config.cycles}, which leaves less than {least} of {config.rl_steps} steps for a cycle with "
+            f"--finish {config.finish}; lower it, or raise --rl-steps"
+        )
 
 
 def from_json(values: object) -> RunConfiguration:
@@ -211,7 +277,8 @@ def from_json(values: object) -> RunConfiguration:
     kind = PROTOCOLS.get(given.pop("protocol", None))
     if kind is None:
         raise InputError(f"protocol is {values.get('protocol')!r}; it is {' or '.join(PROTOCOLS)}")
-    types = {field.name: str(field.type) for field in fields(kind)}
+    types = {one.name: str(one.type) for one in fields(kind)}
+    given = {one.name: one.default for one in fields(kind) if one.metadata.get("later")} | given
     for name in sorted(types.keys() ^ given.keys()):
         raise InputError(f"{name} is {'missing' if name in types else 'no field of this protocol'}")
     for name, value in given.items():

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validate.configuration import (
+    ADVANTAGES,
     ENUMERATED,
+    FINISHES,
     PRESETS,
+    RECIPES,
     SAMPLED,
+    WEIGHTS,
+    WHOLE,
     Asked,
     RunConfiguration,
 )
@@ -88,7 +93,7 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     run.add_argument(
         "--order",
         choices=(*ORDERS, "all"),
-        help="which stages to train; all = every order, sharing what they share [all]",
+        help=f"which stages to train; all = {', '.join(WHOLE)}, sharing what they share [all]",
     )
     run.add_argument(
         "--data-law",
@@ -150,6 +155,58 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     add("--sft-rate", positive, "largest learning rate of SFT", "X")
     add("--rl-rate", positive, "largest learning rate of RL", "X")
     add("--checkpoint-every", positive_int, "steps between checkpoints")
+
+    enumerated = parser.add_argument_group("the enumerated protocol")
+    enumerated.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help="RL's leash: how which estimator of the KL enters the update. k1-in-reward, k2-in-loss and k3-with-ratio "
+        f"end at the tilt, k3-in-loss on the frontier, k3-in-reward nowhere {_defaults('recipe')}",
+    )
+    enumerated.add_argument(
+        "--advantage",
+        choices=ADVANTAGES,
+        help="rewards less the mean, or divided by the standard deviation of their group too (two levels of reward "
+        f"only) {_defaults('advantage')}",
+    )
+    enumerated.add_argument(
+        "--group-size",
+        type=positive_int,
+        metavar="N",
+        help="responses per group where advantages are normalised [the limit of large groups]",
+    )
+    enumerated.add_argument(
+        "--entropy-bonus",
+        type=positive,
+        metavar="X",
+        help="weight of the entropy of the policy in RL [none]",
+    )
+
+    def of_order(
+        name: str, order: str, kind: Callable[[str], float], explanation: str, metavar: str = "N"
+    ) -> None:
+        default = _defaults(name.strip("-").replace("-", "_"))
+        enumerated.add_argument(
+            name, type=kind, metavar=metavar, help=f"{order}: {explanation} {default}"
+        )
+
+    of_order("--cycles", "alternate", positive_int, "how many cycles the steps of RL make up")
+    of_order(
+        "--sft-share", "alternate", probability, "the share of SFT in the steps of a cycle", "X"
+    )
+    enumerated.add_argument(
+        "--finish",
+        choices=FINISHES,
+        help=f"alternate: after SFT, after one more RL phase, or after half of it {_defaults('finish')}",
+    )
+    of_order("--replay-share", "replay", probability, "of RL's policy in what SFT trains on", "X")
+    of_order("--best-of", "best-of-n", positive_int, "how many draws of ref SFT gets the best of")
+    enumerated.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="weighted-sft: of ref's responses, beta/(mu - r) or e^(r/beta), normalised "
+        + _defaults("weights"),
+    )
 
     sampled = parser.add_argument_group("the sampled protocol")
     sampled.add_argument(

@@ -1,14 +1,15 @@
 """Which training stages an order has, where each starts, and which policy is its ref.
 
-Both protocols train the same stages. A stage starts from the untrained model ("base") or from the result of another
-stage. ``ref`` is the stage whose result plays ref in everything said about it; before RL there is none.
+Both protocols train the stages of the orders in ``WHOLE``; the others are of the enumerated one. A stage starts from
+the untrained model ("base") or from the result of another stage. ``ref`` is the stage whose result plays ref in
+everything said about it; before RL there is none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from validate.configuration import RunConfiguration
+from validate.configuration import WHOLE, EnumeratedConfiguration, RunConfiguration
 
 __all__ = ["BASE", "EPISODES", "ORDERS", "STAGES", "Stage", "plan", "policies_table"]
 
@@ -19,19 +20,41 @@ BASE = "base"
 class Stage:
     name: str
     title: str
-    objective: str  # "sft", "rl", or "joint": RL with the SFT loss mixed in
+    # "sft", "rl", "joint": RL with the SFT loss mixed in, "alternate": RL without a leash and SFT by turns, or
+    # "distil": SFT on another law than the data's
+    objective: str
     start: str
     ref: str | None
 
     @property
     def action(self) -> str:
         """What the stage is called in a sentence."""
-        return {"sft": "SFT", "rl": "RL", "joint": "joint training"}[self.objective]
+        return {
+            "sft": "SFT",
+            "rl": "RL",
+            "joint": "joint training",
+            "alternate": "alternation",
+            "distil": self.title,
+        }[self.objective]
 
     def steps(self, config: RunConfiguration) -> int:
         if self.name == "warm-up":
             return config.warmup_steps
-        return config.sft_steps if self.objective == "sft" else config.rl_steps
+        if self.objective == "alternate":
+            assert isinstance(config, EnumeratedConfiguration)
+            rl, sft = config.cycle()
+            return (
+                config.cycles * (rl + sft) + {"sft": 0, "half-rl": rl // 2, "rl": rl}[config.finish]
+            )
+        return config.sft_steps if self._is_sft else config.rl_steps
+
+    def rate(self, config: RunConfiguration) -> float:
+        """The largest learning rate."""
+        return config.sft_rate if self._is_sft else config.rl_rate
+
+    @property
+    def _is_sft(self) -> bool:
+        return self.objective in ("sft", "distil")
 
 
 STAGES = {
@@ -44,6 +67,10 @@ STAGES = {
         Stage("warm-up", "warm-up SFT", "sft", BASE, None),
         Stage("rl-first", "RL from the warm-up", "rl", "warm-up", "warm-up"),
         Stage("sft-after", "SFT after RL", "sft", "rl-first", "warm-up"),
+        Stage("replay", "SFT on data and replay of RL", "distil", "rl", "sft"),
+        Stage("alternate", "alternation of RL and SFT", "alternate", "sft", "sft"),
+        Stage("best-of-n", "SFT on best of n", "distil", "sft", "sft"),
+        Stage("weighted-sft", "SFT on weighted responses", "distil", "sft", "sft"),
     )
 }
 ORDERS = {
@@ -51,32 +78,45 @@ ORDERS = {
     "rl-sft": ("warm-up", "rl-first", "sft-after"),
     "cycle": ("sft", "rl", "sft-again"),
     "joint": ("sft", "joint"),
+    "replay": ("sft", "rl", "replay"),
+    "alternate": ("sft", "alternate"),
+    "best-of-n": ("sft", "best-of-n"),
+    "weighted-sft": ("sft", "weighted-sft"),
 }
 # What is reported together: the SFT before RL, the RL, and the SFT after it if there is one.
 EPISODES = (
     ("sft", "rl", "sft-again"),
     ("sft", "joint", None),
     ("warm-up", "rl-first", "sft-after"),
+    ("sft", "replay", None),
+    ("sft", "alternate", None),
+    ("sft", "best-of-n", None),
+    ("sft", "weighted-sft", None),
 )
 
 
 def plan(order: str) -> list[Stage]:
-    """The stages to train, in turn. "all" trains each stage once, however many orders share it."""
+    """The stages to train, in turn. "all" trains each stage once, however many of its orders share it."""
     if order != "all":
         return [STAGES[name] for name in ORDERS[order]]
-    return list(STAGES.values())
+    trained = {name for one in WHOLE for name in ORDERS[one]}
+    return [stage for stage in STAGES.values() if stage.name in trained]
 
 
-def policies_table(order: str, data_law: str) -> list[dict[str, str]]:
-    """Which policy plays ref, p and d in each stage of each order."""
+def policies_table(
+    order: str, data_law: str, rl: str = "maximises J(p) - beta KL(p||ref)"
+) -> list[dict[str, str]]:
+    """Which policy plays ref, p and d in each stage of each order; ``rl`` is what RL does."""
     doing = {
         "sft": "minimises CE(d, p)",
-        "rl": "maximises J(p) - beta KL(p||ref)",
+        "rl": rl,
         "joint": "maximises J(p) - beta KL(p||ref) - lambda CE(d, p)",
+        "alternate": "maximises J(p) and minimises CE(d, p) by turns",
+        "distil": "minimises CE(its predicted end, p)",
     }
     table = []
     for name, stages in ORDERS.items():
-        if order not in (name, "all"):
+        if order != name and not (order == "all" and name in WHOLE):
             continue
         for stage in (STAGES[s] for s in stages):
             ref = STAGES[stage.ref].title if stage.ref else None

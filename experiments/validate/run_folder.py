@@ -149,12 +149,11 @@ class RunFolder:
             raise RunFolderError(f"{place} is damaged ({error}); {ANEW}") from None
         except RunFolderError as error:
             raise RunFolderError(f"{error}; bring it back as it was, or {ANEW}") from None
-        values = config.as_json()
         for name, value in asked.items():
-            if values.get(name) != value:
+            if (own := getattr(config, name, None)) != value:
                 raise RunFolderError(
                     f"{option(name)} is {value!r}, but the run in {self.path} has "
-                    f"{values.get(name)!r}; resume with the same value, or {ANEW}"
+                    f"{own!r}; resume with the same value, or {ANEW}"
                 )
         return config
 

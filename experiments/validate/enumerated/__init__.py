@@ -4,6 +4,7 @@ task        prompts, candidate responses, the data law and the reward
 facts       the embedded task
 task_file   a task of one's own, from a file
 inputs      the task that a configuration names
+endings     where the theory says that a stage ends, and recipes that end nowhere
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress
 tolerances  how far two floating-point routes to one number may lie apart
@@ -11,6 +12,7 @@ means       the quantities of the theory, averaged over the prompts
 measures    what is reported at every checkpoint
 episodes    the recorded policies, and the episodes that they form
 checks      the statements, evaluated on the recorded policies
+ending_checks  the statements of the second chapter, on stages with such an end
 digest      verdicts per statement, and predictions
 story       the sentences of the report
 plots       PNG plots

@@ -36,8 +36,11 @@ __all__ = [
     "IDENTITY",
     "NEAR_OPTIMAL",
     "OPTIMUM",
+    "REWARD",
+    "SELF_TEST",
     "TRAINED",
     "Check",
+    "Place",
     "checks_of",
     "mass_checks",
 ]
@@ -47,6 +50,7 @@ NEAR_OPTIMAL = 1e-2
 IDENTITY, CONSEQUENCE = "identity", "consequence"
 OPTIMUM, TRAINED = "exact optimum", "trained policy"
 NATS, REWARD = "nats", "reward"
+SELF_TEST = "self-test"
 # The statements that a run can check, in the order of the report.
 CHECKED = (
     "F2", "F3", "S1", "S2", "S3", "S5", "S6", "S7", "R1", "R2", "R3", "R6", "R8", "J2", "J3",
@@ -146,7 +150,7 @@ class Check:
         }
 
 
-class _Place:
+class Place:
     """Checks at one place share their laws, hence their tolerance."""
 
     def __init__(self, mean: PromptMeans, name: str, laws: Sequence[Law]) -> None:
@@ -172,7 +176,7 @@ def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
     """The self-test of the enumeration: candidates and `other` add up to one."""
     return [
         Check(
-            "self-test",
+            SELF_TEST,
             "candidates + other have mass 1: |sum p - 1| = 0",
             checkpoint.place,
             IDENTITY,
@@ -189,11 +193,11 @@ def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
 def _about_the_data_law(mean: PromptMeans) -> Iterator[Check]:
     d = mean.log_d
     tilt = mean.tilt(d)
-    yield from _at_exact_optimality(mean, _Place(mean, "data law", [d, tilt]), d, tilt, "ref = d")
+    yield from _at_exact_optimality(mean, Place(mean, "data law", [d, tilt]), d, tilt, "ref = d")
 
 
 def _at_exact_optimality(
-    mean: PromptMeans, at: _Place, d: Law, tilt: Law, case: str
+    mean: PromptMeans, at: Place, d: Law, tilt: Law, case: str
 ) -> Iterator[Check]:
     """S2, S3, R6 for a data law d that RL starts from."""
     rise = mean.ce(d, tilt) - mean.entropy(d)
@@ -214,7 +218,7 @@ def _at_exact_optimality(
 
 def _about_the_loss(mean: PromptMeans, checkpoint: Checkpoint) -> Iterator[Check]:
     p, d = checkpoint.log_p, mean.log_d
-    at = _Place(mean, checkpoint.place, [p, d])
+    at = Place(mean, checkpoint.place, [p, d])
     distance = mean.data_entropy + mean.kl(d, p)
     yield at.equal("F2", "CE(d,p) = H(d) + KL(d||p)", mean.ce(d, p), distance)
 
@@ -222,7 +226,7 @@ def _about_the_loss(mean: PromptMeans, checkpoint: Checkpoint) -> Iterator[Check
 def _price(mean: PromptMeans, checkpoint: Checkpoint) -> Check:
     """S5 before RL. It is attained by policies that keep the data's proportions within each of two levels."""
     p, d = checkpoint.log_p, mean.log_d
-    at = _Place(mean, checkpoint.place, [p, d])
+    at = Place(mean, checkpoint.place, [p, d])
     excess, price = mean.ce(d, p) - mean.data_entropy, mean.price(d, p)
     check = at.at_least(TRAINED, "S5", "CE(d,p) - H(d) >= K_inf(d, J(p))", excess, price)
     return check.attained_if(mean.two_levels)
@@ -231,7 +235,7 @@ def _price(mean: PromptMeans, checkpoint: Checkpoint) -> Check:
 def _about_the_tilt(mean: PromptMeans, ref: Checkpoint) -> Iterator[Check]:
     d, log_ref, beta = mean.log_d, ref.log_p, mean.beta
     tilt = mean.tilt(log_ref)
-    at = _Place(mean, f"tilt of {ref.place}", [d, log_ref, tilt])
+    at = Place(mean, f"tilt of {ref.place}", [d, log_ref, tilt])
     best, value = mean.jb(tilt, log_ref), mean.soft_value(log_ref)
     yield at.equal("F3", "J_b(tilt) = beta log Z", best, value, REWARD)
 
@@ -262,7 +266,7 @@ def _about_the_tilt(mean: PromptMeans, ref: Checkpoint) -> Iterator[Check]:
 def _about_the_joint_optimum(mean: PromptMeans, ref: Checkpoint) -> Iterator[Check]:
     """J3 at the exact optimum for the run's lambda."""
     tilt, joint = mean.tilt(ref.log_p), mean.joint_optimum(ref.log_p)
-    at = _Place(mean, f"joint optimum of {ref.place}", [mean.log_d, ref.log_p, tilt, joint])
+    at = Place(mean, f"joint optimum of {ref.place}", [mean.log_d, ref.log_p, tilt, joint])
     saved = mean.ce(mean.log_d, tilt) - mean.ce(mean.log_d, joint)
     cost = mean.jb(tilt, ref.log_p) - mean.jb(joint, ref.log_p)
     least, most = mean.joint_saving(ref.log_p)
@@ -280,7 +284,7 @@ def _about_the_joint_optimum(mean: PromptMeans, ref: Checkpoint) -> Iterator[Che
 def _against_ref(mean: PromptMeans, ref: Checkpoint, checkpoint: Checkpoint) -> Iterator[Check]:
     d, log_ref, p = mean.log_d, ref.log_p, checkpoint.log_p
     tilt = mean.tilt(log_ref)
-    at = _Place(mean, checkpoint.place, [d, log_ref, p, tilt])
+    at = Place(mean, checkpoint.place, [d, log_ref, p, tilt])
 
     rise = mean.ce(d, p) - mean.ce(d, log_ref)
     closed = float(bounds.sft_loss_change(d, log_ref, p).mean())
@@ -329,7 +333,7 @@ def _between(
     """R8 and its raw-reward analogue between consecutive checkpoints."""
     log_ref, a, b = ref.log_p, earlier.log_p, later.log_p
     tilt = mean.tilt(log_ref)
-    at = _Place(mean, f"{earlier.place} -> {later.place}", [log_ref, a, b, tilt])
+    at = Place(mean, f"{earlier.place} -> {later.place}", [log_ref, a, b, tilt])
     farther = mean.kl(b, tilt) - mean.kl(a, tilt)
     drop = mean.jb(a, log_ref) - mean.jb(b, log_ref)
     claim = "J_b(p1) - J_b(p2) = beta (KL(p2||tilt) - KL(p1||tilt))"
@@ -344,7 +348,7 @@ def _after_rl(mean: PromptMeans, episode: Episode, checkpoint: Checkpoint) -> It
     """R8 from the trained result of RL to a checkpoint of the SFT that follows."""
     log_ref, p1, p2 = episode.ref.log_p, episode.rl[-1].log_p, checkpoint.log_p
     tilt = mean.tilt(log_ref)
-    at = _Place(mean, checkpoint.place, [log_ref, p1, p2, tilt])
+    at = Place(mean, checkpoint.place, [log_ref, p1, p2, tilt])
     near, far = mean.kl(p1, tilt), mean.kl(p2, tilt)
     claim = "SFT ended farther from the tilt than RL did, so it lowered J_b"
     drop = mean.jb(p1, log_ref) - mean.jb(p2, log_ref)

@@ -24,7 +24,7 @@ from nondecoupling import bounds
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
 from validate.enumerated.task import EnumeratedTask
 
-__all__ = ["Coupling", "KernelView", "couple", "features", "kernel_view"]
+__all__ = ["Coupling", "KernelView", "couple", "features", "kernel_view", "move"]
 
 # A step on a prompt is so long that it raises that prompt's reward by this much, to first order.
 GAIN = 0.01
@@ -100,14 +100,15 @@ def _measured(policy: EnumeratedLaw, task: EnumeratedTask, moves: Tensor) -> np.
     log_d, before = torch.from_numpy(task.log_d), policy.language_model.state()
     with torch.no_grad():
         start, changes = bounds.cross_entropy(log_d, policy()), []
-        for move in moves:
-            _move(policy, move)
+        for direction in moves:
+            move(policy, direction)
             changes.append(bounds.cross_entropy(log_d, policy()) - start)
             policy.language_model.restore(before)
     return torch.stack(changes, dim=1).numpy()
 
 
-def _move(policy: EnumeratedLaw, direction: Tensor) -> None:
+def move(policy: EnumeratedLaw, direction: Tensor) -> None:
+    """Add a direction, flat over the trained parameters, to them; inside of ``no_grad``."""
     first = 0
     for parameter in policy.model.parameters():
         if parameter.requires_grad:

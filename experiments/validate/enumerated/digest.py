@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory import catalog
@@ -16,15 +17,18 @@ from validate.enumerated.checks import (
     CONSEQUENCE,
     IDENTITY,
     NEAR_OPTIMAL,
+    SELF_TEST,
     Check,
     checks_of,
     mass_checks,
 )
+from validate.enumerated.ending_checks import ending_checks
+from validate.enumerated.endings import Ending, ending_of, recipe_of
 from validate.enumerated.episodes import Checkpoint, Episode, episodes_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.task import EnumeratedTask
-from validate.orders import policies_table
+from validate.orders import STAGES, policies_table
 from validate.reports import Change
 
 __all__ = [
@@ -132,9 +136,17 @@ def digest(
     for record in records:
         checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
         by_stage.setdefault(checkpoint.stage, []).append(checkpoint)
-    episodes = episodes_of(by_stage, experts, config.self_distilled)
+    laws = {name: stage[-1].log_p for name, stage in by_stage.items()}
+    episodes = [
+        _with_its_ending(config, episode, laws)
+        for episode in episodes_of(by_stage, experts, config.self_distilled)
+    ]
     checks = mass_checks([checkpoint for stage in by_stage.values() for checkpoint in stage])
     checks += checks_of(experts, episodes)
+    for episode in episodes:
+        if episode.ending is not None:
+            checks += ending_checks(config, episode, laws.get("rl", episode.ref.log_p))
+    beyond = sorted({row.statement for row in checks} - {*CHECKED, SELF_TEST})
     first = records[0]
     return Digest(
         config=config,
@@ -145,10 +157,31 @@ def digest(
         episodes=episodes,
         checkpoints=_checkpoints(episodes),
         rows=checks,
-        statements=[_summary(name, checks) for name in CHECKED],
-        policies=policies_table(config.order, config.data_law),
+        statements=[_summary(name, checks) for name in (*CHECKED, *beyond)],
+        policies=_policies(config),
         predictions=[(e.title, list(_predictions(e))) for e in episodes],
     )
+
+
+def _with_its_ending(
+    config: EnumeratedConfiguration, episode: Episode, laws: Mapping[str, NDArray[np.float64]]
+) -> Episode:
+    """RL that maximises J_b and joint training are what the first chapter is about."""
+    stage = STAGES[episode.rl[-1].stage]
+    first_chapter = stage.objective == "joint" or (
+        stage.objective == "rl" and recipe_of(config) is None
+    )
+    if first_chapter:
+        return episode
+    return replace(episode, ending=ending_of(stage, config, episode.mean, laws))
+
+
+def _policies(config: EnumeratedConfiguration) -> list[dict[str, str]]:
+    if recipe_of(config) is None:
+        return policies_table(config.order, config.data_law)
+    bonus = f", entropy bonus {config.entropy_bonus:g}" if config.entropy_bonus else ""
+    rl = f"follows the expected gradient of {config.recipe}, {config.advantage}{bonus}"
+    return policies_table(config.order, config.data_law, rl)
 
 
 def _checkpoints(episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
@@ -184,15 +217,22 @@ def _summary(name: str, rows: Sequence[Check]) -> StatementSummary:
 def _predictions(episode: Episode) -> Iterator[ExactPrediction]:
     if episode.is_joint:
         yield from _joint_predictions(episode)
-        return
+    elif episode.ending is not None:
+        yield from _ending_predictions(episode, episode.ending)
+    else:
+        yield from _tilt_predictions(episode)
+    if episode.after:
+        yield from _after_predictions(episode)
+
+
+def _tilt_predictions(episode: Episode) -> Iterator[ExactPrediction]:
     mean = episode.mean
     d, log_ref, p1 = mean.log_d, episode.ref.log_p, episode.rl[-1].log_p
     tilt = mean.tilt(log_ref)
     rise = mean.ce(d, p1) - mean.ce(d, log_ref)
     exact = mean.sft_loss_increase(log_ref)
-    near = mean.kl(d, log_ref) < NEAR_OPTIMAL
     yield ExactPrediction("SFT loss change by RL, from ref", "S1", exact, rise, "nats")
-    if near:
+    if mean.kl(d, log_ref) < NEAR_OPTIMAL:
         yield ExactPrediction(
             "SFT loss change by RL, if ref were d", "S2", mean.gap(d), rise, "nats"
         )
@@ -203,19 +243,41 @@ def _predictions(episode: Episode) -> Iterator[ExactPrediction]:
     )
     moved = mean.kl(tilt, log_ref)
     yield ExactPrediction("KL(p||ref) after RL", "F3", moved, mean.kl(p1, log_ref), "nats")
-    if episode.after:
-        p2 = episode.after[-1].log_p
-        yield ExactPrediction("reward after SFT", "F2", mean.data_reward, mean.j(p2), "reward")
-        drop = mean.j(p1) - mean.j(p2)
-        back = mean.reward_drop(d, log_ref)
-        yield ExactPrediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
-        if near:
-            cycle = mean.cycle_loss(d)
-            claim = "reward lost by SFT, if ref were d"
-            yield ExactPrediction(claim, "R6", cycle, drop, "reward")
-        drop = mean.jb(p1, log_ref) - mean.jb(p2, log_ref)
-        back = mean.regularized_reward_drop(d, log_ref)
-        yield ExactPrediction("regularised reward lost by SFT", "R1", back, drop, "reward")
+
+
+def _ending_predictions(episode: Episode, ending: Ending) -> Iterator[ExactPrediction]:
+    """Where the stage ended, against where it leads; what it paid, against the least and the tilt's."""
+    mean, p, by = episode.mean, episode.rl[-1].log_p, ending.statement
+    start = mean.ce(mean.log_d, episode.ref.log_p)
+    rise, exact = (mean.ce(mean.log_d, law) - start for law in (p, ending.log_p))
+    yield ExactPrediction("SFT loss change, from ref", by, exact, rise, "nats")
+    yield ExactPrediction("reward", by, mean.j(ending.log_p), mean.j(p), "reward")
+    yield ExactPrediction("KL(predicted||p)", by, 0.0, mean.kl(ending.log_p, p), "nats")
+    if min(mean.j(p), mean.j(ending.log_p)) <= mean.data_reward:
+        return  # no reward was bought
+    exact, paid = (mean.kl(mean.log_d, law) / mean.average_price(law) for law in (ending.log_p, p))
+    yield ExactPrediction("paid over the least for this reward", by, exact, paid, "times")
+    tilt = mean.tilt_with_reward(mean.log_d, mean.j(p))
+    dear = mean.kl(mean.log_d, tilt) / mean.average_price(p)
+    claim = "the same, if it were the tilt with this reward"
+    yield ExactPrediction(claim, "S9", dear, paid, "times", is_bound=True)
+
+
+def _after_predictions(episode: Episode) -> Iterator[ExactPrediction]:
+    mean = episode.mean
+    d, log_ref = mean.log_d, episode.ref.log_p
+    p1, p2 = episode.rl[-1].log_p, episode.after[-1].log_p
+    yield ExactPrediction("reward after SFT", "F2", mean.data_reward, mean.j(p2), "reward")
+    drop = mean.j(p1) - mean.j(p2)
+    back = mean.reward_drop(d, log_ref)
+    yield ExactPrediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
+    if mean.kl(d, log_ref) < NEAR_OPTIMAL:
+        cycle = mean.cycle_loss(d)
+        claim = "reward lost by SFT, if ref were d"
+        yield ExactPrediction(claim, "R6", cycle, drop, "reward")
+    drop = mean.jb(p1, log_ref) - mean.jb(p2, log_ref)
+    back = mean.regularized_reward_drop(d, log_ref)
+    yield ExactPrediction("regularised reward lost by SFT", "R1", back, drop, "reward")
 
 
 def _joint_predictions(episode: Episode) -> Iterator[ExactPrediction]:
@@ -235,16 +297,16 @@ def _joint_predictions(episode: Episode) -> Iterator[ExactPrediction]:
 
 
 def changes(result: Digest) -> Iterator[Change]:
-    """What RL or joint training did in each episode, next to what the theory predicts of the exact optimum."""
+    """What RL, or the stage in its place, did in each episode, next to what the theory predicts of its end."""
     for episode in result.episodes:
         mean, log_ref, p = episode.mean, episode.ref.log_p, episode.rl[-1].log_p
-        best = mean.joint_optimum(log_ref) if episode.is_joint else mean.tilt(log_ref)
+        best = episode.best
         start = mean.ce(mean.log_d, log_ref)
         yield Change(
             stage=episode.rl[-1].stage,
-            statement="J1" if episode.is_joint else "S1",
+            statement=best.statement,
             loss_change=mean.ce(mean.log_d, p) - start,
-            predicted_loss_change=mean.ce(mean.log_d, best) - start,
+            predicted_loss_change=mean.ce(mean.log_d, best.log_p) - start,
             reward=mean.j(p),
-            predicted_reward=mean.j(best),
+            predicted_reward=mean.j(best.log_p),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from validate.enumerated.endings import Ending
 from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, EPISODES, STAGES
 
@@ -33,15 +34,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Episode:
-    """SFT (or warm-up), RL or joint training, and perhaps SFT again; each a list of checkpoints, the last its result.
+    """SFT (or warm-up), RL or another stage from its result, and perhaps SFT again: lists of checkpoints.
 
-    ``mean`` has the data law of what comes after ref.
+    The last checkpoint of a stage is its result. ``mean`` has the data law of what comes after ref. ``ending`` is where
+    the theory says that the stage after ref ends; None where that is the tilt of ref, or the joint optimum.
     """
 
     mean: PromptMeans
     before: list[Checkpoint]
     rl: list[Checkpoint]
     after: list[Checkpoint]
+    ending: Ending | None = None
 
     @property
     def ref(self) -> Checkpoint:
@@ -50,6 +53,16 @@ class Episode:
     @property
     def is_joint(self) -> bool:
         return STAGES[self.rl[-1].stage].objective == "joint"
+
+    @property
+    def best(self) -> Ending:
+        """Where the stage after ref leads."""
+        if self.ending is not None:
+            return self.ending
+        ref = self.ref.log_p
+        if self.is_joint:
+            return Ending(self.mean.joint_optimum(ref), "joint optimum", "J1")
+        return Ending(self.mean.tilt(ref), "RL optimum", "S1")
 
     @property
     def title(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from nondecoupling import bounds
 from nondecoupling.formulas.averages import pinsker_radius
@@ -15,6 +16,8 @@ from nondecoupling.formulas.averages import pinsker_radius
 __all__ = ["PromptMeans"]
 
 Law = NDArray[np.floating[Any]]
+# Between which logarithms of 1/beta the tilt with a given reward is sought.
+SHORTEST_AND_LONGEST = (-16.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class PromptMeans:
     def price(self, log_d: Law, log_p: Law) -> float:
         """E_q K_inf(d_x, J_x(p)): each prompt pays for its own reward."""
         return float(bounds.price_of_policy(log_d, log_p, self.reward).mean())
+
+    def average_price(self, log_p: Law) -> float:
+        """S5: the least KL(d||p) of any policy with the average reward of p, bought at one rate for all prompts."""
+        return float(bounds.price_of_average_reward(self.log_d, self.reward, self.j(log_p)))
+
+    def overpaid(self, log_p: Law) -> float:
+        """S9: what each prompt paid beyond the price of its own reward."""
+        return float(bounds.overpayment(self.log_d, log_p, self.reward).mean())
+
+    def tilt_with_reward(self, log_d: Law, target: float) -> Law:
+        """The tilt of a law that has an average reward between its own and the best, at one beta for all prompts."""
+
+        def short(log_time: float) -> float:
+            return target - self.j(bounds.gibbs_tilt(log_d, self.reward, np.exp(-log_time)))
+
+        log_time = brentq(short, *SHORTEST_AND_LONGEST, xtol=1e-12)
+        return bounds.gibbs_tilt(log_d, self.reward, np.exp(-log_time))
 
     # --- with the reward and beta ------------------------------------------------------------------
 

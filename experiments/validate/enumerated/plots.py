@@ -69,10 +69,7 @@ def _course(episode: Episode) -> str:
     """SFT loss, reward and KL along the stages, with what the statements predict."""
     mean = episode.mean
     d, log_ref, beta = mean.log_d, episode.ref.log_p, mean.beta
-    # Where the middle stage leads: J1's optimum for joint training, the tilt for RL.
-    best, name, source = mean.tilt(log_ref), "RL optimum", "S1"
-    if episode.is_joint:
-        best, name, source = mean.joint_optimum(log_ref), "joint optimum", "J1"
+    best, name, source = episode.best.log_p, episode.best.name, episode.best.statement
     stages = [stage for stage in (episode.before, episode.rl, episode.after) if stage]
     starts = [0]
     for stage in stages:
@@ -119,19 +116,20 @@ def _course(episode: Episode) -> str:
     reward.set_ylabel("reward")
 
     after_ref = [(x, c) for x, c in points if x >= starts[1]]
+    distance: Function = lambda p: mean.kl(p, best)  # noqa: E731
+    words = "KL(p||joint)" if episode.is_joint else "KL(p||tilt) = lost J_b / beta (R1)"
+    if episode.ending is not None:
+        # p* may have no mass where p has some.
+        distance, words = lambda p: mean.kl(best, p), f"KL({name}||p)"
     for function, color, label in (
         (lambda p: mean.kl(p, log_ref), plot.BLUE, "KL(p||ref)"),
-        (
-            lambda p: mean.kl(p, best),
-            plot.GREEN,
-            "KL(p||joint)" if episode.is_joint else "KL(p||tilt) = lost J_b / beta (R1)",
-        ),
+        (distance, plot.GREEN, words),
     ):
         xs = [x for x, c in after_ref if c is not episode.ref]
         values = [function(c.log_p) for _, c in after_ref if c is not episode.ref]
         kl.plot(xs, values, color=color, label=label, marker="o", ms=3)
     level(kl, mean.kl(best, log_ref), "predicted KL(p||ref)", 1)
-    if episode.after:
+    if episode.after and episode.ending is None:
         level(kl, mean.kl(d, best), "KL(d||tilt): predicted KL(p||tilt)", 2)
     kl.set_yscale("log")
     kl.set_ylabel("nats per response")

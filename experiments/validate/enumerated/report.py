@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nondecoupling.deciding.verdict import Status
 from validate.configuration import EnumeratedConfiguration
-from validate.enumerated.checks import Check
+from validate.enumerated.checks import SELF_TEST, Check
 from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.plots import plots
@@ -95,7 +95,7 @@ def _html(result: Digest, images: dict[str, str]) -> str:
 
 def _self_test(rows: list[Check]) -> Check:
     """The largest |sum p - 1| of the run."""
-    return max((row for row in rows if row.statement == "self-test"), key=lambda row: row.lhs)
+    return max((row for row in rows if row.statement == SELF_TEST), key=lambda row: row.lhs)
 
 
 def as_json(result: Digest) -> dict[str, Any]:

@@ -17,12 +17,19 @@ from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tries import Candidates, encode
 from validate.configuration import EnumeratedConfiguration
+from validate.enumerated.endings import must_end
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.report import EnumeratedReport, write_report
 from validate.enumerated.task import EnumeratedTask
-from validate.enumerated.training import Goal, Trainer, TrainerState, TrainingFailed, planned
+from validate.enumerated.training import (
+    Trainer,
+    TrainerState,
+    TrainingFailed,
+    goal_of,
+    planned,
+)
 from validate.errors import InputError
 from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
@@ -30,7 +37,7 @@ from validate.progress import progress_bars
 from validate.run_folder import RunFolder
 from validate.session import Session
 
-__all__ = ["EnumeratedRun", "train"]
+__all__ = ["EnumeratedRun", "encoded_task", "train"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,11 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     inputs = inputs_of(config)
     folder.must_have(inputs.digests, config)
     task = inputs.task
+    must_end(config, task.reward)
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     with console.status(Text(f"Loading {config.model} ...")):
         language_model = model_of_run(config, inputs.texts)
-    encoded = _encoded(language_model, task)
+    encoded = encoded_task(language_model, task)
     _check_shares(processes, task)
     session.begin(config, language_model.description)
     folder.record_inputs(inputs.digests)
@@ -108,8 +116,8 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
             log_ref = None if stage.ref is None else laws[stage.ref]
             own = log_ref if config.self_distilled else None
             mean = experts if own is None else replace(experts, log_d=own)
-            rate = config.sft_rate if stage.objective == "sft" else config.rl_rate
-            goal = Goal(stage.objective, mean, log_ref)
+            rate = stage.rate(config)
+            goal = goal_of(stage, config, mean, laws)
             trainer = Trainer(policy, processes, goal, stage.steps(config), rate)
             if checkpoint is not None and checkpoint["stage"] == index:
                 trainer.load_state_dict(checkpoint["trainer"])
@@ -145,7 +153,7 @@ class _Checkpoint(TypedDict):
     trainer: TrainerState
 
 
-def _encoded(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
+def encoded_task(language_model: LanguageModel, task: EnumeratedTask) -> list[Candidates]:
     """The prompts and their responses as tokens.
 
     Raises:

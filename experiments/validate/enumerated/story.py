@@ -10,6 +10,7 @@ import numpy as np
 from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL, OPTIMUM, TRAINED
 from validate.enumerated.digest import Digest
+from validate.enumerated.endings import Ending
 from validate.enumerated.episodes import Episode
 
 __all__ = ["moved", "what_held", "what_it_does_not_show"]
@@ -31,7 +32,12 @@ def what_held(result: Digest) -> list[str]:
         f"exact optima, which are computed; {kinds[TRAINED]} are inequalities about what training produced."
     ]
     for episode in result.episodes:
-        lines += _joint_story(episode) if episode.is_joint else _story(episode)
+        if episode.is_joint:
+            lines += _joint_story(episode)
+        elif episode.ending is not None:
+            lines += _ending_story(episode, episode.ending)
+        else:
+            lines += _story(episode)
     findings = [row for s in result.statements for row in s.inequalities]
     sized = [row for row in findings if row.rhs > 0]
     if sized:
@@ -62,6 +68,36 @@ def _joint_story(episode: Episode) -> Iterator[str]:
         f"{mean.joint_gap(p, log_ref):.2g} below the best J_b - lambda CE that any schedule of SFT and RL can "
         "reach (J2)."
     )
+
+
+def _ending_story(episode: Episode, ending: Ending) -> Iterator[str]:
+    """Where it ended, and what it paid for its reward: against the least, and against the tilt."""
+    mean, log_ref, p = episode.mean, episode.ref.log_p, episode.rl[-1].log_p
+    reward, paid = mean.j(p), mean.kl(mean.log_d, p)
+    yield (
+        f"{episode.title}: it moved the reward from {mean.j(log_ref):.3f} to {reward:.3f} and the SFT loss from "
+        f"{mean.ce(mean.log_d, log_ref):.3f} to {mean.ce(mean.log_d, p):.3f}. Predicted ({ending.name}, "
+        f"{ending.statement}): reward {mean.j(ending.log_p):.3f}, SFT loss {mean.ce(mean.log_d, ending.log_p):.3f}; "
+        f"the trained policy is {mean.kl(ending.log_p, p):.2g} nats away, KL(predicted||p)."
+    )
+    if reward <= mean.data_reward:
+        yield f"{episode.title}: it bought no reward over the data's {mean.data_reward:.3f}."
+        return
+    least, at_most = mean.average_price(p), mean.tilt_with_reward(mean.log_d, reward)
+    own = mean.overpaid(p)
+    yield (
+        f"For that reward it paid {paid:.3f} nats over the data's loss, {paid / least:.3f} times the least that any "
+        f"policy with this average reward pays (S5); the exact tilt with this reward pays "
+        f"{mean.kl(mean.log_d, at_most) / least:.3f} times the least. Of the {paid - least:.3f} nats too much, "
+        f"{own:.3f} are paid at the prompts beyond the price of their own rewards (S9), the others by buying reward "
+        "where it is dearer."
+    )
+    if episode.after:
+        p2 = episode.after[-1].log_p
+        yield (
+            f"SFT after that brought the SFT loss to {mean.ce(mean.log_d, p2):.3f} (floor {mean.data_entropy:.3f}) and "
+            f"the reward to {mean.j(p2):.3f} (the data's: {mean.data_reward:.3f})."
+        )
 
 
 def _story(episode: Episode) -> Iterator[str]:
@@ -114,7 +150,13 @@ def moved(change: float, what: str) -> str:
 def what_it_does_not_show(result: Digest) -> list[str]:
     """The limits of the run, in the report next to its findings."""
     prompts, responses = result.experts.reward.shape
+    ended = [
+        "The second chapter's ends are those of a trainer whose every response has its own logit, with the leash per "
+        "response. A network shares parameters, and trainers mostly put the leash on tokens, which ends elsewhere "
+        "(T3): how far a trained policy is from the predicted one is a measurement."
+    ]
     return [
+        *(ended if any(episode.ending for episode in result.episodes) else []),
         f"One model, one seed, {prompts} prompts, one value of beta: a check of the "
         "statements on a language model's own probabilities, not a survey of post-training.",
         f"Responses are {responses - 1} candidates per prompt and the atom 'other', which has constant reward. The "

@@ -1,0 +1,195 @@
+#!/usr/bin/env python
+"""Recipes of RL and schedules of SFT and RL after one SFT: what each reached and paid, beside what was predicted.
+
+    python experiments/compare.py                              # tiny Qwen3, one seed
+    python experiments/compare.py --seed 0 1 2 --out runs/three
+    python experiments/compare.py --out runs/three             # go on with one that was stopped
+    python experiments/compare.py --method k3-in-loss weighted -- --model smollm2-135m
+
+The enumerated protocol: exact sums, exact expected gradients. Per seed the model is trained by SFT once; every method
+starts from its result. Options after ``--`` are those of qwen_validate.py. The folder receives results.jsonl as
+methods end, then table.md and comparison.png; the same folder again does what is missing.
+
+Exit status: 0 done, 2 usage error, or a run that could not go on, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from validate.configuration import EnumeratedConfiguration, configuration
+from validate.disk import append_line, lock, read_json, read_lines, replace_file
+from validate.errors import InputError, RunError, RunFolderError
+from validate.options import parse_arguments as parse_run
+from validate.output import Output, console_on
+from validate.requirements import ANY_RUN, must_be_installed
+
+EXIT_USAGE, EXIT_STOPPED = 2, 130
+DEFAULT_FOLDER = Path("runs/comparison")
+SETTINGS, RESULTS = "comparison.json", "results.jsonl"
+# What methods set themselves.
+OF_METHODS = (
+    "order",
+    "recipe",
+    "advantage",
+    "group_size",
+    "entropy_bonus",
+    "cycles",
+    "sft_share",
+    "finish",
+    "replay_share",
+    "best_of",
+    "weights",
+    "beta",
+    "seed",
+)
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="Options after -- are those of qwen_validate.py, but for those that methods set.",
+    )
+    parser.add_argument("--seed", nargs="+", type=int, metavar="N", help="[0]")
+    parser.add_argument(
+        "--method", nargs="+", metavar="WORDS", help="only methods whose names contain one of these"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"[{DEFAULT_FOLDER}]"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    options = parse_arguments(given[:cut])
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    held = None
+    try:
+        must_be_installed(ANY_RUN)
+        asked = _asked(given[cut + 1 :])
+        held = lock(options.out)
+        settings = _settings(options, asked)
+        _compare(options.out, settings)
+        return 0
+    except KeyboardInterrupt:
+        return _complain(f"stopped; go on with --out {options.out}", EXIT_STOPPED)
+    except RunError as error:
+        return _complain(str(error), EXIT_USAGE)
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"compare: {message}", file=sys.stderr)
+    return status
+
+
+def _asked(words: Sequence[str]) -> dict[str, Any]:
+    """
+    Raises:
+        InputError: an option that methods set, or of another protocol or command.
+    """
+    run = parse_run(list(words), "Options of qwen_validate.py.")
+    if run.out or run.resume:
+        raise InputError("--out and --resume go before the --: they are about the comparison")
+    for name in OF_METHODS:
+        if name in run.asked:
+            raise InputError(
+                f"--{name.replace('_', '-')} is set by the methods; choose them with --method"
+            )
+    if not isinstance(configuration(run.asked), EnumeratedConfiguration):
+        raise InputError("--protocol: a comparison is of the enumerated protocol")
+    return dict(run.asked)
+
+
+def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any]:
+    """Of a new folder what was given, of an old one what it has, with which anything given must agree.
+
+    Raises:
+        RunFolderError: it does not.
+    """
+    given = {"seed": options.seed, "method": options.method, "run": asked or None}
+    place = options.out / SETTINGS
+    if not place.exists():
+        settings = {"seed": options.seed or [0], "method": options.method or [], "run": asked}
+        replace_file(place, (json.dumps(settings, indent=1) + "\n").encode())
+        return settings
+    settings = read_json(place)
+    for name, value in given.items():
+        if value is not None and value != settings.get(name):
+            raise RunFolderError(
+                f"{name} is {value!r}, but the comparison in {options.out} has {settings.get(name)!r}; leave it away "
+                "to go on, or choose another --out"
+            )
+    return settings
+
+
+def _compare(folder: Path, settings: dict[str, Any]) -> None:
+    """Train what is missing, then write the table and the figure."""
+    from comparisons.methods import methods_for
+    from comparisons.outcomes import Outcome, outcomes
+    from comparisons.summary import figure, table
+    from validate.enumerated.inputs import inputs_of
+    from validate.enumerated.means import PromptMeans
+
+    from nondecoupling.lm import LanguageModelError
+
+    console = console_on(Output(sys.stdout))
+    results = folder / RESULTS
+    done = [Outcome.from_json(line) for line in read_lines(results)] if results.exists() else []
+    order: dict[tuple[int, str], int] = {}
+    for seed in settings["seed"]:
+        config = configuration({**settings["run"], "seed": seed})
+        assert isinstance(config, EnumeratedConfiguration)
+        inputs = inputs_of(config)
+        task = inputs.task
+        methods = methods_for(config, task.reward)
+        if words := settings["method"]:
+            methods = [m for m in methods if any(word in m.name for word in words)]
+            if not methods:
+                raise InputError(f"--method {' '.join(words)} is in no method's name")
+        order |= {(seed, method.name): len(order) for method in methods}
+        have = {outcome.method for outcome in done if outcome.seed == seed}
+        missing = [method for method in methods if method.name not in have]
+        if not missing:
+            continue
+        try:
+            for outcome in outcomes(config, inputs, missing):
+                append_line(results, outcome.as_json())
+                done.append(outcome)
+                console.print(_line(outcome), highlight=False)
+        except LanguageModelError as error:
+            raise RunError(str(error)) from error
+    done = sorted(
+        (outcome for outcome in done if (outcome.seed, outcome.method) in order),
+        key=lambda outcome: order[outcome.seed, outcome.method],
+    )
+    mean = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
+    (folder / "table.md").write_text(table(done))
+    if any(outcome.trained for outcome in done):
+        replace_file(folder / "comparison.png", figure(done, mean))
+    console.print(f"Table: {folder / 'table.md'}")
+
+
+def _line(outcome: Any) -> str:
+    if outcome.refused:
+        return f"seed {outcome.seed}  {outcome.method}: not trained"
+    p = outcome.trained
+    return (
+        f"seed {outcome.seed}  {outcome.method:42s} J {p.reward:.3f}  paid {p.paid:.3f}  x {p.times:.3f}  "
+        f"tilt x {p.tilt_times:.3f}  {outcome.seconds:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

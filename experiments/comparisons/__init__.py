@@ -1,0 +1,6 @@
+"""Parts of ``compare.py``.
+
+methods    the recipes and schedules that are compared
+outcomes   trains them after one SFT, and what each reached and paid
+summary    the table and the figure
+"""

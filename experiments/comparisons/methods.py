@@ -1,0 +1,97 @@
+"""What is compared: recipes of RL and schedules of SFT and RL, each as options of ``qwen_validate.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from validate.configuration import EnumeratedConfiguration
+
+from nondecoupling.bounds.schedules import After
+
+__all__ = ["Method", "Natural", "methods_for"]
+
+# Steps of a cycle of alternation, fine to coarse.
+CYCLES = (4, 8, 20, 60)
+
+
+# Shares of SFT in alternation by natural gradient, and RL time over share: that of the forward leash at beta 0.3.
+SHARES, NATURAL_RATE = (0.9, 0.5, 0.2), 1 / 0.3
+# Prompts times responses up to which a Jacobian of all of them is cheap.
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Natural:
+    """Alternation by natural gradient: the time of RL and the share of SFT in a cycle, and where it ends (T6)."""
+
+    rl_time: float
+    share: float
+    after: After
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name, and the options that make it; by natural gradient none does."""
+
+    name: str
+    options: Mapping[str, Any]
+    natural: Natural | None = None
+
+
+def methods_for(config: EnumeratedConfiguration, reward: NDArray[np.floating[Any]]) -> list[Method]:
+    """All methods: with normalised advantages where no prompt has more than two rewards (T4), natural if cheap."""
+    found = [*_recipes(), *_schedules(config)]
+    if all(len(np.unique(row)) <= 2 for row in reward):
+        found += _normalised()
+    if reward.size <= SMALL:
+        found += _natural()
+    return found
+
+
+def _rl(leash: str, beta: float, **more: Any) -> Method:
+    words = "".join(f"{name.replace('_', ' ')} {value}, " for name, value in more.items())
+    options = {"order": "sft-rl", "recipe": leash, "beta": beta, **more}
+    return Method(f"RL {leash}, {words}beta {beta:g}", options)
+
+
+def _recipes() -> Iterator[Method]:
+    yield _rl("k1-in-reward", 0.2)
+    yield _rl("k1-in-reward", 0.4)
+    yield _rl("k2-in-loss", 0.4)
+    yield _rl("k3-with-ratio", 0.4)
+    yield _rl("k3-in-loss", 0.3)
+    yield _rl("k3-in-loss", 0.6)
+    yield _rl("k1-in-reward", 0.4, entropy_bonus=0.1)
+    yield _rl("k3-in-reward", 0.2)
+
+
+def _normalised() -> Iterator[Method]:
+    for leash in ("k3-with-ratio", "k3-in-loss"):
+        yield _rl(leash, 0.8, advantage="group-normalised", group_size=8)
+
+
+def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
+    for steps in CYCLES:
+        cycles = config.rl_steps // steps
+        if cycles:
+            options = {"order": "alternate", "sft_share": 0.25, "cycles": cycles}
+            yield Method(f"alternation, cycles of {steps} steps", options)
+    options = {"order": "replay", "beta": 0.2, "replay_share": 0.5}
+    yield Method("replay, half of RL at beta 0.2", options)
+    yield Method("SFT on best of 4", {"order": "best-of-n", "best_of": 4})
+    options = {"order": "weighted-sft", "weights": "frontier", "beta": 0.3}
+    yield Method("SFT, frontier weights, beta 0.3", options)
+    options = {"order": "weighted-sft", "weights": "exponential", "beta": 0.4}
+    yield Method("SFT, exponential weights, beta 0.4", options)
+
+
+def _natural() -> Iterator[Method]:
+    endings: tuple[After, ...] = ("sft", "half-rl", "rl")
+    for share in SHARES:
+        for after in endings:
+            natural = Natural(NATURAL_RATE * share, share, after)
+            yield Method(f"natural alternation, share {share:g}, after {after}", {}, natural)

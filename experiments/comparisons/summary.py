@@ -1,0 +1,112 @@
+"""The table and the figure of a comparison, from its outcomes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from validate.enumerated.means import PromptMeans
+from validate.pareto import Landscape
+from validate.style import BOUND, INK, PREDICTED, in_style, plt, png
+
+from comparisons.outcomes import Outcome
+
+__all__ = ["figure", "table"]
+
+MARKERS = "osD^vPX*<>hpd"
+HEAD = (
+    "method",
+    "by",
+    "seeds",
+    "reward",
+    "predicted",
+    "paid, nats",
+    "paid / least",
+    "predicted",
+    "the tilt's / least",
+    "paid / the tilt's",
+    "beyond own prices, nats",
+    "KL(predicted, trained)",
+)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Markdown: a line per method, mean ± standard deviation over seeds; refused methods below, with the reason."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
+    refused: dict[str, str] = {}
+    for name in dict.fromkeys(outcome.method for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.method == name]
+        done = [outcome for outcome in mine if not outcome.refused]
+        if len(done) < len(mine):
+            refused[name] = next(outcome.refused for outcome in mine if outcome.refused)
+        if done:
+            lines.append(
+                f"| {' | '.join([name, done[0].statement, str(len(done)), *_cells(done)])} |"
+            )
+    if refused:
+        lines += ["", "Not trained:", ""]
+        lines += [f"- {name}: {why}" for name, why in refused.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(some: Sequence[Outcome]) -> list[str]:
+    def spread(value: Callable[[Outcome], float], form: str = ".3f") -> str:
+        values = np.array([value(outcome) for outcome in some])
+        text = format(values.mean(), form)
+        return f"{text} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else text
+
+    def trained(name: str) -> Callable[[Outcome], float]:
+        return lambda outcome: float(getattr(outcome.trained, name))
+
+    def predicted(name: str) -> Callable[[Outcome], float]:
+        return lambda outcome: float(getattr(outcome.predicted, name))
+
+    paid, tilt = trained("paid"), trained("tilt")
+    return [
+        spread(trained("reward")),
+        spread(predicted("reward")),
+        spread(paid),
+        spread(trained("times")),
+        spread(predicted("times")),
+        spread(trained("tilt_times")),
+        spread(lambda outcome: paid(outcome) / tilt(outcome)),
+        spread(trained("overpaid")),
+        spread(lambda outcome: float(outcome.distance or 0.0), ".1e"),
+    ]
+
+
+def figure(outcomes: Sequence[Outcome], mean: PromptMeans) -> bytes:
+    """PNG: SFT loss above its least (up) against reward (right), the frontier, the tilt's path, and every outcome."""
+    done = [outcome for outcome in outcomes if outcome.trained is not None]
+    names = list(dict.fromkeys(outcome.method for outcome in done))
+    best = mean.reward.max(axis=1, keepdims=True)
+    landscape = Landscape(mean.log_d, mean.log_d, mean.reward, mean.beta, best)
+    with in_style():
+        drawing, axis = plt.subplots(figsize=(9.6, 5.2), layout="constrained")
+        for (loss, reward), color, label in (
+            (landscape.price_frontier(), BOUND, "frontier: nothing lies below (S5)"),
+            (landscape.tilt_path(), PREDICTED, "tilts of the data (S4)"),
+        ):
+            axis.plot(reward, loss, color=color, lw=1.4, label=label)
+        colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+        for index, name in enumerate(names):
+            points = [o.trained for o in done if o.method == name and o.trained is not None]
+            axis.plot(
+                [point.reward for point in points],
+                [point.paid for point in points],
+                MARKERS[index % len(MARKERS)],
+                color=colors[index % len(colors)],
+                mec=INK,
+                mew=0.4,
+                ms=6,
+                label=name,
+            )
+        rewards = [outcome.trained.reward for outcome in done if outcome.trained is not None]
+        highest = max(outcome.trained.paid for outcome in done if outcome.trained is not None)
+        low = mean.data_reward
+        axis.set_xlim(low, low + 1.06 * (max(rewards) - low))
+        axis.set_ylim(-0.02 * highest, 1.08 * highest)
+        axis.set_xlabel("reward J")
+        axis.set_ylabel("SFT loss above its minimum  [nats per response]")
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
+        return png(drawing)

@@ -1,0 +1,193 @@
+"""compare.py: methods, what is said of their policies, the table, bad requests, and going on where it stopped."""
+
+import json
+import math
+
+import compare
+import numpy as np
+import pytest
+import torch
+from comparisons import natural, outcomes
+from comparisons.methods import methods_for
+from comparisons.outcomes import Outcome, Paid
+from comparisons.summary import figure, table
+from torch import nn
+from validate.configuration import configuration
+from validate.enumerated.facts import embedded_task
+from validate.enumerated.means import PromptMeans
+
+from nondecoupling import bounds
+
+TASK = embedded_task(3)
+MEAN = PromptMeans(TASK.log_d, TASK.reward, 0.2, 0.05)
+SMALL = ["--", "--prompts", "2", "--sft-steps", "6", "--rl-steps", "8"]
+
+
+def made(seed, method, log_p, **more):
+    paid = Paid.of(MEAN, log_p)
+    return Outcome(seed, method, "T2", paid, paid, 0.01, 0.002, 8, 1.0, **more)
+
+
+def forward(beta):
+    return bounds.forward_leash_optimum(TASK.log_d, TASK.reward, beta)
+
+
+def test_only_rewards_of_two_levels_have_normalised_methods():
+    for reward, count in (("right-and-format", 0), ("right", 2)):
+        task = embedded_task(3, reward)
+        found = methods_for(configuration({"reward": reward}), task.reward)
+        assert sum("normalised" in method.name for method in found) == count
+        assert len({method.name for method in found}) == len(found) >= 15
+
+
+def test_every_method_is_a_configuration():
+    for preset in ({}, {"model": "smollm2-135m"}):
+        config = configuration(preset)
+        for method in methods_for(config, TASK.reward):
+            configuration({**preset, **method.options})
+
+
+def test_the_frontier_pays_the_least_and_the_tilt_pays_the_tilts():
+    best = Paid.of(MEAN, forward(0.3))
+    assert best.times == pytest.approx(1, abs=1e-9)
+    assert best.overpaid == pytest.approx(0, abs=1e-9)
+    uneven = Paid.of(MEAN, forward(np.array([0.1, 0.3, 0.9])))
+    assert uneven.times > 1.05  # each prompt pays its own price, but at another rate
+    assert uneven.overpaid == pytest.approx(0, abs=1e-9)
+    tilt = Paid.of(MEAN, MEAN.tilt(TASK.log_d))
+    assert tilt.paid == pytest.approx(tilt.tilt, rel=1e-6)
+    assert tilt.times > 1.2 and tilt.overpaid > 0.1
+
+
+def test_where_no_reward_was_bought_there_is_no_price():
+    assert math.isnan(Paid.of(MEAN, TASK.log_d).times)
+
+
+def test_outcomes_survive_json():
+    for one in (made(0, "a", forward(0.3)), Outcome(1, "b", refused="why")):
+        assert Outcome.from_json(json.loads(json.dumps(one.as_json()))) == one
+
+
+def test_the_table_has_a_line_per_method_and_says_why_one_was_not_trained():
+    rows = [made(seed, "fine", forward(0.3 + seed / 10)) for seed in (0, 1)]
+    text = table([*rows, Outcome(0, "endless", refused="no upper bound")])
+    line = next(line for line in text.splitlines() if line.startswith("| fine"))
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[2] == "2"
+    mean = np.mean([row.trained.reward for row in rows])
+    spread = np.std([row.trained.reward for row in rows], ddof=1)
+    assert cells[3] == f"{mean:.3f} ± {spread:.3f}"
+    assert cells[6].startswith("1.000 ± 0.000")
+    assert "- endless: no upper bound" in text
+
+
+def test_the_figure_has_the_frontier_and_every_outcome():
+    assert figure([made(0, "a", forward(0.3))], MEAN).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--", "--beta", "0.3"], "--beta is set by the methods"),
+        (["--", "--order", "all"], "--order is set by the methods"),
+        (["--", "--protocol", "sampled"], "a comparison is of the enumerated protocol"),
+        (["--", "--resume"], "go before the --"),
+        (["--method", "magic"], "--method magic is in no method's name"),
+        (["--", "--prompts", "99"], "prompts is 99"),
+    ],
+)
+def test_bad_requests_are_named(words, message, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run")]
+    assert compare.main([*out, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def fake(calls):
+    def of(config, inputs, methods):
+        for method in methods:
+            calls.append((config.seed, method.name))
+            yield made(config.seed, method.name, forward(0.3))
+
+    return of
+
+
+def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
+    """A comparison that was stopped goes on with what is missing; another request for its folder is refused."""
+    folder, calls = tmp_path / "run", []
+    monkeypatch.setattr(outcomes, "outcomes", fake(calls))
+    given = ["--seed", "0", "1", "--method", "k3-in-loss", "--out", str(folder), *SMALL]
+    assert compare.main(given) == 0
+    assert len(calls) == 4
+    whole = (folder / "table.md").read_text()
+    lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "results.jsonl").write_text("".join(lines[:3]))
+    assert compare.main(["--out", str(folder)]) == 0
+    assert calls[4:] == calls[3:4]
+    assert (folder / "table.md").read_text() == whole
+    assert compare.main(["--out", str(folder), "--seed", "7"]) == 2
+    assert "seed is [7], but the comparison in" in capsys.readouterr().err
+    assert len(calls) == 5
+
+
+@pytest.mark.slow  # trains
+def test_methods_are_trained_after_one_sft(tmp_path, monkeypatch):
+    folder, stages = tmp_path / "run", []
+    goals = outcomes.goal_of
+    monkeypatch.setattr(
+        outcomes,
+        "goal_of",
+        lambda stage, *rest: (stages.append(stage.name), goals(stage, *rest))[1],
+    )
+    words = ["--method", "k1-in-reward, beta 0.2", "k3", "replay", "best", "--out", str(folder)]
+    assert compare.main([*words, *SMALL]) == 0
+    # RL at beta 0.2 is trained once for itself and for replay; k3 in the reward is refused.
+    assert stages == ["sft", "rl", "rl", "rl", "rl", "replay", "best-of-n"]
+    assert "Not trained" in (folder / "table.md").read_text()
+    assert (folder / "comparison.png").exists()
+
+
+class Tabular(nn.Module):
+    """A policy as ``comparisons.natural`` sees one, whose parameters are its logits."""
+
+    def __init__(self, log_p):
+        super().__init__()
+        self.model = self
+        self.logits = nn.Parameter(torch.from_numpy(log_p.copy()))
+
+    def forward(self):
+        return self.logits.log_softmax(dim=-1)
+
+    def measured(self):
+        return self().detach().numpy()
+
+
+def near_data():
+    law = np.exp(TASK.log_d) * (1 - 1e-3)
+    law[:, -1] = 1e-3
+    return np.log(law)
+
+
+def test_a_damped_step_goes_to_its_target():
+    policy, target = Tabular(near_data()), MEAN.tilt(near_data())
+    natural.move_to(policy, target)
+    assert MEAN.kl(target, policy.measured()) < 1e-5
+
+
+def test_cycles_by_natural_gradient_end_at_the_limits_of_t6():
+    """Each place of a cycle at its own limit; half-way through RL the least is paid for the reward."""
+    time, share = 1.5, 0.5
+    count = natural.settled_after(MEAN, time, share)
+    found = dict(natural.cycles(Tabular(near_data()), MEAN, time, share, count))
+    for after, law in found.items():
+        distance = {place: MEAN.kl(natural.limit(MEAN, time, share, place), law) for place in found}
+        assert distance[after] < 1e-4
+        assert min(distance[place] for place in found if place != after) > 1e-2
+    times = {after: Paid.of(MEAN, law).times for after, law in found.items()}
+    assert times["half-rl"] < min(times["sft"], times["rl"]) - 1e-3
+
+
+def test_natural_methods_come_where_a_jacobian_is_cheap():
+    for prompts, some in ((2, True), (9, True), (10, False)):
+        reward = embedded_task(prompts).reward
+        found = methods_for(configuration({}), reward)
+        assert any(method.natural for method in found) is some
