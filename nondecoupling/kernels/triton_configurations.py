@@ -43,10 +43,13 @@ class Configuration(NamedTuple):
     slices: int = 1
 
 
-# "extended" is with a bias, a cap or excluded tokens, for accumulate with adding to what is there. All of them spill no
-# register on the architectures that they are for (tests/kernels/compile_kernels.py). None has been tuned on a GPU.
+# "extended" is with a bias, a cap or excluded tokens, for accumulate with adding to what is there; "unaligned" is of low
+# precision, in rows that begin anywhere. All of them spill no register on the architectures that they are for
+# (tests/kernels/compile_kernels.py). None has been tuned on a GPU.
 _SINGLE = Configuration(64, 64, 16, 8, 2)
 _HALF = Configuration(128, 128, 32, 8, 3)
+# Where rows begin anywhere, every element has an address of its own, which takes registers.
+_UNALIGNED = Configuration(64, 64, 32, 8, 2)
 CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
     "stats_forward": {
         "bfloat16": Configuration(128, 128, 32, 8, 3, slices=2),
@@ -54,6 +57,7 @@ CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
         "float16": Configuration(128, 128, 32, 8, 3, slices=2),
         "float16, extended": Configuration(64, 128, 32, 8, 3),
         "float32": _SINGLE,
+        "unaligned": _UNALIGNED,
     },
     "stats_backward": {
         "bfloat16": Configuration(128, 256, 64, 8, 3),
@@ -61,11 +65,14 @@ CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
         "float16": Configuration(128, 128, 64, 8, 3),
         "float16, extended": Configuration(64, 128, 64, 8, 3),
         "float32": _SINGLE,
+        "unaligned": _UNALIGNED,
     },
     "kl_forward": {
         "bfloat16": Configuration(64, 128, 32, 8, 3),
         "float16": Configuration(64, 128, 32, 8, 3),
         "float32": _SINGLE,
+        "float32, unaligned": Configuration(64, 32, 16, 8, 2),
+        "unaligned": _UNALIGNED,
     },
     "kl_backward": {
         "bfloat16": Configuration(64, 128, 64, 8, 3),
@@ -73,6 +80,7 @@ CONFIGURATIONS: dict[str, dict[str, Configuration]] = {
         "float16": Configuration(64, 64, 64, 8, 3),
         "float32": _SINGLE,
         "float32, extended": Configuration(64, 32, 16, 8, 2),
+        "unaligned": _UNALIGNED,
     },
     "accumulate": {"float16": _HALF},
 }
@@ -97,11 +105,17 @@ TMA_CONFIGURATIONS: dict[int, dict[str, dict[str, Configuration]]] = {
 
 
 def configuration(
-    kernel: str, dtype: torch.dtype, *, extended: bool = False, descriptors: int = 0
+    kernel: str,
+    dtype: torch.dtype,
+    *,
+    extended: bool = False,
+    aligned: bool = True,
+    descriptors: int = 0,
 ) -> tuple[Configuration, bool]:
     """(the shipped configuration of ``kernel`` for inputs of ``dtype``, whether it is for descriptors).
 
-    ``descriptors`` is the major number of the compute capability where inputs fit TMA descriptors, else 0.
+    ``aligned`` is whether inputs fit TMA descriptors, and ``descriptors`` the major number of the compute capability, 0
+    for any.
 
     >>> configuration("stats_forward", torch.bfloat16, extended=True)[0].rows
     64
@@ -110,11 +124,17 @@ def configuration(
     """
     name = str(dtype).removeprefix("torch.")
     names = [f"{name}, extended", name] if extended else [name]
+    cases = CONFIGURATIONS[kernel]
+    if not aligned:
+        # Those of float32 are small enough, but for one.
+        unaligned = (
+            [f"{name}, unaligned", *names] if dtype == torch.float32 else ["unaligned", *names]
+        )
+        return next(cases[key] for key in unaligned if key in cases), False
     # What is plain with descriptors may spill with more to do: extended is looked up under its own name.
     tiles = TMA_CONFIGURATIONS.get(descriptors, {}).get(kernel, {})
     if names[0] in tiles:
         return tiles[names[0]], True
-    cases = CONFIGURATIONS[kernel]
     return next(cases[key] for key in names if key in cases), False
 
 

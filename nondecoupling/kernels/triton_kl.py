@@ -421,10 +421,10 @@ def kl_backward(
     near = (p != 0) & (u <= 60)
     gradient_q = tl.where(near, p * expm1(tl.where(near, u, 0.0)), q - p)
     if HAS_SOFTCAP:
-        tanh = z / outer_scale
-        gradient_p *= 1 - tanh * tanh
-        tanh = z_q / outer_scale
-        gradient_q *= 1 - tanh * tanh
+        capped = z / outer_scale
+        gradient_p *= 1 - capped * capped
+        capped = z_q / outer_scale
+        gradient_q *= 1 - capped * capped
     local = columns - first
     place = rows.to(tl.int64)[:, None] * gradient_stride + local[None, :]
     mask = row_mask[:, None] & column_mask[None, :]

@@ -51,6 +51,8 @@ __all__ = [
 BUFFER_BYTES = 1 << 28
 # Blocks of tokens that run together, see ``tile_of``.
 GROUP_T = 16
+# Whether sums over one tile are taken in one walk, see ``triton_stats``.
+SUMS_TOGETHER = not INTERPRETED
 # Of the kernels that put splits together.
 FINALISE = {"BLOCK_T": 128, "num_warps": 4}
 LOG2E = 1.4426950408889634
@@ -87,8 +89,13 @@ def _is_extended(*heads: Head) -> bool:
 def _chosen(kernel: str, *heads: Head, extended: bool) -> tuple[Configuration, bool]:
     """(configuration of ``kernel``, whether by descriptors)."""
     fit = all(fits_descriptors(tensor) for head in heads for tensor in head[:2])
-    major = capability(heads[0].hidden.device)[0] if fit else 0
-    return configuration(kernel, heads[0].hidden.dtype, extended=extended, descriptors=major)
+    return configuration(
+        kernel,
+        heads[0].hidden.dtype,
+        extended=extended,
+        aligned=fit,
+        descriptors=capability(heads[0].hidden.device)[0] if fit else 0,
+    )
 
 
 def _splits(head: Head, tile: Configuration) -> tuple[int, int]:
@@ -187,6 +194,7 @@ def token_stats_forward(
             splits=splits,
             unit2=unit * LOG2E,
             SLICES=tile.slices,
+            TOGETHER=SUMS_TOGETHER,
             **_excluding(targets, exclude),
             **_arguments(head, tile, descriptors),
             **_options(head, tile, descriptors),

@@ -67,9 +67,13 @@ def _absorb(
     HAS_BIAS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
+    TOGETHER: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The state of ``stats_forward`` with the raw products ``z`` of COLUMNS columns from ``start`` on."""
+    """The state of ``stats_forward`` with the raw products ``z`` of COLUMNS columns from ``start`` on.
+
+    Three sums are taken in one walk with TOGETHER, for which the interpreter needs minutes.
+    """
     columns = start + tl.arange(0, COLUMNS)
     if HAS_BIAS:
         z += tl.load(bias + columns, mask=columns < last, other=0.0).to(tl.float32)[None, :]
@@ -95,9 +99,14 @@ def _absorb(
     # What is at the maximum is counted; in the sums it is nothing.
     below = tl.where(top, NOTHING, at_least((z - base[:, None]) * unit2, NOTHING))
     e = tl.exp2(below)
-    more_mass, more_spread, more_ties = tl.reduce(
-        (e, e * below, top.to(tl.float32)), 1, _sum_of_three
-    )
+    counted = top.to(tl.float32)
+    if TOGETHER:
+        sums = tl.reduce((e, e * below, counted), 1, _sum_of_three)
+        more_mass, more_spread, more_ties = sums
+    else:
+        more_mass = tl.sum(e, axis=1)
+        more_spread = tl.sum(e * below, axis=1)
+        more_ties = tl.sum(counted, axis=1)
     ties += more_ties
     mass += more_mass
     spread -= more_spread
@@ -147,6 +156,7 @@ def stats_forward(
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
     SLICES: tl.constexpr,
+    TOGETHER: tl.constexpr,
     GROUP_T: tl.constexpr,
 ):
     """Partial statistics of a block of tokens over one split of the vocabulary; grid (blocks of tokens * splits,).
@@ -221,6 +231,7 @@ def stats_forward(
                 HAS_BIAS,
                 HAS_SOFTCAP,
                 HAS_EXCLUDE,
+                TOGETHER,
                 BLOCK_V // SLICES,
             )
 
@@ -423,8 +434,8 @@ def stats_backward(
             outside = tl.where(columns[None, :] == token.to(tl.int32)[:, None], 0.0, outside)
         gradient += rest_factor[:, None] * outside
     if HAS_SOFTCAP:
-        tanh = z / outer_scale
-        gradient *= 1 - tanh * tanh
+        capped = z / outer_scale
+        gradient *= 1 - capped * capped
     local = columns - first
     place = rows.to(tl.int64)[:, None] * gradient_stride + local[None, :]
     if ROUND:

@@ -111,7 +111,7 @@ def made_up_rows() -> list[dict[str, object]]:
         return {"step": "rivals", "kind": "row", "case": route} | row | fields
 
     machine = {"device": "a made-up GPU", "processors": 7, "versions": {"torch": "0.0"}}
-    tile = {"kernel": "stats_forward", "tile": [128, 64, 32, 8, 3], "shipped": True}
+    tile = {"kernel": "stats_forward", "tile": [128, 64, 32, 8, 3, 2], "shipped": True}
     return [
         {"step": "ceilings", "kind": "row", "case": "machine"} | machine,
         {"step": "ceilings", "kind": "row", "case": "copy", "ms": 3.0, "tb_per_s": 1.5},
@@ -140,7 +140,7 @@ def test_the_table_says_what_the_rows_say():
     assert "at most 0.5 GB beyond the inputs: 0.70 GB, MISSED" in text
     assert "D = 4096, forward+backward: at most 1.15 x the bare products: 2.00, MISSED" in text
     assert "D = 1024, forward: at most 1.5 x the bare products: not measured" in text
-    assert "| 4096 | stats_forward | 128x64x32 8w3s | 1.250 | 3.0e-06 |  | yes |" in text
+    assert "| 4096 | stats_forward | 128x64x32 8w3s/2 | 1.250 | 3.0e-06 |  | yes |" in text
     assert "memcheck: exit code 9" in text and "racecheck: not run" in text
     assert "- tests b: failed: E  boom" in text
     assert "- rivals Liger: not installed" in text

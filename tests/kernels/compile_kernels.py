@@ -6,8 +6,8 @@
 
 The launcher itself runs, on small inputs on the CPU, with a driver that says it has a GPU of the architecture; each
 launch is compiled and not run. So dtypes, constants, alignment and divisibility are those of real launches: of aligned
-inputs, and of odd sizes with odd addresses. Exit code 0: all compile, fit in shared memory and spill nothing. This shows
-that the kernels can be built and what they use. It does not show races, tensor-core rounding or speed.
+inputs, and of odd sizes with odd addresses. Exit code 0: all compile, fit in shared memory and spill nothing. This
+shows that the kernels can be built and what they use. It does not show races, tensor-core rounding or speed.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def launches(architecture: int) -> Iterator[list[Launch]]:
     driver.set_active(gpu)
     with (
         mock.patch.object(JITFunction, "run", compile_only),
-        mock.patch.object(triton_launch, "_on_device", lambda tensor: contextlib.nullcontext()),
-        mock.patch.object(triton_launch, "capability", lambda device: capability),
+        mock.patch.object(triton_launch, "_on_device", return_value=contextlib.nullcontext()),
+        mock.patch.object(triton_launch, "capability", return_value=capability),
     ):
         yield found
 
@@ -231,7 +231,7 @@ def overridden(kernels: tuple[str, ...], tile: Configuration) -> None:
     ]
     for by_kernel in tables:
         for kernel in set(kernels) & set(by_kernel):
-            by_kernel[kernel] = {name: tile for name in by_kernel[kernel]}
+            by_kernel[kernel] = dict.fromkeys(by_kernel[kernel], tile)
 
 
 def main() -> int:
@@ -267,6 +267,7 @@ def main() -> int:
         for flags in variants(operator, arguments.variants):
             found = resources(operator, inputs, dtype, flags, architecture)
             rows += [row for row in found if row.kernel in arguments.kernels]
+            print(f"# {operator} {dtype} {inputs} {architecture} {flags}", file=sys.stderr)
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

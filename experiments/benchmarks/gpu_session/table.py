@@ -51,8 +51,8 @@ def _number(row: Row, field: str, form: str = ".2f", scale: float = 1.0) -> str:
 
 
 def _tile(row: Row) -> str:
-    rows, columns, depth, warps, stages = row["tile"][:5]
-    return f"{rows}x{columns}x{depth} {warps}w{stages}s"
+    rows, columns, depth, warps, stages, slices = row["tile"]
+    return f"{rows}x{columns}x{depth} {warps}w{stages}s/{slices}"
 
 
 def machine(rows: list[Row]) -> str:
