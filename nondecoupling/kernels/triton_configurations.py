@@ -43,8 +43,8 @@ class Configuration(NamedTuple):
     slices: int = 1
 
 
-# "extended" is with a bias, a cap or excluded tokens, for accumulate with adding to what is there; "unaligned" is of low
-# precision, in rows that begin anywhere. All of them spill no register on the architectures that they are for
+# "extended" is with a bias, a cap or excluded tokens, for accumulate with adding to what is there; "unaligned" is of
+# low precision, in rows that begin anywhere. All of them spill no register on the architectures that they are for
 # (tests/kernels/compile_kernels.py). None has been tuned on a GPU.
 _SINGLE = Configuration(64, 64, 16, 8, 2)
 _HALF = Configuration(128, 128, 32, 8, 3)

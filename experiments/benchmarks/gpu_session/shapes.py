@@ -75,9 +75,16 @@ def graph(sizes: Sizes) -> Iterator[dict[str, Any]]:
     leaves = [problem.hidden, problem.weight, problem.weight_q]
 
     def step() -> list[Tensor]:
-        stats = token_stats(problem.hidden, problem.weight, problem.targets, impl="triton", synchronize=False)
+        stats = token_stats(
+            problem.hidden, problem.weight, problem.targets, impl="triton", synchronize=False
+        )
         kl = token_kl(
-            problem.hidden, problem.weight, problem.hidden_q, problem.weight_q, impl="triton", synchronize=False
+            problem.hidden,
+            problem.weight,
+            problem.hidden_q,
+            problem.weight_q,
+            impl="triton",
+            synchronize=False,
         )
         loss = (stats.logprob * problem.upstream[0] + kl * problem.upstream[1]).sum()
         return [stats.logprob.detach(), kl.detach(), *torch.autograd.grad(loss, leaves)]

@@ -184,6 +184,9 @@ def cases(sizes: Sizes) -> list[Case]:
                         shipped = tile == _shipped(kernel)
                         yield {"width": width, "shipped": shipped} | fields
 
-                name = "x".join(map(str, tile[:3])) + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
+                name = (
+                    "x".join(map(str, tile[:3]))
+                    + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
+                )
                 results.append(Case(f"D = {width}, {kernel} {name}", run, 15.0))
     return results
