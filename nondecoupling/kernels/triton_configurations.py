@@ -185,7 +185,7 @@ def splits_of(blocks: int, tiles: int, processors: int) -> int:
     fewest waves times tiles per program.
 
     >>> splits_of(blocks=64, tiles=594, processors=132)
-    16
+    2
     >>> splits_of(blocks=132, tiles=594, processors=132)
     1
     """
