@@ -53,10 +53,10 @@ def product_bytes(height: int, width: int, depth: int, rows: int, columns: int, 
 
 
 def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[KernelWork]:
-    """One estimate per kernel; the two ``accumulate`` are those of the hidden states and of the head."""
+    """One estimate per kernel, and for the two products that turn gradients of logits into gradients."""
     import torch
 
-    from nondecoupling.kernels.triton_launch import PRECISIONS, configuration
+    from nondecoupling.kernels.triton_configurations import PRECISIONS, configuration
 
     torch_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
     size = torch_dtype.itemsize
@@ -68,7 +68,7 @@ def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Kern
     results = []
     for kernel, models in (("stats", 1), ("kl", 2)):
         for direction in ("forward", "backward"):
-            tile = configuration(f"{kernel}_{direction}", torch_dtype)
+            tile, _ = configuration(f"{kernel}_{direction}", torch_dtype, descriptors=9)
             results.append(
                 KernelWork(
                     f"{kernel}_{direction}",
@@ -80,20 +80,20 @@ def estimates(tokens: int, vocabulary: int, width: int, dtype: str) -> list[Kern
                     * product_bytes(tokens, vocabulary, width, tile.rows, tile.columns, size),
                 )
             )
-    rate = "tf32" if precision.gradients == "tf32" else dtype
-    for name, height, depth, out, extended in (
-        ("accumulate (hidden)", tokens, vocabulary, tokens * width * 4, True),
-        ("accumulate (head)", vocabulary, tokens, vocabulary * width * size, False),
+    # cuBLAS's products, and for fp16 a kernel of tf32; cuBLAS's tiles are taken to be 128 x 256.
+    rate = "tf32" if dtype == "fp16" else dtype
+    for name, height, depth, out in (
+        ("product (hidden)", tokens, vocabulary, tokens * width * 4),
+        ("product (head)", vocabulary, tokens, vocabulary * width * size),
     ):
-        tile = configuration("accumulate", torch_dtype, extended=extended)
         results.append(
             KernelWork(
                 name,
-                f"{tile.rows}x{tile.columns}x{tile.depth}",
+                "128x256",
                 rate,
                 product,
                 logits + inputs / 2 + out,
-                product_bytes(height, width, depth, tile.rows, tile.columns, (buffer + size) // 2),
+                product_bytes(height, width, depth, 128, 256, (buffer + size) // 2),
             )
         )
     return results

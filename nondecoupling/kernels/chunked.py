@@ -12,6 +12,7 @@ Implementation notes
       never subtracted.
     * In the backward, tokens whose upstream gradients are all zero are left out: they cost nothing, and a NaN in
       their hidden state reaches nobody.
+    * This path looks at values throughout: without ``synchronize`` it waits for the device all the same.
     * Each element of a gradient is summed in a fixed order: the backward is deterministic.
     * Logits of -inf, and differences beyond float32, show as a NaN or infinity in a row's sums. Such rows are taken
       again with 0 log 0 = 0, for the divergence by ``far_logits``; all others pay nothing for it.
@@ -140,6 +141,7 @@ def token_stats_backward(
     ignore_index: int,
     saved: Sequence[Tensor],
     needs: tuple[bool, bool, bool],
+    synchronize: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias; empty where not needed.
 
@@ -150,6 +152,8 @@ def token_stats_backward(
         upstream, head.temperature, targets, exclude, ignore_index, saved, head.dtype
     )
     head = head.only(c.active)
+    # A loss without the entropy is spared a pass.
+    entropy_used = bool((c.linear != 0).any())
     tiles = Tiles(head)
     results = HeadGradients(head, needs)
     buffer, scratch = tiles.buffer(), tiles.buffer()
@@ -172,7 +176,7 @@ def token_stats_backward(
                 outside.mul_(c.rest_factor[rows, None])
             log_p = logits.sub_(c.high[rows, None])
             p = torch.exp(log_p, out=shaped(scratch, *shape))
-            if c.entropy_used:
+            if entropy_used:
                 log_p.clamp_(min=NOTHING)
                 linear, constant = c.linear[rows, None], c.constant[rows, None]
                 gradient = torch.addcmul(constant, log_p, linear, out=log_p).mul_(p)
@@ -267,7 +271,7 @@ def take_again(
         kl[tokens], origins[:, tokens] = how(pair.only(tokens))
 
 
-def token_kl_forward(p: Head, q: Head) -> tuple[Tensor, Tensor]:
+def token_kl_forward(p: Head, q: Head, synchronize: bool = True) -> tuple[Tensor, Tensor]:
     """(kl [T], origins [4, T]) in float64, as ``Divergence.result``."""
     pair = HeadPair(p, q)
     kl, origins = divergence(pair)
@@ -296,6 +300,7 @@ def token_kl_backward(
     origins: Tensor,
     needs_p: tuple[bool, bool, bool],
     needs_q: tuple[bool, bool, bool],
+    synchronize: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed.
 

@@ -18,8 +18,13 @@ from nondecoupling.kernels.partials import NOTHING
 __all__ = ["KlCoefficients", "StatsCoefficients", "kl_coefficients", "stats_coefficients"]
 
 
-def _active(*upstream: Tensor) -> Tensor | None:
-    """Indices of the tokens with a nonzero (or NaN) upstream gradient, or None when that is all of them."""
+def _active(*upstream: Tensor, choose: bool) -> Tensor | None:
+    """Indices of the tokens with a nonzero (or NaN) upstream gradient, or None when that is all of them.
+
+    Finding them waits for the device; without ``choose`` all are taken.
+    """
+    if not choose:
+        return None
     alive = torch.stack([gradient != 0 for gradient in upstream]).any(dim=0)
     return None if bool(alive.all()) else alive.nonzero()[:, 0]
 
@@ -43,7 +48,6 @@ class StatsCoefficients(NamedTuple):
     high: Tensor
     constant: Tensor
     linear: Tensor
-    entropy_used: bool
     at_target: Tensor
     rest_high: Tensor
     rest_factor: Tensor
@@ -57,6 +61,8 @@ def stats_coefficients(
     ignore_index: int,
     saved: Sequence[Tensor],
     dtype: torch.dtype,
+    *,
+    choose: bool = True,
 ) -> StatsCoefficients:
     """Coefficients from upstream gradients g of (logprob, logsumexp, entropy, rest) = (l, L, H, R).
 
@@ -68,7 +74,7 @@ def stats_coefficients(
     gradients[0] = torch.where(ignored, 0.0, gradients[0])
     if exclude is None:
         gradients[3] = torch.zeros_like(gradients[0])
-    active = _active(*gradients)
+    active = _active(*gradients, choose=choose)
     g_logprob, g_logsumexp, g_entropy, g_rest = (take(g, active) / temperature for g in gradients)
     logprob, entropy = take(saved[0], active), take(saved[2], active)
     origins = saved[4] if active is None else saved[4][:, active]
@@ -93,7 +99,6 @@ def stats_coefficients(
         high=high,
         constant=(factor * (g_logsumexp - g_logprob - g_entropy * (entropy - low))).to(dtype),
         linear=(-factor * g_entropy).to(dtype),
-        entropy_used=bool((g_entropy != 0).any()),
         at_target=at_target.to(dtype),
         rest_high=rest_high,
         rest_factor=(g_rest * torch.exp(-rest_low)).to(dtype),
@@ -124,11 +129,17 @@ class KlCoefficients(NamedTuple):
 
 
 def kl_coefficients(
-    upstream: Tensor, temperature: float, kl: Tensor, origins: Tensor, dtype: torch.dtype
+    upstream: Tensor,
+    temperature: float,
+    kl: Tensor,
+    origins: Tensor,
+    dtype: torch.dtype,
+    *,
+    choose: bool = True,
 ) -> KlCoefficients:
     """Coefficients from the upstream gradient of each token's divergence and what the forward returned."""
     upstream = upstream.to(kl.dtype)
-    active = _active(upstream)
+    active = _active(upstream, choose=choose)
     kl = take(kl, active)
     if active is not None:
         origins = origins[:, active]

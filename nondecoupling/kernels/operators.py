@@ -67,6 +67,7 @@ def token_stats(
     softcap: float | None,
     ignore_index: int,
     impl: str,
+    synchronize: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(logprob, logsumexp, entropy, logsumexp_rest, origins); the last serves the backward and has no gradient."""
     head = Head(hidden, weight, bias, temperature, softcap)
@@ -101,6 +102,7 @@ def _token_stats_backward(
     softcap: float | None,
     ignore_index: int,
     impl: str,
+    synchronize: bool,
     upstream: Sequence[Tensor],
     saved: Sequence[Tensor],
     needs: Sequence[bool],
@@ -108,7 +110,7 @@ def _token_stats_backward(
     """Gradients of hidden, weight and bias, of which ``needs`` says which are wanted."""
     head = Head(hidden, weight, bias, temperature, softcap)
     return _implementation(impl).token_stats_backward(
-        upstream, head, targets, exclude, ignore_index, saved, tuple(needs)
+        upstream, head, targets, exclude, ignore_index, saved, tuple(needs), synchronize
     )
 
 
@@ -135,7 +137,7 @@ def _differentiate_token_stats(ctx: Any, *upstream: Tensor | None) -> tuple[Tens
         saved,
         needs,
     )
-    return (*_wanted(results, needs), *[None] * 6)
+    return (*_wanted(results, needs), *[None] * 7)
 
 
 token_stats.register_autograd(_differentiate_token_stats, setup_context=_save_token_stats)
@@ -152,11 +154,13 @@ def token_kl(
     temperature: float,
     softcap: float | None,
     impl: str,
+    synchronize: bool,
 ) -> tuple[Tensor, Tensor]:
     """(kl, origins); the second serves the backward and has no gradient."""
     return _implementation(impl).token_kl_forward(
         Head(hidden_p, weight_p, bias_p, temperature, softcap),
         Head(hidden_q, weight_q, bias_q, temperature, softcap),
+        synchronize,
     )
 
 
@@ -177,6 +181,7 @@ def _token_kl_backward(
     temperature: float,
     softcap: float | None,
     impl: str,
+    synchronize: bool,
     upstream: Tensor,
     kl: Tensor,
     origins: Tensor,
@@ -191,6 +196,7 @@ def _token_kl_backward(
         origins,
         tuple(needs[:3]),
         tuple(needs[3:]),
+        synchronize,
     )
 
 
@@ -203,8 +209,8 @@ def _(hidden_p: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *heads, temperature, softcap, impl = inputs
-    ctx.options = (temperature, softcap, impl)
+    *heads, temperature, softcap, impl, synchronize = inputs
+    ctx.options = (temperature, softcap, impl, synchronize)
     ctx.save_for_backward(*heads, *output)
 
 
@@ -213,7 +219,7 @@ def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor 
     needs = ctx.needs_input_grad[:6]
     (gradient,) = _dense(upstream[:1], [kl])
     results = _token_kl_backward(*heads, *ctx.options, gradient, kl, origins, needs)
-    return (*_wanted(results, needs), None, None, None)
+    return (*_wanted(results, needs), None, None, None, None)
 
 
 token_kl.register_autograd(_differentiate_token_kl, setup_context=_save_token_kl)

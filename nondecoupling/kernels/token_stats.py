@@ -105,6 +105,7 @@ def token_stats(
     tempered: Sequence[float] = (),
     nucleus: float | None = None,
     impl: str = "auto",
+    synchronize: bool = True,
 ) -> TokenStats:
     """Log-probability of the target, logsumexp and entropy of every token's next-token law.
 
@@ -127,6 +128,10 @@ def token_stats(
         nucleus: in (0, 1), the least mass of the nucleus; asks for ``ranks``.
         impl: see the module's header. ``"triton"`` has neither ``tempered`` nor ``ranks``; ``"auto"`` takes them
             from ``"chunked"``.
+        synchronize: False lets ``"triton"`` run without waiting for the GPU, as a CUDA graph needs: a target outside
+            the vocabulary gives a log-probability of NaN instead of an error, an excluded one is as if it were not
+            there, and a NaN in a hidden state makes the gradient of the head NaN even if its token has no upstream
+            gradient.
 
     Returns:
         ``TokenStats``: float64 for float64 inputs, float32 otherwise; ``logsumexp_rest`` is None without
@@ -155,14 +160,25 @@ def token_stats(
     if extra and impl == "triton":
         raise ValueError("impl='triton' offers neither tempered nor nucleus; use impl='chunked'")
     impl = _resolve(impl, hidden)
-    targets = checked_tokens(targets, head.vocabulary, ignore_index, "targets")
-    if exclude is not None:
-        exclude = checked_tokens(exclude, head.vocabulary, -1, "exclude")
+    if synchronize or impl != "triton":
+        targets = checked_tokens(targets, head.vocabulary, ignore_index, "targets")
+        if exclude is not None:
+            exclude = checked_tokens(exclude, head.vocabulary, -1, "exclude")
+    else:
+        targets = targets.to(torch.int64).contiguous()
+        exclude = None if exclude is None else exclude.to(torch.int64).contiguous()
     if impl == "reference":
         results = reference.token_stats(head, targets, exclude, ignore_index)
     else:
         *results, _ = operators.token_stats(
-            *head[:3], targets, exclude, head.temperature, head.softcap, ignore_index, impl
+            *head[:3],
+            targets,
+            exclude,
+            head.temperature,
+            head.softcap,
+            ignore_index,
+            impl,
+            synchronize,
         )
     logprob, logsumexp, entropy, rest = (value.to(head.dtype) for value in results)
     stats = TokenStats(logprob, logsumexp, entropy, None if exclude is None else rest)
@@ -190,6 +206,7 @@ def token_kl(
     temperature: float = 1.0,
     softcap: float | None = None,
     impl: str = "auto",
+    synchronize: bool = True,
 ) -> Tensor:
     """KL(p || q) = sum_j p_j log(p_j / q_j) per token, over the whole vocabulary.
 
@@ -201,6 +218,9 @@ def token_kl(
         weight_p, weight_q: [V, D_p] and [V, D_q], one vocabulary; ``bias_p``, ``bias_q``: [V] or None.
         temperature, softcap: of the logits of both models.
         impl: see the module's header.
+        synchronize: False lets ``"triton"`` run without waiting for the GPU, as a CUDA graph needs: what must be
+            taken again (one-sided or far logits) is NaN, and divergences below 1e-4 are only as precise as two
+            float32 logits.
 
     Returns:
         [T], float64 for float64 inputs and float32 otherwise. The reverse divergence is the call with p and q
@@ -241,7 +261,7 @@ def token_kl(
     if impl == "reference":
         kl = reference.token_kl(p, q)
     else:
-        kl = operators.token_kl(*p[:3], *q[:3], p.temperature, p.softcap, impl)[0]
+        kl = operators.token_kl(*p[:3], *q[:3], p.temperature, p.softcap, impl, synchronize)[0]
     return kl.to(p.dtype)
 
 
@@ -256,6 +276,7 @@ def sequence_logprob(
     softcap: float | None = None,
     ignore_index: int = -100,
     impl: str = "auto",
+    synchronize: bool = True,
 ) -> Tensor:
     """log p(sequence) = sum of the log-probabilities of its targets where ``mask`` is true.
 
@@ -303,5 +324,6 @@ def sequence_logprob(
         softcap=softcap,
         ignore_index=ignore_index,
         impl=impl,
+        synchronize=synchronize,
     ).logprob
     return logprob.reshape(targets.shape).sum(dim=-1)

@@ -1,11 +1,13 @@
-"""Compile every shipped Triton configuration for GPUs that are not here, and fail if one spills registers.
+"""Compile what the launcher launches, for GPUs that are not here, and fail if a kernel spills registers.
 
     python tests/kernels/compile_kernels.py                            # all kernels, sm_80, sm_90, sm_100
     python tests/kernels/compile_kernels.py --architectures 90 --dtypes bf16 --variants every
-    python tests/kernels/compile_kernels.py --kernels stats_forward --override 128,256,32,8,3    # spills: exit 1
+    python tests/kernels/compile_kernels.py --kernels stats_forward --override 128,256,32,8,3,1    # spills: exit 1
 
-Needs Triton, no GPU. Exit code 0: all compile, fit in shared memory and spill nothing. This shows that the kernels
-can be built and what they use. It does not show races, tensor-core rounding or speed.
+The launcher itself runs, on small inputs on the CPU, with a driver that says it has a GPU of the architecture; each
+launch is compiled and not run. So dtypes, constants, alignment and divisibility are those of real launches: of aligned
+inputs, and of odd sizes with odd addresses. Exit code 0: all compile, fit in shared memory and spill nothing. This
+shows that the kernels can be built and what they use. It does not show races, tensor-core rounding or speed.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 os.environ.pop("TRITON_INTERPRET", None)
 os.environ["TRITON_ALWAYS_COMPILE"] = "1"
@@ -28,37 +33,34 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
-from nondecoupling.kernels import triton_kernels
-from nondecoupling.kernels.triton_launch import GROUP, PRECISIONS, Configuration, configuration
+from nondecoupling.kernels import triton_configurations, triton_launch
+from nondecoupling.kernels.head import Head
+from nondecoupling.kernels.triton_configurations import Configuration
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+PROCESSORS = {80: 108, 90: 132, 100: 148}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# The flags of each kernel; a variant is the set of those that are on, such as "bias+softcap", or "plain".
-FLAGS = {
-    "stats_forward": ("bias", "softcap", "exclude"),
-    "stats_backward": ("bias", "softcap", "exclude"),
-    "kl_forward": ("bias", "softcap"),
-    "kl_backward": ("bias", "softcap"),
-    "accumulate": ("add",),
-}
-CONSTANTS = {
-    "bias": ("HAS_BIAS", "HAS_BIAS_P", "HAS_BIAS_Q"),
-    "softcap": ("HAS_SOFTCAP",),
-    "exclude": ("HAS_EXCLUDE",),
-    "add": ("ADD",),
-}
-# Spill stores in bytes for sm_80 / sm_90 / sm_100 of others' kernels, compiled with the same flags.
-ANCHORS = {
-    "verl forward 128x256x32": (856, 824, 1124),
-    "CCE forward 128x256x32": (0, 0, 68),
-    "CCE backward 128x128x32": (56, 12, 4),
-    "a minimal lse + logprob 128x128x64, 8 warps": (8, 0, 0),
-}
+# The flags of each operator; a variant is the set of those that are on, such as "bias+softcap", or "plain".
+FLAGS = {"stats": ("bias", "softcap", "exclude"), "kl": ("bias", "softcap")}
+KERNELS = (
+    "stats_forward",
+    "stats_finalise",
+    "stats_backward",
+    "kl_forward",
+    "kl_finalise",
+    "kl_backward",
+    "accumulate",
+)
+# T, V, D of the inputs: aligned, and with nothing that divides anything.
+SIZES = {"aligned": (128, 512, 64), "odd": (125, 509, 61)}
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
+TENSOR_CORES = re.compile(r"wgmma\.mma_async\S*|tcgen05\.mma\S*|mma\.sync\S*")
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Resources:
     kernel: str
     dtype: str
     variant: str
+    inputs: str
     tile: str
     architecture: int
     registers: int
     spill_stores: int
     spill_loads: int
     shared: int
+    tensor_cores: str
 
     @property
     def fits(self) -> bool:
@@ -81,83 +85,124 @@ class Resources:
         return self.spill_stores == self.spill_loads == 0 and self.shared <= limit
 
 
-def compile_one(
-    kernel: str, dtype: str, flags: tuple[str, ...], architecture: int, tile: Configuration
-) -> Resources:
-    """Compile ``kernel`` as the launcher would for aligned inputs of ``dtype``."""
-    function = getattr(triton_kernels, kernel)
-    names = function.arg_names
-    precision = PRECISIONS[DTYPES[dtype]]
-    buffer = "bf16" if precision.buffer == torch.bfloat16 else "fp32"
-    constants: dict[str, object]
-    if kernel == "accumulate":
-        constants = {
-            "BLOCK_M": tile.rows,
-            "BLOCK_N": tile.columns,
-            "BLOCK_K": tile.depth,
-            "GROUP": GROUP,
-            "PRECISION": precision.gradients,
-        }
+class AbsentGPU:
+    """As much of a driver as compiling needs: the current device is numbered by its architecture."""
+
+    architecture = 90
+
+    def get_current_device(self) -> int:
+        return self.architecture
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.architecture, 32)
+
+
+Launch = tuple[str, Any, dict[str, Any], str]
+
+
+@contextlib.contextmanager
+def launches(architecture: int) -> Iterator[list[Launch]]:
+    """Within it, kernels are compiled for ``architecture`` and not run: (name, compiled, arguments, ptxas's log)."""
+    found: list[Launch] = []
+    run = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        log = io.StringIO()
+        with contextlib.redirect_stdout(log):
+            built = run(self, *args, grid=grid, warmup=True, **kwargs)
+        found.append((self.fn.__name__, built, kwargs, log.getvalue()))
+        return built
+
+    gpu = AbsentGPU()
+    gpu.architecture = architecture
+    capability = (architecture // 10, PROCESSORS[architecture])
+    driver.set_active(gpu)
+    with (
+        mock.patch.object(JITFunction, "run", compile_only),
+        mock.patch.object(triton_launch, "_on_device", return_value=contextlib.nullcontext()),
+        mock.patch.object(triton_launch, "capability", return_value=capability),
+    ):
+        yield found
+
+
+def head_of(
+    inputs: str, dtype: torch.dtype, flags: tuple[str, ...]
+) -> tuple[Head, Tensor, Tensor | None]:
+    """(head, targets, exclude)."""
+    tokens, vocabulary, width = SIZES[inputs]
+
+    def matrix(*shape: int) -> Tensor:
+        size = torch.Size(shape).numel()
+        shift = 0 if inputs == "aligned" else 1
+        return torch.zeros(size + shift, dtype=dtype)[shift:].view(shape)
+
+    bias = matrix(vocabulary) if "bias" in flags else None
+    softcap = 10.0 if "softcap" in flags else None
+    head = Head(matrix(tokens, width), matrix(vocabulary, width), bias, 0.7, softcap)
+    exclude = torch.zeros(tokens, 3, dtype=torch.int64) if "exclude" in flags else None
+    return head, torch.zeros(tokens, dtype=torch.int64), exclude
+
+
+def launch_all(operator: str, inputs: str, dtype: torch.dtype, flags: tuple[str, ...]) -> None:
+    """Forward and backward of ``operator`` by the launcher, so that every kernel of it is launched."""
+    head, targets, exclude = head_of(inputs, dtype, flags)
+    tokens, needs = head.tokens, (True, True, head.bias is not None)
+    if operator == "stats":
+        saved = triton_launch.token_stats_forward(head, targets, exclude, -100)
+        upstream = [torch.zeros(tokens, dtype=torch.float64) for _ in range(4)]
+        triton_launch.token_stats_backward(
+            upstream, head, targets, exclude, -100, saved, needs, synchronize=False
+        )
     else:
-        constants = {
-            "BLOCK_T": tile.rows,
-            "BLOCK_V": tile.columns,
-            "BLOCK_D": tile.depth,
-            "PRECISION": precision.logits,
-        }
-    on = {constant for flag in flags for constant in CONSTANTS[flag]}
-    signature, attributes, constexprs = {}, {}, {}
-    for index, name in enumerate(names):
-        if name.isupper():
-            signature[name] = "constexpr"
-            constexprs[(index,)] = constants.get(name, name in on)
+        kl, origins = triton_launch.token_kl_forward(head, head, synchronize=False)
+        triton_launch.token_kl_backward(
+            torch.zeros_like(kl), head, head, kl, origins, needs, needs, synchronize=False
+        )
+
+
+def resources(
+    operator: str, inputs: str, dtype: str, flags: tuple[str, ...], architecture: int
+) -> list[Resources]:
+    """One row for each kernel that the launcher compiles anew for these inputs."""
+    with launches(architecture) as found:
+        launch_all(operator, inputs, DTYPES[dtype], flags)
+    rows = []
+    for name, built, arguments, log in found:
+        # Compiled for an earlier launch of this process.
+        if not log:
             continue
-        if name in ("targets", "exclude"):
-            signature[name] = "*i64"
-        elif name in ("hidden", "weight", "b") or name.startswith(("hidden_", "weight_", "bias")):
-            signature[name] = "i32" if name.endswith("_stride") else f"*{dtype}"
-        elif name == "a" or (name.startswith("gradient_") and name.endswith("out")):
-            signature[name] = f"*{buffer}"
-        elif name.endswith(("_out", "_in", "out")):
-            signature[name] = "*fp32"
-        elif name.endswith("_scale"):
-            signature[name] = "fp32"
-        else:
-            signature[name] = "i32"
-        aligned = signature[name].startswith("*") or name in ("width", "width_p", "width_q")
-        if aligned or name.endswith("_stride"):
-            attributes[(index,)] = [["tt.divisibility", 16]]
-    if kernel == "accumulate":
-        # The rows of ``a`` are contiguous for the hidden states (ADD), its columns for the head.
-        unit = names.index("a_depth_stride" if "add" in flags else "a_row_stride")
-        signature[names[unit]] = "constexpr"
-        constexprs[(unit,)] = 1
-        attributes.pop((unit,), None)
-    source = ASTSource(function, signature=signature, constexprs=constexprs, attrs=attributes)
-    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
-    log = io.StringIO()
-    with contextlib.redirect_stdout(log):
-        built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    spills = SPILLS.search(log.getvalue())
-    registers = REGISTERS.search(log.getvalue())
-    if spills is None or registers is None:
-        raise RuntimeError(f"ptxas reported no resources for {kernel}; its log: {log.getvalue()!r}")
-    return Resources(
-        kernel=kernel,
-        dtype=dtype,
-        variant="+".join(flags) or "plain",
-        tile="x".join(map(str, tile[:3])) + f" {tile.num_warps}w{tile.num_stages}s",
-        architecture=architecture,
-        registers=int(registers[1]),
-        spill_stores=int(spills[2]),
-        spill_loads=int(spills[3]),
-        shared=built.metadata.shared,
-    )
+        spills, registers = SPILLS.search(log), REGISTERS.search(log)
+        if spills is None or registers is None:
+            raise RuntimeError(f"ptxas reported no resources for {name}; its log: {log!r}")
+        sizes = [arguments[key] for key in arguments if key.startswith("BLOCK_")]
+        tile = "x".join(map(str, sizes)) + f" {arguments['num_warps']}w"
+        tile += f"{arguments['num_stages']}s" if "num_stages" in arguments else ""
+        tile += f" /{arguments['SLICES']}" if "SLICES" in arguments else ""
+        tensor_cores = TENSOR_CORES.search(built.asm["ptx"])
+        rows.append(
+            Resources(
+                kernel=name,
+                dtype=dtype,
+                variant="+".join(flags) or "plain",
+                inputs="TMA" if arguments.get("TMA") else inputs,
+                tile=tile,
+                architecture=architecture,
+                registers=int(registers[1]),
+                spill_stores=int(spills[2]),
+                spill_loads=int(spills[3]),
+                shared=built.metadata.shared,
+                tensor_cores=tensor_cores[0].split(".")[0] if tensor_cores else "none",
+            )
+        )
+    return rows
 
 
-def variants(kernel: str, which: str) -> list[tuple[str, ...]]:
-    """Sets of flags to compile ``kernel`` with."""
-    flags = FLAGS[kernel]
+def variants(operator: str, which: str) -> list[tuple[str, ...]]:
+    """Sets of flags to compile ``operator`` with."""
+    flags = FLAGS[operator]
     sizes = {"plain": (0,), "ends": (0, len(flags)), "every": range(len(flags) + 1)}[which]
     return [chosen for size in sizes for chosen in itertools.combinations(flags, size)]
 
@@ -165,36 +210,35 @@ def variants(kernel: str, which: str) -> list[tuple[str, ...]]:
 def table(rows: list[Resources]) -> str:
     """The figures as aligned text, one line per kernel and architecture."""
     lines = [
-        f"{'kernel':15} {'dtype':5} {'variant':20} {'tile':17} {'sm':>4} {'regs':>5} "
-        f"{'spill st':>8} {'spill ld':>8} {'shared KiB':>10} {'limit':>6}"
+        f"triton {triton.__version__}",
+        f"{'kernel':15} {'dtype':5} {'variant':20} {'inputs':8} {'tile':20} {'sm':>4} {'regs':>5} "
+        f"{'spill st':>8} {'spill ld':>8} {'shared KiB':>10} {'limit':>6} tensor cores",
     ]
     for r in rows:
         lines.append(
-            f"{r.kernel:15} {r.dtype:5} {r.variant:20} {r.tile:17} {r.architecture:4} {r.registers:5} "
+            f"{r.kernel:15} {r.dtype:5} {r.variant:20} {r.inputs:8} {r.tile:20} {r.architecture:4} {r.registers:5} "
             f"{r.spill_stores:8} {r.spill_loads:8} {r.shared / 1024:10.1f} "
-            f"{SHARED_LIMIT[r.architecture] // 1024:6}{'' if r.fits else '   <-- does not fit'}"
+            f"{SHARED_LIMIT[r.architecture] // 1024:6} {r.tensor_cores}{'' if r.fits else '   <-- does not fit'}"
         )
-    lines.append("")
-    lines.append("for comparison, spill stores in bytes on sm_80 / sm_90 / sm_100:")
-    for name, stores in ANCHORS.items():
-        lines.append(f"    {name:45} {' / '.join(map(str, stores))}")
-    for kernel in dict.fromkeys(r.kernel for r in rows):
-        worst = [
-            max(
-                (r.spill_stores for r in rows if r.kernel == kernel and r.architecture == a),
-                default=None,
-            )
-            for a in sorted(SHARED_LIMIT)
-        ]
-        shown = " / ".join("-" if value is None else str(value) for value in worst)
-        lines.append(f"    {'this package, ' + kernel + ' (worst above)':45} {shown}")
     return "\n".join(lines)
+
+
+def overridden(kernels: tuple[str, ...], tile: Configuration) -> None:
+    """Every configuration of ``kernels`` becomes ``tile``."""
+    tables = [
+        triton_configurations.CONFIGURATIONS,
+        *triton_configurations.TMA_CONFIGURATIONS.values(),
+    ]
+    for by_kernel in tables:
+        for kernel in set(kernels) & set(by_kernel):
+            by_kernel[kernel] = dict.fromkeys(by_kernel[kernel], tile)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernels", nargs="+", choices=tuple(FLAGS), default=tuple(FLAGS))
+    parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=KERNELS)
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES))
+    parser.add_argument("--inputs", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
     parser.add_argument(
         "--variants",
         choices=("plain", "ends", "every"),
@@ -204,20 +248,26 @@ def main() -> int:
     parser.add_argument(
         "--architectures", nargs="+", type=int, choices=tuple(SHARED_LIMIT), default=(80, 90, 100)
     )
-    parser.add_argument("--override", help="rows,columns,depth,num_warps,num_stages")
+    parser.add_argument("--override", help="rows,columns,depth,num_warps,num_stages,slices")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    override = None
     if arguments.override:
-        override = Configuration(*map(int, arguments.override.split(",")))
+        overridden(
+            tuple(arguments.kernels), Configuration(*map(int, arguments.override.split(",")))
+        )
+    operators = dict.fromkeys(
+        operator
+        for kernel in arguments.kernels
+        for operator in (("stats", "kl") if kernel == "accumulate" else (kernel.split("_")[0],))
+    )
     rows = []
-    for kernel in arguments.kernels:
-        for dtype in arguments.dtypes:
-            for flags in variants(kernel, arguments.variants):
-                extended = bool(flags)
-                tile = override or configuration(kernel, DTYPES[dtype], extended=extended)
-                for architecture in arguments.architectures:
-                    rows.append(compile_one(kernel, dtype, flags, architecture, tile))
+    for operator, dtype, inputs, architecture in itertools.product(
+        operators, arguments.dtypes, arguments.inputs, arguments.architectures
+    ):
+        for flags in variants(operator, arguments.variants):
+            found = resources(operator, inputs, dtype, flags, architecture)
+            rows += [row for row in found if row.kernel in arguments.kernels]
+            print(f"# {operator} {dtype} {inputs} {architecture} {flags}", file=sys.stderr)
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

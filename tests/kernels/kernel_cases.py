@@ -26,7 +26,7 @@ class Model:
         tokens: int, vocabulary: int, width: int, *, bias: bool, scale: float = 2.0, seed: int = 0
     ) -> Model:
         """Logits of standard deviation ``scale``."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)

@@ -51,7 +51,9 @@ def test_float64_in_float64_out(route, options):
     leaves, exact = head.leaves(), head.leaves()
     got = kernel_stats(leaves, targets, exclude, impl=route, **options)
     want = eager_stats(exact, targets, exclude, **options)
-    upstream = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(
+        4, 5, generator=torch.Generator(torch.get_default_device()).manual_seed(0)
+    )
     for first, second in zip(got, want, strict=True):
         assert first.dtype == torch.float64
         assert torch.allclose(first, second, rtol=0, atol=100 * EPS64 * 10)

@@ -328,7 +328,7 @@ def mixture(generator, vocabulary=200):
 
 @pytest.mark.parametrize("draws", (10, pytest.param(1000, marks=pytest.mark.slow)))
 def test_random_mixtures_of_sizes(route, draws):
-    generator = torch.Generator().manual_seed(draws)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(draws)
     for _ in range(draws):
         logits_p, logits_q = mixture(generator), mixture(generator)
         vocabulary = len(logits_p)

@@ -27,7 +27,7 @@ def inputs(dtype=torch.float32, bias=True):
 def test_opcheck_token_stats(bias, softcap):
     head, targets, exclude = inputs(bias=bias)
     arguments = (head.hidden, head.weight, head.bias, targets)
-    rest = (0.8, softcap, -100, "chunked")
+    rest = (0.8, softcap, -100, "chunked", True)
     torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest))
     torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest))
 
@@ -37,21 +37,21 @@ def test_opcheck_token_kl(bias):
     p, _, _ = inputs(bias=bias)
     q = p.moved(0.3).to(torch.float32).leaves()
     heads = (p.hidden, p.weight, p.bias, q.hidden, q.weight, q.bias)
-    torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked"))
+    torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked", True))
 
 
 def test_opcheck_the_backwards_and_the_check():
     head, targets, exclude = inputs()
     detached = [tensor.detach() for tensor in head.tensors()]
     hidden, weight, bias = detached
-    arguments = (hidden, weight, bias, targets, exclude, 1.0, None, -100, "chunked")
+    arguments = (hidden, weight, bias, targets, exclude, 1.0, None, -100, "chunked", True)
     saved = OPERATORS.token_stats(*arguments)
     upstream = [torch.ones_like(value) for value in saved]
     torch.library.opcheck(
         OPERATORS.token_stats_backward,
         (*arguments, upstream[:4], list(saved), [True, False, True]),
     )
-    arguments = (hidden, weight, bias, hidden, weight, None, 1.0, None, "chunked")
+    arguments = (hidden, weight, bias, hidden, weight, None, 1.0, None, "chunked", True)
     saved = OPERATORS.token_kl(*arguments)
     needs = [True, True, True, True, True, False]
     torch.library.opcheck(OPERATORS.token_kl_backward, (*arguments, upstream[0], *saved, needs))

@@ -23,7 +23,7 @@ OPTIONS = ({}, {"temperature": 0.7}, {"softcap": 4.0}, {"temperature": 1.5, "sof
 
 def check_three_ways(impl, master_p, master_q, dtype, options):
     p, q = master_p.to(dtype), master_q.to(dtype)
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(5)
     upstream = torch.randn(1, p.hidden.shape[0], generator=generator, dtype=torch.float64)
     routes = {}
     for name, function, precision in (

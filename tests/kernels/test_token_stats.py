@@ -30,7 +30,7 @@ NAMES = ("logprob", "logsumexp", "entropy", "logsumexp_rest")
 
 
 def tokens_for(head, seed=3, listed=3):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     tokens, vocabulary = head.hidden.shape[0], head.weight.shape[0]
     targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
     exclude = torch.randint(-1, vocabulary, (tokens, listed), generator=generator)
@@ -41,7 +41,7 @@ def check_three_ways(impl, master, targets, exclude, dtype, options, seed=5):
     """Values and gradients of every output, with random upstream gradients on all of them."""
     head = master.to(dtype)
     routes = {}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     upstream = torch.randn(4, len(targets), generator=generator, dtype=torch.float64)
     for name, function, precision in (
         ("kernel", lambda *a: kernel_stats(*a, impl=impl, **options), dtype),
@@ -268,7 +268,9 @@ def test_non_contiguous_inputs(impl):
 def test_backward_is_deterministic(impl):
     head = Model.random(20, 300, 16, bias=True).to(torch.float32)
     targets, exclude = tokens_for(head)
-    upstream = torch.randn(4, 20, generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(
+        4, 20, generator=torch.Generator(torch.get_default_device()).manual_seed(0)
+    )
     runs = []
     for _ in range(2):
         leaves = head.leaves()
@@ -309,7 +311,9 @@ def test_low_precision_results_are_not_rounded_to_it(impl):
 def test_sequence_logprob_sums_over_the_mask(impl):
     head = Model.random(12, 25, 6, bias=True).to(torch.float32)
     targets, _ = tokens_for(head)
-    mask = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask = (
+        torch.rand(3, 4, generator=torch.Generator(torch.get_default_device()).manual_seed(1)) < 0.5
+    )
     hidden = head.hidden.view(3, 4, 6).clone()
     hidden[~mask] = torch.nan
     hidden.requires_grad_()

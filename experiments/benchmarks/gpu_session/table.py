@@ -1,0 +1,243 @@
+"""Turn the rows of a GPU session into the committed table, and its summary into the docs' page.
+
+    python -m benchmarks.gpu_session.table rows.jsonl            # Markdown on standard output
+    python -m benchmarks.gpu_session.table rows.jsonl --commit   # into experiments/results/kernels and docs/kernels.md
+
+What failed, was cut off or was not reached is in the table too. Only rows of a GPU can be committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_session.record import read_rows
+
+__all__ = ["render", "summary"]
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "experiments/results/kernels"
+PAGE = ROOT / "docs/kernels.md"
+BLOCK = re.compile(r"(<!-- gpu-session -->\n).*?(<!-- /gpu-session -->)", re.DOTALL)
+OURS = "token_stats, triton: logprob, logsumexp, entropy"
+BARE = "bare products"
+# Set beforehand, for an H100: (width, pass, at most this ratio to the bare products, at most these bytes beyond inputs
+# and gradients).
+TARGETS = ((4096, "forward", 1.15), (1024, "forward", 1.5), (4096, "forward+backward", 1.15))
+EXTRA_BYTES = 0.5e9
+
+Row = dict[str, Any]
+
+
+def _table(header: str, lines: Iterable[Iterable[str]]) -> list[str]:
+    """Markdown; the header's columns are separated by bars, those that start with > are numbers."""
+    names = [name.strip() for name in header.split("|")]
+    rule = ["---:" if name.startswith(">") else "---" for name in names]
+    names = [name.lstrip("> ") for name in names]
+    return [f"| {' | '.join(cells)} |" for cells in (names, rule, *lines)] + [""]
+
+
+def _of(rows: list[Row], step: str, kind: str = "row") -> list[Row]:
+    return [row for row in rows if row["step"] == step and row["kind"] == kind]
+
+
+def _number(row: Row, field: str, form: str = ".2f", scale: float = 1.0) -> str:
+    return format(row[field] * scale, form) if isinstance(row.get(field), (int, float)) else ""
+
+
+def _tile(row: Row) -> str:
+    rows, columns, depth, warps, stages, slices = row["tile"]
+    return f"{rows}x{columns}x{depth} {warps}w{stages}s/{slices}"
+
+
+def machine(rows: list[Row]) -> str:
+    """One sentence: the device and the versions."""
+    for row in _of(rows, "ceilings"):
+        if row["case"] == "machine":
+            versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
+            return f"{row['device']}, {row['processors']} processors; {versions}"
+    return "unknown machine"
+
+
+def bare_ms(rows: list[Row], width: int, which: str) -> float | None:
+    for row in _of(rows, "rivals"):
+        if (row["width"], row["route"], row["pass"]) == (width, BARE, which) and "ms" in row:
+            return float(row["ms"])
+    return None
+
+
+def _rival_lines(rows: list[Row]) -> Iterable[list[str]]:
+    for row in sorted(_of(rows, "rivals"), key=lambda r: (r["width"], r["pass"], r.get("ms", 1e9))):
+        bare = bare_ms(rows, row["width"], row["pass"])
+        ratio = row["ms"] / bare if bare and "ms" in row else None
+        yield [
+            str(row["width"]),
+            row["route"],
+            row["pass"],
+            _number(row, "ms") or row.get("skipped", ""),
+            "" if ratio is None else f"{ratio:.2f}",
+            _number(row, "extra_bytes", scale=1e-9),
+            _number(row, "error", ".1e"),
+        ]
+
+
+def targets(rows: list[Row]) -> list[str]:
+    """The targets set beforehand, each met, missed or not measured."""
+    lines = []
+    for width, which, limit in TARGETS:
+        ours = [
+            row
+            for row in _of(rows, "rivals")
+            if (row["width"], row["route"], row["pass"]) == (width, OURS, which) and "ms" in row
+        ]
+        bare = bare_ms(rows, width, which)
+        name = f"D = {width}, {which}: at most {limit} x the bare products"
+        if not ours or bare is None:
+            lines.append(f"- {name}: not measured")
+            continue
+        ratio = ours[0]["ms"] / bare
+        lines.append(f"- {name}: {ratio:.2f}, {'met' if ratio <= limit else 'MISSED'}")
+        if which == "forward" and isinstance(ours[0].get("extra_bytes"), int):
+            extra = ours[0]["extra_bytes"]
+            verdict = "met" if extra <= EXTRA_BYTES else "MISSED"
+            lines.append(
+                f"- D = {width}, forward: at most 0.5 GB beyond the inputs: {extra / 1e9:.2f} GB, {verdict}"
+            )
+    return lines
+
+
+def troubles(rows: list[Row]) -> list[str]:
+    """Everything that failed, was cut off or was not reached."""
+    lines = []
+    for row in rows:
+        kind, what = row["kind"], f"{row['step']} {row.get('case', '')}".strip()
+        if kind == "failed":
+            lines.append(f"- {what}: {row['why']}")
+        elif kind == "test" and row["outcome"] not in ("passed", "skipped"):
+            last = row.get("why", "").strip().splitlines()[-1:] or [""]
+            lines.append(f"- {what}: {row['outcome']}: {last[0]}")
+        elif kind in ("out of time", "no time left"):
+            lines.append(f"- {what}: {kind}")
+        elif kind == "ended" and row["code"]:
+            lines.append(f"- {what}: exit code {row['code']}")
+    return lines
+
+
+def _outcomes(rows: list[Row]) -> list[str]:
+    tests = _of(rows, "tests", "test")
+    count = {o: sum(row["outcome"] == o for row in tests) for o in ("passed", "failed", "skipped")}
+    lines = [
+        "- the kernels' tests: "
+        + (", ".join(f"{n} {o}" for o, n in count.items()) if tests else "not run")
+    ]
+    for step in ("smoke", "shapes"):
+        done = len(_of(rows, step, "finished"))
+        failed = len(_of(rows, step, "failed"))
+        lines.append(f"- {step}: {done} passed, {failed} failed")
+    for step in ("memcheck", "racecheck"):
+        codes = [row["code"] for row in _of(rows, step, "ended")]
+        verdict = "not run" if not codes else "clean" if codes == [0] else f"exit code {codes[-1]}"
+        lines.append(f"- {step}: {verdict}")
+    return lines
+
+
+def summary(rows: list[Row]) -> str:
+    """What the docs' page shows: machine, outcomes, targets and the routes."""
+    lines = [f"Measured on {machine(rows)}.", "", *_outcomes(rows), *targets(rows), ""]
+    header = "D | route | pass | > ms | > x bare products | > extra GB | > error"
+    return "\n".join(lines + _table(header, _rival_lines(rows)))
+
+
+def render(rows: list[Row], spoilt: int = 0) -> str:
+    """The whole table."""
+    lines = ["# A GPU session", "", summary(rows), "## Ceilings", ""]
+    lines += _table(
+        "what | > ms | > TFLOP/s | > TB/s | clock, limit, power, temperature",
+        (
+            [
+                row["case"],
+                _number(row, "ms"),
+                _number(row, "tflops", ".0f"),
+                _number(row, "tb_per_s"),
+                row.get("clock", ""),
+            ]
+            for row in _of(rows, "ceilings")
+            if "ms" in row
+        ),
+    )
+    lines += ["## Configurations", ""]
+    swept = [row for row in _of(rows, "sweep") if "ms" in row]
+    lines += _table(
+        "D | kernel | configuration | > ms | > error | > change of gradients | shipped",
+        (
+            [
+                str(row["width"]),
+                row["kernel"],
+                _tile(row),
+                _number(row, "ms", ".3f"),
+                _number(row, "error", ".1e"),
+                _number(row, "gradient_change", ".1e"),
+                "yes" if row["shipped"] else "",
+            ]
+            for row in sorted(swept, key=lambda r: (r["width"], r["kernel"], r["ms"]))
+        ),
+    )
+    lines += ["## Training steps of Qwen3-0.6B's shape", ""]
+    lines += _table(
+        "head | dtype | > seconds per step | > tokens per second | > extra GB",
+        (
+            [
+                row["head"],
+                row["dtype"],
+                _number(row, "ms", ".3f", 1e-3),
+                f"{1e3 * row['tokens'] / row['ms']:.0f}",
+                _number(row, "extra_bytes", scale=1e-9),
+            ]
+            for row in _of(rows, "training")
+            if "ms" in row
+        ),
+    )
+    lines += ["## What failed or was not reached", "", *(troubles(rows) or ["Nothing."])]
+    if spoilt:
+        lines.append(f"- {spoilt} lines of the file were cut off and could not be read")
+    return "\n".join(lines) + "\n"
+
+
+def commit(source: Path, rows: list[Row], spoilt: int) -> None:
+    """Write the table, keep its rows beside it, and put the summary into the docs' page.
+
+    Raises:
+        ValueError: the rows are not those of a GPU, or the page has no place for them.
+    """
+    machines = [row for row in _of(rows, "ceilings") if row["case"] == "machine"]
+    if not machines or not machines[0]["processors"]:
+        raise ValueError(f"{source} has no rows of a GPU; run gpu_session.sh where there is one")
+    page = PAGE.read_text()
+    if not BLOCK.search(page):
+        raise ValueError(f"{PAGE} has no <!-- gpu-session --> block to put the summary into")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, RESULTS / "gpu.jsonl")
+    (RESULTS / "gpu.md").write_text(render(rows, spoilt))
+    PAGE.write_text(BLOCK.sub(lambda match: f"{match[1]}{summary(rows)}\n{match[2]}", page))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--commit", action="store_true", help="into the repository")
+    arguments = parser.parse_args()
+    rows, spoilt = read_rows(arguments.rows)
+    if arguments.commit:
+        commit(arguments.rows, rows, spoilt)
+    else:
+        print(render(rows, spoilt), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""The GPU session: rows that survive, cases that die, the table, and a rehearsal of the whole at a tiny size.
+
+No GPU is needed. The numbers in this file are made up; none of them was measured.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from benchmarks.gpu_session import smoke, table  # noqa: E402
+from benchmarks.gpu_session.cases import supervise  # noqa: E402
+from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "experiments/benchmarks/gpu_session.sh"
+
+# A child as ``supervise`` starts it: its second case ends the process, its third hangs.
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from benchmarks.gpu_session.cases import Case, run_here
+from benchmarks.gpu_session.record import RowFile
+
+def fine(): yield {"ms": 1.0}
+def dies(): os._exit(66); yield {}
+def hangs(): time.sleep(60); yield {}
+def wrong():
+    yield {"ms": 2.0}
+    raise ArithmeticError("off by a mile")
+
+cases = [Case("fine", fine), Case("dies", dies), Case("hangs", hangs, 0.3), Case("wrong", wrong),
+         Case("last", fine)]
+skip = [word for word in sys.argv[2:] if word != "--skip"]
+sys.exit(run_here(cases, RowFile(Path(sys.argv[1]), "made up"), skip))
+"""
+
+
+def test_a_case_that_dies_hangs_or_fails_costs_only_itself(tmp_path):
+    rows = RowFile(tmp_path / "rows.jsonl", "made up")
+    child = tmp_path / "child.py"
+    child.write_text(
+        CHILD.replace(
+            "import os, sys, time", f"import sys; sys.path += {sys.path}\nimport os, time"
+        )
+    )
+    supervise([sys.executable, str(child), str(rows.path)], rows, time.time() + 30)
+    found, spoilt = read_rows(rows.path)
+    assert spoilt == 0
+    finished = [row["case"] for row in found if row["kind"] == "finished"]
+    failed = {row["case"]: row["why"] for row in found if row["kind"] == "failed"}
+    assert finished == ["fine", "last"]
+    assert failed == {
+        "dies": "exit code 66",
+        "hangs": "over 0.3 s",
+        "wrong": "ArithmeticError: off by a mile",
+    }
+    # What a failed case had found by then is kept.
+    assert [row["ms"] for row in found if row["kind"] == "row"] == [1.0, 2.0, 1.0]
+
+
+def test_the_end_of_a_step_is_kept(tmp_path):
+    rows = RowFile(tmp_path / "rows.jsonl", "made up")
+    begun = time.time()
+    supervise([sys.executable, "-c", "import time; time.sleep(60)"], rows, begun + 0.3)
+    assert time.time() - begun < 10
+    assert [row["kind"] for row in read_rows(rows.path)[0]] == ["out of time"]
+    # A child that never gets to a case is not started for ever.
+    supervise([sys.executable, "-c", "raise SystemExit(5)"], rows, time.time() + 30)
+    assert read_rows(rows.path)[0][-1]["why"] == "the step did not start: exit code 5"
+
+
+def test_half_a_line_spoils_no_other(tmp_path):
+    rows = RowFile(tmp_path / "rows.jsonl", "made up")
+    rows.write("row", case="a", ms=1.0)
+    with rows.path.open("a") as file:
+        file.write('{"step": "made up", "ki')
+    rows.write("row", case="b", dtype=torch.bfloat16)
+    found, spoilt = read_rows(rows.path)
+    assert [row["case"] for row in found] == ["a", "b"] and spoilt == 1
+    assert found[1]["dtype"] == "torch.bfloat16"
+
+
+def test_the_smoke_test_sees_a_nan_a_moving_result_and_an_error():
+    good = [torch.ones(3), torch.ones(2)]
+    exact = [value.double() for value in good]
+    fields = smoke.check_results([good, good], exact, 1, torch.float32)
+    assert fields == {"value_error": 0.0, "gradient_error": 0.0}
+    with smoke.poisoned():
+        unwritten = [good[0], torch.empty(2)]
+    with pytest.raises(ArithmeticError, match="gradient 0 has 2 NaN of 2"):
+        smoke.check_results([unwritten, good], exact, 1, torch.float32)
+    with pytest.raises(ArithmeticError, match="value 0 differs between two runs"):
+        smoke.check_results([good, [good[0] + 1e-7, good[1]]], exact, 1, torch.float32)
+    off = [good[0] + 1e-4, good[1]]
+    with pytest.raises(ArithmeticError, match="value 0 is off by 1"):
+        smoke.check_results([off, off], exact, 1, torch.float32)
+
+
+def made_up_rows() -> list[dict[str, object]]:
+    """MADE UP: nobody measured these."""
+
+    def rival(route: str, which: str, ms: float, **fields: object) -> dict[str, object]:
+        row = {"width": 4096, "route": route, "pass": which, "ms": ms}
+        return {"step": "rivals", "kind": "row", "case": route} | row | fields
+
+    machine = {"device": "a made-up GPU", "processors": 7, "versions": {"torch": "0.0"}}
+    tile = {"kernel": "stats_forward", "tile": [128, 64, 32, 8, 3, 2], "shipped": True}
+    return [
+        {"step": "ceilings", "kind": "row", "case": "machine"} | machine,
+        {"step": "ceilings", "kind": "row", "case": "copy", "ms": 3.0, "tb_per_s": 1.5},
+        {"step": "tests", "kind": "test", "case": "a", "outcome": "passed"},
+        {"step": "tests", "kind": "test", "case": "b", "outcome": "failed", "why": "x\nE  boom"},
+        {"step": "sweep", "kind": "row", "case": "c", "width": 4096, "ms": 1.25, "error": 3e-6}
+        | tile,
+        rival(table.BARE, "forward", 10.0),
+        rival(table.OURS, "forward", 11.0, extra_bytes=700_000_000, error=2e-6),
+        rival(table.BARE, "forward+backward", 30.0),
+        rival(table.OURS, "forward+backward", 60.0),
+        {"step": "rivals", "kind": "failed", "case": "Liger", "why": "not installed"},
+        {"step": "memcheck", "kind": "ended", "seconds": 3, "code": 9},
+    ]
+
+
+def test_the_table_says_what_the_rows_say():
+    text = table.render(made_up_rows(), spoilt=1)
+    assert "Measured on a made-up GPU, 7 processors; torch 0.0." in text
+    assert "1 passed, 1 failed, 0 skipped" in text
+    assert (
+        "| 4096 | token_stats, triton: logprob, logsumexp, entropy | forward | 11.00 | 1.10 | 0.70 | 2.0e-06 |"
+        in text
+    )
+    assert "D = 4096, forward: at most 1.15 x the bare products: 1.10, met" in text
+    assert "at most 0.5 GB beyond the inputs: 0.70 GB, MISSED" in text
+    assert "D = 4096, forward+backward: at most 1.15 x the bare products: 2.00, MISSED" in text
+    assert "D = 1024, forward: at most 1.5 x the bare products: not measured" in text
+    assert "| 4096 | stats_forward | 128x64x32 8w3s/2 | 1.250 | 3.0e-06 |  | yes |" in text
+    assert "memcheck: exit code 9" in text and "racecheck: not run" in text
+    assert "- tests b: failed: E  boom" in text
+    assert "- rivals Liger: not installed" in text
+    assert "1 lines of the file were cut off" in text
+
+
+def test_only_rows_of_a_gpu_are_committed(tmp_path, monkeypatch):
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in made_up_rows()))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- gpu-session -->\nNot measured.\n<!-- /gpu-session -->\nafter\n")
+    monkeypatch.setattr(table, "PAGE", page)
+    monkeypatch.setattr(table, "RESULTS", tmp_path / "results")
+    rehearsed = [row | {"processors": 0} for row in made_up_rows()]
+    with pytest.raises(ValueError, match=r"no rows of a GPU; run gpu_session\.sh"):
+        table.commit(source, rehearsed, 0)
+    assert "Not measured." in page.read_text() and not (tmp_path / "results").exists()
+    table.commit(source, made_up_rows(), 0)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- gpu-session -->\nMeasured on a made-up GPU")
+    assert text.endswith("<!-- /gpu-session -->\nafter\n") and "Not measured" not in text
+    assert (tmp_path / "results/gpu.jsonl").read_text() == source.read_text()
+    # And again, over what is there.
+    table.commit(source, made_up_rows(), 0)
+    assert page.read_text() == text
+
+
+def test_the_docs_page_has_a_place_for_the_summary():
+    assert table.BLOCK.search(table.PAGE.read_text())
+
+
+@pytest.mark.slow  # the script itself, its kernels in Triton's interpreter: half a minute
+def test_the_script_runs_through_without_a_gpu(tmp_path):
+    pytest.importorskip("triton")
+    environment = dict(
+        os.environ,
+        TRITON_INTERPRET="1",
+        SESSION_TINY="1",
+        SESSION_PYTHON=sys.executable,
+        SESSION_SECONDS="200",
+        SESSION_STEPS="ceilings smoke tests memcheck",
+        OMP_NUM_THREADS="1",
+    )
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        ["bash", str(SCRIPT), str(tmp_path), str(tmp_path / "no wheels")],
+        env=environment,
+        check=False,
+    )
+    log = (tmp_path / "log.txt").read_text()
+    assert done.returncode == 0, log
+    assert len(list(tmp_path.iterdir())) <= 8
+    rows, spoilt = read_rows(tmp_path / "rows.jsonl")
+    assert spoilt == 0
+    smoked = {row["case"] for row in rows if row["step"] == "smoke" and row["kind"] == "finished"}
+    assert smoked == {
+        f"{options}, {dtype}"
+        for options in ("plain", "every option")
+        for dtype in ("bfloat16", "float16", "float32")
+    }, log
+    tested = [row["outcome"] for row in rows if row["kind"] == "test"]
+    assert tested and set(tested) == {"passed"}, log
+    codes = {row["step"]: row["code"] for row in rows if row["kind"] == "ended"}
+    # There is no compute-sanitizer: a failure that is written down, and nothing else stops.
+    assert codes == {"ceilings": 0, "smoke": 0, "tests": 0, "memcheck": 127, "session": 0}
+    assert "a rehearsal" in (tmp_path / "table.md").read_text()
