@@ -137,7 +137,7 @@ def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, A
 def _compare(folder: Path, settings: dict[str, Any]) -> None:
     """Train what is missing, then write the table and the figure."""
     from comparisons.methods import methods_for
-    from comparisons.outcomes import Outcome, outcomes
+    from comparisons.outcomes import MethodOutcome, outcomes
     from comparisons.summary import figure, table
     from validate.enumerated.inputs import inputs_of
     from validate.enumerated.means import PromptMeans
@@ -146,7 +146,9 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
 
     console = console_on(Output(sys.stdout))
     results = folder / RESULTS
-    done = [Outcome.from_json(line) for line in read_lines(results)] if results.exists() else []
+    done = (
+        [MethodOutcome.from_json(line) for line in read_lines(results)] if results.exists() else []
+    )
     order: dict[tuple[int, str], int] = {}
     for seed in settings["seed"]:
         config = configuration({**settings["run"], "seed": seed})

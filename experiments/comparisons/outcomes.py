@@ -26,7 +26,7 @@ from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
 
-__all__ = ["Outcome", "Paid", "outcomes"]
+__all__ = ["MethodOutcome", "Paid", "outcomes"]
 
 Law = NDArray[np.float64]
 # The options that say nothing about the stages before the last one.
@@ -66,7 +66,7 @@ class Paid:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MethodOutcome:
     """A method after one SFT. ``refused`` says why it was not trained; the numbers are missing then."""
 
     seed: int
@@ -84,7 +84,7 @@ class Outcome:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
+    def from_json(cls, values: Mapping[str, Any]) -> MethodOutcome:
         given = dict(values)
         for name in ("trained", "predicted"):
             given[name] = None if given[name] is None else Paid(**given[name])
@@ -93,7 +93,7 @@ class Outcome:
 
 def outcomes(
     config: EnumeratedConfiguration, inputs: EnumeratedInputs, methods: Sequence[Method]
-) -> Iterator[Outcome]:
+) -> Iterator[MethodOutcome]:
     """One after the other, as each is done; the SFT is that of ``config``."""
     torch.use_deterministic_algorithms(True)
     trained = _Trained(config, inputs)
@@ -114,7 +114,7 @@ class _Trained:
         self.found: dict[tuple[str, EnumeratedConfiguration], tuple[State, Law]] = {}
         self.natural: dict[Natural, tuple[NDArray[np.floating[Any]], int]] = {}
 
-    def outcome(self, method: Method) -> Outcome:
+    def outcome(self, method: Method) -> MethodOutcome:
         config, started = replace(self.config, **method.options), time.monotonic()
         mean = PromptMeans(self.task.log_d, self.task.reward, config.beta, config.weight)
         if method.natural is not None:
@@ -128,8 +128,8 @@ class _Trained:
             started = time.monotonic()
             _, log_p = self._result(last, config, mean, laws)
         except InputError as error:
-            return Outcome(self.config.seed, method.name, refused=str(error))
-        return Outcome(
+            return MethodOutcome(self.config.seed, method.name, refused=str(error))
+        return MethodOutcome(
             seed=self.config.seed,
             method=method.name,
             statement=ending.statement,
@@ -141,7 +141,7 @@ class _Trained:
             seconds=round(time.monotonic() - started, 1),
         )
 
-    def _by_natural_gradient(self, name: str, natural: Natural, mean: PromptMeans) -> Outcome:
+    def _by_natural_gradient(self, name: str, natural: Natural, mean: PromptMeans) -> MethodOutcome:
         """``steps`` counts cycles. The three places where the last one may end are made together."""
         started, (state, ref) = time.monotonic(), self._result(STAGES["sft"], self.config, mean, {})
         times = natural.rl_time, natural.share
@@ -152,7 +152,7 @@ class _Trained:
                 self.natural[replace(natural, after=after)] = law, count
         log_p, count = self.natural[natural]
         end = limit(mean, *times, natural.after)
-        return Outcome(
+        return MethodOutcome(
             seed=self.config.seed,
             method=name,
             statement="T6",

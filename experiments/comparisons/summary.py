@@ -9,7 +9,7 @@ from validate.enumerated.means import PromptMeans
 from validate.pareto import Landscape
 from validate.style import BOUND, INK, PREDICTED, in_style, plt, png
 
-from comparisons.outcomes import Outcome
+from comparisons.outcomes import MethodOutcome
 
 __all__ = ["figure", "table"]
 
@@ -30,7 +30,7 @@ HEAD = (
 )
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(outcomes: Sequence[MethodOutcome]) -> str:
     """Markdown: a line per method, mean ± standard deviation over seeds; refused methods below, with the reason."""
     lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
     refused: dict[str, str] = {}
@@ -49,16 +49,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(some: Sequence[Outcome]) -> list[str]:
-    def spread(value: Callable[[Outcome], float], form: str = ".3f") -> str:
+def _cells(some: Sequence[MethodOutcome]) -> list[str]:
+    def spread(value: Callable[[MethodOutcome], float], form: str = ".3f") -> str:
         values = np.array([value(outcome) for outcome in some])
         text = format(values.mean(), form)
         return f"{text} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else text
 
-    def trained(name: str) -> Callable[[Outcome], float]:
+    def trained(name: str) -> Callable[[MethodOutcome], float]:
         return lambda outcome: float(getattr(outcome.trained, name))
 
-    def predicted(name: str) -> Callable[[Outcome], float]:
+    def predicted(name: str) -> Callable[[MethodOutcome], float]:
         return lambda outcome: float(getattr(outcome.predicted, name))
 
     paid, tilt = trained("paid"), trained("tilt")
@@ -75,7 +75,7 @@ def _cells(some: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def figure(outcomes: Sequence[Outcome], mean: PromptMeans) -> bytes:
+def figure(outcomes: Sequence[MethodOutcome], mean: PromptMeans) -> bytes:
     """PNG: SFT loss above its least (up) against reward (right), the frontier, the tilt's path, and every outcome."""
     done = [outcome for outcome in outcomes if outcome.trained is not None]
     names = list(dict.fromkeys(outcome.method for outcome in done))

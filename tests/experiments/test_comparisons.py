@@ -9,7 +9,7 @@ import pytest
 import torch
 from comparisons import natural, outcomes
 from comparisons.methods import methods_for
-from comparisons.outcomes import Outcome, Paid
+from comparisons.outcomes import MethodOutcome, Paid
 from comparisons.summary import figure, table
 from torch import nn
 from validate.configuration import configuration
@@ -25,7 +25,7 @@ SMALL = ["--", "--prompts", "2", "--sft-steps", "6", "--rl-steps", "8"]
 
 def made(seed, method, log_p, **more):
     paid = Paid.of(MEAN, log_p)
-    return Outcome(seed, method, "T2", paid, paid, 0.01, 0.002, 8, 1.0, **more)
+    return MethodOutcome(seed, method, "T2", paid, paid, 0.01, 0.002, 8, 1.0, **more)
 
 
 def forward(beta):
@@ -64,13 +64,13 @@ def test_where_no_reward_was_bought_there_is_no_price():
 
 
 def test_outcomes_survive_json():
-    for one in (made(0, "a", forward(0.3)), Outcome(1, "b", refused="why")):
-        assert Outcome.from_json(json.loads(json.dumps(one.as_json()))) == one
+    for one in (made(0, "a", forward(0.3)), MethodOutcome(1, "b", refused="why")):
+        assert MethodOutcome.from_json(json.loads(json.dumps(one.as_json()))) == one
 
 
 def test_the_table_has_a_line_per_method_and_says_why_one_was_not_trained():
     rows = [made(seed, "fine", forward(0.3 + seed / 10)) for seed in (0, 1)]
-    text = table([*rows, Outcome(0, "endless", refused="no upper bound")])
+    text = table([*rows, MethodOutcome(0, "endless", refused="no upper bound")])
     line = next(line for line in text.splitlines() if line.startswith("| fine"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[2] == "2"
