@@ -8,7 +8,7 @@
 
 The enumerated protocol: exact sums, exact expected gradients. Per seed the model is trained by SFT once; every method
 starts from its result. Options after ``--`` are those of qwen_validate.py. The folder receives results.jsonl as
-methods end, then table.md and comparison.png; the same folder again does what is missing.
+methods end, then table.md and comparison.svg; the same folder again does what is missing.
 
 Exit status: 0 done, 2 usage error, or a run that could not go on, 130 stopped by Ctrl-C.
 """
@@ -179,7 +179,7 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
     mean = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
     (folder / "table.md").write_text(table(done))
     if any(outcome.trained for outcome in done):
-        replace_file(folder / "comparison.png", figure(done, mean))
+        replace_file(folder / "comparison.svg", figure(done, mean).encode())
     console.print(f"Table: {folder / 'table.md'}")
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from validate.enumerated.means import PromptMeans
-from validate.pareto import Landscape
-from validate.style import BOUND, INK, PREDICTED, in_style, plt, png
 
 from comparisons.outcomes import MethodOutcome
+from nondecoupling import plot
 
 __all__ = ["figure", "table"]
 
@@ -75,28 +74,24 @@ def _cells(some: Sequence[MethodOutcome]) -> list[str]:
     ]
 
 
-def figure(outcomes: Sequence[MethodOutcome], mean: PromptMeans) -> bytes:
-    """PNG: SFT loss above its least (up) against reward (right), the frontier, the tilt's path, and every outcome."""
+def figure(outcomes: Sequence[MethodOutcome], mean: PromptMeans) -> str:
+    """SVG: SFT loss above its least (up) against reward (right), the frontier, the tilt's path, and every outcome."""
     done = [outcome for outcome in outcomes if outcome.trained is not None]
     names = list(dict.fromkeys(outcome.method for outcome in done))
-    best = mean.reward.max(axis=1, keepdims=True)
-    landscape = Landscape(mean.log_d, mean.log_d, mean.reward, mean.beta, best)
-    with in_style():
-        drawing, axis = plt.subplots(figsize=(9.6, 5.2), layout="constrained")
-        for (loss, reward), color, label in (
-            (landscape.price_frontier(), BOUND, "frontier: nothing lies below (S5)"),
-            (landscape.tilt_path(), PREDICTED, "tilts of the data (S4)"),
-        ):
-            axis.plot(reward, loss, color=color, lw=1.4, label=label)
-        colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    with plot.in_style():
+        drawing, axis = plot.subplots(size=(9.6, 5.2))
+        label = "frontier: nothing lies below (S5)"
+        plot.frontier(mean.log_d, mean.reward, ax=axis, above_floor=True, label=label)
+        label = "tilts of the data (S4)"
+        plot.tilt_path(mean.log_d, mean.reward, ax=axis, above_floor=True, label=label)
         for index, name in enumerate(names):
             points = [o.trained for o in done if o.method == name and o.trained is not None]
             axis.plot(
                 [point.reward for point in points],
                 [point.paid for point in points],
-                MARKERS[index % len(MARKERS)],
-                color=colors[index % len(colors)],
-                mec=INK,
+                **{**plot.line(index), "linestyle": "none"},
+                marker=MARKERS[index % len(MARKERS)],
+                mec=plot.BLACK,
                 mew=0.4,
                 ms=6,
                 label=name,
@@ -106,7 +101,5 @@ def figure(outcomes: Sequence[MethodOutcome], mean: PromptMeans) -> bytes:
         low = mean.data_reward
         axis.set_xlim(low, low + 1.06 * (max(rewards) - low))
         axis.set_ylim(-0.02 * highest, 1.08 * highest)
-        axis.set_xlabel("reward J")
-        axis.set_ylabel("SFT loss above its minimum  [nats per response]")
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
-        return png(drawing)
+        return plot.svg(drawing)

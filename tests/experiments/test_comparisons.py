@@ -143,7 +143,7 @@ def test_methods_are_trained_after_one_sft(tmp_path, monkeypatch):
     # RL at beta 0.2 is trained once for itself and for replay; k3 in the reward is refused.
     assert stages == ["sft", "rl", "rl", "rl", "rl", "replay", "best-of-n"]
     assert "Not trained" in (folder / "table.md").read_text()
-    assert (folder / "comparison.png").exists()
+    assert (folder / "comparison.svg").exists()
 
 
 class Tabular(nn.Module):
