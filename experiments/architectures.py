@@ -7,7 +7,7 @@
 Per family: a tiny model with random weights is written in Hugging Face format and run through ``qwen_validate.py`` with
 ``--training full``, all orders. Then, at the results of the warm-up and of SFT, an RL step on each prompt is held
 against its effect on the SFT loss of every other prompt, and against the predictions of the kernel (P6, D1). Writes
-table.md, results.json and coupling.png.
+table.md, results.json and coupling.svg.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary
 from validate.errors import RunError
 from validate.models import model_of_run
 from validate.run_folder import RunFolder
-from validate.style import INK, in_style, plt, png
 
+from nondecoupling import plot
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
 from nondecoupling.lm.tiny import TINY_INITIALIZER_RANGE, word_tokenizer
 from nondecoupling.lm.tries import encode
@@ -243,15 +243,13 @@ def _coupling_rows(stage: str) -> list[Cell]:
     ]
 
 
-def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> bytes:
+def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> str:
     """At the warm-up: the loss changes by RL steps, capitals before sums, and predicted against measured."""
     order = np.argsort(np.arange(MAXIMUM_PROMPTS) % 2, kind="stable")
     others = ~np.eye(MAXIMUM_PROMPTS, dtype=bool)
     largest = max(np.abs(couplings[REFS[0]].measured).max() for _, couplings in results)
-    with in_style():
-        drawn, axes = plt.subplots(
-            2, len(results), figsize=(2.4 * len(results), 5.6), layout="constrained", squeeze=False
-        )
+    with plot.in_style():
+        drawn, axes = plot.subplots(2, len(results), size=(2.4 * len(results), 5.6), squeeze=False)
         for (numbers, couplings), top, bottom in zip(results, *axes, strict=True):
             coupling = couplings[REFS[0]]
             scale = SymLogNorm(largest / 100, vmin=-largest, vmax=largest)
@@ -261,13 +259,13 @@ def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> byt
             predicted, measured = 1e3 * coupling.by_gradients, 1e3 * coupling.measured
             bottom.plot(predicted[others], measured[others], ".", ms=2)
             ends = [predicted[others].min(), predicted[others].max()]
-            bottom.plot(ends, ends, lw=0.8, color=INK)
+            bottom.plot(ends, ends, lw=0.8, color=plot.BLACK)
             bottom.locator_params(nbins=4)
             bottom.set_xlabel("predicted by gradients")
         axes[0, 0].set_ylabel("SFT loss of prompt")
         axes[1, 0].set_ylabel("change on other prompts  [1e-3 nats]")
         drawn.colorbar(picture, ax=list(axes[0]), shrink=0.8, label="change  [nats]")
-        return png(drawn)
+        return plot.svg(drawn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -290,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers = [one for one, _ in results]
     (options.out / "results.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (options.out / "table.md").write_text(table(numbers))
-    (options.out / "coupling.png").write_bytes(figure(results))
+    (options.out / "coupling.svg").write_text(figure(results))
     print(table(numbers))
     return 0
 

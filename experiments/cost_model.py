@@ -5,7 +5,7 @@
 
 One quantity varies at a time around a middle size, with both layouts of the batch: every candidate a row of its own,
 and candidates as a trie that shares the prompt. Each size is a process of its own, so that its peak memory is its own;
-model and tokens are random. Writes cost_model.json, cost_model.md and cost_model.png. Run it on a quiet machine.
+model and tokens are random. Writes cost_model.json, cost_model.md and cost_model.svg. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.style import OBSERVED, PREDICTED, in_style, plt, png
-
+from nondecoupling import plot
 from nondecoupling.lm.tries import ONE_ROW_EACH, SHARED_PREFIXES
 
 MIDDLE = {"prompts": 8, "candidates": 8, "length": 128, "vocabulary": 32_000}
@@ -126,13 +125,11 @@ def table(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     return "\n".join(text)
 
 
-def figure(found: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
-    with in_style():
-        drawn, axes = plt.subplots(
-            2, len(found), figsize=(3.0 * len(found), 5.4), layout="constrained"
-        )
+def figure(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    with plot.in_style():
+        drawn, axes = plot.subplots(2, len(found), size=(3.0 * len(found), 5.4))
         for (name, by_layout), top, bottom in zip(found.items(), *axes, strict=True):
-            for layout, color in ((ONE_ROW_EACH, PREDICTED), (SHARED_PREFIXES, OBSERVED)):
+            for layout, color in ((ONE_ROW_EACH, plot.VERMILION), (SHARED_PREFIXES, plot.BLUE)):
                 xs = [line[name] for line in by_layout[layout]]
                 top.loglog(
                     xs,
@@ -153,7 +150,7 @@ def figure(found: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
             bottom.set_ylabel("GiB above the model")
             bottom.set_xlabel(name)
         axes[0][0].legend()
-        return png(drawn)
+        return plot.svg(drawn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cost_model.json").write_text(json.dumps(found, indent=1) + "\n")
     (options.out / "cost_model.md").write_text(table(found))
-    (options.out / "cost_model.png").write_bytes(figure(found))
+    (options.out / "cost_model.svg").write_text(figure(found))
     print(table(found))
     return 0
 

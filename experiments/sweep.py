@@ -8,7 +8,7 @@
 
 Every combination is one run of qwen_validate.py; options after ``--`` go to all of them. Local by default; with
 --address on an existing Ray cluster. A trial that fails is reported and does not stop the others; giving the same
-folder again runs what has no report yet. The folder receives table.md, summary.json and sweep.png.
+folder again runs what has no report yet. The folder receives table.md, summary.json and sweep.svg.
 
 Exit status: 0 every trial has a report, 1 some have none, 2 usage error, 130 stopped by Ctrl-C.
 """
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RunError, OSError) as error:
         return _complain(error)
     console.print((options.out / "table.md").read_text(), highlight=False)
-    console.print(f"Figure: {options.out / 'sweep.png'}")
+    console.print(f"Figure: {options.out / 'sweep.svg'}")
     output.flush()
     if output.problem:
         _complain(

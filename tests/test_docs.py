@@ -375,7 +375,7 @@ NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 def figure_problems(figures: ModuleType, name: str, drawn: Path, fresh: Path) -> list[str]:
     """How a committed figure differs from the one that its script draws now."""
     problems = []
-    old, new = figures.written_numbers(drawn), figures.FIGURES[name][0]()
+    old, new = figures.written_numbers(drawn), figures.draw(name)[0]
     flat_old, flat_new = (list(flattened(x)) for x in (old, json.loads(json.dumps(new))))
     labels = [[x for x in flat if isinstance(x, str)] for flat in (flat_old, flat_new)]
     values = [[x for x in flat if not isinstance(x, str)] for flat in (flat_old, flat_new)]
@@ -403,9 +403,7 @@ def flattened(value: object) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def figures():
-    pytest.importorskip(
-        "matplotlib", reason="figures need it: pip install nondecoupling[experiments]"
-    )
+    pytest.importorskip("matplotlib", reason="figures need it: pip install nondecoupling[plot]")
     return loaded(DOCS / "figures" / "figures.py")
 
 
@@ -421,8 +419,8 @@ def test_every_figure_has_a_script(figures):
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        (r'"radius":\[0', r'"radius":[1', "other numbers"),
-        (r'"radius"', r'"diameter"', "other quantities"),
+        (r'reward of the tilt":\[\[0', r'reward of the tilt":[[1', "other numbers"),
+        (r'reward of the tilt"', r'reward of ref"', "other quantities"),
         (r"<path d=.M \d+", r'<path d="M 999', "another drawing"),
     ],
 )

@@ -18,7 +18,8 @@ def brought_in_by(import_line: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["bounds", "forecast", "monitor", "theory.catalog", "theory.ledger", "cli"]
+    "module",
+    ["bounds", "forecast", "monitor", "plot", "theory.catalog", "theory.ledger", "cli"],
 )
 def test_import_is_light(module):
     assert brought_in_by(f"import nondecoupling.{module}") == set()

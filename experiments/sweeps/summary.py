@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from validate.configuration import Asked, EnumeratedConfiguration, configuration
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.task import EnumeratedTask
-from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
-from nondecoupling import bounds
+from nondecoupling import bounds, plot
 from sweeps.grid import Trial
 from sweeps.running import FAILED, last_attempts, report_of
 
@@ -107,19 +106,19 @@ def verdicts(folder: Path, trials: Sequence[Trial]) -> str:
 
 
 def write_summary(folder: Path, trials: Sequence[Trial], shared: Asked) -> list[dict[str, Any]]:
-    """table.md, summary.json and sweep.png, from the reports of the trials alone."""
+    """table.md, summary.json and sweep.svg, from the reports of the trials alone."""
     lines = rows_of(folder, trials)
     (folder / "table.md").write_text(
         f"{table(lines)}\nRows of all reports:\n\n{verdicts(folder, trials)}"
     )
     (folder / "summary.json").write_text(json.dumps(lines, indent=1) + "\n")
-    with in_style():
-        (folder / "sweep.png").write_bytes(_figure(lines, shared))
+    with plot.in_style():
+        (folder / "sweep.svg").write_text(_figure(lines, shared))
     return lines
 
 
-def _figure(lines: Sequence[Mapping[str, Any]], shared: Asked) -> bytes:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.4), layout="constrained")
+def _figure(lines: Sequence[Mapping[str, Any]], shared: Asked) -> str:
+    figure, (left, right) = plot.subplots(1, 2, size=(11.0, 4.4))
     done = [line for line in lines if line["status"] != FAILED]
     rl = [line for line in done if line["statement"] == "S1"]
     joint = [line for line in done if line["statement"] == "J1"]
@@ -141,7 +140,7 @@ def _figure(lines: Sequence[Mapping[str, Any]], shared: Asked) -> bytes:
             axis.legend()
         else:
             axis.set_title("no such trial in this sweep", fontsize=8)
-    return png(figure)
+    return plot.svg(figure)
 
 
 def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> None:
@@ -156,7 +155,7 @@ def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> N
             [line["predicted_loss_change"] for line in mine],
             marker,
             mfc="none",
-            color=PREDICTED,
+            color=plot.VERMILION,
             ms=6,
             label="predicted at the exact optimum" if (value, stage) == kinds[0] else None,
         )
@@ -164,7 +163,7 @@ def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> N
             xs,
             [line["loss_change"] for line in mine],
             marker,
-            color=OBSERVED,
+            color=plot.BLUE,
             ms=4,
             alpha=0.8,
             label=label,
@@ -191,12 +190,12 @@ def _curves_of_beta(axis: Axes, some: Sequence[Mapping[str, Any]], task: Enumera
     axis.plot(
         grid,
         bounds.coupling_gap(*worlds).mean(axis=1),
-        color=INK,
+        color=plot.BLACK,
         lw=1.2,
         label="S2, S4: coupling gap at ref = d",
     )
     axis.fill_between(
-        grid, lower, upper, color=BOUND, alpha=0.12, lw=0, label="S3: two-sided bounds"
+        grid, lower, upper, color=plot.PURPLE, alpha=0.12, lw=0, label="S3: two-sided bounds"
     )
 
 
@@ -213,14 +212,14 @@ def _curves_of_lambda(axis: Axes, some: Sequence[Mapping[str, Any]], task: Enume
         rise = (bounds.cross_entropy(task.log_d, joint) - bounds.entropy(task.log_d)).mean(axis=1)
         _, saving = bounds.joint_saving_bounds(*worlds)
         first = gap - saving.mean(axis=1)
-        axis.plot(grid, rise, color=SECOND, lw=1.2, label=f"J1 at ref = d, beta {beta:g}")
+        axis.plot(grid, rise, color=plot.GREEN, lw=1.2, label=f"J1 at ref = d, beta {beta:g}")
         inside = first > 0
         if not inside.any():  # the first order has left the range of the plot
             continue
         axis.plot(
             grid[inside],
             first[inside],
-            color=SECOND,
+            color=plot.GREEN,
             ls=":",
             lw=1.2,
             label=f"J3, first order, beta {beta:g}",

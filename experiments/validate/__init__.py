@@ -16,7 +16,6 @@ environment    versions, device and commit of a session
 pareto         the plot of SFT loss against reward with the limits that the theory sets
 reports        what the reports of both protocols share, and the order in which their files are written
 html           a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
-style          colours and settings of all plots
 errors         the errors that a run explains to its user
 enumerated/    the protocol whose responses are listed, so that every quantity is an exact sum
 sampled/       the protocol of free generation, whose statements get verdicts at a level of confidence

@@ -11,15 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 __all__ = ["render"]
 
 
-def render(template: Path, images: dict[str, bytes], **values: Any) -> str:
-    """``template`` extends ``report_base.html.j2``; ``images`` are PNG, embedded by name."""
+def render(template: Path, images: dict[str, str], **values: Any) -> str:
+    """``template`` extends ``report_base.html.j2``; ``images`` are SVG, embedded by name."""
     loader = FileSystemLoader([Path(__file__).parent, template.parent])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["number"] = _number
     environment.filters["tiny"] = lambda value: f"{value:.1e}"
-    embedded = {name: base64.b64encode(png).decode() for name, png in images.items()}
+    embedded = {name: base64.b64encode(svg.encode()).decode() for name, svg in images.items()}
     environment.globals["images"] = embedded
     return environment.get_template(template.name).render(**values)
 

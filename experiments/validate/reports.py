@@ -49,10 +49,10 @@ def strict_json(value: Any) -> Any:
 
 
 def write_files(
-    folder: RunFolder, images: Mapping[str, bytes], html: str, report: Mapping[str, Any]
+    folder: RunFolder, images: Mapping[str, str], html: str, report: Mapping[str, Any]
 ) -> None:
     """report.json comes last: where it exists, the run is complete."""
     for name, content in images.items():
-        folder.replace(name, content)
+        folder.replace(name, content.encode())
     folder.replace("report.html", html.encode())
     folder.write_report(strict_json(report))

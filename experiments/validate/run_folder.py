@@ -8,7 +8,7 @@
     timing.jsonl       seconds per stage and session, and peak memory
     checkpoint.pt      enumerated: the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
-    report.json, report.html, *.png   functions of config.json and metrics.jsonl or measurements/ alone
+    report.json, report.html, *.svg   functions of config.json and metrics.jsonl or measurements/ alone
 
 A checkpoint is written to a temporary file, flushed to disk and renamed, so that there is always a whole one. It
 records how long metrics.jsonl was; resuming cuts the file back to that length, so a line is never counted twice.

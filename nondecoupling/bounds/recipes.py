@@ -73,7 +73,7 @@ def stationary_policy(
     """
     if not recipe.leash.endswith(("-in-loss", "-with-ratio")):
         tree = None  # a penalty in the reward is that of the whole response
-    arguments = _arguments({"log_ref": log_ref}, reward, recipe, _leash_of(recipe), tree)
+    arguments = _arguments({"log_ref": log_ref}, reward, recipe, recipe.met_beta, tree)
     unknown = _unknown(recipe, tree)
 
     def found(xp: Floats, log_ref: Array, reward: Array, beta: Array) -> tuple[Array, Mask]:
@@ -129,16 +129,6 @@ def _arguments(
         levels = _has_levels(arguments.module, arguments.arrays["reward"])
         arguments.refuse("reward", ~levels, "of two levels at most, where a verifier has errors")
     return arguments
-
-
-def _leash_of(recipe: Recipe) -> float:
-    """The beta that one unit of the true reward meets (T1, T11), but for normalised advantages."""
-    if recipe.holds == "nothing":
-        return 0.0
-    if recipe.advantage == NORMALISED:
-        return recipe.beta
-    scale = 1.0 if recipe.leash.endswith("in-reward") else recipe.scale
-    return recipe.beta / (scale * recipe.told)
 
 
 def _one_objective(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nondecoupling.cli.exits import fail
 from nondecoupling.cli.options import AsJson
+from nondecoupling.cli.recipe import recipe_of_file
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.forecast import (
     AtBeta,
@@ -20,6 +21,7 @@ from nondecoupling.forecast import (
     Recommendation,
     Samples,
     UnsupportedBeta,
+    UnsupportedRecipe,
     forecast,
 )
 
@@ -46,6 +48,18 @@ def forecast_command(
     expert_reward: Annotated[
         str | None, typer.Option(help="Column of the rewards of expert responses.")
     ] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of the weights of prompts.")] = None,
+    ragged: Annotated[
+        bool, typer.Option(help="Prompts may have different numbers of responses.")
+    ] = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Forecast this trainer: TRL's options, .yaml or .json."),
+    ] = None,
+    trainer: Annotated[str, typer.Option(help="Whose options they are: grpo or rloo.")] = "grpo",
+    html: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a page with a picture, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What RL will cost in SFT loss, before it is run.
@@ -54,11 +68,21 @@ def forecast_command(
     Losses are in nats per response; ``not supported`` says how many responses would do.
     """
     read = Samples.from_parquet if file.suffix == ".parquet" else Samples.from_jsonl
-    columns = {"prompt": prompt, "reward": reward, "expert_reward": expert_reward}
+    trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
     try:
-        samples = read(file, reward_bounds=(reward_low, reward_high), **columns)
-        plan = forecast(samples, betas=beta, targets=target, delta=delta)
+        samples = read(
+            file,
+            reward_bounds=(reward_low, reward_high),
+            ragged=ragged,
+            prompt=prompt,
+            reward=reward,
+            expert_reward=expert_reward,
+            weight=weight,
+        )
+        plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
         advice = _advice(plan, loss_budget, reward_target)
+        if html is not None:
+            html.write_text(plan.html(advice), encoding="utf-8")
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:
@@ -81,8 +105,8 @@ def _advice(
     return plan.recommend(loss_budget=loss_budget, reward_target=reward_target)
 
 
-def _print_at_beta(answer: AtBeta | UnsupportedBeta) -> None:
-    if isinstance(answer, UnsupportedBeta):
+def _print_at_beta(answer: AtBeta | UnsupportedBeta | UnsupportedRecipe) -> None:
+    if not isinstance(answer, AtBeta):
         console().print(str(answer), markup=False)
         return
     rows: dict[str, Estimate | None] = {
@@ -102,12 +126,12 @@ def _print_at_beta(answer: AtBeta | UnsupportedBeta) -> None:
 def _print_at_reward(answer: AtReward) -> None:
     table = _table(f"average reward {answer.target:g}")
     table.add_row("least SFT loss change of any algorithm", *_numbers(answer.price))
-    for name, estimate in (("SFT loss change of RL", answer.tilt_price), ("beta", answer.beta)):
+    for name, estimate in (("SFT loss change of RL", answer.trained_price), ("beta", answer.beta)):
         if isinstance(estimate, Estimate):
             table.add_row(name, *_numbers(estimate))
     out = console()
     out.print(table)
-    if isinstance(answer.beta, UnsupportedBeta):
+    if not isinstance(answer.beta, Estimate):
         out.print(str(answer.beta), markup=False)
 
 
@@ -120,6 +144,9 @@ def _print_advice(advice: Recommendation) -> None:
             out.print("no beta is sure to do it", markup=False)
         else:
             _print_at_beta(choice)
+    if advice.cheapest:
+        out.print(f"The cheapest recipe would pay {advice.cheapest}", markup=False)
+        out.print(f"  for that reward: {advice.cheapest_recipe}", markup=False)
     out.print(advice.why, markup=False)
 
 

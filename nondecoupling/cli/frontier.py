@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nondecoupling import bounds
+from nondecoupling import bounds, plot
 from nondecoupling.cli.exits import fail, need
 from nondecoupling.cli.options import AsJson, between
 from nondecoupling.cli.report import console, number, print_json
@@ -18,7 +18,6 @@ from nondecoupling.cli.world_options import LAW, REALS, world_of_fields
 from nondecoupling.theory.fields import Field, Law, Positive, Reward
 
 Point = dict[str, float]  # reward, price, tilt_price and beta
-POINTS_DRAWN = 200
 
 
 def frontier(
@@ -30,8 +29,8 @@ def frontier(
     points: Annotated[
         int, typer.Option(callback=between(2, 100_000), help="Rewards between J(d) and max r.")
     ] = 11,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, as .png, .pdf or .svg.")
+    drawing: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg, .png or .pdf.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,10 +49,10 @@ def frontier(
         tilt = _tilt_point(log_d, rewards, float(world.beta[0, 0])) if beta is not None else None
     except ValueError as error:
         fail(str(error))
-    if plot is not None:
-        _draw(plot, curve, _curve(log_d, rewards, POINTS_DRAWN), tilt)
+    if drawing is not None:
+        _draw(drawing, log_d, rewards, tilt["beta"] if tilt else None)
     if as_json:
-        drawn = str(plot) if plot else None
+        drawn = str(drawing) if drawing else None
         print_json({"data": data, "reward": reward, "points": curve, "tilt": tilt, "plot": drawn})
         return
     table = Table(
@@ -70,8 +69,8 @@ def frontier(
             f"by {number(tilt['tilt_price'])}; the least for that reward is "
             f"{number(tilt['price'])}."
         )
-    if plot:
-        out.print(f"drawn in {plot}", markup=False)
+    if drawing:
+        out.print(f"drawn in {drawing}", markup=False)
 
 
 def _curve(log_d: np.ndarray, reward: np.ndarray, points: int) -> list[Point]:
@@ -122,24 +121,16 @@ def _tilt_point(log_d: np.ndarray, reward: np.ndarray, beta: float) -> Point:
     }
 
 
-def _draw(path: Path, curve: list[Point], fine: list[Point], tilt: Point | None) -> None:
-    need("matplotlib", "--plot", "experiments")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-    axes = figure.subplots()
-    reward = [p["reward"] for p in fine]
-    path_of_rl = [p["tilt_price"] if math.isfinite(p["tilt_price"]) else math.nan for p in fine]
-    axes.plot(reward, [p["price"] for p in fine], label="least possible, any algorithm (S5)")
-    axes.plot(reward, path_of_rl, "--", label="KL-regularised RL, beta falling")
-    axes.plot([p["reward"] for p in curve], [p["price"] for p in curve], "o", color="C0", ms=3)
-    if tilt:
-        label = f"RL at beta = {tilt['beta']:g}"
-        axes.plot(tilt["reward"], tilt["tilt_price"], "D", color="C1", label=label)
-    axes.set_xlabel("expected reward")
-    axes.set_ylabel("increase of the SFT loss (nats per response)")
-    axes.legend()
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        fail(f"--plot {str(path)!r}: cannot be written: {error}")
+def _draw(path: Path, log_d: np.ndarray, reward: np.ndarray, beta: float | None) -> None:
+    need("matplotlib", "--plot", "plot")
+    with plot.in_style():
+        figure, axes = plot.subplots(size=(6.4, 4.2))
+        plot.frontier(log_d, reward, ax=axes, above_floor=True)
+        plot.tilt_path(log_d, reward, beta=beta, ax=axes, above_floor=True)
+        try:
+            if path.suffix == ".svg":
+                path.write_text(plot.svg(figure))
+            else:
+                figure.savefig(path, dpi=150)
+        except (OSError, ValueError) as error:
+            fail(f"--plot {str(path)!r}: cannot be written: {error}")

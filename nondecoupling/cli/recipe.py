@@ -124,26 +124,33 @@ def _of_file(path: Path, trainer: str, given: dict[str, Any]) -> Recipe:
     if given:
         option = next(iter(given)).replace("_", "-")
         fail(f"--{option}: --trl {path} says it; change the file, or leave out --trl")
+    return recipe_of_file("--trl", path, trainer)
+
+
+def recipe_of_file(option: str, path: Path, trainer: str) -> Recipe:
+    """From TRL's options, or the fields of a ``Recipe``, in a .yaml or .json file that an option of a command names."""
     if trainer not in ("grpo", "rloo"):
         fail(f"--trainer {trainer}: grpo or rloo")
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"--trl {path}: cannot be read: {error}")
-    options = _parsed(path, text)
+        fail(f"{option} {path}: cannot be read: {error}")
+    options = _parsed(option, path, text)
     if not isinstance(options, dict):
-        fail(f"--trl {path}: holds no options; write lines such as beta: 0.04")
+        fail(f"{option} {path}: holds no options; write lines such as beta: 0.04")
     try:
+        if "advantage" in options:
+            return Recipe(**options)
         return Recipe.from_trl(options, "grpo" if trainer == "grpo" else "rloo")
-    except ValueError as error:
-        fail(f"--trl {path}: {error}")
+    except (ValueError, TypeError) as error:
+        fail(f"{option} {path}: {error}")
 
 
-def _parsed(path: Path, text: str) -> Any:
+def _parsed(option: str, path: Path, text: str) -> Any:
     try:
         if path.suffix == ".json":
             return json.loads(text)
-        need("yaml", "--trl with a YAML file", "lm")
+        need("yaml", f"{option} with a YAML file", "lm")
         import yaml
 
         try:
@@ -151,7 +158,7 @@ def _parsed(path: Path, text: str) -> Any:
         except yaml.YAMLError as error:
             raise ValueError(error) from None
     except ValueError as error:
-        fail(f"--trl {path}: cannot be parsed: {error}")
+        fail(f"{option} {path}: cannot be parsed: {error}")
 
 
 def _answer(recipe: Recipe, log_ref: np.ndarray, reward: np.ndarray) -> Answer:

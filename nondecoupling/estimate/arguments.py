@@ -218,6 +218,19 @@ def one_of(name: str, value: str, choices: Sequence[str], remedy: str = "") -> s
     return value
 
 
+def prompt_weights(name: str, weights: ArrayLike, count: int) -> Array:
+    """``count`` finite numbers, at least 0, not all of them 0."""
+    array = finite_array(name, weights)
+    if array.shape != (count,):
+        raise ValueError(f"{name} has shape {array.shape}: give one weight for each of the {count}")
+    if (array < 0).any():
+        where, index = _named(name, array < 0)
+        raise ValueError(f"{where}={array[index]}: must not be negative")
+    if not array.any():
+        raise ValueError(f"{name}: all are 0; one at least must be positive")
+    return array
+
+
 def prompt_labels(name: str, labels: ArrayLike, count: int) -> list[Hashable]:
     """``count`` labels that tell prompts apart: whole numbers, or strings, not both.
 

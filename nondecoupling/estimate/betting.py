@@ -33,19 +33,23 @@ def _threshold(delta: float) -> float:
     return math.log(2) - math.log(delta)
 
 
-def _stakes(x: Array, delta: float, stakes: Stakes) -> Array:
+def _stakes(x: Array, delta: float, stakes: Stakes, share: Array | float = 1.0) -> Array:
     """Predictable: the stake on a sample rests on the samples before it."""
     seen = np.arange(1.0, x.shape[-1] + 1)
-    mean = (0.5 + np.cumsum(x, axis=-1)) / (seen + 1)
-    variance = (0.25 + np.cumsum((x - mean) ** 2, axis=-1)) / (seen + 1)
+    counted = np.cumsum(np.broadcast_to(share, x.shape[-1:]))
+    mean = (0.5 + np.cumsum(share * x, axis=-1)) / (counted + 1)
+    variance = (0.25 + np.cumsum((share * (x - mean)) ** 2, axis=-1)) / (seen + 1)
     before = np.concatenate([np.full((*x.shape[:-1], 1), 0.25), variance[..., :-1]], axis=-1)
     return np.sqrt(2 * _threshold(delta) / (stakes(seen) * before))
 
 
-def _gains(x: Array, stakes: Array, m: Array) -> Array:
-    """log(1 + l (x - m)), nonincreasing in m: what a gambler on "larger than m" wins on each sample."""
+def _gains(x: Array, stakes: Array, m: Array, share: Array | float = 1.0) -> Array:
+    """log(1 + l (x - m)), nonincreasing in m: what a gambler on "larger than m" wins on each sample.
+
+    Of a sample with share v <= 1 only v (x - m) is at stake.
+    """
     with np.errstate(divide="ignore"):  # against m = 0 nothing can be lost
-        return np.log1p(np.minimum(stakes, LARGEST_STAKE / m) * (x - m))
+        return np.log1p(np.minimum(stakes, LARGEST_STAKE / m) * (share * (x - m)))
 
 
 def _bisect(rich: Callable[[Array], NDArray[np.bool_]], refuted: Array, kept: Array) -> Array:
@@ -57,12 +61,15 @@ def _bisect(rich: Callable[[Array], NDArray[np.bool_]], refuted: Array, kept: Ar
     return refuted
 
 
-def lower_end(x: Array, delta: float, stakes: Stakes) -> Array:
-    """The smallest mean that no gambler on "larger" has refuted by then; x in [0, 1], [..., n] -> [...]."""
-    staked, target = _stakes(x, delta, stakes), _threshold(delta)
+def lower_end(x: Array, delta: float, stakes: Stakes, share: Array | float = 1.0) -> Array:
+    """The smallest mean that no gambler on "larger" has refuted by then; x in [0, 1], [..., n] -> [...].
+
+    With shares v in [0, 1], [n], the mean is the m with E v (x - m) = 0.
+    """
+    staked, target = _stakes(x, delta, stakes, share), _threshold(delta)
 
     def rich(m: Array) -> NDArray[np.bool_]:
-        wealth = np.cumsum(_gains(x, staked, m), axis=-1)
+        wealth = np.cumsum(_gains(x, staked, m, share), axis=-1)
         return wealth.max(axis=-1, keepdims=True) >= target
 
     ends = np.zeros((*x.shape[:-1], 1)), np.ones((*x.shape[:-1], 1))

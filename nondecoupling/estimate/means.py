@@ -15,6 +15,7 @@ from nondecoupling.estimate.arguments import (
     finite_number,
     one_of,
     probability,
+    prompt_weights,
     require_one_shape,
     require_within,
     sample_array,
@@ -27,7 +28,12 @@ METHODS = (*STAKES, "bernstein")
 
 
 def mean_interval(
-    samples: ArrayLike, bounds: ArrayLike, delta: float, *, method: str = "betting"
+    samples: ArrayLike,
+    bounds: ArrayLike,
+    delta: float,
+    *,
+    method: str = "betting",
+    weights: ArrayLike | None = None,
 ) -> Interval:
     """An interval for the mean of a bounded quantity, valid at every sample size.
 
@@ -51,8 +57,14 @@ def mean_interval(
     L = log(4/delta). Assumes independent samples only: for a fixed set of prompts it covers the
     average over that very set. A single sample gives the bounds.
 
+    ``weights`` [n], of any sum: the mean is E w x/E w, that of the law in which a sample counts w times as often as
+    in the one that it was drawn from. A gambler wins l w (x - m)/max w, which has no drift at that mean. Assumes that
+    samples are i.i.d. with their weights, and that the largest weight of all is among those given. Not for
+    ``"bernstein"``.
+
     Shapes: samples ``[..., n]`` -> ``[...]``; bounds two numbers. Units: those of the samples.
-    Errors: no samples, NaN, values outside ``bounds``, delta outside (0, 1), an unknown method.
+    Errors: no samples, NaN, values outside ``bounds``, delta outside (0, 1), an unknown method; weights that are
+    negative, all zero, or of another number.
     Source: Waudby-Smith and Ramdas 2024 (sections 4.1, 4.4); Ville 1939; Maurer and Pontil 2009
     (theorems 4 and 11).
 
@@ -68,14 +80,24 @@ def mean_interval(
     samples, delta = sample_array("samples", samples), probability("delta", delta)
     low, high = checked_bounds("bounds", bounds)
     unit = _to_unit(samples, low, high)
-    count, mean = samples.shape[-1], np.clip(samples.mean(axis=-1), low, high)
+    count, share = samples.shape[-1], 1.0 if weights is None else _shares(weights, samples)
+    mean = np.average(samples, axis=-1, weights=None if weights is None else share)
+    mean = np.clip(mean, low, high)
     if one_of("method", method, METHODS) in STAKES:
-        lower = lower_end(unit, delta, STAKES[method])
-        upper = 1 - lower_end(1 - unit, delta, STAKES[method])
+        lower = lower_end(unit, delta, STAKES[method], share)
+        upper = 1 - lower_end(1 - unit, delta, STAKES[method], share)
+    elif weights is not None:
+        raise ValueError(f"weights: not with method={method!r}; choose one of {list(STAKES)}")
     else:
         lower, upper = _bernstein_ends(unit, delta)
     lower, upper = _from_unit(lower, upper, low, high)
     return Interval(lower, upper, mean, delta, count, _names(method))
+
+
+def _shares(weights: ArrayLike, samples: Array) -> Array:
+    """[n], the largest of them 1."""
+    weights = prompt_weights("weights", weights, samples.shape[-1])
+    return weights / weights.max()
 
 
 def mean_sequence(samples: ArrayLike, bounds: ArrayLike, delta: float) -> Interval:

@@ -19,7 +19,15 @@ beta = 0.05 is not supported: RL would move 1.6 nats ...; draw at least ... resp
 
 from __future__ import annotations
 
-from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
+from nondecoupling.forecast.answers import (
+    AtBeta,
+    AtReward,
+    Duration,
+    Estimate,
+    Joint,
+    Recommendation,
+    Threshold,
+)
 from nondecoupling.forecast.forecasts import Forecast, forecast
 from nondecoupling.forecast.refusals import (
     NoSpread,
@@ -29,20 +37,24 @@ from nondecoupling.forecast.refusals import (
     TooFewPrompts,
 )
 from nondecoupling.forecast.samples import Samples
-from nondecoupling.forecast.support import UnsupportedBeta
+from nondecoupling.forecast.support import UnsupportedBeta, UnsupportedRecipe
 
 __all__ = [
     "AtBeta",
     "AtReward",
+    "Duration",
     "Estimate",
     "Forecast",
+    "Joint",
     "NoSpread",
     "RaggedRows",
     "Recommendation",
     "RepeatedPrompts",
     "RewardOutsideBounds",
     "Samples",
+    "Threshold",
     "TooFewPrompts",
     "UnsupportedBeta",
+    "UnsupportedRecipe",
     "forecast",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nondecoupling.estimate import Interval
-from nondecoupling.forecast.support import UnsupportedBeta
+from nondecoupling.forecast.support import Unsupported
+from nondecoupling.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class AtBeta:
-    """Exact KL-regularised RL at ``beta``: what its optimum, the tilt ref e^{r/beta}/Z, has and costs.
+    """Where training at ``beta`` ends, and what that costs.
 
-    Averages over prompts. ``own_loss_change``: of the SFT loss on responses of the start policy itself, the coupling
-    gap log Z - E_ref r/beta >= 0 (S2). ``expert_loss_change``: on the expert responses, log Z - E_expert r/beta (S1),
-    which may be negative (S6); None without expert rewards. Units: ``reward`` and ``soft_value`` (beta log Z) in
-    those of the reward, ``kl`` (KL(tilt||ref)) and the losses in nats per response.
+    Without a recipe: exact KL-regularised RL, whose optimum is the tilt ref e^{r/beta}/Z. Averages over prompts.
+    ``own_loss_change``: of the SFT loss on responses of the start policy itself, for the tilt the coupling gap
+    log Z - E_ref r/beta >= 0 (S2). ``expert_loss_change``: on the expert responses, log Z - E_expert r/beta (S1), which
+    may be negative (S6); None without expert rewards. ``kl``, KL(p||ref), and ``soft_value``, beta log Z, are None
+    where the end is no tilt. Units: ``reward`` and ``soft_value`` in those of the reward, the others in nats.
     """
 
     beta: float
     reward: Estimate
-    kl: Estimate
     own_loss_change: Estimate
     expert_loss_change: Estimate | None
-    soft_value: Estimate
+    kl: Estimate | None
+    soft_value: Estimate | None
 
     def to_dict(self) -> dict[str, Any]:
         return _plain(self)
@@ -76,14 +78,14 @@ class AtReward:
 
     ``price``: the least that *any* policy pays, however it was found (S5). Its lower end is the floor; ``value`` is
     the plug-in price, which few responses push up and a highest reward that no response has pushes down.
-    ``tilt_price``: what exact KL-regularised RL pays at the beta that reaches the target, ``beta``. Both are
-    ``UnsupportedBeta`` where the samples do not reach that far.
+    ``trained_price``: what the trainer pays, without a recipe exact KL-regularised RL, at the beta that reaches the
+    target, ``beta``. Both are ``UnsupportedBeta`` where the samples do not reach that far, or ``UnsupportedRecipe``.
     """
 
     target: float
     price: Estimate
-    tilt_price: Estimate | UnsupportedBeta
-    beta: Estimate | UnsupportedBeta
+    trained_price: Estimate | Unsupported
+    beta: Estimate | Unsupported
 
     def to_dict(self) -> dict[str, Any]:
         return _plain(self)
@@ -93,16 +95,87 @@ class AtReward:
 class Recommendation:
     """Two choices of beta: one that holds with probability at least 1 - delta, and the plug-in's; why they differ.
 
-    ``guaranteed`` is None where no beta is sure to do what was asked.
+    ``guaranteed`` is None where no beta is sure to do what was asked. ``cheapest`` is the least that any recipe pays
+    for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a forward
+    leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is free.
     """
 
     asked: str
-    guaranteed: AtBeta | UnsupportedBeta | None
-    plug_in: AtBeta | UnsupportedBeta
+    guaranteed: AtBeta | Unsupported | None
+    plug_in: AtBeta | Unsupported
+    cheapest: Estimate | None
+    cheapest_recipe: Recipe | None
     why: str
 
     def to_dict(self) -> dict[str, Any]:
+        recipe = self.cheapest_recipe
+        return _plain(self) | {
+            "cheapest_recipe": None if recipe is None else recipe_to_dict(recipe)
+        }
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Whether RL to the tilt at ``beta`` lowers the SFT loss on the expert data, and how much room there is (S6).
+
+    It does iff the experts' reward exceeds ``expert_reward_needed`` = beta log Z; ``expert_reward_margin`` is the
+    difference, reward of the experts less that; None without expert rewards. ``lowers`` decides it at the level of the
+    margin: True, False, or None where its interval holds both. ``radius``: RL raises the SFT loss on every data law
+    nearer to ref than this, KL(d||ref) in nats per response, averaged over prompts; ``pinsker_radius`` is the weaker
+    one that needs KL(ref||tilt) and the range of the reward only.
+    """
+
+    beta: float
+    expert_reward_needed: Estimate
+    expert_reward_margin: Estimate | None
+    lowers: bool | None
+    radius: Estimate
+    pinsker_radius: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
         return _plain(self)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long to run RL if a nat of SFT loss costs ``weight`` units of reward (P5).
+
+    ``beta`` maximises J(tilt) - weight * own loss change over betas, one for all prompts; 1/beta is the duration.
+    ``at_beta`` is what RL has there. No beta beyond ``least_beta`` was looked at: the samples do not support it.
+    """
+
+    weight: float
+    beta: float
+    at_beta: AtBeta | Unsupported
+    worth: Estimate
+    least_beta: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return _plain(self)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """RL with SFT mixed in at ``weight`` (J1): the maximiser of J_b(p) - weight * SFT loss on the start policy's data.
+
+    ``saved``: SFT loss, in nats per response, that the tilt at the same beta pays more; ``reward_lost``: what the
+    tilt has more. Plug-in numbers of the sampled laws.
+    """
+
+    beta: float
+    weight: float
+    reward: Estimate
+    own_loss_change: Estimate
+    saved: Estimate
+    reward_lost: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        return _plain(self)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of ``Recipe``, ready for JSON."""
+    return {**vars(recipe), "outside": [list(item) for item in recipe.outside]}
 
 
 def _plain(answer: Any) -> dict[str, Any]:

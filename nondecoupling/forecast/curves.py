@@ -1,4 +1,4 @@
-"""The path of KL-regularised RL over a grid of betas, and where it reaches a reward or a budget.
+"""The path of a trainer over a grid of its betas, and where it reaches a reward or a budget.
 
 The grid is fixed by the reward bounds before any reward is seen, and what is sought changes in one direction along
 it. So one interval at each grid point is enough: the truth lies between two neighbours, and only their ends must hold,
@@ -15,46 +15,50 @@ import numpy as np
 
 from nondecoupling.estimate import Interval
 from nondecoupling.estimate.arguments import Array
-from nondecoupling.forecast.samples import Samples
-from nondecoupling.forecast.support import UnsupportedBeta, unsupported
-from nondecoupling.forecast.tilts import Tilts
+from nondecoupling.forecast.ends import Ends
+from nondecoupling.forecast.support import Unsupported
+from nondecoupling.forecast.trainers import Trainer
 
-# Of the range of the reward; each beta is 10^(1/16), or 15 %, below the one before it.
+# Of the trainer's unit; each beta is 10^(1/16), or 15 %, below the one before it.
 GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
 
 
 @dataclass
-class TiltPath:
-    """Reward and SFT loss change of the tilt from weak RL (large beta) to strong."""
+class Path:
+    """Reward and SFT loss change where training ends, from weak RL (large beta) to strong."""
 
-    samples: Samples
+    trainer: Trainer
     delta: float
 
     @cached_property
     def betas(self) -> Array:
-        return GRID * self.samples.spread
+        return GRID * self.trainer.unit
 
     @cached_property
     def supported(self) -> int:
         """How many betas the samples support, from the largest on."""
-        answers = (unsupported(self.samples, float(beta)) for beta in self.betas)
+        answers = (self.trainer.unsupported(float(beta)) for beta in self.betas)
         return next((i for i, answer in enumerate(answers) if answer), len(self.betas))
 
     @property
-    def first_unsupported(self) -> UnsupportedBeta | None:
+    def first_unsupported(self) -> Unsupported | None:
         if self.supported == len(self.betas):
             return None
-        return unsupported(self.samples, float(self.betas[self.supported]))
+        return self.trainer.unsupported(float(self.betas[self.supported]))
+
+    @cached_property
+    def ends(self) -> Ends:
+        return self.trainer.ends(self.betas)
 
     @cached_property
     def rewards(self) -> Interval:
         """[betas]. Over the whole grid: a limit holds where it says little, too."""
-        return Tilts(self.samples, self.betas).rewards(self.delta)
+        return self.ends.rewards(self.delta)
 
     @cached_property
     def losses(self) -> Interval:
         """[betas], of the SFT loss on the start policy's own data."""
-        return Tilts(self.samples, self.betas).own_loss_changes(self.delta)
+        return self.ends.own_loss_changes(self.delta)
 
     def around(self, target: float) -> tuple[int, int]:
         """Grid places on either side of the beta whose reward is ``target``: -1 and the number of betas are outside.

@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
+
+from numpy.typing import ArrayLike
 
 from nondecoupling.estimate.arguments import shown
 from nondecoupling.forecast.refusals import RepeatedPrompts
 
 # (prompt, reward): one's own file, and what verl dumps.
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))
+# Columns with one number for each response, under the names by which callers name them.
+EXTRA_COLUMNS = ("log_prob", "expert_reward", "expert_log_prob")
 
 Table = list[dict[str, Any]]
 
 
+class FileOptions(TypedDict, total=False):
+    """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; columns that are not named are not read."""
+
+    reward_bounds: Required[ArrayLike]
+    ragged: bool
+    prompt: str | None
+    reward: str | None
+    log_prob: str | None
+    expert_reward: str | None
+    expert_log_prob: str | None
+    weight: str | None
+
+
 @dataclass
 class Rows:
-    """One entry for each prompt, in order of first appearance."""
+    """One entry for each prompt, in order of first appearance; what no column was named for is None."""
 
     prompts: list[Hashable]
     rewards: list[list[float]]
-    expert_rewards: list[list[float]] | None
+    extra: dict[str, list[list[float]] | None]
+    weights: list[float] | None
+
+
+@dataclass
+class OfPrompt:
+    """What the rows of one prompt say."""
+
+    rewards: list[float] = field(default_factory=list)
+    extra: dict[str, list[float]] = field(default_factory=dict)
+    weight: float | None = None
+    complete: bool = False
 
 
 def read_jsonl(path: Path) -> Table:
@@ -56,38 +85,52 @@ def read_parquet(path: Path) -> Table:
 def gathered(
     table: Table,
     path: str | Path,
-    prompt: str | None,
-    reward: str | None,
-    expert_reward: str | None,
+    *,
+    prompt: str | None = None,
+    reward: str | None = None,
+    weight: str | None = None,
+    **extra: str | None,
 ) -> Rows:
-    """The rewards of each prompt's rows together."""
+    """The numbers of each prompt's rows together; the names are those of the columns."""
     if not table:
         raise ValueError(f"{path} is empty: give one row for each response or prompt")
     prompt, reward = _columns(table[0], path, prompt, reward)
-    wanted = [prompt, reward] + ([expert_reward] if expert_reward else [])
-    rewards: dict[str, list[float]] = {}
-    experts: dict[str, list[float]] = {}
-    complete: set[str] = set()
+    named = {name: column for name in EXTRA_COLUMNS if (column := extra.pop(name, None))}
+    if extra:
+        raise TypeError(f"{', '.join(extra)}: no such column; name {', '.join(EXTRA_COLUMNS)}")
+    found: dict[str, OfPrompt] = {}
     for place, row in enumerate(table, start=1):
-        for column in wanted:
+        for column in (prompt, reward, *named.values(), *([weight] if weight else [])):
             if column not in row:
                 raise ValueError(
                     f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}"
                 )
-        label = _label(row[prompt])
-        if label in complete or (label in rewards and isinstance(row[reward], list)):
+        label, many = _label(row[prompt]), isinstance(row[reward], list)
+        here = found.setdefault(label, OfPrompt())
+        if here.complete or (here.rewards and many):
             raise RepeatedPrompts(
                 f"{path}, row {place}: prompt {shown(label)} was complete before; give a prompt's rewards in one list, "
                 "or one row for each response"
             )
-        if isinstance(row[reward], list):
-            complete.add(label)
-        rewards.setdefault(label, []).extend(_numbers(row[reward], reward, path, place))
-        if expert_reward:
-            found = _numbers(row[expert_reward], expert_reward, path, place)
-            experts.setdefault(label, []).extend(found)
-    expert_rows = list(experts.values()) if expert_reward else None
-    return Rows(list(rewards), list(rewards.values()), expert_rows)
+        here.complete = many
+        here.rewards.extend(_numbers(row[reward], reward, path, place))
+        for name, column in named.items():
+            here.extra.setdefault(name, []).extend(_numbers(row[column], column, path, place))
+        if weight:
+            (number,) = _numbers(row[weight], weight, path, place)[:1] or [math.nan]
+            if here.weight not in (None, number):
+                raise ValueError(
+                    f"{path}, row {place}, {weight}={number:g}: prompt {shown(label)} had {here.weight:g}; a weight "
+                    "is that of a prompt"
+                )
+            here.weight = number
+    groups = list(found.values())
+    return Rows(
+        list(found),
+        [group.rewards for group in groups],
+        {n: [g.extra[n] for g in groups] if n in named else None for n in EXTRA_COLUMNS},
+        [g.weight for g in groups if g.weight is not None] if weight else None,
+    )
 
 
 def _columns(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from nondecoupling.estimate.arguments import (
     finite_array,
@@ -18,15 +16,31 @@ from nondecoupling.estimate.arguments import (
     probability,
     shown,
 )
-from nondecoupling.forecast import floors
-from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
-from nondecoupling.forecast.curves import TiltPath
+from nondecoupling.forecast import choices
+from nondecoupling.forecast.answers import (
+    AtBeta,
+    AtReward,
+    Duration,
+    Estimate,
+    Joint,
+    Recommendation,
+    Threshold,
+    recipe_to_dict,
+)
+from nondecoupling.forecast.curves import Path
+from nondecoupling.forecast.planning import Plans
 from nondecoupling.forecast.samples import Samples
-from nondecoupling.forecast.support import UnsupportedBeta, out_of_reach, unsupported
-from nondecoupling.forecast.tilts import Tilts
+from nondecoupling.forecast.support import Unsupported, unsupported
+from nondecoupling.forecast.tables import as_table
+from nondecoupling.forecast.trainers import Trainer
+from nondecoupling.recipes import Outside, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 LEAST_BETA = 1e-6  # of the range of the reward
-FORMAT = "nondecoupling forecast 1"
+FORMAT = "nondecoupling forecast 2"
 
 
 def forecast(
@@ -35,6 +49,7 @@ def forecast(
     betas: ArrayLike = (),
     targets: ArrayLike = (),
     delta: float = 0.05,
+    recipe: Recipe | None = None,
 ) -> Forecast:
     """A forecast of RL from the policy that made the samples; ``betas`` and ``targets`` are those ``to_dict`` lists.
 
@@ -42,73 +57,70 @@ def forecast(
     of fixed seed, so that a sorted file does no harm. Units: losses and KL in nats per response, the rest in those of
     the reward.
 
+    With a ``recipe`` (``nondecoupling.recipes``) ``at_beta``, ``at_reward`` and ``recommend`` are about where that
+    trainer ends, at betas in its own unit (T1-T4, T11); without ``betas`` its own is listed. The rewards of the samples
+    are then the true ones, which a noisy verifier of the recipe blurs. What ``recipe.outside`` lists is not accounted
+    for, and leashes act per response: per token (T3) no samples of whole responses tell.
+
     Errors: betas below 1e-6 of the range of the reward, targets outside the open ``reward_bounds``, delta outside
-    (0, 1), something other than ``Samples``. Source: S1, S2, S5, F3.
+    (0, 1), something other than ``Samples`` or ``Recipe``. Source: S1, S2, S5, F3, T2, T4.
 
     >>> samples = Samples([[0, 1, 0, 0, 1, 0, 1, 0]] * 100, reward_bounds=(0, 1))
     >>> plan = forecast(samples, betas=[1.0])
     >>> print(plan.at_beta(1.0).own_loss_change)
     0.1223 in [0.11..., 0.125] at level 0.95 (betting, 100 prompts, upper end cross-fitted over 8 responses)
+    >>> grpo = Recipe("group-normalised", "k3-with-ratio", beta=1.0, group_size=8)
+    >>> print(forecast(samples, recipe=grpo).at_beta().own_loss_change)  # normalising is a weaker leash
+    0.55... in [0.34..., 0.87...] at level 0.95 (leashes at beta/1.75 and beta/2.65 (T4), ...)
     """
-    return Forecast(samples, betas, targets, delta)
+    return Forecast(samples, betas, targets, delta, recipe)
 
 
 class Forecast:
     """What ``forecast`` returns; see there."""
 
     def __init__(
-        self, samples: Samples, betas: ArrayLike, targets: ArrayLike, delta: float
+        self,
+        samples: Samples,
+        betas: ArrayLike,
+        targets: ArrayLike,
+        delta: float,
+        recipe: Recipe | None = None,
     ) -> None:
         if not isinstance(samples, Samples):
             raise ValueError(f"samples={shown(samples)}: give Samples(rewards, reward_bounds=...)")
-        self.samples = samples
+        if recipe is not None and not isinstance(recipe, Recipe):
+            raise ValueError(f"recipe={shown(recipe)}: give nondecoupling.recipes.Recipe(...)")
+        self.samples, self.recipe = samples, recipe
         self.delta = probability("delta", delta)
-        self.betas = [self._beta("betas", b) for b in finite_array("betas", betas).ravel().tolist()]
-        self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
         self._rows = samples.in_random_order()
-        # Beta and cost of a reward rest on two intervals at each place of the path, which share delta.
-        self._path, self._half_path = (
-            TiltPath(self._rows, self.delta),
-            TiltPath(self._rows, self.delta / 2),
-        )
+        self._trainer = Trainer(self._rows, recipe)
+        self._exact = Trainer(self._rows, None)
+        asked = finite_array("betas", betas).ravel().tolist()
+        if not asked and recipe is not None and recipe.beta:
+            asked = [recipe.beta]
+        self.betas = [self._beta("betas", beta) for beta in asked]
+        self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
+        self._plans = Plans(self._trainer, self.delta)
 
-    def at_beta(self, beta: float) -> AtBeta | UnsupportedBeta:
-        """What exact KL-regularised RL at this beta has and costs.
+    def at_beta(self, beta: float | None = None) -> AtBeta | Unsupported:
+        """Where training at this beta ends and what it costs; without a beta at that of the recipe.
 
-        Errors: beta below 1e-6 of the range of the reward. Source: S1, S2, F3.
+        Errors: beta below 1e-6 of the range of the reward; none given without a recipe. Source: S1, S2, F3, T2, T4.
         """
-        beta = self._beta("beta", beta)
-        refused = unsupported(self._rows, beta)
-        if refused:
-            return refused
-        tilt, delta = self._tilt(beta), self.delta
-        how = f"betting, {self.samples.prompts} prompts"
-        pairs = f"{how}, both ends cross-fitted over {self.samples.responses} responses"
-        cross_fitted = f"{how}, upper end cross-fitted over {self.samples.responses} responses"
-        experts = tilt.expert_loss_changes(delta)
-        return AtBeta(
-            beta=beta,
-            reward=Estimate.of(tilt.rewards(delta), pairs),
-            kl=Estimate.of(tilt.kl(delta), pairs),
-            own_loss_change=Estimate.of(tilt.own_loss_changes(delta), cross_fitted),
-            expert_loss_change=None if experts is None else Estimate.of(experts, cross_fitted),
-            soft_value=Estimate.of(tilt.soft_values(delta), cross_fitted),
-        )
+        return self._plans.at_beta(self._beta("beta", self._own_beta() if beta is None else beta))
 
     def at_reward(self, target: float) -> AtReward:
-        """What an average reward costs: any algorithm at least, exact KL-regularised RL, and the beta that reaches it.
+        """What an average reward costs: any algorithm at least, the trainer, and the beta that reaches it.
 
         Errors: a target outside the open ``reward_bounds``. Source: S5, S2.
         """
         target = self._target(target)
-        floor = floors.price_floor(self._rows, target, self.delta)
-        how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in"
-        value = floors.plug_in_price(self._rows, target)
-        price = Estimate(value, float(floor.low), math.inf, 1 - self.delta, how)
-        beta = self._beta_reaching(target)
-        if isinstance(beta, UnsupportedBeta):
+        price = self._plans.price(target)
+        beta = self._plans.beta_reaching(target)
+        if not isinstance(beta, Estimate):
             return AtReward(target, price, beta, beta)
-        return AtReward(target, price, self._tilt_price(target, beta.value), beta)
+        return AtReward(target, price, self._plans.trained_price(target, beta.value), beta)
 
     def recommend(
         self, *, loss_budget: float | None = None, reward_target: float | None = None
@@ -118,18 +130,66 @@ class Forecast:
         With a ``loss_budget`` (nats per response, on the start policy's own data): the smallest beta on a grid of
         15 % steps whose SFT loss change keeps to it. With a ``reward_target``: the largest whose reward is at least
         that. The guaranteed choice is wrong with probability at most delta; it assumes that RL reaches its optimum.
+        Beside them stands what the cheapest recipe pays for the same reward.
 
         Errors: both or neither given; a budget that is not positive; a target outside the open ``reward_bounds``.
-        Source: S2, S3.
+        Source: S2, S3, S5, T2.
         """
         if (loss_budget is None) == (reward_target is None):
             raise ValueError(
                 f"loss_budget={loss_budget}, reward_target={reward_target}: give one of the two"
             )
         if loss_budget is not None:
-            return self._within_budget(positive_number("loss_budget", loss_budget))
+            return self._plans.within_budget(positive_number("loss_budget", loss_budget))
         assert reward_target is not None
-        return self._reaching(self._target(reward_target))
+        return self._plans.reaching(self._target(reward_target))
+
+    def threshold(self, beta: float) -> Threshold | Unsupported:
+        """Whether exact RL at this beta lowers the SFT loss on the expert data, or raises it, and by what margin.
+
+        Of the tilt, whatever the recipe. Errors: as ``at_beta``. Source: S6.
+        """
+        beta = self._beta("beta", beta)
+        refused = unsupported(self._rows, beta)
+        return refused or choices.threshold_at(self._rows, beta, self.delta)
+
+    def duration(self, weight: float) -> Duration | Unsupported:
+        """How long to run exact RL if a nat of SFT loss on the start policy's own data costs ``weight`` of reward.
+
+        One beta for all prompts, by the plug-in estimates, among those that the samples support; of the tilt, whatever
+        the recipe. Errors: a weight that is not positive. Source: P5.
+        """
+        weight, path = positive_number("weight", weight), Path(self._exact, self.delta)
+        if not path.supported:
+            assert path.first_unsupported is not None
+            return path.first_unsupported
+        beta = choices.best_beta(path, weight)
+        ends = Plans(self._exact, self.delta / 2).at_beta(beta)  # two intervals share delta
+        assert isinstance(ends, AtBeta)
+        reward, loss = ends.reward, ends.own_loss_change
+        worth = Estimate(
+            reward.value - weight * loss.value,
+            reward.low - weight * loss.high,
+            reward.high - weight * loss.low,
+            level=1 - self.delta,
+            how=reward.how,
+        )
+        at_beta = Plans(self._exact, self.delta).at_beta(beta)
+        return Duration(weight, beta, at_beta, worth, float(path.betas[path.supported - 1]))
+
+    def joint(self, weights: ArrayLike, beta: float | None = None) -> list[Joint | Unsupported]:
+        """RL with SFT on the start policy's own data mixed in, at each of these weights of the SFT loss.
+
+        At ``beta``, without one at the first of ``betas``; of exact RL, whatever the recipe.
+
+        Errors: weights that are not positive; no beta. Source: J1, J2.
+        """
+        if beta is None and not self.betas:
+            raise ValueError("beta=None: give one, or betas to forecast()")
+        beta = self._beta("beta", self.betas[0] if beta is None else beta)
+        mixed = [positive_number("weights", w) for w in finite_array("weights", weights).ravel()]
+        refused = unsupported(self._rows, beta)
+        return [refused or choices.joint_at(self._rows, beta, w, self.delta) for w in mixed]
 
     def to_dict(self) -> dict[str, Any]:
         """The answers at ``betas`` and ``targets``, ready for JSON."""
@@ -137,36 +197,91 @@ class Forecast:
             "prompts": self.samples.prompts,
             "responses": self.samples.responses,
             "reward_bounds": list(self.samples.reward_bounds),
-            "reward": float(self.samples.ref_rewards.mean()),
+            "reward": self.samples.mean_reward,
             "level": 1 - self.delta,
+            "recipe": None if self.recipe is None else recipe_to_dict(self.recipe),
             "at_beta": [self.at_beta(beta).to_dict() for beta in self.betas],
             "at_reward": [self.at_reward(target).to_dict() for target in self.targets],
         }
 
-    def save(self, path: str | Path) -> None:
+    def to_pandas(self) -> pd.DataFrame:
+        """The answers at ``betas`` and ``targets`` as a table, one row for each number; needs pandas.
+
+        Columns: ``at`` ("beta" or "reward"), ``where``, ``number``, ``value``, ``low``, ``high``, ``level``, ``how``;
+        what is not supported has no numbers, and its reason as ``how``.
+
+        Errors: ``ImportError`` without pandas.
+        """
+        at = [("beta", beta, self.at_beta(beta)) for beta in self.betas]
+        return as_table([*at, *(("reward", c, self.at_reward(c)) for c in self.targets)])
+
+    def plot(self, ax: Axes | None = None, *, run: Sequence[tuple[float, float]] = ()) -> Axes:
+        """Draw the forecast on matplotlib axes, new ones if none are given: SFT loss against reward; extra ``plot``.
+
+        The floor that any algorithm pays, from its lower end up to its estimate; the path of exact RL with its band
+        and, with a recipe, the trainer's, as far as the samples support them; dots at ``betas``; where the start policy
+        is, and the ``run``: (average reward, change of SFT loss on the start policy's own data) of each checkpoint.
+
+        Errors: ``ImportError`` without matplotlib.
+        """
+        from nondecoupling.forecast.picture import draw
+        from nondecoupling.plot.style import on_axes
+
+        axes = on_axes(ax)
+        answers = (self.at_beta(beta) for beta in self.betas)
+        marks = [answer for answer in answers if isinstance(answer, AtBeta)]
+        exact = Plans(self._exact, self.delta)
+        draw(exact, None if self.recipe is None else self._plans, marks, run, axes)
+        return axes
+
+    def html(
+        self,
+        recommendation: Recommendation | None = None,
+        *,
+        run: Sequence[tuple[float, float]] = (),
+    ) -> str:
+        """The forecast as one self-contained page: the picture, the recommendation, the answers; extra ``plot``.
+
+        Errors: ``ImportError`` without matplotlib.
+        """
+        from nondecoupling.forecast import page
+        from nondecoupling.plot import in_style, subplots, svg
+
+        with in_style():
+            figure, axes = subplots(size=(7.2, 4.8))
+            self.plot(axes, run=run)
+            return page.html(self, recommendation, svg(figure))
+
+    def save(self, path: str | FilePath) -> None:
         """Write samples, settings and answers to a JSON file, for ``Forecast.load``."""
         settings = {"betas": self.betas, "targets": self.targets, "delta": self.delta}
         content = {"format": FORMAT, "samples": self.samples.to_dict(), **settings}
         text = json.dumps({**content, "answers": self.to_dict()}, allow_nan=False)
-        Path(path).write_text(text, encoding="utf-8")
+        FilePath(path).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> Forecast:
+    def load(cls, path: str | FilePath) -> Forecast:
         """The forecast that ``save`` wrote; its answers are computed again from its samples.
 
         Errors: no such file; a file of another kind.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(FilePath(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a file that Forecast.save wrote ({FORMAT})")
         settings = {name: content[name] for name in ("betas", "targets", "delta")}
-        return cls(Samples(**content["samples"]), **settings)
+        saved: dict[str, Any] | None = content["answers"]["recipe"]
+        recipe = None
+        if saved is not None:
+            recipe = Recipe(**saved | {"outside": tuple(Outside(*o) for o in saved["outside"])})
+        return cls(Samples(**content["samples"]), **settings, recipe=recipe)
 
-    def _tilt(self, beta: float) -> Tilts:
-        return Tilts(self._rows, np.array([beta]))
+    def _own_beta(self) -> float:
+        if self.recipe is None or not self.recipe.beta:
+            raise ValueError("beta=None: give one, or a recipe that has one")
+        return self.recipe.beta
 
     def _beta(self, name: str, beta: float) -> float:
-        beta, least = positive_number(name, beta), LEAST_BETA * self.samples.spread
+        beta, least = positive_number(name, beta), LEAST_BETA * self._trainer.unit
         if beta < least:
             raise ValueError(
                 f"{name}={beta:g}: at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a "
@@ -179,78 +294,3 @@ class Forecast:
         if not low < target < high:
             raise ValueError(f"target={target}: choose a reward inside ({low:g}, {high:g})")
         return target
-
-    def _beta_reaching(self, target: float) -> Estimate | UnsupportedBeta:
-        path = self._half_path
-        weakest, strongest = path.around(target)
-        value = self._plug_in_beta(target)
-        if isinstance(value, UnsupportedBeta):
-            return value
-        low = float(path.betas[strongest]) if strongest < path.supported else 0.0
-        high = float(path.betas[weakest]) if weakest >= 0 else math.inf
-        how = f"intervals of the reward on a grid of betas, {self.samples.prompts} prompts"
-        return Estimate(value, low, high, 1 - self.delta, how)
-
-    def _plug_in_beta(self, target: float) -> float | UnsupportedBeta:
-        """By the sampled laws; inf for what the start policy has."""
-        path = self._half_path
-        if target <= self._rows.ref_rewards.mean():
-            return math.inf
-        stop = path.first_unsupported
-        if stop and not path.supported:
-            return stop
-
-        def missing(log_beta: float) -> float:
-            return float(self._tilt(math.exp(log_beta)).plug_in_rewards()[0]) - target
-
-        # Above the grid, up to where the reward is that of the start policy but for rounding.
-        most = math.log(1e9 * self.samples.spread)
-        least = math.log(path.betas[path.supported - 1])
-        if missing(least) < 0:
-            return stop or out_of_reach(self._rows, math.exp(least), target)
-        return math.exp(brentq(missing, least, most)) if missing(most) < 0 else math.inf
-
-    def _tilt_price(self, target: float, beta: float) -> Estimate:
-        path = self._half_path
-        low, high = path.loss_between(*path.around(target))
-        value = 0.0
-        if 0 < beta < math.inf:
-            value = float(self._tilt(beta).plug_in_losses()[0])
-        how = f"loss changes over the interval of beta, {self.samples.prompts} prompts"
-        return Estimate(value, low, high, 1 - self.delta, how)
-
-    def _within_budget(self, budget: float) -> Recommendation:
-        asked = f"SFT loss change of at most {budget:g} nats per response"
-        # Hoeffding's bound (S3) keeps any budget, without samples.
-        always = self.samples.spread / math.sqrt(8 * budget)
-        sure, likely = self._path.beta_within(budget), self._path.plug_in_beta_within(budget)
-        guaranteed = self.at_beta(min(always, sure or math.inf))
-        plug_in = self.at_beta(likely or always)
-        why = (
-            "guaranteed keeps to the budget by the upper end of the loss change, which allows for the number of "
-            "prompts and for the bias of few responses; plug_in by its estimate, which is biased down"
-        )
-        stop = self._path.first_unsupported
-        if stop and likely == float(self._path.betas[self._path.supported - 1]):
-            why += f"; stronger RL may fit too, but {stop}"
-        return Recommendation(asked, guaranteed, plug_in, why)
-
-    def _reaching(self, target: float) -> Recommendation:
-        asked = f"average reward of at least {target:g}"
-        path = self._path
-        _, strongest = path.around(target)
-        guaranteed = None
-        if strongest < len(path.betas):
-            guaranteed = self.at_beta(float(path.betas[strongest]))
-        value = self._plug_in_beta(target)
-        if isinstance(value, float):
-            plug_in = self.at_beta(min(value, float(path.betas[0])))
-        else:
-            plug_in = value
-        why = (
-            "guaranteed reaches the reward by the lower end of its interval, plug_in by its estimate; the lower end "
-            "allows for the number of prompts and for what few responses hide"
-        )
-        if guaranteed is None:
-            why += "; here no beta is sure to reach it: give more prompts or more responses to each"
-        return Recommendation(asked, guaranteed, plug_in, why)

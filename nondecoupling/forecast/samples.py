@@ -4,49 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from nondecoupling.estimate.arguments import (
-    Array,
-    checked_bounds,
-    finite_array,
-    prompt_labels,
-    shown,
-)
+from nondecoupling.estimate.arguments import Array, checked_bounds, prompt_labels, shown
 from nondecoupling.forecast import files
-from nondecoupling.forecast.refusals import (
-    NoSpread,
-    RaggedRows,
-    RepeatedPrompts,
-    RewardOutsideBounds,
-    TooFewPrompts,
+from nondecoupling.forecast.arguments import (
+    LEAST_RESPONSES,
+    checked_log_probs,
+    checked_mask,
+    checked_rewards,
+    padded,
+    positive_weights,
+    require_responses,
 )
-
-LEAST_PROMPTS = 16
-LEAST_RESPONSES = 2
+from nondecoupling.forecast.laws import Responses
+from nondecoupling.forecast.refusals import NoSpread, RepeatedPrompts
 
 
 class Samples:
     """Rewards r(x, y) of k responses y ~ ref(.|x) of the start policy to each of n prompts x.
 
-    ``ref_rewards`` has shape ``[n, k]``; ``expert_rewards``, if the SFT loss on expert data is asked for, ``[n, m]``:
-    those of m responses of the experts to the same prompts. ``reward_bounds`` (low, high) hold for every possible
-    response, not only for those seen. ``prompt_ids``: n labels, whole numbers or strings, no two alike; without them
-    nothing checks that no prompt was given twice.
+    ``ref_rewards`` has shape ``[n, k]``, where ``mask`` ``[n, k]`` is true; prompts may have different numbers of
+    responses, two at least, if these numbers do not depend on rewards. ``reward_bounds`` (low, high) hold for every
+    possible response, not only for those seen. ``expert_rewards`` ``[n, m]``, if the SFT loss on expert data is asked
+    for: those of m responses of the experts to the same prompts. ``ref_log_probs`` ``[n, k]`` and ``expert_log_ref``
+    ``[n, m]``: log ref(y|x) of whole responses, in nats, from which the SFT loss at the start is known and not only
+    its change. ``weights`` ``[n]``, positive, of any sum: how much more often a prompt occurs in the law in question
+    than in the one that the prompts were drawn from; the largest weight possible is assumed to be among them.
+    ``prompt_ids``: n labels, whole numbers or strings, no two alike; without them nothing checks that no prompt was
+    given twice.
 
-    Assumes that prompts are independent draws from the law in question, and that responses are independent given the
-    prompt, drawn from ref itself: temperature 1, no top-k or top-p. Units: those of the reward.
+    Assumes that prompts are independent draws, and that responses are independent given the prompt, drawn from ref
+    itself: temperature 1, no top-k or top-p. Units: those of the reward.
 
     Errors: ``RewardOutsideBounds``, ``TooFewPrompts``, ``NoSpread``, ``RaggedRows``, ``RepeatedPrompts``; NaN; fewer
-    than two responses to a prompt.
+    than two responses to a prompt; a positive log-probability; arrays that do not fit.
 
     >>> samples = Samples([[0, 1], [1, 1]] * 20, reward_bounds=(0, 1))
     >>> samples
     Samples(40 prompts, 2 responses to each, rewards in (0, 1), mean 0.75)
+    >>> Samples([[0, 1], [1, 1]] * 20, reward_bounds=(0, 1), weights=[1, 3] * 20)
+    Samples(40 prompts, 2 responses to each, rewards in (0, 1), mean 0.875, weighted)
     >>> Samples([[0, 1], [1, 1]] * 20, reward_bounds=(0, 0.5))
     Traceback (most recent call last):
     nondecoupling.forecast.refusals.RewardOutsideBounds: ref_rewards[0, 1]=1.0: outside reward_bounds=(0.0, 0.5)...
@@ -57,24 +60,46 @@ class Samples:
         ref_rewards: ArrayLike,
         *,
         reward_bounds: ArrayLike,
+        mask: ArrayLike | None = None,
         expert_rewards: ArrayLike | None = None,
+        expert_log_ref: ArrayLike | None = None,
+        ref_log_probs: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
         prompt_ids: Sequence[Hashable] | None = None,
     ) -> None:
-        self.reward_bounds = checked_bounds("reward_bounds", reward_bounds)
-        self.ref_rewards = _rewards("ref_rewards", ref_rewards, LEAST_RESPONSES, self.reward_bounds)
-        if np.all(self.ref_rewards == self.ref_rewards[:, :1]):
+        bounds = checked_bounds("reward_bounds", reward_bounds)
+        self.reward_bounds = bounds
+        there = None if mask is None else checked_mask(mask, ref_rewards)
+        self.ref_rewards = checked_rewards(
+            "ref_rewards", ref_rewards, LEAST_RESPONSES, bounds, there
+        )
+        self.mask: NDArray[np.bool_] = np.ones(self.ref_rewards.shape, bool)
+        if there is not None:
+            self.mask = there
+            require_responses(there)
+        self.weights: Array | None = None
+        if weights is not None:
+            self.weights = positive_weights(weights, self.prompts)
+        one_reward = np.where(self.mask, self.ref_rewards, np.inf).min(axis=1)
+        if not (self.mask & (self.ref_rewards != one_reward[:, None])).any():
             raise NoSpread(
                 "ref_rewards: all responses to each prompt have one reward; RL changes nothing that these samples "
                 "could show. Draw more responses, or give prompts of another difficulty"
             )
         self.expert_rewards: Array | None = None
         if expert_rewards is not None:
-            self.expert_rewards = _rewards("expert_rewards", expert_rewards, 1, self.reward_bounds)
+            self.expert_rewards = checked_rewards("expert_rewards", expert_rewards, 1, bounds)
             if len(self.expert_rewards) != self.prompts:
                 raise ValueError(
                     f"expert_rewards has {len(self.expert_rewards)} rows, ref_rewards {self.prompts}: give one row "
                     "for each prompt, in the same order"
                 )
+        self.ref_log_probs = checked_log_probs(
+            "ref_log_probs", ref_log_probs, "ref_rewards", self.ref_rewards, there
+        )
+        self.expert_log_ref = checked_log_probs(
+            "expert_log_ref", expert_log_ref, "expert_rewards", self.expert_rewards
+        )
         self.prompt_ids: list[Hashable] | None = None
         if prompt_ids is not None:
             self.prompt_ids = prompt_labels("prompt_ids", list(prompt_ids), self.prompts)  # type: ignore[arg-type]
@@ -90,19 +115,33 @@ class Samples:
 
     @property
     def responses(self) -> int:
-        """To each prompt."""
-        return int(self.ref_rewards.shape[1])
+        """To each prompt; where their numbers differ, the largest."""
+        return int(self.mask.sum(axis=1).max())
 
     @property
     def spread(self) -> float:
         """high - low of the reward bounds."""
         return self.reward_bounds[1] - self.reward_bounds[0]
 
+    @cached_property
+    def drawn(self) -> Responses:
+        """The responses of the start policy, with how often each prompt counts."""
+        weights = np.ones(self.prompts) if self.weights is None else self.weights
+        return Responses.of(self.ref_rewards, self.mask, weights)
+
+    @property
+    def mean_reward(self) -> float:
+        """Of the start policy, over prompts."""
+        return float(self.drawn.average(self.drawn.mean()))
+
     def __repr__(self) -> str:
         low, high = self.reward_bounds
+        fewest = int(self.mask.sum(axis=1).min())
+        each = f"{self.responses}" if fewest == self.responses else f"{fewest} to {self.responses}"
+        weighted = "" if self.weights is None else ", weighted"
         return (
-            f"Samples({self.prompts} prompts, {self.responses} responses to each, rewards in ({low:g}, {high:g}), "
-            f"mean {self.ref_rewards.mean():.6g})"
+            f"Samples({self.prompts} prompts, {each} responses to each, rewards in ({low:g}, {high:g}), "
+            f"mean {self.mean_reward:.6g}{weighted})"
         )
 
     def in_random_order(self) -> Samples:
@@ -113,11 +152,27 @@ class Samples:
         """
         rng = np.random.default_rng(0)
         order = rng.permutation(self.prompts)
-        experts, ids = self.expert_rewards, self.prompt_ids
+        columns = np.tile(np.arange(self.ref_rewards.shape[1]), (self.prompts, 1))
+        columns = rng.permuted(columns, axis=1)
+        # Where there is no response comes last, so that folds of what is there are even.
+        last = ~np.take_along_axis(self.mask[order], columns, axis=1)
+        columns = np.take_along_axis(columns, np.argsort(last, axis=1, kind="stable"), axis=1)
+
+        def rows(values: Array | None) -> Array | None:
+            return None if values is None else values[order]
+
+        def shuffled(values: Array | None) -> Array | None:
+            return None if values is None else np.take_along_axis(values[order], columns, axis=1)
+
+        ids = self.prompt_ids
         return Samples(
-            rng.permuted(self.ref_rewards[order], axis=1),
+            np.take_along_axis(self.ref_rewards[order], columns, axis=1),
             reward_bounds=self.reward_bounds,
-            expert_rewards=None if experts is None else experts[order],
+            mask=np.take_along_axis(self.mask[order], columns, axis=1),
+            expert_rewards=rows(self.expert_rewards),
+            expert_log_ref=rows(self.expert_log_ref),
+            ref_log_probs=shuffled(self.ref_log_probs),
+            weights=rows(self.weights),
             prompt_ids=None if ids is None else [ids[i] for i in order],
         )
 
@@ -128,29 +183,30 @@ class Samples:
         >>> Samples(**samples.to_dict())
         Samples(16 prompts, 2 responses to each, rewards in (0, 1), mean 0.5)
         """
-        experts = self.expert_rewards
+        arrays = {
+            "ref_rewards": self.ref_rewards,
+            "mask": None if self.mask.all() else self.mask,
+            "expert_rewards": self.expert_rewards,
+            "expert_log_ref": self.expert_log_ref,
+            "ref_log_probs": self.ref_log_probs,
+            "weights": self.weights,
+        }
+        listed = {n: None if array is None else array.tolist() for n, array in arrays.items()}
         return {
-            "ref_rewards": self.ref_rewards.tolist(),
+            **listed,
             "reward_bounds": list(self.reward_bounds),
-            "expert_rewards": None if experts is None else experts.tolist(),
             "prompt_ids": self.prompt_ids,
         }
 
     @classmethod
-    def from_jsonl(
-        cls,
-        path: str | Path,
-        *,
-        reward_bounds: ArrayLike,
-        prompt: str | None = None,
-        reward: str | None = None,
-        expert_reward: str | None = None,
-    ) -> Samples:
-        """Samples from a file with one JSON object on each line.
+    def from_jsonl(cls, path: str | Path, **options: Unpack[files.FileOptions]) -> Samples:
+        """Samples from a file with one JSON object on each line, given ``reward_bounds``.
 
-        ``prompt``, ``reward`` and ``expert_reward`` name its columns. Without the first two they are ``prompt`` and
-        ``reward`` or, as verl dumps rollouts, ``input`` and ``score``. Either one line per response, gathered by
-        prompt, or one line per prompt whose reward is a list. A dump must come from the start policy alone.
+        ``prompt``, ``reward``, ``log_prob``, ``expert_reward``, ``expert_log_prob`` and ``weight`` name its columns.
+        Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``;
+        of the others only those that are named are read. Either one line per response, gathered by prompt, or one
+        line per prompt whose columns are lists. A dump must come from the start policy alone. ``ragged=True`` takes
+        prompts with different numbers of responses, which must not depend on the rewards.
 
         Errors: as ``Samples``; no such file; a line that is not an object; other columns.
 
@@ -162,69 +218,41 @@ class Samples:
         ...     Samples.from_jsonl(file, reward_bounds=(0, 1))
         Samples(16 prompts, 2 responses to each, rewards in (0, 1), mean 0.0625)
         """
-        table = files.read_jsonl(Path(path))
-        return cls._of(files.gathered(table, path, prompt, reward, expert_reward), reward_bounds)
+        return cls._of(files.read_jsonl(Path(path)), path, **options)
 
     @classmethod
-    def from_parquet(
-        cls,
-        path: str | Path,
-        *,
-        reward_bounds: ArrayLike,
-        prompt: str | None = None,
-        reward: str | None = None,
-        expert_reward: str | None = None,
-    ) -> Samples:
-        """Samples from a Parquet file, with columns as in ``from_jsonl``; needs pyarrow.
+    def from_parquet(cls, path: str | Path, **options: Unpack[files.FileOptions]) -> Samples:
+        """Samples from a Parquet file, with options as in ``from_jsonl``; needs pyarrow.
 
         TRL's ``log_completions`` names a reward's column after its function: give that name as ``reward``.
 
         Errors: as ``from_jsonl``; ``ImportError`` without pyarrow.
         """
-        table = files.read_parquet(Path(path))
-        return cls._of(files.gathered(table, path, prompt, reward, expert_reward), reward_bounds)
+        return cls._of(files.read_parquet(Path(path)), path, **options)
 
     @classmethod
-    def _of(cls, rows: files.Rows, reward_bounds: ArrayLike) -> Samples:
+    def _of(
+        cls,
+        table: files.Table,
+        path: str | Path,
+        *,
+        reward_bounds: ArrayLike,
+        ragged: bool = False,
+        **columns: str | None,
+    ) -> Samples:
+        rows = files.gathered(table, path, **columns)
+        rewards, mask = rows.rewards, None
+        log_probs = rows.extra["log_prob"]
+        if ragged:
+            rewards, mask = padded(rewards)
+            log_probs = None if log_probs is None else padded(log_probs)[0]
         return cls(
-            rows.rewards,
+            rewards,
             reward_bounds=reward_bounds,
-            expert_rewards=rows.expert_rewards,
+            mask=mask,
+            expert_rewards=rows.extra["expert_reward"],
+            expert_log_ref=rows.extra["expert_log_prob"],
+            ref_log_probs=log_probs,
+            weights=rows.weights,
             prompt_ids=rows.prompts,
-        )
-
-
-def _rewards(name: str, values: ArrayLike, least: int, bounds: tuple[float, float]) -> Array:
-    """[prompts, responses], within the bounds."""
-    if isinstance(values, Sequence):
-        _require_even(name, values)
-    array = finite_array(name, values)
-    if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}: give [prompts, responses]")
-    if array.shape[0] < LEAST_PROMPTS:
-        raise TooFewPrompts(
-            f"{name} has {array.shape[0]} prompts: give at least {LEAST_PROMPTS}, better some hundreds; more "
-            "responses to few prompts do not replace them"
-        )
-    if array.shape[1] < least:
-        raise ValueError(
-            f"{name} has {array.shape[1]} responses to a prompt: give at least {least}"
-        )
-    outside = (array < bounds[0]) | (array > bounds[1])
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        raise RewardOutsideBounds(
-            f"{name}[{row}, {column}]={array[row, column]}: outside reward_bounds={bounds}; give bounds that hold "
-            "for every possible response"
-        )
-    return array
-
-
-def _require_even(name: str, rows: Sequence[Any]) -> None:
-    lengths = [np.size(row) for row in rows]
-    if len(set(lengths)) > 1:
-        other = next(place for place, length in enumerate(lengths) if length != lengths[0])
-        raise RaggedRows(
-            f"{name}[{other}] has {lengths[other]} responses, {name}[0] {lengths[0]}: give as many for each prompt; "
-            f"the first {min(lengths)} of each, or leave such prompts out if their number does not depend on rewards"
         )

@@ -9,13 +9,14 @@ added to each prompt, which k samples miss with chance 1/e if its probability is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.forecast.laws import sampled_laws, with_best
+from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast.samples import Samples
 
 # Responses for each of the e^KL that reweighting needs at least.
@@ -47,23 +48,44 @@ class UnsupportedBeta:
         return {"unsupported": str(self), **vars(self)}
 
 
-def unsupported(samples: Samples, beta: float) -> UnsupportedBeta | None:
-    """Why the samples do not support this beta; None where they do."""
-    k = samples.responses
-    without = share_without_spread(samples)
-    log_d, reward = with_best(*sampled_laws(samples.ref_rewards), samples.reward_bounds[1], 1.0)
-    tilt = bounds.gibbs_tilt(log_d, reward, beta)
+@dataclass(frozen=True)
+class UnsupportedRecipe:
+    """The answer for a trainer that ends nowhere, or nowhere that is known; ``beta`` is None where no beta helps."""
+
+    beta: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        at = "the recipe" if self.beta is None else f"the recipe at beta = {self.beta:.4g}"
+        return f"{at} is not supported: {self.reason}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"unsupported": str(self), **vars(self)}
+
+
+Unsupported = UnsupportedBeta | UnsupportedRecipe
+# (log_ref, reward) -> log_p, where training at some beta ends
+End = Callable[[Array, Array], Array]
+
+
+def unsupported(samples: Samples, beta: float, end: End | None = None) -> UnsupportedBeta | None:
+    """Why the samples do not support where training at this beta ends, without ``end`` the tilt; None where they do."""
+    k, without = samples.responses, share_without_spread(samples)
+    drawn = samples.drawn
+    laws = drawn.distinct_with_best(samples.reward_bounds[1], 1.0)
+    law = end(*laws.law) if end else bounds.gibbs_tilt(*laws.law, beta)
     # A mean of e^KL: a few prompts on which RL goes far are what its estimates miss.
-    need = math.ceil(RESPONSES_PER_NEED * float(np.mean(np.exp(bounds.kl_divergence(tilt, log_d)))))
+    needs = RESPONSES_PER_NEED * np.exp(bounds.kl_divergence(law, laws.log_d))[laws.place]
+    need = math.ceil(float(drawn.average(needs)))
     if without > LARGEST_SHARE_WITHOUT_SPREAD:
         reason = f"{without:.0%} of the prompts show one reward only"
         return UnsupportedBeta(beta, reason, k, max(need, 2 * k), without)
-    if need > k:
+    if drawn.average(needs / drawn.counts) > 1:
         reason = (
             f"RL would move {math.log(need / RESPONSES_PER_NEED):.2g} nats from the start policy, too far for {k} "
             f"responses to each prompt (log k = {math.log(k):.2g})"
         )
-        return UnsupportedBeta(beta, reason, k, need, without)
+        return UnsupportedBeta(beta, reason, k, max(need, k + 1), without)
     return None
 
 
@@ -75,5 +97,7 @@ def out_of_reach(samples: Samples, beta: float, target: float) -> UnsupportedBet
 
 
 def share_without_spread(samples: Samples) -> float:
-    rewards = samples.ref_rewards
-    return float(np.mean(np.all(rewards == rewards[:, :1], axis=1)))
+    drawn = samples.drawn
+    first = np.take_along_axis(drawn.rewards, drawn.mask.argmax(axis=1)[:, None], axis=1)
+    same = np.where(drawn.mask, drawn.rewards == first, True).all(axis=1)
+    return float(drawn.average(np.where(same, 1.0, 0.0)))

@@ -21,25 +21,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from nondecoupling import bounds
-from nondecoupling.estimate import Interval, mean_interval
-from nondecoupling.estimate.arguments import Array, PerWorld
-from nondecoupling.forecast.laws import sampled_laws
-from nondecoupling.forecast.samples import Samples
+from nondecoupling.estimate import Interval
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast.ends import Ends
 
 # Pairs are formed of so many groups of responses at most, each with its mean weight.
 GROUPS = 16
 
 
 @dataclass(frozen=True)
-class Tilts:
+class Tilts(Ends):
     """The tilts at several betas; arrays have a first axis of betas, and a second of prompts."""
 
-    samples: Samples
-    betas: Array
+    def how(self, number: str) -> str:
+        ends = "both ends" if number in ("reward", "kl") else "upper end"
+        of = f"{self.samples.responses} responses"
+        return f"betting, {self.samples.prompts} prompts, {ends} cross-fitted over {of}"
 
     @property
     def _s(self) -> Array:
@@ -58,25 +60,30 @@ class Tilts:
 
     def plug_in_rewards(self) -> Array:
         """[betas], of the tilts of the sampled laws; biased down where few responses carry the weight."""
-        log_d, reward = sampled_laws(self.samples.ref_rewards)
-        tilts = (bounds.gibbs_tilt(log_d, reward, beta) for beta in self.betas)
-        return np.array([np.mean(bounds.expected_reward(tilt, reward)) for tilt in tilts])
+        _, reward = self.samples.drawn.law()
+        each = [bounds.expected_reward(tilt, reward) for tilt in self._sampled_tilts()]
+        return self.samples.drawn.average(np.stack(each))
 
     def plug_in_kl(self) -> Array:
-        log_d, reward = sampled_laws(self.samples.ref_rewards)
-        tilts = (bounds.gibbs_tilt(log_d, reward, beta) for beta in self.betas)
-        return np.array([np.mean(bounds.kl_divergence(tilt, log_d)) for tilt in tilts])
+        log_d, _ = self.samples.drawn.law()
+        each = [bounds.kl_divergence(tilt, log_d) for tilt in self._sampled_tilts()]
+        return self.samples.drawn.average(np.stack(each))
 
     def plug_in_losses(self) -> Array:
-        return self._gaps().mean(axis=1)
+        return self.samples.drawn.average(self._gaps)
+
+    def _sampled_tilts(self) -> list[Array]:
+        """For each beta, [prompts, k]"""
+        law = self.samples.drawn.law()
+        return [np.asarray(bounds.gibbs_tilt(*law, beta), np.float64) for beta in self.betas]
 
     def rewards(self, delta: float) -> Interval:
         """E_q J(tilt)."""
         low, high = self.samples.reward_bounds
-        gained, missing = self._gained(), self._missing()
+        gained, missing = self._from_below
         return self._enclosed(
-            low + (high - low) * _low_end(gained, 0.0, 1.0, delta),
-            high - (high - low) * _low_end(missing, 0.0, 1.0, delta),
+            low + (high - low) * self._low_end(gained, 0.0, 1.0, delta),
+            high - (high - low) * self._low_end(missing, 0.0, 1.0, delta),
             self.plug_in_rewards(),
             delta,
             (low, high),
@@ -84,11 +91,12 @@ class Tilts:
 
     def kl(self, delta: float) -> Interval:
         """E_q KL(tilt||ref) = E_q [J(tilt)/beta - log Z]."""
-        below = self._range * (self._gained() - 1) - self._above()
-        above = -self._range * self._missing() - self._below()
+        gained, missing = self._from_below
+        below = self._range * (gained - 1) - self._above
+        above = -self._range * missing - self._below
         return self._enclosed(
-            _low_end(below, -self._range, self.most_nats[:, None], delta),
-            _high_end(above, 0.0, self._range, delta),
+            self._low_end(below, -self._range, self.most_nats[:, None], delta),
+            self._high_end(above, 0.0, self._range, delta),
             self.plug_in_kl(),
             delta,
             (0.0, self.most_nats),
@@ -96,12 +104,12 @@ class Tilts:
 
     def own_loss_changes(self, delta: float) -> Interval:
         """E_q of the coupling gap. Both statistics lie in [0, R/beta], the lower one below ``most_nats``."""
-        gaps, nats = self._gaps(), self.most_nats[:, None]
-        linear = self._s * (self.samples.ref_rewards.mean(axis=1) - self.samples.reward_bounds[1])
+        gaps, nats = self._gaps, self.most_nats[:, None]
+        linear = self._s * (self.samples.drawn.mean() - self.samples.reward_bounds[1])
         return self._enclosed(
-            _low_end(gaps, 0.0, nats, delta),
-            _high_end(self._above() - linear, 0.0, self._range, delta),
-            gaps.mean(axis=1),
+            self._low_end(gaps, 0.0, nats, delta),
+            self._high_end(self._above - linear, 0.0, self._range, delta),
+            self.plug_in_losses(),
             delta,
             (0.0, self.most_nats),
         )
@@ -112,11 +120,11 @@ class Tilts:
         if experts is None:
             return None
         linear = self._s * (experts.mean(axis=1) - self.samples.reward_bounds[1])
-        below, most = self._below() - linear, self._range
+        below, most = self._below - linear, self._range
         return self._enclosed(
-            _low_end(below, -most, most, delta),
-            _high_end(self._above() - linear, -most, most, delta),
-            below.mean(axis=1),
+            self._low_end(below, -most, most, delta),
+            self._high_end(self._above - linear, -most, most, delta),
+            self.samples.drawn.average(below),
             delta,
             (-most[:, 0], most[:, 0]),
         )
@@ -124,56 +132,51 @@ class Tilts:
     def soft_values(self, delta: float) -> Interval:
         """E_q beta log Z."""
         low, high = self.samples.reward_bounds
-        below, above = high + self._below() / self._s, high + self._above() / self._s
+        below, above = high + self._below / self._s, high + self._above / self._s
         return self._enclosed(
-            _low_end(below, low, high, delta),
-            _high_end(above, low, high, delta),
-            below.mean(axis=1),
+            self._low_end(below, low, high, delta),
+            self._high_end(above, low, high, delta),
+            self.samples.drawn.average(below),
             delta,
             (low, high),
         )
 
     # --- per prompt, [betas, prompts] ------------------------------------------------------------
 
+    @cached_property
     def _gaps(self) -> Array:
         """Coupling gaps of the sampled laws."""
-        laws = sampled_laws(self.samples.ref_rewards)
-        return np.stack([bounds.coupling_gap(*laws, beta) for beta in self.betas])
+        law = self.samples.drawn.law()
+        return np.stack([bounds.coupling_gap(*law, beta) for beta in self.betas])
 
+    @property
     def _below(self) -> Array:
         """log mean w"""
-        rewards, high = self.samples.ref_rewards, self.samples.reward_bounds[1]
-        return self._gaps() + self._s * (rewards.mean(axis=1) - high)
+        drawn, high = self.samples.drawn, self.samples.reward_bounds[1]
+        return self._gaps + self._s * (drawn.mean() - high)
 
+    @cached_property
     def _above(self) -> Array:
         """mean_j [log t_j + w_j/t_j - 1]"""
-        return np.stack([_log_from_above(weights) for weights in self._weights()])
+        return self.samples.drawn.for_each(
+            lambda rewards: np.stack([_log_from_above(w) for w in self._weights(rewards)])
+        )
 
-    def _gained(self) -> Array:
-        """Of (r - low)/R under the tilt, from below."""
-        share = (self.samples.ref_rewards - self.samples.reward_bounds[0]) / self.samples.spread
-        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+    @cached_property
+    def _from_below(self) -> Array:
+        """Of (r - low)/R and of (high - r)/R under the tilt, from below: [2, betas, prompts]."""
+        low, high = self.samples.reward_bounds
 
-    def _missing(self) -> Array:
-        """Of (high - r)/R under the tilt, from below."""
-        share = (self.samples.reward_bounds[1] - self.samples.ref_rewards) / self.samples.spread
-        return np.stack([_tilted_from_below(share, weights) for weights in self._weights()])
+        def both(rewards: Array) -> Array:
+            shares = np.stack([rewards - low, high - rewards]) / (high - low)
+            each = [_tilted_from_below(shares, w) for w in self._weights(rewards)]
+            return np.stack(each, axis=1)
 
-    def _weights(self) -> Iterator[Array]:
-        less_best = self.samples.ref_rewards - self.samples.reward_bounds[1]
-        return (np.exp(less_best / beta) for beta in self.betas)
+        return self.samples.drawn.for_each(both)
 
-    def _enclosed(
-        self,
-        low: Array,
-        high: Array,
-        estimate: Array,
-        delta: float,
-        limits: tuple[PerWorld, PerWorld],
-    ) -> Interval:
-        high = np.clip(high, *limits)
-        low = np.minimum(np.clip(low, *limits), high)
-        return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
+    def _weights(self, rewards: Array) -> Iterator[Array]:
+        """e^{s (r - high)} for each beta."""
+        return (np.exp((rewards - self.samples.reward_bounds[1]) / beta) for beta in self.betas)
 
 
 def _log_from_above(weights: Array) -> Array:
@@ -183,27 +186,15 @@ def _log_from_above(weights: Array) -> Array:
 
 
 def _tilted_from_below(values: Array, weights: Array) -> Array:
+    """[..., prompts] of values [..., prompts, k] and weights [prompts, k]"""
     groups = np.array_split(np.arange(weights.shape[1]), min(GROUPS, weights.shape[1]))
     w = np.stack([weights[:, group].mean(axis=1) for group in groups], axis=1)
-    v_w = np.stack([(values * weights)[:, group].mean(axis=1) for group in groups], axis=1)
+    weighted = values * weights
+    v_w = np.stack([weighted[..., group].mean(axis=-1) for group in groups], axis=-1)
     total, count = w.sum(axis=1, keepdims=True), len(groups)
-    summed = np.zeros(len(w))
+    factor = np.zeros(w.shape)
     for shift in range(1, count):
         partner = np.roll(w, shift, axis=1)
         others = (1 + np.maximum(total - w - partner, 0.0)) / (count - 1)
-        summed += np.mean(v_w * (2 / others - partner / others**2), axis=1)
-    return summed / (count - 1)
-
-
-def _low_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
-    """[betas], lower limits for means of values of at least ``least``; what exceeds ``most`` may be cut."""
-    width = np.asarray(most - least)
-    safe = np.where(width > 0, width, 1.0)  # for a beta so large that no float holds the width
-    shares = np.clip((values - least) / safe, 0.0, 1.0)
-    low = mean_interval(shares, (0.0, 1.0), delta).low
-    return np.squeeze(least + width * np.reshape(low, (-1, 1)), 1)
-
-
-def _high_end(values: Array, least: PerWorld, most: PerWorld, delta: float) -> Array:
-    """[betas], upper limits for means of values of at most ``most``; what falls below ``least`` may be raised."""
-    return -_low_end(-values, -most, -least, delta)
+        factor += (2 - partner / others) / others
+    return np.asarray((v_w * factor).mean(axis=-1) / (count - 1))

@@ -236,6 +236,7 @@ def on_the_frontier(xp: Floats, log_d: Array, rate: Array, below: Array) -> Fron
     at_zero = xp.sum(xp.where(below > 0, xp.exp(log_d - log_room), 0.0))
     left_over = ~xp.support(log_on_top) & (at_zero <= 1)
     low = xp.where(xp.support(log_on_top), log_on_top, math.log(xp.tiny(rate)))
+    low = xp.where(left_over, 0.0, low)  # no root to seek
     root = newton_bisection(
         xp, partial(_missing_mass, xp, log_d, rate, below), low, xp.full_like(low, 0.0)
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nondecoupling.numbers.floats import Floats, detached
-from nondecoupling.numbers.number_system import Array
+from nondecoupling.numbers.number_system import Array, Mask
 
 MAX_ITERATIONS = 100
+FEW_ROUNDINGS = 8
 
 
 def newton_bisection(
@@ -15,21 +16,27 @@ def newton_bisection(
 ) -> Array:
     """Roots of increasing functions, one a row, bracketed by [low, high].
 
-    A Newton step is taken where it stays inside the bracket and is at most half the step before;
-    elsewhere the bracket is bisected, so every row converges.
+    A Newton step is taken where it stays inside the bracket and is at most half the step before the last; elsewhere
+    the bracket is bisected, so every row converges. A row that has its root, or steps to and fro about it by rounding,
+    stays there while the other rows go on.
     """
     eps = xp.eps(low)
-    t, last = high, high - low
+    t, last, before = high, high - low, high - low
     for _ in range(MAX_ITERATIONS):
         value, slope = value_and_slope(t)
         low = xp.where(value < 0, t, low)
         high = xp.where(value > 0, t, high)
         step = -value / xp.where(slope > 0, slope, 1.0)
         moved = t + step
-        newton = (slope > 0) & (moved >= low) & (moved <= high) & (2 * xp.abs(step) <= xp.abs(last))
+        inside = (slope > 0) & (moved >= low) & (moved <= high)
+        newton = inside & (2 * xp.abs(step) <= xp.abs(before))
         moved = xp.where(newton, moved, 0.5 * (low + high))
-        moved = xp.where(value == 0, t, moved)
-        last, t = moved - t, moved
+        rounding = FEW_ROUNDINGS * eps * xp.abs(t)
+        to_and_fro: Mask = (xp.abs(step) <= rounding) & (xp.abs(last) <= rounding)
+        settled: Mask = xp.abs(step) <= eps * xp.abs(t)
+        there: Mask = (slope > 0) & (settled | to_and_fro)
+        moved = xp.where(there | (value == 0), t, moved)
+        before, last, t = last, moved - t, moved
         if bool(xp.module.all(xp.abs(last) <= eps * xp.abs(t))):
             break
     return t

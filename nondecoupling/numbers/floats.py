@@ -78,7 +78,8 @@ class Floats:
 
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         like = x if hasattr(x, "dtype") else y
-        if isinstance(condition, np.ndarray):  # a pattern of responses, whatever the library
+        numpy = isinstance(like, np.ndarray)
+        if isinstance(condition, np.ndarray) and not numpy:  # a pattern of responses
             condition = self.module.asarray(condition, device=array_api_compat.device(like))
         return self.module.where(condition, self._like(x, like), self._like(y, like))
 
@@ -151,6 +152,8 @@ class Floats:
     def _like(self, value: Array | float, like: Any) -> Any:
         if hasattr(value, "dtype"):
             return value
+        if isinstance(like, np.ndarray):  # asked for thousands of times where roots are sought
+            return np.asarray(value, dtype=like.dtype)
         return self.module.asarray(value, dtype=like.dtype, device=array_api_compat.device(like))
 
 

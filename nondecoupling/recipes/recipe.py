@@ -112,6 +112,16 @@ class Recipe:
         return HOLDS[self.leash] if self.beta else "nothing"
 
     @property
+    def met_beta(self) -> float:
+        """The beta that one unit of the true reward meets (T1, T11); ``beta`` for normalised advantages, 0 for none."""
+        if self.holds == "nothing":
+            return 0.0
+        if self.advantage == "group-normalised":
+            return self.beta
+        scale = 1.0 if self.leash.endswith("in-reward") else self.scale
+        return self.beta / (scale * self.told)
+
+    @property
     def scale(self) -> float:
         """(G-1)/G where a reward is compared with the mean of a group that it is in, otherwise 1."""
         if self.advantage != "group-mean" or self.group_size is None:

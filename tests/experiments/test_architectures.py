@@ -126,7 +126,7 @@ def test_a_family_from_model_to_table(tmp_path):
     assert set(numbers["coupling"]) == {"warm-up", "sft"}
     text = (tmp_path / "table.md").read_text()
     assert "| architecture | attention |" in text and "Coupling at the result of warm-up" in text
-    assert (tmp_path / "coupling.png").stat().st_size > 10_000
+    assert (tmp_path / "coupling.svg").stat().st_size > 10_000
     # Another seed is another run: the folder's is not passed off as it.
     with pytest.raises(SystemExit, match="exit status 2"):
         architectures.main([*given[:2], "--seed", "1", *given[2:]])

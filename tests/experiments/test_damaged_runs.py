@@ -167,7 +167,7 @@ def files_of(folder):
     return [
         path.relative_to(folder)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".png" and path.stat().st_size
+        if path.is_file() and path.suffix != ".svg" and path.stat().st_size
     ]
 
 

@@ -39,7 +39,7 @@ def test_a_run_writes_its_files_and_holds(cycle):
     folder, status = cycle
     assert status == 0
     names = {path.name for path in folder.iterdir()}
-    plots = {"course-rl.png", "margins.png", "pareto-sft.png", "price-of-reward.png"}
+    plots = {"course-rl.svg", "margins.svg", "pareto-sft.svg", "price-of-reward.svg"}
     assert names == FILES | plots
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "holds"
@@ -50,7 +50,7 @@ def test_a_run_writes_its_files_and_holds(cycle):
 
 def test_the_html_needs_nothing_else(cycle):
     html = (cycle[0] / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 4
+    assert html.count("data:image/svg+xml;base64,") == 4
     for loader in ("http:", "https:", "<script", "<link", "@import"):
         assert loader not in html
     assert html.index("What held") < html.index("What this run does not show")
@@ -84,7 +84,7 @@ def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path
     assert '"stage": "sft-again"' not in text
     assert not (folder / "report.json").exists()
     assert qwen_validate.main(["--out", str(folder), "--resume"]) == 0
-    for name in ("config.json", "metrics.jsonl", "report.json", "report.html", "margins.png"):
+    for name in ("config.json", "metrics.jsonl", "report.json", "report.html", "margins.svg"):
         assert (folder / name).read_bytes() == (cycle[0] / name).read_bytes(), name
     sessions = json.loads((folder / "environment.json").read_text())["sessions"]
     assert [session["resumed"] for session in sessions] == [False, True, True]

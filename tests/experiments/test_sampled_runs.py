@@ -41,14 +41,14 @@ FILES = {
     "environment.json",
     "measurements",
     "metrics.jsonl",
-    "pareto-sft.png",
+    "pareto-sft.svg",
     "plan-sft.json",
     "policies",
     "report.html",
     "report.json",
     "timing.jsonl",
     "training",
-    "training.png",
+    "training.svg",
 }
 
 

@@ -83,7 +83,7 @@ def test_a_failed_trial_is_reported_and_stops_nobody(finished):
         "order=sft-rl,reward=format": "ok",
         "order=sft-rl,reward=nonsense": "failed",
     }
-    assert (folder / "sweep.png").stat().st_size > 10_000
+    assert (folder / "sweep.svg").stat().st_size > 10_000
     lines = json.loads((folder / "summary.json").read_text())
     assert {line["statement"] for line in lines if "statement" in line} == {"S1"}
 

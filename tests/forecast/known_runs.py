@@ -27,8 +27,8 @@ class Run:
         kind = rng.integers(len(self.reward), size=prompts)
 
         def rewards(log_law, count):
-            noise = rng.gumbel(size=(prompts, count, log_law.shape[1]))
-            picked = np.argmax(log_law[kind][:, None] + noise, axis=-1)
+            below = np.cumsum(np.exp(log_law), axis=1)[kind, None, :-1]
+            picked = (rng.random((prompts, count, 1)) > below).sum(axis=-1)
             return np.take_along_axis(self.reward[kind], picked, axis=1)
 
         return Samples(
@@ -57,25 +57,50 @@ class Run:
         return {name: float(np.mean(value)) for name, value in each.items()}
 
 
-def binary() -> Run:
-    """Success between 5 % and 70 %, so that some prompts show none among eight responses."""
-    chance, expert = np.array([0.05, 0.2, 0.4, 0.7]), np.array([0.6, 0.7, 0.9, 0.8])
-    log_ref, log_expert = (np.log(np.stack([1 - p, p], axis=1)) for p in (chance, expert))
-    return Run(log_ref, log_expert, np.tile([0.0, 1.0], (4, 1)))
-
-
-def graded() -> Run:
-    """Five grades, of which the best is rare and below what the bounds allow."""
-    log_ref = np.log(
-        [[0.5, 0.3, 0.1, 0.08, 0.02], [0.1, 0.2, 0.3, 0.3, 0.1], [0.05, 0.05, 0.8, 0.05, 0.05]]
+def of_success(chances: list[float], experts: list[float]) -> Run:
+    """Binary rewards: the chance of success at each kind of prompt."""
+    log_ref, log_expert = (
+        np.log(np.stack([1 - np.array(p), p], axis=1)) for p in (chances, experts)
     )
-    log_expert = np.log(
-        [[0.1, 0.1, 0.2, 0.3, 0.3], [0.2, 0.2, 0.2, 0.2, 0.2], [0.6, 0.1, 0.1, 0.1, 0.1]]
-    )
-    return Run(log_ref, log_expert, np.tile([0.0, 0.2, 0.5, 0.8, 0.95], (3, 1)))
+    return Run(log_ref, log_expert, np.tile([0.0, 1.0], (len(chances), 1)))
 
 
-RUNS = {"binary": binary(), "graded": graded()}
+def of_grades(laws: list[list[float]], experts: list[list[float]]) -> Run:
+    """Five grades, of which the best is below what the bounds allow."""
+    return Run(np.log(laws), np.log(experts), np.tile([0.0, 0.2, 0.5, 0.8, 0.95], (len(laws), 1)))
+
+
+RUNS = {
+    # Success between 5 % and 70 %, so that some prompts show none among eight responses.
+    "binary": of_success([0.05, 0.2, 0.4, 0.7], [0.6, 0.7, 0.9, 0.8]),
+    "graded": of_grades(
+        [[0.5, 0.3, 0.1, 0.08, 0.02], [0.1, 0.2, 0.3, 0.3, 0.1], [0.05, 0.05, 0.8, 0.05, 0.05]],
+        [[0.1, 0.1, 0.2, 0.3, 0.3], [0.2, 0.2, 0.2, 0.2, 0.2], [0.6, 0.1, 0.1, 0.1, 0.1]],
+    ),
+    # Light: every prompt has successes. Heavy: at some prompts what RL seeks is one response in hundreds.
+    "binary, light": of_success([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.7, 0.8, 0.9, 0.9]),
+    "binary, heavy": of_success(
+        [0.002, 0.01, 0.05, 0.2, 0.6, 0.95], [0.3, 0.4, 0.5, 0.7, 0.8, 0.99]
+    ),
+    "graded, light": of_grades(
+        [[0.1, 0.2, 0.2, 0.2, 0.3], [0.3, 0.2, 0.1, 0.2, 0.2], [0.05, 0.1, 0.3, 0.35, 0.2]],
+        [[0.1, 0.1, 0.2, 0.3, 0.3], [0.2, 0.2, 0.2, 0.2, 0.2], [0.1, 0.1, 0.1, 0.3, 0.4]],
+    ),
+    "graded, heavy": of_grades(
+        [
+            [0.9, 0.06, 0.03, 0.009, 0.001],
+            [0.2, 0.6, 0.15, 0.047, 0.003],
+            [0.01, 0.09, 0.7, 0.19, 0.01],
+            [0.4, 0.001, 0.299, 0.2, 0.1],
+        ],
+        [
+            [0.3, 0.2, 0.2, 0.2, 0.1],
+            [0.1, 0.3, 0.3, 0.2, 0.1],
+            [0.05, 0.05, 0.3, 0.4, 0.2],
+            [0.1, 0.1, 0.1, 0.3, 0.4],
+        ],
+    ),
+}
 
 
 def p_value(misses: int, worlds: int, delta: float) -> float:

@@ -57,13 +57,13 @@ def test_at_a_reward(plan):
     assert float(bounds.expected_reward(tilt, GRADES)) == pytest.approx(0.6)
     assert answer.beta.low < answer.beta.value < answer.beta.high
     gap = float(bounds.coupling_gap(LOG_REF, GRADES, answer.beta.value))
-    assert answer.tilt_price.value == pytest.approx(gap)
-    assert answer.price.value < gap <= answer.tilt_price.high
+    assert answer.trained_price.value == pytest.approx(gap)
+    assert answer.price.value < gap <= answer.trained_price.high
 
 
 def test_the_reward_of_the_start_policy_is_free(plan):
     answer = plan.at_reward(0.3)
-    assert answer.price.value == answer.price.low == answer.tilt_price.value == 0
+    assert answer.price.value == answer.price.low == answer.trained_price.value == 0
     assert answer.beta.value == answer.beta.high == math.inf
 
 
@@ -84,7 +84,7 @@ def test_what_few_responses_do_not_show_is_refused():
     assert answer.responses_needed >= 16
     at_reward = plan.at_reward(0.9)
     assert isinstance(at_reward.beta, UnsupportedBeta)
-    assert isinstance(at_reward.tilt_price, UnsupportedBeta)
+    assert isinstance(at_reward.trained_price, UnsupportedBeta)
     assert isinstance(at_reward.price, Estimate)  # the floor needs no reweighting
 
 

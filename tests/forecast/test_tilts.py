@@ -26,10 +26,10 @@ def test_each_statistic_lies_on_its_side(law, k):
     log_laws, grades = np.tile(np.log(law), (len(BETAS), 1)), np.tile(GRADES, (len(BETAS), 1))
     log_z = bounds.coupling_gap(log_laws, grades, BETAS) + s * (reward - 1)
     tilted = bounds.expected_reward(bounds.gibbs_tilt(log_laws, grades, BETAS), grades)
-    below, above = tilts._below() @ chance, tilts._above() @ chance
+    below, above = tilts._below @ chance, tilts._above @ chance
     assert np.all(below < log_z) and np.all(log_z < above)
-    assert np.all(tilts._gained() @ chance < tilted)
-    assert np.all(tilts._missing() @ chance < 1 - tilted)
+    assert np.all(tilts._from_below[0] @ chance < tilted)
+    assert np.all(tilts._from_below[1] @ chance < 1 - tilted)
 
 
 def test_pairs_are_never_negative():
@@ -38,5 +38,5 @@ def test_pairs_are_never_negative():
         # Powers drive rewards to both ends, where the weights are most uneven.
         rewards = rng.random((4000, k)) ** np.exp(rng.uniform(-5, 5, size=(4000, 1)))
         tilts = Tilts(Samples(rewards, reward_bounds=(0, 1)), np.array([10.0, 1.0, 0.1, 0.01]))
-        assert tilts._gained().min() >= -1e-12 and tilts._missing().min() >= -1e-12
-        assert tilts._above().max() <= 1e-12
+        assert tilts._from_below[0].min() >= -1e-12 and tilts._from_below[1].min() >= -1e-12
+        assert tilts._above.max() <= 1e-12

@@ -1,4 +1,4 @@
-"""The plots of a run, as PNG bytes."""
+"""The plots of a run, as SVG."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from nondecoupling import plot
 from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest
@@ -15,7 +16,6 @@ from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, STAGES
 from validate.pareto import Landing, Landscape, pareto_plot
-from validate.style import BOUND, INK, OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 __all__ = ["plots"]
 
@@ -23,24 +23,25 @@ Function = Callable[[NDArray[np.float64]], float]
 MARKERS = "osD^vP*"
 SHADES = ("#eef3fa", "#fdf3ea", "#eef7f1")
 COLORS = {
-    Status.HOLDS: OBSERVED,
-    Status.UNDECIDED: PREDICTED,
-    Status.REFUTED: "#c00000",
+    Status.HOLDS: plot.BLUE,
+    Status.UNDECIDED: plot.VERMILION,
+    Status.REFUTED: plot.PURPLE,
 }
+MARKS = {Status.HOLDS: "o", Status.UNDECIDED: "s", Status.REFUTED: "X"}
 
 
-def plots(result: Digest) -> dict[str, bytes]:
-    """File name -> PNG: one course per RL stage, one Pareto plot per ref, the price of reward, the margins."""
-    with in_style():
-        made = {f"course-{e.rl[-1].stage}.png": _course(e) for e in result.episodes}
+def plots(result: Digest) -> dict[str, str]:
+    """File name -> SVG: one course per RL stage, one Pareto plot per ref, the price of reward, the margins."""
+    with plot.in_style():
+        made = {f"course-{e.rl[-1].stage}.svg": _course(e) for e in result.episodes}
         for ref in dict.fromkeys(e.ref.stage for e in result.episodes):
-            made[f"pareto-{ref}.png"] = _pareto([e for e in result.episodes if e.ref.stage == ref])
-        made["price-of-reward.png"] = _price(result)
-        made["margins.png"] = _margins(result)
+            made[f"pareto-{ref}.svg"] = _pareto([e for e in result.episodes if e.ref.stage == ref])
+        made["price-of-reward.svg"] = _price(result)
+        made["margins.svg"] = _margins(result)
     return made
 
 
-def _pareto(episodes: list[Episode]) -> bytes:
+def _pareto(episodes: list[Episode]) -> str:
     """Where the policies trained from one ref landed."""
     mean, ref = episodes[0].mean, episodes[0].ref
     results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
@@ -64,7 +65,7 @@ def _pareto(episodes: list[Episode]) -> bytes:
     )
 
 
-def _course(episode: Episode) -> bytes:
+def _course(episode: Episode) -> str:
     """SFT loss, reward and KL along the stages, with what the statements predict."""
     mean = episode.mean
     d, log_ref, beta = mean.log_d, episode.ref.log_p, mean.beta
@@ -92,17 +93,15 @@ def _course(episode: Episode) -> bytes:
 
     def level(axis: Axes, value: float, label: str, stage: int | None = None) -> None:
         span = (starts[0], starts[-1]) if stage is None else (starts[stage], starts[stage + 1])
-        color, dashes = (INK, ":") if stage is None else (PREDICTED, "--")
+        color, dashes = (plot.BLACK, ":") if stage is None else (plot.VERMILION, "--")
         axis.plot(span, [value, value], lw=1.4, label=label, color=color, ls=dashes)
 
-    figure, (loss, reward, kl) = plt.subplots(
-        3, 1, figsize=(8.4, 8.6), sharex=True, layout="constrained"
-    )
-    curve(loss, lambda p: mean.ce(d, p), OBSERVED, "SFT loss CE(d,p)")
+    figure, (loss, reward, kl) = plot.subplots(3, 1, size=(8.4, 8.6), sharex=True)
+    curve(loss, lambda p: mean.ce(d, p), plot.BLUE, "SFT loss CE(d,p)")
     curve(
         loss,
         lambda p: mean.data_entropy + mean.price(d, p),
-        BOUND,
+        plot.PURPLE,
         "least SFT loss of any policy with this reward (S5)",
         dots=False,
     )
@@ -114,17 +113,17 @@ def _course(episode: Episode) -> bytes:
     high = max(*trained, mean.ce(d, best))
     loss.set_ylim(low - 0.08 * (high - low), high + 0.12 * (high - low))
 
-    curve(reward, mean.j, OBSERVED, "reward J(p)")
+    curve(reward, mean.j, plot.BLUE, "reward J(p)")
     level(reward, mean.j(best), f"J at the {name}", 1)
     level(reward, mean.data_reward, "reward of the data, J(d): where SFT leads")
     reward.set_ylabel("reward")
 
     after_ref = [(x, c) for x, c in points if x >= starts[1]]
     for function, color, label in (
-        (lambda p: mean.kl(p, log_ref), OBSERVED, "KL(p||ref)"),
+        (lambda p: mean.kl(p, log_ref), plot.BLUE, "KL(p||ref)"),
         (
             lambda p: mean.kl(p, best),
-            SECOND,
+            plot.GREEN,
             "KL(p||joint)" if episode.is_joint else "KL(p||tilt) = lost J_b / beta (R1)",
         ),
     ):
@@ -155,12 +154,12 @@ def _course(episode: Episode) -> bytes:
             va="bottom",
             rotation=25 if narrow else 0,
         )
-    return png(figure)
+    return plot.svg(figure)
 
 
-def _price(result: Digest) -> bytes:
+def _price(result: Digest) -> str:
     """Excess SFT loss of every checkpoint against the least that its reward costs."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    figure, axis = plot.subplots(size=(6.4, 4.6))
     groups: dict[str, tuple[PromptMeans, list[Checkpoint]]] = {}
     for episode in result.episodes:
         groups[episode.ref.stage] = result.experts, episode.before
@@ -175,17 +174,17 @@ def _price(result: Digest) -> bytes:
         largest = max(largest, *xs)
         axis.plot(xs, ys, marker, ms=4.5, alpha=0.8, label=STAGES[name].title)
     edge = max(largest * 1.1, 1e-3)
-    axis.plot([0, edge], [0, edge], color=BOUND, lw=1.2, label="S5: nothing can lie below")
-    axis.fill_between([0, edge], [0, edge], color=BOUND, alpha=0.08, lw=0)
+    axis.plot([0, edge], [0, edge], color=plot.PURPLE, lw=1.2, label="S5: nothing can lie below")
+    axis.fill_between([0, edge], [0, edge], color=plot.PURPLE, alpha=0.08, lw=0)
     axis.set_xlim(-0.03 * edge, edge)
     axis.set_ylim(bottom=-0.02 * edge)
     axis.set_xlabel("price of the reward reached, K_inf(d, J(p))  [nats per response]")
     axis.set_ylabel("SFT loss above its minimum  [nats per response]")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return png(figure)
+    return plot.svg(figure)
 
 
-def _margins(result: Digest) -> bytes:
+def _margins(result: Digest) -> str:
     """Left: how far the sides of identities lie apart. Right: the smallest margin of each inequality."""
     identities = [s for s in result.statements if s.identities]
     claims: dict[tuple[str, str], Check] = {}
@@ -195,29 +194,30 @@ def _margins(result: Digest) -> bytes:
             if key not in claims or row.margin < claims[key].margin:
                 claims[key] = row
     rows = len(identities), len(claims)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11.5, 1.4 + 0.34 * max(*rows, 4)), layout="constrained", width_ratios=(2, 3)
+    figure, (left, right) = plot.subplots(
+        1, 2, size=(11.5, 1.4 + 0.34 * max(*rows, 4)), width_ratios=(2, 3)
     )
     smallest = 1e-17
     for y, summary in enumerate(reversed(identities)):
         worst = summary.worst_identity
         assert worst is not None
-        left.plot(max(abs(worst.lhs - worst.rhs), smallest), y, "o", color=COLORS[worst.status])
-        left.plot(worst.tolerance, y, "|", color=INK, ms=14)
+        difference = max(abs(worst.lhs - worst.rhs), smallest)
+        left.plot(difference, y, MARKS[worst.status], color=COLORS[worst.status])
+        left.plot(worst.tolerance, y, "|", color=plot.BLACK, ms=14)
     left.set_yticks(range(len(identities)), [s.statement for s in reversed(identities)])
-    left.set_xlabel("dot: largest |left - right|; bar: allowed", loc="left")
+    left.set_xlabel("dot: largest |left - right| (square: undecided); bar: allowed", loc="left")
     left.set_title("Identities (fail only through a bug)", loc="left", fontsize=9)
     names = []
     for y, ((statement, claim), tight) in enumerate(reversed(claims.items())):
-        marker = "X" if tight.status is Status.REFUTED else "o"
-        right.plot(max(abs(tight.margin), smallest), y, marker, color=COLORS[tight.status])
-        right.plot(tight.tolerance, y, "|", color=INK, ms=14)
+        size = max(abs(tight.margin), smallest)
+        right.plot(size, y, MARKS[tight.status], color=COLORS[tight.status])
+        right.plot(tight.tolerance, y, "|", color=plot.BLACK, ms=14)
         names.append(f"{claim}  {statement}")
     right.set_yticks(range(len(names)), names, fontsize=7.5)
-    label = "dot: smallest margin (cross: violated by that much); bar: rounding allowance"
+    label = "dot: smallest margin (square: undecided, cross: violated); bar: rounding allowance"
     right.set_xlabel(label, loc="right")
     right.set_title("Inequalities", loc="left", fontsize=9)
     for axis in (left, right):
         axis.set_xscale("log")
         axis.grid(axis="x", color="#dddddd", lw=0.6)
-    return png(figure)
+    return plot.svg(figure)

@@ -81,7 +81,7 @@ def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> Enumerat
     return EnumeratedReport(folder, result)
 
 
-def _html(result: Digest, images: dict[str, bytes]) -> str:
+def _html(result: Digest, images: dict[str, str]) -> str:
     return render(
         TEMPLATE,
         images,

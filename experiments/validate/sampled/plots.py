@@ -1,42 +1,40 @@
-"""The plots of a sampled run, as PNG bytes."""
+"""The plots of a sampled run, as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nondecoupling import plot
 from validate.disk import Line
 from validate.orders import STAGES
 from validate.pareto import pareto_plot
 from validate.sampled.digest import Result
 from validate.sampled.tables import landings
-from validate.style import OBSERVED, PREDICTED, SECOND, in_style, plt, png
 
 __all__ = ["plots"]
 
 CURVES = (
-    ("loss", "SFT loss per token", OBSERVED),
-    ("reward", "reward", SECOND),
-    ("kl", "KL to ref per token", PREDICTED),
+    ("loss", "SFT loss per token", plot.BLUE),
+    ("reward", "reward", plot.GREEN),
+    ("kl", "KL to ref per token", plot.VERMILION),
 )
 
 
-def plots(result: Result, metrics: Sequence[Line]) -> dict[str, bytes]:
-    """File name -> PNG: one Pareto plot per ref, and what the trainers logged."""
-    with in_style():
+def plots(result: Result, metrics: Sequence[Line]) -> dict[str, str]:
+    """File name -> SVG: one Pareto plot per ref, and what the trainers logged."""
+    with plot.in_style():
         made = {
-            f"pareto-{ref}.png": pareto_plot(result.landscapes[ref], landings(result, ref))
+            f"pareto-{ref}.svg": pareto_plot(result.landscapes[ref], landings(result, ref))
             for ref in result.refs
         }
-        made["training.png"] = _training(metrics)
+        made["training.svg"] = _training(metrics)
     return made
 
 
-def _training(metrics: Sequence[Line]) -> bytes:
+def _training(metrics: Sequence[Line]) -> str:
     """The trainers' own logs; a policy gradient's loss is no measure of anything and is left out."""
     stages = list(dict.fromkeys(line["stage"] for line in metrics))
-    figure, axes = plt.subplots(
-        1, len(stages), figsize=(2.2 + 2.6 * len(stages), 3.0), layout="constrained", squeeze=False
-    )
+    figure, axes = plot.subplots(1, len(stages), size=(2.2 + 2.6 * len(stages), 3.0), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
         lines = [line for line in metrics if line["stage"] == stage]
         for name, label, color in CURVES:
@@ -48,4 +46,4 @@ def _training(metrics: Sequence[Line]) -> bytes:
         axis.set_title(STAGES[stage].title, fontsize=8)
         axis.set_xlabel("step")
         axis.legend(fontsize=7)
-    return png(figure)
+    return plot.svg(figure)

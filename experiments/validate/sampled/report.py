@@ -100,7 +100,7 @@ def load_plan(folder: RunFolder, ref: str) -> list[Plan]:
         ) from None
 
 
-def _html(folder: RunFolder, result: Result, images: dict[str, bytes]) -> str:
+def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
     return render(
         TEMPLATE,
         images,

@@ -1,0 +1,244 @@
+"""Where trainers end that do not end at the tilt: a forward leash, and advantages normalised in groups.
+
+**Forward leash** (k3 in the loss, T2). The end is S5's frontier policy at the rate s = 1/beta. Let h(s) be the least of
+KL(ref||p) - s E_p r over policies. It is concave in s, with slope -J, J the reward at the end: so its chords to
+neighbours are limits for J, and h + s J for the SFT loss. Of h a line that is fitted on other responses is too
+low in expectation (``floors.lines``), and the least over the sampled law too high.
+
+**Advantages normalised in groups** (T4), rewards of two levels. The end is that of the same leash without normalising
+at beta/h, and h lies between limits that do not depend on the policy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.estimate import Interval
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast import floors
+from nondecoupling.forecast.ends import Ends
+from nondecoupling.forecast.tilts import Tilts
+from nondecoupling.recipes import Recipe
+
+# From a rate to those at the ends of its chords.
+STEP = 1.5
+
+
+@dataclass(frozen=True)
+class ForwardEnds(Ends):
+    """beta ref/(mu - r): the policy of highest E_p r - beta KL(ref||p)."""
+
+    def how(self, number: str) -> str:
+        if number == "expert_loss_change":
+            return "plug-in; the samples give no limits for it with this leash"
+        return f"betting, {self.samples.prompts} prompts, chords of the frontier, cross-fitted"
+
+    def rewards(self, delta: float) -> Interval:
+        below, above, least, most = self._chords
+        low, high = self.samples.reward_bounds
+        return self._enclosed(
+            self._low_end(below, least, most, delta),
+            self._high_end(above, least, most, delta),
+            self.plug_in_rewards(),
+            delta,
+            (low, high),
+        )
+
+    def own_loss_changes(self, delta: float) -> Interval:
+        rate = 1 / self.betas[:, None]
+        below, above, least, most = self._chords
+        under, over, lowest, highest = self._lines(rate[:, 0])
+        least, most = lowest + rate * least, highest + rate * most
+        return self._enclosed(
+            self._low_end(under + rate * below, least, most, delta),
+            self._high_end(over + rate * above, least, most, delta),
+            self.plug_in_losses(),
+            delta,
+            (0.0, math.inf),
+        )
+
+    def expert_loss_changes(self, delta: float) -> Interval | None:
+        """E_expert log(t + s (best - r)), with the sampled offset t of each prompt."""
+        experts = self.samples.expert_rewards
+        if experts is None:
+            return None
+        missing = self.samples.reward_bounds[1] - experts
+        each = [
+            np.log(np.maximum(offset, np.finfo(float).tiny)[:, None] + missing / beta).mean(axis=1)
+            for offset, beta in zip(self._sampled[1], self.betas, strict=True)
+        ]
+        value = self.samples.drawn.average(np.stack(each))
+        open_end = np.full(value.shape, math.inf)
+        return Interval(-open_end, open_end, value, delta, self.samples.prompts, "plug-in")
+
+    def kl(self, delta: float) -> None:
+        return None
+
+    def soft_values(self, delta: float) -> None:
+        return None
+
+    def plug_in_rewards(self) -> Array:
+        """J = best - beta (1 - t): of the law where any response may have the highest reward."""
+        best = self.samples.reward_bounds[1]
+        each = best - self.betas[:, None] * (1 - self._sampled[1])
+        return self.samples.drawn.average(each)
+
+    def plug_in_losses(self) -> Array:
+        lines = self.samples.drawn.average(self._sampled[0])
+        return np.maximum(lines + self.plug_in_rewards() / self.betas, 0.0)
+
+    @cached_property
+    def _sampled(self) -> tuple[Array, Array]:
+        """(least over the sampled law of KL(ref||p) - s E_p r, its offset), [betas, prompts]."""
+        return self._least(1 / self.betas)
+
+    def _least(self, rates: Array) -> tuple[Array, Array]:
+        laws = self.samples.drawn.distinct_with_best(self.samples.reward_bounds[1], 0.0)
+        found = [bounds.frontier_policy(*laws.law, rate) for rate in rates]
+        line, offset = (
+            np.stack([getattr(one, name)[laws.place] for one in found])
+            for name in ("line", "offset")
+        )
+        return line, offset
+
+    def _lines(self, rates: Array) -> tuple[Array, Array, Array, Array]:
+        """h from below and from above, [betas, prompts], and what they lie between, [betas, 1]."""
+        best = self.samples.reward_bounds[1]
+        under = np.stack([floors.lines(self.samples.drawn, best, rate) for rate in rates])
+        limits = np.array([floors.limits_of_lines(self.samples, rate) for rate in rates])
+        slack = 1e-9 * (1 + np.abs(limits).max(axis=1, keepdims=True))
+        return under, self._least(rates)[0], limits[:, :1] - slack, limits[:, 1:] + slack
+
+    @cached_property
+    def _chords(self) -> tuple[Array, Array, Array, Array]:
+        """J from below and from above, and what they lie between."""
+        rates = 1 / self.betas
+        weaker, here, stronger = (self._lines(rates * step) for step in (1 / STEP, 1.0, STEP))
+        back, ahead = (rates * (1 - 1 / STEP))[:, None], (rates * (STEP - 1))[:, None]
+        below, above = (weaker[0] - here[1]) / back, (here[1] - stronger[0]) / ahead
+        least = np.minimum((weaker[2] - here[3]) / back, (here[2] - stronger[3]) / ahead)
+        most = np.maximum((weaker[3] - here[2]) / back, (here[3] - stronger[2]) / ahead)
+        return below, above, least, most
+
+
+@dataclass(frozen=True)
+class NormalisedEnds(Ends):
+    """Advantages (r - mean)/(sd + eps) of groups, rewards at either end of their bounds only."""
+
+    recipe: Recipe
+
+    def how(self, number: str) -> str:
+        low, high = self.factors
+        inner = self._at(1.0).how(number)
+        return f"leashes at beta/{low:.3g} and beta/{high:.3g} (T4), each {inner}"
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """What h_G lies between at every success, per unit of reward.
+
+        With the population's sd and eps = 0 these are 2(G-1)/G and sqrt(G-1) (T4); the sd of a group that is not of one
+        reward is sqrt(G-1)/G at least, which says how much eps can take away.
+        """
+        size, eps = self.recipe.group_size, self.recipe.eps / self.samples.spread
+        told = self.recipe.told
+        if size is None:
+            return told / (0.5 + eps), told / eps if eps else math.inf
+        sample = math.sqrt((size - 1) / size) if self.recipe.sd == "sample" else 1.0
+        least_sd = math.sqrt(size - 1) / size / sample
+        kept = least_sd / (least_sd + eps)
+        return told * sample * 2 * (size - 1) / size * kept, told * sample * math.sqrt(size - 1)
+
+    def rewards(self, delta: float) -> Interval:
+        return self._between(
+            "rewards", delta, self.plug_in_rewards(), self.samples.reward_bounds[1]
+        )
+
+    def own_loss_changes(self, delta: float) -> Interval:
+        return self._between("own_loss_changes", delta, self.plug_in_losses(), math.inf)
+
+    def expert_loss_changes(self, delta: float) -> Interval | None:
+        experts = self.samples.expert_rewards
+        if experts is None:
+            return None
+        right = experts == self.samples.reward_bounds[1]
+        change = np.stack([right * up + (~right) * down for up, down in self._moved])
+        value = -self.samples.drawn.average(change.mean(axis=-1))
+        open_end = np.full(value.shape, math.inf)
+        return Interval(-open_end, open_end, value, delta, self.samples.prompts, "plug-in")
+
+    def kl(self, delta: float) -> None:
+        return None
+
+    def soft_values(self, delta: float) -> None:
+        return None
+
+    def plug_in_rewards(self) -> Array:
+        low, high = self.samples.reward_bounds
+        return low + (high - low) * self.samples.drawn.average(self._successes)
+
+    def plug_in_losses(self) -> Array:
+        start = self._start[:, None]
+        each = [-(start * up + (1 - start) * down)[:, 0] for up, down in self._moved]
+        return self.samples.drawn.average(np.stack(each))
+
+    def gone(self) -> Array:
+        """[betas], the share of prompts at which no policy is stationary: success tends to one there (T4)."""
+        return self.samples.drawn.average(
+            np.stack([np.where(end[1], 0.0, 1.0) for end in self._ends])
+        )
+
+    @cached_property
+    def _start(self) -> Array:
+        low, _ = self.samples.reward_bounds
+        return (self.samples.drawn.mean() - low) / self.samples.spread
+
+    @cached_property
+    def _ends(self) -> list[tuple[Array, Array]]:
+        """(success, whether stationary) of each prompt, for each beta, from ``bounds.stationary_policy``."""
+        starts, place = np.unique(self._start, return_inverse=True)
+        with np.errstate(divide="ignore"):
+            log_ref = np.log(np.stack([1 - starts, starts], axis=1))
+        reward = np.tile(self.samples.reward_bounds, (len(starts), 1))
+        found = []
+        for beta in self.betas:
+            recipe = replace(self.recipe, beta=float(beta))
+            end = bounds.stationary_policy(log_ref, reward, recipe)
+            there = np.asarray(end.stationary)
+            success = np.where(there, np.exp(end.log_p[:, 1]), 1.0)
+            found.append((success[place], there[place]))
+        return found
+
+    @property
+    def _successes(self) -> Array:
+        return np.stack([success for success, _ in self._ends])
+
+    @property
+    def _moved(self) -> list[tuple[Array, Array]]:
+        """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
+        start, found = self._start, []
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for success in self._successes:
+                up = np.where(start > 0, np.log(success / start), 0.0)
+                down = np.where(start < 1, np.log1p(-success) - np.log1p(-start), 0.0)
+                found.append((up[:, None], down[:, None]))
+        return found
+
+    def _at(self, factor: float) -> Ends:
+        """The ends of the same leash without normalising."""
+        betas = self.betas * self.samples.spread / factor
+        family = ForwardEnds if self.recipe.holds == "forward" else Tilts
+        return family(self.samples, betas)
+
+    def _between(self, number: str, delta: float, estimate: Array, highest: float) -> Interval:
+        """The reward and the SFT loss rise with the factor."""
+        weakest, strongest = self.factors
+        low = getattr(self._at(weakest), number)(delta).low
+        high = np.full(low.shape, highest)
+        if math.isfinite(strongest):
+            high = getattr(self._at(strongest), number)(delta).high
+        return Interval(low, high, estimate, delta, self.samples.prompts, "betting")

@@ -1,0 +1,91 @@
+"""A forecast as one self-contained HTML page, which leads with its picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING
+
+from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
+from nondecoupling.forecast.support import Unsupported, UnsupportedBeta, UnsupportedRecipe
+
+if TYPE_CHECKING:
+    from nondecoupling.forecast.forecasts import Forecast
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+svg { max-width: 100%; height: auto }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { text-align: left; padding: .25rem .8rem; border-bottom: 1px solid #ddd }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+small { color: #666 }
+"""
+NAMES = {
+    "reward": "average reward",
+    "own_loss_change": "SFT loss change, own data",
+    "expert_loss_change": "SFT loss change, expert data",
+    "kl": "KL from the start policy",
+    "soft_value": "soft value",
+    "price": "least SFT loss change of any algorithm",
+    "trained_price": "SFT loss change where training reaches it",
+    "beta": "beta that reaches it",
+}
+LIMITS = (
+    "Losses and KL in nats per response, on the law that the prompts were drawn from; each interval by itself at its "
+    "level. About the optimum of training, which a run approaches; the floor needs no such assumption. Forgetting on "
+    "other prompts is not in it."
+)
+
+
+def html(plan: Forecast, recommendation: Recommendation | None, picture: str) -> str:
+    """``picture``: SVG text."""
+    samples, title = plan.samples, "What RL will cost"
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
+        f"<h1>{title}</h1>",
+        picture[picture.index("<svg") :],
+        f"<p>{escape(repr(samples))}. Level of each interval: {1 - plan.delta:g}.</p>",
+    ]
+    if plan.recipe is not None:
+        parts.append(f"<p>The recipe: <code>{escape(repr(plan.recipe))}</code></p>")
+    if recommendation is not None:
+        parts += _advice(recommendation)
+    for beta in plan.betas:
+        parts += [f"<h2>At beta = {beta:.4g}</h2>", _table(plan.at_beta(beta))]
+    for target in plan.targets:
+        parts += [f"<h2>At an average reward of {target:g}</h2>", _table(plan.at_reward(target))]
+    return "\n".join([*parts, f"<p><small>{escape(LIMITS)}</small></p></html>", ""])
+
+
+def _advice(advice: Recommendation) -> Iterable[str]:
+    yield f"<h2>Recommended for {escape(advice.asked)}</h2>"
+    for name, choice in (("guaranteed", advice.guaranteed), ("plug-in", advice.plug_in)):
+        at = f", beta = {choice.beta:.4g}" if isinstance(choice, AtBeta) else ""
+        yield f"<h3>{name}{at}</h3>"
+        yield "<p>no beta is sure to do it</p>" if choice is None else _table(choice)
+    if advice.cheapest is not None:
+        yield f"<p>The cheapest recipe would pay {escape(str(advice.cheapest))} for the same reward: "
+        yield f"<code>{escape(repr(advice.cheapest_recipe))}</code></p>"
+    yield f"<p>{escape(advice.why)}.</p>"
+
+
+def _table(answer: AtBeta | AtReward | Unsupported) -> str:
+    if isinstance(answer, (UnsupportedBeta, UnsupportedRecipe)):
+        return f"<p>{escape(str(answer))}</p>"
+    rows, seen = [], set()
+    for name, text in NAMES.items():
+        number = getattr(answer, name, None)
+        if isinstance(number, Estimate):
+            ends = (_shown(end) for end in (number.value, number.low, number.high))
+            cells = "".join(f"<td class='n'>{end}</td>" for end in ends)
+            rows.append(f"<tr><td>{text}</td>{cells}<td><small>{escape(number.how)}</small></td>")
+        elif isinstance(number, (UnsupportedBeta, UnsupportedRecipe)):
+            seen.add(str(number))
+    head = "<tr><th></th><th>estimate</th><th>from</th><th>to</th><th>how</th></tr>"
+    notes = "".join(f"<p>{escape(note)}</p>" for note in seen)
+    return f"<table>{head}{''.join(rows)}</table>{notes}"
+
+
+def _shown(end: float) -> str:
+    return "open" if math.isinf(end) or math.isnan(end) else f"{end:.4g}"

@@ -1,0 +1,168 @@
+"""A trainer's answers at a beta, at a reward, within a budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import brentq
+
+from nondecoupling.estimate import Interval
+from nondecoupling.forecast import floors
+from nondecoupling.forecast.answers import AtBeta, Estimate, Recommendation
+from nondecoupling.forecast.curves import Path
+from nondecoupling.forecast.ends import Ends
+from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, out_of_reach
+from nondecoupling.forecast.trainers import Trainer
+from nondecoupling.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What ``Forecast`` answers, its arguments being checked and the prompts in random order."""
+
+    trainer: Trainer
+    delta: float
+
+    @cached_property
+    def path(self) -> Path:
+        return Path(self.trainer, self.delta)
+
+    @cached_property
+    def _half_path(self) -> Path:
+        """Beta and cost of a reward rest on two intervals at each place of the path, which share delta."""
+        return Path(self.trainer, self.delta / 2)
+
+    def at_beta(self, beta: float) -> AtBeta | Unsupported:
+        refused = self.trainer.unsupported(beta)
+        if refused:
+            return refused
+        ends, delta = self._ends(beta), self.delta
+
+        def known(interval: Interval | None, number: str) -> Estimate | None:
+            return None if interval is None else Estimate.of(interval, ends.how(number))
+
+        return AtBeta(
+            beta=beta,
+            reward=Estimate.of(ends.rewards(delta), ends.how("reward")),
+            own_loss_change=Estimate.of(ends.own_loss_changes(delta), ends.how("own_loss_change")),
+            expert_loss_change=known(ends.expert_loss_changes(delta), "expert_loss_change"),
+            kl=known(ends.kl(delta), "kl"),
+            soft_value=known(ends.soft_values(delta), "soft_value"),
+        )
+
+    def price(self, target: float) -> Estimate:
+        """Of any policy."""
+        samples = self.trainer.samples
+        floor = floors.price_floor(samples, target, self.delta)
+        how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in"
+        value = floors.plug_in_price(samples, target)
+        return Estimate(value, float(floor.low), math.inf, 1 - self.delta, how)
+
+    def beta_reaching(self, target: float) -> Estimate | Unsupported:
+        if self.trainer.refusal:
+            return self.trainer.refusal
+        path = self._half_path
+        weakest, strongest = path.around(target)
+        value = self._plug_in_beta(target)
+        if not isinstance(value, float):
+            return value
+        low = float(path.betas[strongest]) if strongest < path.supported else 0.0
+        high = float(path.betas[weakest]) if weakest >= 0 else math.inf
+        how = f"intervals of the reward on a grid of betas, {self.trainer.samples.prompts} prompts"
+        return Estimate(value, low, high, 1 - self.delta, how)
+
+    def trained_price(self, target: float, beta: float) -> Estimate:
+        path = self._half_path
+        low, high = path.loss_between(*path.around(target))
+        value = 0.0
+        if 0 < beta < math.inf:
+            value = float(self._ends(beta).plug_in_losses()[0])
+        how = f"loss changes over the interval of beta, {self.trainer.samples.prompts} prompts"
+        return Estimate(value, low, high, 1 - self.delta, how)
+
+    def within_budget(self, budget: float) -> Recommendation:
+        asked = f"SFT loss change of at most {budget:g} nats per response"
+        why = (
+            "guaranteed keeps to the budget by the upper end of the loss change, which allows for the number of "
+            "prompts and for the bias of few responses; plug_in by its estimate, which is biased down"
+        )
+        if self.trainer.refusal:
+            return self._refused(asked, self.trainer.refusal, None)
+        sure, likely = self.path.beta_within(budget), self.path.plug_in_beta_within(budget)
+        if self.trainer.recipe is None:
+            # Hoeffding's bound (S3) keeps any budget, without samples.
+            always = self.trainer.samples.spread / math.sqrt(8 * budget)
+            sure, likely = min(always, sure or math.inf), likely or always
+        guaranteed = None if sure is None else self.at_beta(sure)
+        plug_in = self.at_beta(float(self.path.betas[0]) if likely is None else likely)
+        if guaranteed is None:
+            why += (
+                "; here no beta of the grid is sure to keep to it: the reward can be had for less"
+            )
+        stop = self.path.first_unsupported
+        if stop and likely == float(self.path.betas[self.path.supported - 1]):
+            why += f"; stronger RL may fit too, but {stop}"
+        reward = plug_in.reward.value if isinstance(plug_in, AtBeta) else None
+        return Recommendation(asked, guaranteed, plug_in, *self.cheapest(reward), why)
+
+    def reaching(self, target: float) -> Recommendation:
+        asked = f"average reward of at least {target:g}"
+        if self.trainer.refusal:
+            return self._refused(asked, self.trainer.refusal, target)
+        path = self.path
+        _, strongest = path.around(target)
+        guaranteed = None
+        if strongest < len(path.betas):
+            guaranteed = self.at_beta(float(path.betas[strongest]))
+        value = self._plug_in_beta(target)
+        if isinstance(value, float):
+            plug_in = self.at_beta(min(value, float(path.betas[0])))
+        else:
+            plug_in = value
+        why = (
+            "guaranteed reaches the reward by the lower end of its interval, plug_in by its estimate; the lower end "
+            "allows for the number of prompts and for what few responses hide"
+        )
+        if guaranteed is None:
+            why += "; here no beta is sure to reach it: give more prompts or more responses to each"
+        return Recommendation(asked, guaranteed, plug_in, *self.cheapest(target), why)
+
+    def cheapest(self, reward: float | None) -> tuple[Estimate | None, Recipe | None]:
+        """The price of a reward, and a recipe that pays it: its optimum is on the frontier at 1/beta (T2)."""
+        if reward is None:
+            return None, None
+        samples = self.trainer.samples
+        rate = floors.plug_in_rate(samples.drawn, samples.reward_bounds[1], reward)
+        if rate is None:
+            return None, None
+        return self.price(reward), Recipe("leave-one-out", "k3-in-loss", beta=1 / rate)
+
+    def _refused(
+        self, asked: str, refusal: UnsupportedRecipe, reward: float | None
+    ) -> Recommendation:
+        return Recommendation(asked, None, refusal, *self.cheapest(reward), refusal.reason)
+
+    def _ends(self, beta: float) -> Ends:
+        return self.trainer.ends(np.array([beta]))
+
+    def _plug_in_beta(self, target: float) -> float | Unsupported:
+        """By the sampled laws; inf for what the start policy has."""
+        path, samples = self._half_path, self.trainer.samples
+        if target <= samples.mean_reward:
+            return math.inf
+        stop = path.first_unsupported
+        if stop and not path.supported:
+            return stop
+
+        def missing(log_beta: float) -> float:
+            return float(self._ends(math.exp(log_beta)).plug_in_rewards()[0]) - target
+
+        # Above the grid, up to where the reward is that of the start policy but for rounding.
+        most = math.log(1e9 * self.trainer.unit)
+        least = math.log(path.betas[path.supported - 1])
+        if missing(least) < 0:
+            return stop or out_of_reach(samples, math.exp(least), target)
+        return math.exp(brentq(missing, least, most)) if missing(most) < 0 else math.inf

@@ -1,0 +1,109 @@
+"""What a forecast must know of a trainer: where it ends, in which unit its beta is, what the samples do not support."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from nondecoupling import bounds
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast.ends import Ends
+from nondecoupling.forecast.leashes import ForwardEnds, NormalisedEnds
+from nondecoupling.forecast.samples import Samples
+from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, unsupported
+from nondecoupling.forecast.tilts import Tilts
+from nondecoupling.recipes import Recipe
+
+NO_END: dict[str, str] = {
+    "nothing": (
+        "nothing holds the policy: its reward rises to the highest, and the SFT loss without bound (T1, T2). The price "
+        "of a reward, at_reward(...).price, holds for it too"
+    ),
+    "no maximum": "with k3 in the reward the objective has no upper bound (T2); put it in the loss",
+    "no closed form": "where k2 in the reward ends has no closed form (T2); put it in the loss",
+}
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """KL-regularised RL to its optimum or, with a ``recipe``, a trainer: its leash, advantages and verifier noise.
+
+    The beta of the recipe itself plays no part here; betas are given in the recipe's own unit.
+    """
+
+    samples: Samples
+    recipe: Recipe | None
+
+    @cached_property
+    def refusal(self) -> UnsupportedRecipe | None:
+        """Why no beta of this trainer can be forecast."""
+        recipe = self.recipe
+        if recipe is None:
+            return None
+        reason = NO_END.get(recipe.holds)
+        low, high = self.samples.reward_bounds
+        rewards = self.samples.ref_rewards[self.samples.mask]
+        binary = bool(np.isin(rewards, (low, high)).all())
+        if reason is None and recipe.entropy_bonus:
+            reason = "an entropy bonus moves probability by log ref(y|x) itself, for which there are no limits (T11)"
+        elif reason is None and self._normalised and recipe.leash.endswith("in-reward"):
+            reason = "the penalty is part of the reward that is normalised, where T4 does not speak"
+        elif reason is None and not binary and (self._normalised or recipe.told < 1):
+            what = "advantages normalised in groups" if self._normalised else "a noisy verifier"
+            reason = f"{what}: the theory is about two levels of reward (T4, T11), here other than {low:g} and {high:g}"
+        return None if reason is None else UnsupportedRecipe(None, reason)
+
+    @property
+    def _normalised(self) -> bool:
+        return self.recipe is not None and self.recipe.advantage == "group-normalised"
+
+    @property
+    def unit(self) -> float:
+        """The beta at which a trainer does what exact RL does at the range of the reward, about."""
+        if self.recipe is None:
+            return self.samples.spread
+        return 1.0 if self._normalised else self.samples.spread / self._met
+
+    @property
+    def _met(self) -> float:
+        """The beta that the reward meets, for each unit of the recipe's own."""
+        assert self.recipe is not None
+        return replace(self.recipe, beta=1.0).met_beta
+
+    def ends(self, betas: Array) -> Ends:
+        """Where training ends; only for a trainer that is not refused."""
+        recipe = self.recipe
+        if recipe is None:
+            return Tilts(self.samples, betas)
+        if self._normalised:
+            return NormalisedEnds(self.samples, betas, recipe)
+        family = ForwardEnds if recipe.holds == "forward" else Tilts
+        return family(self.samples, betas * self._met)
+
+    def unsupported(self, beta: float) -> Unsupported | None:
+        """Why the samples do not say where training at this beta ends; None where they do."""
+        recipe = self.recipe
+        if recipe is None:
+            return unsupported(self.samples, beta)
+        if self.refusal:
+            return self.refusal
+        if self._normalised:
+            ends = NormalisedEnds(self.samples, np.array([beta]), recipe)
+            gone = float(ends.gone()[0])
+            if gone:
+                reason = (
+                    f"at {gone:.0%} of the prompts no policy is stationary: success tends to one there, and the SFT "
+                    "loss grows without bound (T4, bounds.critical_beta)"
+                )
+                return UnsupportedRecipe(beta, reason)
+
+        def end(log_d: Array, reward: Array) -> Array:
+            found = bounds.stationary_policy(log_d, reward, replace(recipe, beta=beta))
+            # A response that only few responses would hide may be beyond the critical beta: then it takes all.
+            gone = ~np.asarray(found.stationary)[:, None]
+            best = np.where(reward == reward.max(axis=1, keepdims=True), log_d, -np.inf)
+            return np.where(gone, best - np.logaddexp.reduce(best, axis=1)[:, None], found.log_p)
+
+        return unsupported(self.samples, beta, end)
