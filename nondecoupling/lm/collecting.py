@@ -21,7 +21,6 @@ from rich.progress import Progress
 
 from nondecoupling.collected import CollectedSamples, Origin, prompt_label
 from nondecoupling.estimate.arguments import shown, whole_number
-from nondecoupling.forecast.samples import LEAST_RESPONSES
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
 from nondecoupling.lm.errors import CollectError, RewardError
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["collect"]
 
 Row = dict[str, Any]
+LEAST_RESPONSES = 2  # what a forecast needs
 
 
 def collect(

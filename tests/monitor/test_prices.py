@@ -30,14 +30,12 @@ def test_plug_in_prices_are_those_of_a_forecast(curves, share):
     assert curves.cheapest(reward).value <= expected * (1 + 1e-9)
 
 
-@pytest.mark.slow  # a forecast inverts its path at every point
-def test_the_tilt_is_that_of_a_forecast(curves):
-    plan = forecast(curves.samples)
-    for share in (0.2, 0.6):
-        reward = curves.start + share * (curves._path[0][-1] - curves.start)
-        answer = plan.at_reward(reward)
-        assert curves.tilt(reward).value == pytest.approx(answer.tilt_price.value, rel=0.02)
-        assert curves.beta(reward).value == pytest.approx(answer.beta.value, rel=0.02)
+@pytest.mark.parametrize("beta", [0.3, 0.7, 2.0])
+def test_the_tilt_is_that_of_a_forecast(curves, beta):
+    answer = forecast(curves.samples).at_beta(beta)
+    reward = answer.reward.value
+    assert curves.tilt(reward).value == pytest.approx(answer.own_loss_change.value, rel=0.02)
+    assert curves.beta(reward).value == pytest.approx(beta, rel=0.02)
 
 
 def test_what_the_start_policy_has_is_free(curves):
