@@ -26,8 +26,8 @@ COLUMNS = {
 }
 LIMITS = (
     "Losses and prices in nats per response, averages over prompts. The SFT loss is that on the start policy's own "
-    "data; its lower limit, and those of alarms, hold at every look together. The path and the floor are a forecast from "
-    "samples of the start policy, each interval by itself at its level."
+    "data; its lower limit, and those of alarms, hold at every look together. The path and the floor are a forecast "
+    "from samples of the start policy, each interval by itself at its level."
 )
 
 
