@@ -23,7 +23,7 @@ from nondecoupling.lm.errors import (
     ModelError,
     ProcessesError,
     ResponseError,
-    RewardError,
+    RewardFunctionError,
 )
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
 from nondecoupling.lm.later_checkpoints import score
@@ -40,7 +40,7 @@ __all__ = [
     "ModelError",
     "ProcessesError",
     "ResponseError",
-    "RewardError",
+    "RewardFunctionError",
     "Scores",
     "collect",
     "compare_models",

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from nondecoupling.collected import CollectedSamples, Origin, prompt_label
 from nondecoupling.estimate.arguments import shown, whole_number
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
-from nondecoupling.lm.errors import CollectError, RewardError
+from nondecoupling.lm.errors import CollectError, RewardFunctionError
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import Reward, RewardFunctions
@@ -68,7 +68,7 @@ def collect(
     them if the source of the function has changed. Sets torch's random seed.
 
     Raises:
-        RewardError: the reward function raised, or returned NaN, too few or too many rewards, or one out of bounds.
+        RewardFunctionError: the reward function raised, or returned NaN, a wrong number of rewards, or one out of bounds.
         CollectError: ``out`` or its parts belong to another model, prompts or settings; two prompts are alike.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
 
@@ -161,18 +161,18 @@ class _Collection:
             self._begin()
         processes.wait()
         parts = self._parts()
-        failure: RewardError | None = None
+        failure: RewardFunctionError | None = None
         with Progress(console=Console(stderr=True), disable=not processes.is_first) as bar:
             for part in bar.track(processes.share(parts), description="collecting"):
                 try:
                     self._do(part)
-                except RewardError as error:
+                except RewardFunctionError as error:
                     failure = error
                     break
         # Nobody waits for a process that has left.
         failures = [e for e in processes.together_list([str(failure or "")]) if e]
         if failures:
-            raise failure or RewardError(failures[0])
+            raise failure or RewardFunctionError(failures[0])
         if processes.is_first:
             rows = [row for part in parts for row in json.loads(self._rewarded(part).read_text())]
             _table(rows, self.origin).write(self.out)
@@ -239,8 +239,8 @@ class _Collection:
         try:
             for row, place in zip(rows, part, strict=True):
                 self._reward(row, self.asked[place])
-        except RewardError as error:
-            raise RewardError(
+        except RewardFunctionError as error:
+            raise RewardFunctionError(
                 f"{error}. What was drawn is kept in {self.folder}: correct the function and call collect again with "
                 "the same arguments"
             ) from error

@@ -6,7 +6,7 @@ __all__ = [
     "ModelError",
     "ProcessesError",
     "ResponseError",
-    "RewardError",
+    "RewardFunctionError",
 ]
 
 
@@ -26,7 +26,7 @@ class ProcessesError(LanguageModelError):
     """What was asked for cannot be shared among the processes of this run."""
 
 
-class RewardError(LanguageModelError, ValueError):
+class RewardFunctionError(LanguageModelError, ValueError):
     """A reward function raised, or returned something that is no reward of each response within the bounds."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from nondecoupling.estimate.arguments import Array, checked_bounds, finite_array, shown
 from nondecoupling.lm.digests import digest_of
-from nondecoupling.lm.errors import RewardError
+from nondecoupling.lm.errors import RewardFunctionError
 
 __all__ = ["Reward", "RewardFunctions", "checked_rewards", "name_of", "total_reward"]
 
@@ -42,12 +42,12 @@ class RewardFunctions:
     ) -> RewardFunctions:
         """
         Raises:
-            RewardError: something is no function, or there is not one weight for each.
+            RewardFunctionError: something is no function, or there is not one weight for each.
         """
         functions = tuple(rewards) if isinstance(rewards, Sequence) else (rewards,)
         for function in functions:
             if not callable(function) or inspect.iscoroutinefunction(function):
-                raise RewardError(
+                raise RewardFunctionError(
                     f"reward={shown(function)}: give a function in TRL's signature that is not async; a reward model "
                     "may be called inside of one"
                 )
@@ -55,7 +55,7 @@ class RewardFunctions:
             "reward_weights", [1.0] * len(functions) if weights is None else weights
         )
         if not functions or given.shape != (len(functions),):
-            raise RewardError(
+            raise RewardFunctionError(
                 f"reward_weights={shown(weights)} for {len(functions)} functions: give one for each, at least one"
             )
         return cls(functions, given, checked_bounds("reward_bounds", bounds))
@@ -79,7 +79,7 @@ class RewardFunctions:
         """[n], the reward of each response.
 
         Raises:
-            RewardError: a function raised, or returned something else than one reward within the bounds for each.
+            RewardFunctionError: a function raised, or did not return one reward within the bounds for each.
         """
         given = []
         for function, name in zip(self.functions, self.names, strict=True):
@@ -94,7 +94,7 @@ class RewardFunctions:
                     **columns,
                 )
             except Exception as error:  # whatever a user's function raises
-                raise RewardError(
+                raise RewardFunctionError(
                     f"the reward function {name} raised {type(error).__name__}: {error}"
                 ) from error
             given.append(checked_rewards(values, len(prompts), name))
@@ -104,7 +104,7 @@ class RewardFunctions:
         if bad.any():
             place = int(np.flatnonzero(bad)[0])
             what = " + ".join(self.names)
-            raise RewardError(
+            raise RewardFunctionError(
                 f"the reward ({what}) of the response {shown(completions[place])} to {shown(prompts[place])} is "
                 f"{total[place]:g}; give a number within reward_bounds=({low:g}, {high:g}), or bounds that hold for "
                 "every possible response"
@@ -116,16 +116,16 @@ def checked_rewards(values: Any, count: int, name: str) -> Array:
     """[count], NaN where the function returned None.
 
     Raises:
-        RewardError: not as many numbers as responses.
+        RewardFunctionError: not as many numbers as responses.
     """
     try:
         listed = [math.nan if value is None else float(value) for value in values]
     except (TypeError, ValueError):
-        raise RewardError(
+        raise RewardFunctionError(
             f"the reward function {name} returned {shown(values)}: return one number for each response"
         ) from None
     if len(listed) != count:
-        raise RewardError(
+        raise RewardFunctionError(
             f"the reward function {name} returned {len(listed)} rewards for {count} responses: return one for each"
         )
     return np.array(listed)

@@ -11,7 +11,7 @@ from nondecoupling.collected import CollectedSamples
 from nondecoupling.forecast import Samples
 from nondecoupling.lm import (
     CollectError,
-    RewardError,
+    RewardFunctionError,
     collect,
     collecting,
     load_model,
@@ -96,7 +96,7 @@ class StopsAfter:
 def test_an_interrupted_call_goes_on_and_makes_the_same_file(tiny, tmp_path, error, calls):
     whole, halves = tmp_path / "whole.parquet", tmp_path / "halves.parquet"
     collect(tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(99, error), out=whole, **SETTINGS)
-    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RewardError
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RewardFunctionError
     with pytest.raises(expected):
         collect(
             tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(calls, error), out=halves, **SETTINGS
@@ -120,7 +120,7 @@ BAD = {
 @pytest.mark.parametrize("named", BAD)
 def test_a_bad_reward_loses_nothing(tiny, tmp_path, named, monkeypatch):
     out = tmp_path / "ref.parquet"
-    with pytest.raises(RewardError, match="What was drawn is kept in") as caught:
+    with pytest.raises(RewardFunctionError, match="What was drawn is kept in") as caught:
         collect(tiny.model, tiny.tokenizer, PROMPTS[:1], BAD[named], out=out, **SETTINGS)
     assert named in str(caught.value)
 
@@ -135,7 +135,7 @@ def test_a_bad_reward_loses_nothing(tiny, tmp_path, named, monkeypatch):
 def test_another_reward_function_is_asked_about_everything(tiny, tmp_path):
     """Rewards of two functions must not end in one file."""
     out = tmp_path / "ref.parquet"
-    with pytest.raises(RewardError):
+    with pytest.raises(RewardFunctionError):
         collect(
             tiny.model,
             tiny.tokenizer,
@@ -171,7 +171,7 @@ def test_other_settings_are_refused_before_anything_is_overwritten(tiny, tmp_pat
 
 def test_parts_of_another_model_are_refused(tiny, tmp_path):
     out = tmp_path / "ref.parquet"
-    with pytest.raises(RewardError):
+    with pytest.raises(RewardFunctionError):
         collect(
             tiny.model, tiny.tokenizer, PROMPTS, StopsAfter(1, ValueError()), out=out, **SETTINGS
         )

@@ -50,14 +50,14 @@ def collected(tmp_path_factory):
     out = folder / "ref.parquet"
     found = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **settings)
     assert 0 < found.rewards.mean() < 1
-    return SimpleNamespace(folder=folder, file=out, found=found, prices=CouplingMonitor(out).prices)
+    return SimpleNamespace(folder=folder, file=out, found=found)
 
 
 @pytest.fixture
-def monitor_of(collected):
+def monitor_of(collected, curves):
     def made(**options):
         monitor = CouplingMonitor(collected.file, **options)
-        monitor.prices = collected.prices  # the same, made once
+        monitor.prices = curves  # of other samples: what rewards cost plays no part here
         return monitor
 
     return made

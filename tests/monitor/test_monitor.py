@@ -14,18 +14,6 @@ CHANCES = np.repeat([0.2, 0.5], 20)
 REF = np.stack([1 - CHANCES, CHANCES], axis=1)  # of a wrong and a right response, by prompt
 
 
-@pytest.fixture(scope="module")
-def samples():
-    right = np.random.default_rng(0).random((40, 16)) < CHANCES[:, None]
-    return Samples(right.astype(float), reward_bounds=(0, 1))
-
-
-@pytest.fixture(scope="module")
-def curves(samples):
-    """Of one monitor, for all of them: they are the same and take seconds."""
-    return CouplingMonitor(samples).prices
-
-
 @pytest.fixture
 def made(samples, curves):
     def monitor(**options):

@@ -16,11 +16,6 @@ def drawn(rng, responses=16, prompts=40):
     return Samples((rng.random((prompts, responses)) < chance).astype(float), reward_bounds=(0, 1))
 
 
-@pytest.fixture(scope="module")
-def curves():
-    return PriceCurves(drawn(np.random.default_rng(0)), 0.1)
-
-
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_plug_in_prices_are_those_of_a_forecast(curves, share):
     last = curves._path[0][-1]
