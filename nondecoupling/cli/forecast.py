@@ -60,6 +60,10 @@ def forecast_command(
     html: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a page with a picture, too.")
     ] = None,
+    run: Annotated[
+        list[str],
+        typer.Option(metavar="REWARD,LOSS", help="With --html: where a checkpoint of the run is."),
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """What RL will cost in SFT loss, before it is run.
@@ -82,7 +86,7 @@ def forecast_command(
         plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
         advice = _advice(plan, loss_budget, reward_target)
         if html is not None:
-            html.write_text(plan.html(advice), encoding="utf-8")
+            html.write_text(plan.html(advice, run=_checkpoints(run)), encoding="utf-8")
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:
@@ -95,6 +99,17 @@ def forecast_command(
         _print_at_reward(plan.at_reward(c))
     if advice:
         _print_advice(advice)
+
+
+def _checkpoints(run: list[str]) -> list[tuple[float, float]]:
+    found = []
+    for text in run:
+        try:
+            reward, loss = map(float, text.split(","))
+        except ValueError:
+            fail(f"--run {text!r}: give a reward and a change of SFT loss, as 0.55,0.09")
+        found.append((reward, loss))
+    return found
 
 
 def _advice(

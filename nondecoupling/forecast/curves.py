@@ -15,12 +15,8 @@ import numpy as np
 
 from nondecoupling.estimate import Interval
 from nondecoupling.estimate.arguments import Array
-from nondecoupling.forecast.ends import Ends
 from nondecoupling.forecast.support import Unsupported
 from nondecoupling.forecast.trainers import Trainer
-
-# Of the trainer's unit; each beta is 10^(1/16), or 15 %, below the one before it.
-GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
 
 
 @dataclass
@@ -30,15 +26,14 @@ class Path:
     trainer: Trainer
     delta: float
 
-    @cached_property
+    @property
     def betas(self) -> Array:
-        return GRID * self.trainer.unit
+        return self.trainer.grid
 
-    @cached_property
+    @property
     def supported(self) -> int:
         """How many betas the samples support, from the largest on."""
-        answers = (self.trainer.unsupported(float(beta)) for beta in self.betas)
-        return next((i for i, answer in enumerate(answers) if answer), len(self.betas))
+        return self.trainer.supported
 
     @property
     def first_unsupported(self) -> Unsupported | None:
@@ -47,18 +42,14 @@ class Path:
         return self.trainer.unsupported(float(self.betas[self.supported]))
 
     @cached_property
-    def ends(self) -> Ends:
-        return self.trainer.ends(self.betas)
-
-    @cached_property
     def rewards(self) -> Interval:
         """[betas]. Over the whole grid: a limit holds where it says little, too."""
-        return self.ends.rewards(self.delta)
+        return self.trainer.on_the_grid.rewards(self.delta)
 
     @cached_property
     def losses(self) -> Interval:
         """[betas], of the SFT loss on the start policy's own data."""
-        return self.ends.own_loss_changes(self.delta)
+        return self.trainer.on_the_grid.own_loss_changes(self.delta)
 
     def around(self, target: float) -> tuple[int, int]:
         """Grid places on either side of the beta whose reward is ``target``: -1 and the number of betas are outside.

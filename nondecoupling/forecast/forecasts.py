@@ -187,7 +187,8 @@ class Forecast:
         if beta is None and not self.betas:
             raise ValueError("beta=None: give one, or betas to forecast()")
         beta = self._beta("beta", self.betas[0] if beta is None else beta)
-        mixed = [positive_number("weights", w) for w in finite_array("weights", weights).ravel()]
+        listed = finite_array("weights", weights).ravel().tolist()
+        mixed = [positive_number("weights", weight) for weight in listed]
         refused = unsupported(self._rows, beta)
         return [refused or choices.joint_at(self._rows, beta, w, self.delta) for w in mixed]
 

@@ -22,11 +22,12 @@ from nondecoupling.estimate import Interval
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import floors
 from nondecoupling.forecast.ends import Ends
+from nondecoupling.forecast.laws import Places
 from nondecoupling.forecast.tilts import Tilts
 from nondecoupling.recipes import Recipe
 
-# From a rate to those at the ends of its chords.
-STEP = 1.5
+# From a rate to those at the ends of its chords: three places of the grid of ``trainers``, which so share their lines.
+STEP = 10.0 ** (3 / 16)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ForwardEnds(Ends):
     def own_loss_changes(self, delta: float) -> Interval:
         rate = 1 / self.betas[:, None]
         below, above, least, most = self._chords
-        under, over, lowest, highest = self._lines(rate[:, 0])
+        under, over, lowest, highest = self._lines(1.0)
         least, most = lowest + rate * least, highest + rate * most
         return self._enclosed(
             self._low_end(under + rate * below, least, most, delta),
@@ -106,19 +107,32 @@ class ForwardEnds(Ends):
         )
         return line, offset
 
-    def _lines(self, rates: Array) -> tuple[Array, Array, Array, Array]:
-        """h from below and from above, [betas, prompts], and what they lie between, [betas, 1]."""
-        best = self.samples.reward_bounds[1]
+    @cached_property
+    def _every_line(self) -> tuple[Places, tuple[Array, Array, Array, Array]]:
+        """(places [3, betas] of weaker, own and stronger rates among all, h at all of them; see ``_lines``)."""
+        logs = -np.log(self.betas) + math.log(STEP) * np.array([[-1.0], [0.0], [1.0]])
+        rates, place = np.unique(np.round(logs, 9), return_inverse=True)
+        rates, best = np.exp(rates), self.samples.reward_bounds[1]
         under = np.stack([floors.lines(self.samples.drawn, best, rate) for rate in rates])
         limits = np.array([floors.limits_of_lines(self.samples, rate) for rate in rates])
         slack = 1e-9 * (1 + np.abs(limits).max(axis=1, keepdims=True))
-        return under, self._least(rates)[0], limits[:, :1] - slack, limits[:, 1:] + slack
+        found = under, self._least(rates)[0], limits[:, :1] - slack, limits[:, 1:] + slack
+        return place.reshape(logs.shape), found
+
+    def _lines(self, factor: float) -> tuple[Array, Array, Array, Array]:
+        """At the rates times 1/STEP, 1 or STEP: h from below and from above, and what they lie between.
+
+        [betas, prompts] twice, and [betas, 1] twice.
+        """
+        places, (under, over, lowest, highest) = self._every_line
+        at = places[1 + round(math.log(factor, STEP))]
+        return under[at], over[at], lowest[at], highest[at]
 
     @cached_property
     def _chords(self) -> tuple[Array, Array, Array, Array]:
         """J from below and from above, and what they lie between."""
         rates = 1 / self.betas
-        weaker, here, stronger = (self._lines(rates * step) for step in (1 / STEP, 1.0, STEP))
+        weaker, here, stronger = (self._lines(factor) for factor in (1 / STEP, 1.0, STEP))
         back, ahead = (rates * (1 - 1 / STEP))[:, None], (rates * (STEP - 1))[:, None]
         below, above = (weaker[0] - here[1]) / back, (here[1] - stronger[0]) / ahead
         least = np.minimum((weaker[2] - here[3]) / back, (here[2] - stronger[3]) / ahead)
@@ -133,8 +147,10 @@ class NormalisedEnds(Ends):
     recipe: Recipe
 
     def how(self, number: str) -> str:
+        if number == "expert_loss_change":
+            return "plug-in; the samples give no limits for it with this leash"
         low, high = self.factors
-        inner = self._at(1.0).how(number)
+        inner = self._weakest.how(number)
         return f"leashes at beta/{low:.3g} and beta/{high:.3g} (T4), each {inner}"
 
     @property
@@ -166,7 +182,7 @@ class NormalisedEnds(Ends):
         if experts is None:
             return None
         right = experts == self.samples.reward_bounds[1]
-        change = np.stack([right * up + (~right) * down for up, down in self._moved])
+        change = np.stack([np.where(right, up, down) for up, down in self._moved])
         value = -self.samples.drawn.average(change.mean(axis=-1))
         open_end = np.full(value.shape, math.inf)
         return Interval(-open_end, open_end, value, delta, self.samples.prompts, "plug-in")
@@ -199,7 +215,7 @@ class NormalisedEnds(Ends):
 
     @cached_property
     def _ends(self) -> list[tuple[Array, Array]]:
-        """(success, whether stationary) of each prompt, for each beta, from ``bounds.stationary_policy``."""
+        """(log of the chances of wrong and right [prompts, 2], whether stationary), for each beta."""
         starts, place = np.unique(self._start, return_inverse=True)
         with np.errstate(divide="ignore"):
             log_ref = np.log(np.stack([1 - starts, starts], axis=1))
@@ -209,22 +225,22 @@ class NormalisedEnds(Ends):
             recipe = replace(self.recipe, beta=float(beta))
             end = bounds.stationary_policy(log_ref, reward, recipe)
             there = np.asarray(end.stationary)
-            success = np.where(there, np.exp(end.log_p[:, 1]), 1.0)
-            found.append((success[place], there[place]))
+            log_p = np.where(there[:, None], end.log_p, [-np.inf, 0.0])
+            found.append((log_p[place], there[place]))
         return found
 
     @property
     def _successes(self) -> Array:
-        return np.stack([success for success, _ in self._ends])
+        return np.stack([np.exp(log_p[:, 1]) for log_p, _ in self._ends])
 
     @property
     def _moved(self) -> list[tuple[Array, Array]]:
         """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
         start, found = self._start, []
         with np.errstate(divide="ignore", invalid="ignore"):
-            for success in self._successes:
-                up = np.where(start > 0, np.log(success / start), 0.0)
-                down = np.where(start < 1, np.log1p(-success) - np.log1p(-start), 0.0)
+            for log_p, _ in self._ends:
+                up = np.where(start > 0, log_p[:, 1] - np.log(start), 0.0)
+                down = np.where(start < 1, log_p[:, 0] - np.log1p(-start), 0.0)
                 found.append((up[:, None], down[:, None]))
         return found
 
@@ -234,11 +250,18 @@ class NormalisedEnds(Ends):
         family = ForwardEnds if self.recipe.holds == "forward" else Tilts
         return family(self.samples, betas)
 
+    @cached_property
+    def _weakest(self) -> Ends:
+        return self._at(self.factors[0])
+
+    @cached_property
+    def _strongest(self) -> Ends | None:
+        return self._at(self.factors[1]) if math.isfinite(self.factors[1]) else None
+
     def _between(self, number: str, delta: float, estimate: Array, highest: float) -> Interval:
         """The reward and the SFT loss rise with the factor."""
-        weakest, strongest = self.factors
-        low = getattr(self._at(weakest), number)(delta).low
+        low = getattr(self._weakest, number)(delta).low
         high = np.full(low.shape, highest)
-        if math.isfinite(strongest):
-            high = getattr(self._at(strongest), number)(delta).high
+        if self._strongest is not None:
+            high = getattr(self._strongest, number)(delta).high
         return Interval(low, high, estimate, delta, self.samples.prompts, "betting")

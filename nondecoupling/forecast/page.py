@@ -33,8 +33,9 @@ NAMES = {
 }
 LIMITS = (
     "Losses and KL in nats per response, on the law that the prompts were drawn from; each interval by itself at its "
-    "level. About the optimum of training, which a run approaches; the floor needs no such assumption. Forgetting on "
-    "other prompts is not in it."
+    "level. Bands around paths are of the loss at a beta; where one goes below the floor, the floor holds. About the "
+    "optimum of training, which a run approaches; the floor needs no such assumption. Forgetting on other prompts is "
+    "not in it."
 )
 
 

@@ -22,7 +22,7 @@ from nondecoupling.forecast.arguments import (
     positive_weights,
     require_responses,
 )
-from nondecoupling.forecast.laws import Responses
+from nondecoupling.forecast.laws import DistinctLaws, Responses
 from nondecoupling.forecast.refusals import NoSpread, RepeatedPrompts
 
 
@@ -128,6 +128,11 @@ class Samples:
         """The responses of the start policy, with how often each prompt counts."""
         weights = np.ones(self.prompts) if self.weights is None else self.weights
         return Responses.of(self.ref_rewards, self.mask, weights)
+
+    @cached_property
+    def with_one_best(self) -> DistinctLaws:
+        """The sampled laws, each with a response of the highest reward that was not seen."""
+        return self.drawn.distinct_with_best(self.reward_bounds[1], 1.0)
 
     @property
     def mean_reward(self) -> float:

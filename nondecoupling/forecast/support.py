@@ -71,8 +71,7 @@ End = Callable[[Array, Array], Array]
 def unsupported(samples: Samples, beta: float, end: End | None = None) -> UnsupportedBeta | None:
     """Why the samples do not support where training at this beta ends, without ``end`` the tilt; None where they do."""
     k, without = samples.responses, share_without_spread(samples)
-    drawn = samples.drawn
-    laws = drawn.distinct_with_best(samples.reward_bounds[1], 1.0)
+    drawn, laws = samples.drawn, samples.with_one_best
     law = end(*laws.law) if end else bounds.gibbs_tilt(*laws.law, beta)
     # A mean of e^KL: a few prompts on which RL goes far are what its estimates miss.
     needs = RESPONSES_PER_NEED * np.exp(bounds.kl_divergence(law, laws.log_d))[laws.place]

@@ -187,14 +187,16 @@ def _log_from_above(weights: Array) -> Array:
 
 def _tilted_from_below(values: Array, weights: Array) -> Array:
     """[..., prompts] of values [..., prompts, k] and weights [prompts, k]"""
-    groups = np.array_split(np.arange(weights.shape[1]), min(GROUPS, weights.shape[1]))
-    w = np.stack([weights[:, group].mean(axis=1) for group in groups], axis=1)
-    weighted = values * weights
-    v_w = np.stack([weighted[..., group].mean(axis=-1) for group in groups], axis=-1)
-    total, count = w.sum(axis=1, keepdims=True), len(groups)
+    count = min(GROUPS, weights.shape[1])
+    starts = np.array([group[0] for group in np.array_split(np.arange(weights.shape[1]), count)])
+    sizes = np.diff(starts, append=weights.shape[1])
+    # Groups first: partners are then slices of what is written twice.
+    w = np.ascontiguousarray((np.add.reduceat(weights, starts, axis=1) / sizes).T)
+    v_w = np.add.reduceat(values * weights, starts, axis=-1) / sizes
+    twice, rest = np.concatenate([w, w]), 1 + w.sum(axis=0)
     factor = np.zeros(w.shape)
     for shift in range(1, count):
-        partner = np.roll(w, shift, axis=1)
-        others = (1 + np.maximum(total - w - partner, 0.0)) / (count - 1)
-        factor += (2 - partner / others) / others
-    return np.asarray((v_w * factor).mean(axis=-1) / (count - 1))
+        partner = twice[shift : shift + count]
+        inverse = (count - 1) / np.maximum(rest - w - partner, 1.0)
+        factor += (2 - partner * inverse) * inverse
+    return np.asarray((v_w * factor.T).mean(axis=-1) / (count - 1))

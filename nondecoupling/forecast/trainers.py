@@ -16,6 +16,8 @@ from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, unsup
 from nondecoupling.forecast.tilts import Tilts
 from nondecoupling.recipes import Recipe
 
+# Of the trainer's unit; each beta is 10^(1/16), or 15 %, below the one before it.
+GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
 NO_END: dict[str, str] = {
     "nothing": (
         "nothing holds the policy: its reward rises to the highest, and the SFT loss without bound (T1, T2). The price "
@@ -62,7 +64,7 @@ class Trainer:
     @property
     def unit(self) -> float:
         """The beta at which a trainer does what exact RL does at the range of the reward, about."""
-        if self.recipe is None:
+        if self.recipe is None or self.refusal:
             return self.samples.spread
         return 1.0 if self._normalised else self.samples.spread / self._met
 
@@ -81,6 +83,21 @@ class Trainer:
             return NormalisedEnds(self.samples, betas, recipe)
         family = ForwardEnds if recipe.holds == "forward" else Tilts
         return family(self.samples, betas * self._met)
+
+    @property
+    def grid(self) -> Array:
+        """Betas from weak RL to strong, fixed by the reward bounds before any reward is seen."""
+        return GRID * self.unit
+
+    @cached_property
+    def on_the_grid(self) -> Ends:
+        return self.ends(self.grid)
+
+    @cached_property
+    def supported(self) -> int:
+        """How many betas of the grid the samples support, from the largest on."""
+        answers = (self.unsupported(float(beta)) for beta in self.grid)
+        return next((i for i, answer in enumerate(answers) if answer), len(self.grid))
 
     def unsupported(self, beta: float) -> Unsupported | None:
         """Why the samples do not say where training at this beta ends; None where they do."""

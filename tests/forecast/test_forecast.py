@@ -213,7 +213,12 @@ def test_the_command_prints_what_python_says(file):
     assert reply["recommendation"] == here.recommend(loss_budget=0.1).to_dict()
     shown = run(file, *options, "--reward-target", "0.5")
     assert shown.exit_code == 0
-    for words in ("RL at beta = 1", "least SFT loss change of any algorithm", "guaranteed:"):
+    for words in (
+        "RL at beta = 1",
+        "least SFT loss change of any algorithm",
+        "guaranteed:",
+        "The cheapest recipe",
+    ):
         assert words in shown.stdout
 
 

@@ -9,12 +9,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from forecast_coverage import DELTA as TABLE_DELTA
+from forecast_coverage import PLAIN, ManyWorlds, refuted, simulated
 from known_runs import DELTA, LEVEL, RUNS, p_value
 
 from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
-from nondecoupling.forecast import AtBeta, UnsupportedBeta, forecast
-from nondecoupling.forecast.floors import plug_in_price, price_floor
+from nondecoupling.forecast import AtBeta, Samples, UnsupportedBeta, forecast
+from nondecoupling.forecast.floors import paid_at_least, plug_in_price, price_floor
 from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
@@ -112,3 +114,46 @@ def test_strong_rl_is_not_supported_by_few_responses():
         answer = forecast(samples).at_beta(0.05)
         assert isinstance(answer, UnsupportedBeta)
         assert answer.responses_needed > samples.responses
+
+
+# --- the table of docs/api/forecast.md -----------------------------------------------------------
+
+
+def test_worlds_taken_together_have_the_ends_that_each_would_have():
+    rng, betas = np.random.default_rng(2), np.array([1.0, 0.2])
+    worlds = [RUNS["binary, heavy"].draw(rng, 20, 8) for _ in range(3)]
+    rewards, experts = (
+        np.concatenate([getattr(world, name) for world in worlds])
+        for name in ("ref_rewards", "expert_rewards")
+    )
+    together = Samples(rewards, reward_bounds=(0, 1), expert_rewards=experts)
+    many = ManyWorlds(together, betas, 3)
+    ends = many.intervals(DELTA)
+    for place, world in enumerate(worlds):
+        tilts = Tilts(world, betas)
+        for name, one in (
+            ("kl", tilts.kl(DELTA)),
+            ("own_loss_change", tilts.own_loss_changes(DELTA)),
+        ):
+            np.testing.assert_allclose(ends[name].low[:, place], one.low)
+            np.testing.assert_allclose(ends[name].high[:, place], one.high)
+        paid, limits = paid_at_least(world, world.drawn, TARGET, 1.5)
+        alone = mean_interval(paid, limits, DELTA).low
+        assert many.floors(TARGET, 1.5, DELTA)[place] == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.slow  # a hundred worlds: what the table has of two thousand
+@pytest.mark.parametrize(
+    ("data", "k"), [("binary, light", 8), ("graded, light", 8), ("graded, heavy", 64)]
+)
+def test_no_limit_of_the_table_fails_and_what_only_looks_right_does(data, k):
+    found = simulated(data, k, 100)
+    for (beta, name), count in found.missed.items():
+        if name != PLAIN:
+            assert not refuted(count, found.given[beta], TABLE_DELTA), (beta, name, count)
+    assert not refuted(found.floors, found.worlds, TABLE_DELTA / 2)
+    if "light" in data:
+        assert refuted(found.missed[1.0, PLAIN], found.given[1.0], TABLE_DELTA / 2)
+        assert refuted(found.plug_in_floors, found.judged_plug_ins, TABLE_DELTA / 2)
+    else:
+        assert not found.given[0.05]  # refused
