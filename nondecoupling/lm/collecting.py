@@ -68,7 +68,7 @@ def collect(
     them if the source of the function has changed. Sets torch's random seed.
 
     Raises:
-        RewardFunctionError: the reward function raised, or returned NaN, a wrong number of rewards, or one out of bounds.
+        RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
         CollectError: ``out`` or its parts belong to another model, prompts or settings; two prompts are alike.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
 
