@@ -12,8 +12,9 @@ from nondecoupling.cli.exits import ExitStatus, fail
 from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.collected import CollectedSamples
-from nondecoupling.forecast import Estimate, Samples
-from nondecoupling.monitor import Bounded, CouplingMonitor, Reading
+from nondecoupling.forecast import Samples
+from nondecoupling.monitor import CouplingMonitor, Reading
+from nondecoupling.monitor.page import COLUMNS, html, shown
 from nondecoupling.monitor.rollout_files import read_rollouts
 
 
@@ -44,6 +45,9 @@ def monitor_command(
     delta: Annotated[
         float, typer.Option(help="A false alarm is ever raised with at most this chance.")
     ] = 0.05,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with a picture; extra plot.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run pays in SFT loss for its reward, step by step.
@@ -62,6 +66,8 @@ def monitor_command(
             if isinstance(source, CollectedSamples) and str(rollouts.step) in later:
                 log_p = source.log_p(rollouts.step)
             watching.update(rollouts.step, log_p, rollouts.rewards)
+        if page is not None:
+            page.write_text(html(watching), encoding="utf-8")
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:
@@ -80,29 +86,13 @@ def _source(path: Path, low: float | None, high: float | None) -> CollectedSampl
 
 
 def _print(readings: list[Reading]) -> None:
-    table = Table(
-        "step", "reward", "price", "price, exact RL", "beta", "SFT loss", "at least", "overpaid"
-    )
+    table = Table("step", *COLUMNS.values(), "at least")
     for reading in readings:
         rise = reading.sft_loss_rise
-        table.add_row(
-            str(reading.step),
-            _text(reading.reward),
-            _text(reading.price),
-            _text(reading.price_tilt),
-            _text(reading.beta_equivalent),
-            "-" if rise is None else f"{rise.value:+.4g}",
-            "-" if rise is None else f"{rise.low:.4g}",
-            _text(reading.overpayment_ratio),
-        )
+        cells = (shown(getattr(reading, name)) for name in COLUMNS)
+        table.add_row(str(reading.step), *cells, "-" if rise is None else f"{rise.low:.4g}")
     out = console()
     out.print(table)
     for reading in readings:
         for alarm in reading.alarms:
             out.print(f"step {reading.step}: {alarm}", markup=False)
-
-
-def _text(number: Estimate | Bounded | None) -> str:
-    if number is None:
-        return "-"
-    return f"{number.value:.4g}" if isinstance(number, Estimate) else str(number)

@@ -15,7 +15,6 @@ from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import Samples, floors
-from nondecoupling.forecast.laws import DistinctRows, sampled_laws, with_best
 from nondecoupling.forecast.support import unsupported
 from nondecoupling.forecast.tilts import Tilts
 
@@ -107,7 +106,7 @@ class PriceCurves:
     @cached_property
     def start(self) -> float:
         """The average reward of the samples."""
-        return float(self.samples.ref_rewards.mean())
+        return self.samples.mean_reward
 
     @cached_property
     def _rows(self) -> Samples:
@@ -115,19 +114,20 @@ class PriceCurves:
 
     @cached_property
     def _best_average(self) -> float:
-        return float(self.samples.ref_rewards.max(axis=1).mean())
+        drawn = self.samples.drawn
+        best = np.where(drawn.mask, drawn.rewards, -np.inf).max(axis=1)
+        return float(drawn.average(best))
 
     @cached_property
     def _lines(self) -> tuple[Array, Array]:
         """Rates and offsets of supporting lines of the sampled laws' price (S5); the first is zero."""
-        distinct = DistinctRows.of(self.samples.ref_rewards)
-        laws = with_best(*sampled_laws(distinct.rewards), self.samples.reward_bounds[1], 0.0)
-        share = distinct.counts / distinct.counts.sum()
+        laws = self.samples.drawn.distinct_with_best(self.samples.reward_bounds[1], 0.0)
+        share = laws.weights / laws.weights.sum()
         rates = 1 / (BETAS * self.samples.spread)
         offsets = [0.0]
         for rate in rates.tolist():
-            offset = bounds.frontier_policy(*laws, rate).offset
-            offsets.append(float(share @ bounds.supporting_line(*laws, rate, offset)))
+            offset = bounds.frontier_policy(*laws.law, rate).offset
+            offsets.append(float(share @ bounds.supporting_line(*laws.law, rate, offset)))
         return np.concatenate([[0.0], rates]), np.array(offsets)
 
     @cached_property
@@ -162,7 +162,8 @@ class PriceCurves:
     def _ceilings(self) -> tuple[Array, Array]:
         """Rewards that are reached at least, and losses that are paid at most, of ref and of each tilt."""
         rows, each = self._rows, self.delta / (2 * len(self._betas) + 1)
-        start = mean_interval(rows.ref_rewards.mean(axis=1), rows.reward_bounds, each).low
+        mean, weights = rows.drawn.mean(), rows.weights
+        start = mean_interval(mean, rows.reward_bounds, each, weights=weights).low
         tilts = Tilts(rows, self._betas)
         rewards, losses = [np.array([float(start)])], [np.zeros(1)]
         if len(self._betas):

@@ -64,14 +64,19 @@ def test_from_a_checkpoint_to_the_rise_of_its_successor(place):
     assert shown.exit_code == 0 and "nats per response" in shown.output, shown.output
     rollouts = [{"input": PROMPTS[i % 16], "score": float(i % 2)} for i in range(64)]
     (place / "20.jsonl").write_text("\n".join(map(json.dumps, rollouts)))
+    page = place / "run.html"
     shown = CliRunner().invoke(
-        app, ["monitor", str(place / "20.jsonl"), "--samples", file, "--json"]
+        app,
+        ["monitor", str(place / "20.jsonl"), "--samples", file, "--html", str(page), "--json"],
     )
     assert shown.exit_code == 0, shown.output
     (reading,) = json.loads(shown.output)["readings"]
     found = CollectedSamples.read(file)
     rise = float((found.log_ref - found.log_p(20)).mean())
     assert reading["sft_loss_rise"]["value"] == pytest.approx(rise)
+    text = page.read_text()
+    assert text.startswith("<!doctype html>") and "the run" in text and f"{rise:.4g}" in text
+    assert "<script" not in text and "src=" not in text  # nothing is loaded from elsewhere
 
 
 @pytest.mark.parametrize(
