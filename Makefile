@@ -36,14 +36,13 @@ test-full: $(READY) ## all of them, the slow ones too; packages are left to make
 	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
 	$(PYTEST) --durations 25 -m "" proofs
 
-# What meets the versions of other projects: arrays in and out, laws of language models, plots, recipes.
+# What meets the versions of other projects: arrays in and out, plots, recipes.
 CORE := tests/test_bounds.py tests/test_bad_arrays.py tests/test_named_results.py tests/test_policies_from.py \
-	tests/test_padding_and_weights.py tests/test_plot.py tests/forecast/test_samples.py tests/recipes/test_recipe.py \
-	tests/lm/test_loading.py tests/lm/test_tokens.py
+	tests/test_padding_and_weights.py tests/test_plot.py tests/recipes/test_recipe.py
 
 lowest: ## core tests with the lowest versions that pyproject.toml allows, in build/lowest
 	@$(PYTHON) -m venv build/lowest
-	@build/lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt '.[lm,plot,proofs]'
+	@build/lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt '.[plot,proofs]'
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --quiet --numprocesses 2 --doctest-modules nondecoupling/bounds $(CORE)
 
 mutants: $(READY) ## make deliberate faults, one by one, and see the tests fail: some ten minutes

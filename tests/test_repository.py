@@ -25,7 +25,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|opt|root|Users|work)/\w+")
 PINNED_BY_TORCH = re.compile(r"^(cuda|nvidia)-")
 
 # What make lowest installs.
-LOWEST_EXTRAS = ("lm", "plot", "proofs")
+LOWEST_EXTRAS = ("plot", "proofs")
 
 Rule = Callable[[Path, list[str]], list[str]]
 
