@@ -92,7 +92,7 @@ TMA_CONFIGURATIONS: dict[int, dict[str, dict[str, Configuration]]] = {
             "float16": Configuration(128, 256, 64, 8, 3, slices=4),
         },
         "stats_backward": {
-            "bfloat16": Configuration(128, 256, 64, 8, 3),
+            "bfloat16": Configuration(128, 128, 64, 8, 3),
         },
     },
     10: {
