@@ -228,7 +228,8 @@ def main(argv: list[str] | None = None) -> int:
         now, before = Version(ROOT), Version(Path(folder))
         common = [name for name in now.names if name in before.names]
         rows = [(name, *compare(now, before, name, args.repeats)) for name in common]
-        now.close(), before.close()
+        now.close()
+        before.close()
     from nondecoupling import bounds
 
     public = [n for n in bounds.__all__ if not isinstance(getattr(bounds, n), type)]
