@@ -82,7 +82,10 @@ def test_the_table_has_a_line_per_method_and_says_why_one_was_not_trained():
 
 
 def test_the_figure_has_the_frontier_and_every_outcome():
-    assert figure([made(0, "a", forward(0.3))], MEAN).startswith(b"\x89PNG")
+    drawn = figure([made(0, "method a", forward(0.3))], MEAN)
+    assert drawn.startswith("<?xml")
+    for words in ("frontier: nothing lies below (S5)", "tilts of the data (S4)", "method a"):
+        assert f"<!-- {words} -->" in drawn
 
 
 @pytest.mark.parametrize(
