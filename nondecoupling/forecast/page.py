@@ -19,6 +19,8 @@ svg { max-width: 100%; height: auto }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { text-align: left; padding: .25rem .8rem; border-bottom: 1px solid #ddd }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
+.wide { overflow-x: auto }
+td small { display: block; min-width: 12rem }
 small { color: #666 }
 """
 NAMES = {
@@ -49,7 +51,7 @@ def html(plan: Forecast, recommendation: Recommendation | None, picture: str) ->
         f"<p>{escape(repr(samples))}. Level of each interval: {1 - plan.delta:g}.</p>",
     ]
     if plan.recipe is not None:
-        parts.append(f"<p>The recipe: <code>{escape(repr(plan.recipe))}</code></p>")
+        parts.append(f"<p>The recipe: {escape(str(plan.recipe))}.</p>")
     if recommendation is not None:
         parts += _advice(recommendation)
     for beta in plan.betas:
@@ -67,7 +69,7 @@ def _advice(advice: Recommendation) -> Iterable[str]:
         yield "<p>no beta is sure to do it</p>" if choice is None else _table(choice)
     if advice.cheapest is not None:
         yield f"<p>The cheapest recipe would pay {escape(str(advice.cheapest))} for the same reward: "
-        yield f"<code>{escape(repr(advice.cheapest_recipe))}</code></p>"
+        yield f"{escape(str(advice.cheapest_recipe))}.</p>"
     yield f"<p>{escape(advice.why)}.</p>"
 
 
@@ -85,7 +87,7 @@ def _table(answer: AtBeta | AtReward | Unsupported) -> str:
             seen.add(str(number))
     head = "<tr><th></th><th>estimate</th><th>from</th><th>to</th><th>how</th></tr>"
     notes = "".join(f"<p>{escape(note)}</p>" for note in seen)
-    return f"<table>{head}{''.join(rows)}</table>{notes}"
+    return f"<div class='wide'><table>{head}{''.join(rows)}</table></div>{notes}"
 
 
 def _shown(end: float) -> str:

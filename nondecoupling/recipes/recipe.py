@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nondecoupling.formulas.groups import Deviation
@@ -100,6 +100,23 @@ class Recipe:
         Recipe(advantage='leave-one-out', leash='k1-in-reward', beta=0.05, group_size=2, ...)
         """
         return cls(**trl.fields_of(config, trainer))
+
+    def __str__(self) -> str:
+        """In words, without what is at its default; ``outside`` by the names of the options.
+
+        >>> print(Recipe("leave-one-out", "k3-in-loss", 0.5, entropy_bonus=0.1))
+        leave-one-out advantages, leash k3-in-loss, beta 0.5, entropy bonus 0.1
+        """
+        words = [f"{self.advantage} advantages", f"leash {self.leash}", f"beta {self.beta:.4g}"]
+        for field in fields(self)[3:]:
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            if field.name == "outside":
+                value = " and ".join(option for option, _ in value)
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            words.append(f"{field.name.replace('_', ' ')} {text}")
+        return ", ".join(words)
 
     @property
     def told(self) -> float:
