@@ -60,6 +60,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # a suite in a suite
 def test_the_runner_tells_a_survivor_from_what_is_killed_and_from_what_is_broken(tree, capsys):
     negative = replace(SQUARE, name="seen", tests=("tests/test_negative.py",))
     no_code = replace(SQUARE, name="no code", new="x *")

@@ -157,6 +157,7 @@ def test_no_witness_against_a_theorem():
     assert smallest_witness(CouplingAtSftOptimality, RAISES, **budget) is None
 
 
+@pytest.mark.slow  # most of a budget
 def test_the_default_budget_reaches_r7s_witness_whose_denominator_is_eleven():
     found = smallest_witness(AlongTheWay, STEP)
     assert found is not None

@@ -334,6 +334,9 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(
     assert qwen_validate.main([*given, "--resume"]) == 0
 
 
+LOADS_A_MODEL = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -343,8 +346,12 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(
         (["--reward", "json:f"], "has no function 'f'"),
         (["--data", "missing.tsv"], "missing.tsv"),
         (["--train-prompts", "5000"], "--train-prompts is 5000, but there are only 2800"),
-        (["--max-tokens", "3"], "has 5 tokens, more than --max-tokens 3"),
-        (["--max-tokens", "60"], "more than the model's context of 64"),
+        pytest.param(
+            ["--max-tokens", "3"], "has 5 tokens, more than --max-tokens 3", marks=LOADS_A_MODEL
+        ),
+        pytest.param(
+            ["--max-tokens", "60"], "more than the model's context of 64", marks=LOADS_A_MODEL
+        ),
         (["--eval-prompts", "4"], "--eval-prompts is 4; it must be at least 5"),
         (["--generations", "1"], "--generations is 1; it must be at least 2"),
         (["--seed", "-1"], "--seed is -1; it must be at least 0"),

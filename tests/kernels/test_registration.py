@@ -10,9 +10,12 @@ from kernel_cases import EPS32, Model, gradients, kernel_kl, kernel_stats
 from nondecoupling.kernels import sequence_logprob
 
 OPERATORS = torch.ops.nondecoupling
-BACKENDS = ["aot_eager"]
+COMPILED = [(route, "aot_eager") for route in ("reference", "auto", "chunked")]
 if shutil.which("g++"):
-    BACKENDS.append("inductor")
+    # The reference is plain torch: one backend shows that there is no graph break.
+    COMPILED += [
+        pytest.param(route, "inductor", marks=pytest.mark.slow) for route in ("auto", "chunked")
+    ]
 
 
 def inputs(dtype=torch.float32, bias=True):
@@ -68,11 +71,7 @@ def losses(impl):
     return loss
 
 
-# The reference is plain torch: one backend shows that there is no graph break.
-@pytest.mark.parametrize(
-    ("route", "backend"),
-    [("reference", "aot_eager")] + [(r, b) for r in ("auto", "chunked") for b in BACKENDS],
-)
+@pytest.mark.parametrize(("route", "backend"), COMPILED)
 def test_compile_fullgraph(route, backend, tmp_path, monkeypatch):
     # Inductor's cache does not see what an operator's fake returns: an older version's code would be run.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -146,6 +145,7 @@ def test_no_grad_and_frozen_inputs():
     assert not any(v.requires_grad for v in kernel_stats(frozen, targets, exclude))
 
 
+@pytest.mark.slow  # torch in a process of its own
 def test_triton_is_not_imported_by_the_other_implementations():
     import subprocess
 

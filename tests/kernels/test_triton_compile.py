@@ -44,6 +44,7 @@ def assert_all_fit(report: Path, *arguments: str, triton: str = "") -> list[dict
 PLAIN = ("--dtypes", "bf16", "--variants", "plain", "--architectures", "90", "--inputs", "aligned")
 
 
+@pytest.mark.slow  # compiles kernels
 def test_hopper_s_configurations_compile_without_spills(tmp_path):
     kernels = ("stats_forward", "stats_backward", "stats_finalise")
     rows = assert_all_fit(tmp_path / "rows.json", "--kernels", *kernels, *PLAIN)
@@ -66,6 +67,7 @@ def test_every_dtype_compiles_without_spills(tmp_path, triton):
     assert {row["inputs"] for row in rows} == {"TMA", "aligned", "odd"}
 
 
+@pytest.mark.slow  # compiles kernels
 def test_a_spilling_configuration_is_refused():
     """The gate can fail: in one slice, the softmax of 128 x 256 sums has too few registers with 8 warps."""
     done = compile_kernels("--kernels", "stats_forward", *PLAIN, "--override", "128,256,64,8,3,1")

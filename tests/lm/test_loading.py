@@ -240,6 +240,7 @@ def test_pickled_weights_are_refused_with_a_command_that_converts_them(saved, ti
     assert all((state[name] == value).all() for name, value in tiny.state().items())
 
 
+@pytest.mark.slow  # runs the command
 def test_an_adapter_is_refused_with_a_command_that_merges_it(saved, tmp_path, monkeypatch):
     adapted = with_lora(load_model(saved), rank=2)
     with torch.no_grad():
