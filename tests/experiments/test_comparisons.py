@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import compare
 import numpy as np
@@ -194,3 +195,14 @@ def test_natural_methods_come_where_a_jacobian_is_cheap():
         reward = embedded_task(prompts).reward
         found = methods_for(configuration({}), reward)
         assert any(method.natural for method in found) is some
+
+
+def test_the_page_shows_the_committed_comparison():
+    root = Path(compare.__file__).parents[1]
+    committed, page = root / "experiments/results/comparison", root / "docs/recipes_in_a_network.md"
+    rows = (committed / "results.jsonl").read_text().splitlines()
+    text = (committed / "table.md").read_text()
+    # The rows are in the order in which they were trained; the table's is that of the methods.
+    found = table([MethodOutcome.from_json(json.loads(row)) for row in rows])
+    assert sorted(found.splitlines()) == sorted(text.splitlines())
+    assert text.split("\n\nNot trained:\n")[0] in page.read_text()
