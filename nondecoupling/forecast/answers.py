@@ -98,6 +98,9 @@ class Recommendation:
     ``guaranteed`` is None where no beta is sure to do what was asked. ``cheapest`` is the least that any recipe pays
     for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a forward
     leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is free.
+
+    The level is that of what was asked of ``guaranteed``. The other intervals, those of ``plug_in`` and the ``cheapest``
+    price at its reward are at places that the samples chose; there they have the level of a place named beforehand.
     """
 
     asked: str
@@ -141,7 +144,8 @@ class Duration:
     """How long to run RL if a nat of SFT loss costs ``weight`` units of reward (P5).
 
     ``beta`` maximises J(tilt) - weight * own loss change over betas, one for all prompts; 1/beta is the duration.
-    ``at_beta`` is what RL has there. No beta beyond ``least_beta`` was looked at: the samples do not support it.
+    ``at_beta`` is what RL has there. No beta beyond ``least_beta`` was looked at: the samples do not support it. The
+    samples chose ``beta``: the intervals there, ``worth`` too, have the level of a beta named beforehand.
     """
 
     weight: float
