@@ -99,8 +99,8 @@ class Recommendation:
     for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a forward
     leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is free.
 
-    The level is that of what was asked of ``guaranteed``. The other intervals, those of ``plug_in`` and the ``cheapest``
-    price at its reward are at places that the samples chose; there they have the level of a place named beforehand.
+    The level is that of what was asked of ``guaranteed``. The other intervals, those of ``plug_in`` and that of
+    ``cheapest`` are at places that the samples chose, and have the level of a place named beforehand.
     """
 
     asked: str
