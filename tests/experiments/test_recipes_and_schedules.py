@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from validate.configuration import RECIPES, EnumeratedConfiguration, configuration, from_json
 from validate.enumerated import means
-from validate.enumerated.digest import _ending_predictions
+from validate.enumerated.digest import _ending_predictions, _predictions
 from validate.enumerated.ending_checks import ending_checks
 from validate.enumerated.endings import Ending, ending_of, must_end, recipe_of
 from validate.enumerated.episodes import Checkpoint, Episode
@@ -464,3 +464,18 @@ def test_a_run_reports_its_end_and_is_read_again(tmp_path, small, options):
     (folder / "report.json").unlink()
     assert qwen_validate.main(["--out", str(folder), "--resume"]) == 0
     assert (folder / "report.json").read_bytes() == before
+
+
+def test_what_sft_takes_back_is_predicted_from_where_the_recipe_ends():
+    config = asked(order="sft-rl", recipe="k3-in-loss", beta=0.3)
+    mean, laws = of(config, THREE)
+    end = ending_of(STAGES["rl"], config, mean, laws)
+    ref, trained, data = Checkpoint("sft", 1, laws["sft"]), end.log_p, THREE.log_d
+    after = [Checkpoint("sft-after-rl", 1, data)]
+    episode = Episode(mean, [ref], [Checkpoint("rl", 1, trained)], after, end)
+    lost = {p.statement: p for p in _predictions(episode) if "lost by SFT" in p.quantity}
+    assert list(lost) == ["T2"]
+    assert lost["T2"].predicted == pytest.approx(lost["T2"].observed, rel=1e-12)
+    without = replace(episode, ending=None)
+    from_tilt = [p for p in _predictions(without) if p.quantity == "reward lost by SFT, from ref"]
+    assert from_tilt[0].predicted != pytest.approx(lost["T2"].observed, rel=0.02)

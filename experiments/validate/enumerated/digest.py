@@ -269,6 +269,10 @@ def _after_predictions(episode: Episode) -> Iterator[ExactPrediction]:
     p1, p2 = episode.rl[-1].log_p, episode.after[-1].log_p
     yield ExactPrediction("reward after SFT", "F2", mean.data_reward, mean.j(p2), "reward")
     drop = mean.j(p1) - mean.j(p2)
+    if (ending := episode.ending) is not None:
+        back = mean.j(ending.log_p) - mean.data_reward
+        yield ExactPrediction("reward lost by SFT", ending.statement, back, drop, "reward")
+        return
     back = mean.reward_drop(d, log_ref)
     yield ExactPrediction("reward lost by SFT, from ref", "R2", back, drop, "reward")
     if mean.kl(d, log_ref) < NEAR_OPTIMAL:

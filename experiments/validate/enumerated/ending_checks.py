@@ -1,7 +1,7 @@
 """What the second chapter says of a stage other than RL by J_b: rows for its checkpoints and for its end.
 
     S9, S5   what a checkpoint paid beyond the price of its reward, prompt by prompt and for the average
-    T1       p* is the tilt of ref, whichever estimator of the reverse KL is trained
+    T1       at p* nothing moves what is trained, whichever estimator of the reverse KL it has
     T2       the forward leash's objective, its optimum p*, and what the tilt with the reward of p* pays more
     T4       p* with normalised advantages is the tilt at beta/h(c)
     T7       what best of n pays, seen from ref
@@ -43,7 +43,7 @@ def ending_checks(config: EnumeratedConfiguration, episode: Episode, kept: Law) 
         yield from _overpaid(mean, checkpoint)
     at = Place(mean, f"end of {episode.rl[-1].stage}", [mean.log_d, ref.log_p, ending.log_p])
     if ending.statement == "T1":
-        yield _distance(at, "T1", "KL(p*||tilt) = 0", mean.kl(ending.log_p, mean.tilt(ref.log_p)))
+        yield _at_rest(config, at, mean, ref.log_p, ending)
     elif ending.statement == "T2":
         yield from _forward(mean, ref.log_p, episode.rl)
         yield from _on_the_frontier(at, "T2", mean, ref.log_p, ending)
@@ -62,6 +62,16 @@ def ending_checks(config: EnumeratedConfiguration, episode: Episode, kept: Law) 
 
 def _distance(at: Place, statement: str, claim: str, value: float) -> Check:
     return at.equal(statement, claim, value, 0.0)
+
+
+def _at_rest(
+    config: EnumeratedConfiguration, at: Place, mean: PromptMeans, ref: Law, ending: Ending
+) -> Check:
+    recipe = recipe_of(config)
+    assert recipe is not None
+    gradient = bounds.expected_gradient(ending.log_p, ref, mean.reward, recipe)
+    length = float(np.abs(gradient).sum(axis=1).mean())
+    return at.equal("T1", "sum |E[gradient in the logits]| at p* = 0", length, 0.0, REWARD)
 
 
 def _overpaid(mean: PromptMeans, checkpoint: Checkpoint) -> Iterator[Check]:
