@@ -210,14 +210,24 @@ def test_rewards_of_several_processes_are_read_in_the_order_of_time(
     rewards = iter(np.linspace(0, 1, 12).repeat(8).reshape(12, 8).tolist())
     training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
     training.begin()
-    monkeypatch.setattr(training.callback.processes, "all_of", lambda items: [*items, *items])
+
+    def with_another_process(items):
+        """The same of other prompts."""
+        rows = [item for item in items if isinstance(item, tuple)]
+        other = {
+            prompt: prompt * 2 if isinstance(prompt, str) else prompt + 1200
+            for _, prompt, _ in rows
+        }
+        return [*items, *((when, other[prompt], value) for when, prompt, value in rows)]
+
+    monkeypatch.setattr(training.callback.processes, "all_of", with_another_process)
     read, seen = monitor.read, []
     monkeypatch.setattr(monitor, "read", lambda *given: seen.append(given) or read(*given))
     for _ in range(12):
         training.generation(TEXTS)
     means, rise = seen[0][1:3]
-    assert means.tolist() == np.linspace(0, 1, 12).repeat(4).tolist()
-    assert rise.shape == (24, 2) and len(means) == 48
+    assert means.tolist() == np.linspace(0, 1, 12).repeat(8).tolist()
+    assert len(rise) == 48
     assert seen[0][-1] == 1.0  # the reward of the last generation, for the gap that is proved
 
 
