@@ -49,7 +49,8 @@ class Origin:
     """Model and settings that a file comes from.
 
     ``model`` describes the model; the digests are those of its weights, of its tokenizer and of prompts and experts;
-    ``rewards`` are the names of the reward functions, ``rewards_digest`` that of their source.
+    ``rewards`` are the names of the reward functions, ``rewards_digest`` that of their source and of the values
+    that they were made with, empty where these cannot be compared.
     """
 
     model: str

@@ -72,6 +72,7 @@ def forecast_command(
     Losses are in nats per response; ``not supported`` says how many responses would do.
     """
     read = Samples.from_parquet if file.suffix == ".parquet" else Samples.from_jsonl
+    checkpoints = _checkpoints(run)
     trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
     try:
         samples = read(
@@ -85,13 +86,22 @@ def forecast_command(
         )
         plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
         advice = _advice(plan, loss_budget, reward_target)
-        if html is not None:
-            html.write_text(plan.html(advice, run=_checkpoints(run)), encoding="utf-8")
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:
         print_json(plan.to_dict() | {"recommendation": advice.to_dict() if advice else None})
-        return
+    else:
+        _print(samples, plan, advice)
+    if (
+        html is not None
+    ):  # after what was asked for first: a picture that fails takes nothing with it
+        try:
+            html.write_text(plan.html(advice, run=checkpoints), encoding="utf-8")
+        except (ValueError, OSError, ImportError) as error:
+            fail(str(error))
+
+
+def _print(samples: Samples, plan: Forecast, advice: Recommendation | None) -> None:
     console().print(repr(samples), markup=False)
     for b in plan.betas:
         _print_at_beta(plan.at_beta(b))

@@ -66,19 +66,29 @@ def monitor_command(
             if isinstance(source, CollectedSamples) and str(rollouts.step) in later:
                 log_p = source.log_p(rollouts.step)
             watching.update(rollouts.step, log_p, rollouts.rewards)
-        if page is not None:
-            page.write_text(html(watching), encoding="utf-8")
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:
         print_json({"readings": [reading.to_dict() for reading in watching.readings]})
     else:
         _print(watching.readings)
+    if (
+        page is not None
+    ):  # after what was asked for first: a picture that fails takes nothing with it
+        try:
+            page.write_text(html(watching), encoding="utf-8")
+        except (ValueError, OSError, ImportError) as error:
+            fail(str(error))
     if any(reading.alarms for reading in watching.readings):
         raise typer.Exit(ExitStatus.REFUTED)
 
 
 def _source(path: Path, low: float | None, high: float | None) -> CollectedSamples | Samples:
+    if (low is None) != (high is None):
+        given, missing = ("low", "high") if high is None else ("high", "low")
+        raise ValueError(
+            f"--reward-{given} without --reward-{missing}: give both, or neither for a file that collect wrote"
+        )
     if low is None or high is None:
         return CollectedSamples.read(path)
     read = Samples.from_parquet if path.suffix == ".parquet" else Samples.from_jsonl

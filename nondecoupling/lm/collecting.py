@@ -8,6 +8,7 @@ file. With ``accelerate launch`` the parts are shared among processes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,11 @@ __all__ = ["collect"]
 
 Row = dict[str, Any]
 LEAST_RESPONSES = 2  # what a forecast needs
+NO_REUSE = (
+    "name another out, or read the file with CollectedSamples.read; a function that is made with plain values, and "
+    "loads its model when it is called, can be told"
+)
+logger = logging.getLogger(__name__)
 
 
 def collect(
@@ -65,11 +71,14 @@ def collect(
 
     An interrupted call goes on where it stopped: call it again with the same arguments. A reward function that fails
     loses nothing: responses are kept in the folder ``out`` + ``.parts``, and only rewards are computed again, all of
-    them if the source of the function has changed. Sets torch's random seed.
+    them if the function has changed: its source, its class, or the values in its closure, defaults, attributes or
+    partial arguments. Where these have no content to compare, as a model has not, rewards are never used again. Global
+    variables and functions that it calls are not compared. Sets torch's random seed.
 
     Raises:
         RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
-        CollectError: ``out`` or its parts belong to another model, prompts or settings; two prompts are alike.
+        CollectError: ``out`` or its parts belong to another model, prompts or settings; ``out`` is complete, and
+            whether the reward function is the same cannot be told; two prompts are alike.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
 
     Example:
@@ -105,7 +114,8 @@ def collect(
             rows_at_once=rows_at_once,
             reward_bounds=rewards.bounds,
             rewards=rewards.names,
-            rewards_digest=digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
+            rewards_digest=rewards.digest
+            and digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
         )
         return _Collection(language_model, asked, rewards, origin, Path(out)).run()
     finally:
@@ -192,7 +202,16 @@ class _Collection:
     def _complete(self) -> CollectedSamples:
         found = CollectedSamples.read(self.out)
         self._require_same(found.origin, self.out, rewards_too=True)
+        if not self.origin.rewards_digest:
+            raise CollectError(f"{self.out} is there already, and {self._untold()}: {NO_REUSE}")
         return found
+
+    def _untold(self) -> str:
+        names = ", ".join(self.rewards.untold)
+        return (
+            f"whether rewards are those of {names} cannot be told (closure, attributes, default or partial values hold "
+            "something without content to compare, such as a model)"
+        )
 
     def _begin(self) -> None:
         """Make the folder of parts, or see that it is of this very collection."""
@@ -201,8 +220,12 @@ class _Collection:
         if settings.is_file():
             before = Origin.from_json(settings.read_text(), settings)
             self._require_same(before, self.folder, rewards_too=False)
-            if before == self.origin:
+            if before == self.origin and self.origin.rewards_digest:
                 return
+            if not self.origin.rewards_digest:
+                logger.warning(
+                    "all rewards in %s are asked for again, as %s", self.folder, self._untold()
+                )
             for file in self.folder.glob("*.rewarded.json"):  # by another reward function
                 file.unlink()
         _write(settings, self.origin.to_json())

@@ -18,6 +18,7 @@ import numpy as np
 from nondecoupling.estimate.arguments import Array, checked_bounds, finite_array, shown
 from nondecoupling.lm.digests import digest_of
 from nondecoupling.lm.errors import RewardFunctionError
+from nondecoupling.lm.function_digests import function_digest
 
 __all__ = ["Reward", "RewardFunctions", "checked_rewards", "name_of", "total_reward"]
 
@@ -65,9 +66,17 @@ class RewardFunctions:
         return tuple(map(name_of, self.functions))
 
     @property
+    def untold(self) -> tuple[str, ...]:
+        """Names of those that cannot be told from others of their name."""
+        return tuple(name_of(f) for f in self.functions if function_digest(f) is None)
+
+    @property
     def digest(self) -> str:
-        """Of the source, where there is one, and of the weights: whether rewards given before still count."""
-        return digest_of([*(_source(f).encode() for f in self.functions), self.weights.tobytes()])
+        """Of functions and weights: whether rewards given before still count. Empty where that cannot be told."""
+        if self.untold:
+            return ""
+        digests = [str(function_digest(function)).encode() for function in self.functions]
+        return digest_of([*digests, self.weights.tobytes()])
 
     def __call__(
         self,
@@ -139,13 +148,6 @@ def total_reward(given: Array, weights: Array) -> Array:
 
 def name_of(function: Reward) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _source(function: Reward) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return name_of(function)
 
 
 def _unlogged(*args: Any, **kwargs: Any) -> None:

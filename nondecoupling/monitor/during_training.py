@@ -15,9 +15,11 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -44,6 +46,8 @@ __all__ = ["Watch", "watch_of", "wrapped"]
 
 logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
+# In the trainer's output_dir: the number of the last look, of which no checkpoint knows.
+LOOKS = "coupling_looks"
 # How a trainer would draw from another law than the policy's own, by the names of TRL's options.
 PLAIN_SAMPLING = {
     "temperature": (1.0, None),
@@ -69,10 +73,9 @@ class Window:
     """What is gathered for one reading, in this process."""
 
     generations: int = 0
-    prompts: list[str] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    rise: list[float] = field(default_factory=list)
-    rise_prompts: list[int] = field(default_factory=list)
+    # (generation, prompt, value), so that those of several processes can be put in the order of time.
+    rewards: list[tuple[int, str, float]] = field(default_factory=list)
+    rise: list[tuple[int, int, float]] = field(default_factory=list)
     expert_rise: list[float] = field(default_factory=list)
 
 
@@ -88,6 +91,8 @@ def wrapped(
 ) -> Any:
     """See ``CouplingMonitor.wrap``."""
     functions = list(reward) if isinstance(reward, Sequence) else [reward]
+    if not functions:
+        raise ValueError("reward=[]: wrap at least one function")
     for function in functions:
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise ValueError(
@@ -95,6 +100,12 @@ def wrapped(
                 "be called inside of one"
             )
     watch = watch_of(monitor)
+    if watch.functions:
+        raise ValueError(
+            f"reward={', '.join(map(name_of, functions))}: this monitor has wrapped {watch.functions} before, and a "
+            "generation's reward is the sum of all; wrap the whole list at once, reward_funcs=monitor.wrap([f, g]), "
+            "and make a monitor for each trainer"
+        )
     watch.functions = len(functions)
     around = [_around(watch, place, function) for place, function in enumerate(functions)]
     return around if isinstance(reward, Sequence) else around[0]
@@ -120,7 +131,7 @@ class Watch(TrainerCallback):
     """The callback of a monitor, and where its wrapped reward functions report."""
 
     def __init__(self, monitor: CouplingMonitor) -> None:
-        self.monitor, self.functions = monitor, 0
+        self.monitor, self.functions, self._number = monitor, 0, 0
         self.model: LanguageModel | None = None
         self.stop = False
         self.seconds, self.seconds_before, self._began = 0.0, 0.0, 0.0
@@ -145,9 +156,10 @@ class Watch(TrainerCallback):
         self.model = LanguageModel(model, tokenizer, type(model).__name__)
         self._start: State | None = None
         self._probe: list[ProbeRow] = []
-        self._numbered_from = state.global_step
+        self._number = self._looks_before()
         if self.functions:
             _require_plain_sampling(args, collected)
+            _require_weights(args, self.functions)
         if collected is not None:
             self._require_start(self.model, collected)
             self._probe = _probe(collected, self.monitor.probe)
@@ -240,11 +252,10 @@ class Watch(TrainerCallback):
             if row.of_expert:
                 window.expert_rise.append(row.log_ref - log_p)
             else:
-                window.rise.append(row.log_ref - log_p)
-                window.rise_prompts.append(row.prompt)
-        # A prompt that comes again in a later generation is answered by another policy.
-        window.prompts += [f"{window.generations}/{prompt_label(prompt)}" for prompt in prompts]
-        window.rewards += rewards.tolist()
+                window.rise.append((window.generations, row.prompt, row.log_ref - log_p))
+        for prompt, reward in zip(prompts, rewards.tolist(), strict=True):
+            if not math.isnan(reward):
+                window.rewards.append((window.generations, prompt_label(prompt), reward))
         window.generations += 1
 
     def _rollouts(
@@ -264,21 +275,23 @@ class Watch(TrainerCallback):
         ratios = None if measure_kl is None else self._log_ratios(measure_kl)
         together = self.processes.all_of
         kl = None if ratios is None else _mean_of(together(ratios.tolist()))
-        rewards = np.array(together(window.rewards))
-        prompts = np.array(together(window.prompts))
-        rise, rise_prompts = np.array(together(window.rise)), together(window.rise_prompts)
+        # In the order of time, which the limits need: what came before a generation is what its policy was made of.
+        rewards = sorted(together(window.rewards), key=lambda row: row[0])
+        rise = sorted(together(window.rise), key=lambda row: row[:2])
+        last = [row for row in rewards if row[0] == window.generations - 1]
         experts = _mean_of(together(window.expert_rise))
-        known = ~np.isnan(rewards)
-        number = self._numbered_from + len(self.monitor.readings) + 1
+        self._number += 1
+        self._keep_number()
         try:
             reading = self.monitor.read(
                 self.step,
-                cluster_means(rewards[known], prompts[known]) if known.any() else None,
-                _by_prompt(rise, rise_prompts) if len(rise) else None,
+                _prompt_means(rewards) if rewards else None,
+                _by_prompt(rise) if rise else None,
                 experts,
                 kl,
-                getattr(self.args, "beta", None) if self.functions else None,
-                number,
+                getattr(self.args, "beta", None) if last else None,
+                self._number,
+                float(_prompt_means(last).mean()) if last else None,
             )
         except ValueError as error:  # the same in all processes; a run is worth more than a reading
             logger.error("no reading at step %d: %s", self.step, error)
@@ -288,6 +301,33 @@ class Watch(TrainerCallback):
         if reading.alarms and self.monitor.on_alarm == "stop":
             self.stop = True
         return reading
+
+    def _looks_before(self) -> int:
+        """At least as many as there were: also those after the checkpoint from which a stopped training goes on."""
+        kept, step = self._looks_file, self.step
+        looks = max(len(self.monitor.readings), self._number)
+        if step and kept is not None and self.processes.is_first and kept.is_file():
+            looks = max(looks, int(kept.read_text()))
+        # Each look comes after a step of its own at least.
+        return max(int(self.processes.from_first(looks)), step)
+
+    def _keep_number(self) -> None:
+        """Before the look, so that none is made whose number could come again."""
+        kept = self._looks_file
+        if kept is None or not self.processes.is_first:
+            return
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            new = kept.with_name(f"{LOOKS}.new")
+            new.write_text(f"{self._number}\n")
+            new.replace(kept)  # whole, whenever the training is killed
+        except OSError as error:
+            logger.warning("the number of looks could not be kept: %s", error)
+
+    @property
+    def _looks_file(self) -> Path | None:
+        folder = getattr(self.args, "output_dir", None)
+        return None if folder is None else Path(folder) / LOOKS
 
     def _scores(self, pairs: list[PromptResponse]) -> Array:
         """log p of each pair under the model as it is, in evaluation mode."""
@@ -354,6 +394,15 @@ def _require_plain_sampling(args: TrainingArguments, collected: CollectedSamples
         )
 
 
+def _require_weights(args: TrainingArguments, functions: int) -> None:
+    weights = getattr(args, "reward_weights", None)
+    if weights is not None and len(weights) != functions:
+        raise ValueError(
+            f"reward_weights has {len(weights)} weights, and the monitor has wrapped {functions} reward functions: "
+            "wrap all of the trainer's in one list, reward_funcs=monitor.wrap([f, g])"
+        )
+
+
 def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
     """Prompts in a random order of fixed seed: one response of each, more where there are few; and an expert's."""
     order = np.random.default_rng(0).permutation(len(collected.prompts))
@@ -372,10 +421,16 @@ def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
     return rows
 
 
-def _by_prompt(values: Array, prompts: list[int]) -> Array:
-    """[prompts, responses], in the order in which the prompts were scored."""
+def _prompt_means(rows: list[tuple[int, str, float]]) -> Array:
+    """[prompts], in order: one that comes again in a later generation is answered by another policy."""
+    prompts = [f"{generation}/{prompt}" for generation, prompt, _ in rows]
+    return np.asarray(cluster_means([reward for *_, reward in rows], prompts))
+
+
+def _by_prompt(scored: list[tuple[int, int, float]]) -> Array:
+    """[prompts, responses], in order."""
     rows: dict[int, list[float]] = {}
-    for value, prompt in zip(values.tolist(), prompts, strict=True):
+    for _, prompt, value in scored:
         rows.setdefault(prompt, []).append(value)
     return np.array(list(rows.values()))
 

@@ -53,7 +53,8 @@ class CouplingMonitor:
     temperature 1 without top-k or top-p, up to one length. Where the run trains on the very prompts of the samples, the
     rise is about these prompts.
 
-    Errors: another kind of source, numbers that are not positive, delta outside (0, 1), an unknown action.
+    Errors: another kind of source, samples with weights, numbers that are not positive, delta outside (0, 1), an
+    unknown action.
     Source: S5, S9, S10.
 
     >>> rng = np.random.default_rng(0)
@@ -89,6 +90,11 @@ class CouplingMonitor:
         else:
             raise ValueError(
                 f"source={shown(source)}: give the file that lm.collect wrote, Samples or a Forecast"
+            )
+        if self.samples.weights is not None:
+            raise ValueError(
+                "source: its prompts have weights, and rollouts come unweighted: rewards, rise and prices would be "
+                "averages over different prompts; give samples without weights, of prompts as the run draws them"
             )
         self.every = whole_number("every", every, 1)
         self.loss_budget, self.max_overpayment = (
@@ -137,12 +143,15 @@ class CouplingMonitor:
         return self.read(whole_number("step", step, 0), by_prompt, rise, experts, kl, beta)
 
     def wrap(self, reward: Callable[..., Any] | Sequence[Callable[..., Any]]) -> Any:
-        """The reward function, or the list of them, for TRL's ``reward_funcs``: it also measures, and logs.
+        """The reward function, or the list of all of them, for TRL's ``reward_funcs``: it also measures, and logs.
+
+        Called once: the reward of a generation is the weighted sum of all functions, and complete with the last one.
 
         Rewards are returned as they come. Readings go to TRL's ``log_metric`` and so to every tracker that it reports
         to. Needs ``callback`` among the trainer's callbacks, which brings it the model.
 
-        Errors: something that is no function, or is async.
+        Errors: something that is no function, or is async; a second call. Before the first step of the training:
+        another number of ``reward_weights`` than of functions.
         """
         from nondecoupling.monitor.during_training import wrapped
 
@@ -184,8 +193,13 @@ class CouplingMonitor:
         kl: float | None,
         beta: float | None,
         number: int | None = None,
+        last_reward: float | None = None,
     ) -> Reading:
-        """``rewards`` by prompt; ``rise`` is log ref/p; ``number`` counts looks from 1."""
+        """``rewards`` by prompt; ``rise`` is log ref/p, one row for each prompt; both in the order of time.
+
+        ``number`` counts looks from 1; ``last_reward`` is that of the policy whose KL is ``kl``, where ``rewards`` are
+        those of several.
+        """
         number = len(self.readings) + 1 if number is None else number
         share = share_of(self.delta, number)
         reward = None if rewards is None else self._reward(rewards, share, number)
@@ -194,6 +208,8 @@ class CouplingMonitor:
             low = rise_lower_limit(rise, share)
             how = f"lower end: capped KL terms, {len(rise)} prompts, look {number}"
             paid = Estimate(float(rise.mean()), low, math.inf, 1 - self.delta, how)
+        if last_reward is None and reward is not None:
+            last_reward = reward.value
         proved = None
         if paid is not None and reward is not None:
             proved = self._proved(paid.low, reward.high)
@@ -205,7 +221,7 @@ class CouplingMonitor:
             kl_per_response=kl,
             **self._costs(reward, paid),
             overpayment_proved=proved,
-            proved_gap=None if reward is None else self._proved_gap(reward.value, kl, beta),
+            proved_gap=None if last_reward is None else self._proved_gap(last_reward, kl, beta),
             alarms=self._alarms(paid, proved),
         )
         self.readings.append(reading)

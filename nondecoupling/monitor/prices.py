@@ -51,12 +51,13 @@ class PriceCurves:
     def cheapest(self, reward: float) -> Bounded:
         """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have.
 
-        The highest of its tangents at a grid of rates, less than 1 % below it.
+        The highest of its tangents at a grid of rates, less than 1 % or 0.001 nats below it; ">=" also where the reward
+        lies beyond the last of them, from where on the price may rise to infinity.
         """
         if reward <= self.start:
             return Bounded(0.0)
-        rates, offsets = self._lines
-        sign = ">=" if reward > self._best_average else ""
+        rates, offsets, last = self._lines
+        sign = ">=" if reward > min(last, self._best_average) else ""
         return Bounded(float(np.max(rates * min(reward, self._best_average) + offsets)), sign)
 
     def tilt(self, reward: float) -> Bounded:
@@ -64,7 +65,7 @@ class PriceCurves:
         if reward <= self.start:
             return Bounded(0.0)
         rewards, losses = self._path[:2]
-        if reward > rewards[-1]:
+        if self._beyond_path(reward):
             return Bounded(float(losses[-1]), ">=")
         return Bounded(float(np.interp(reward, rewards, losses)))
 
@@ -73,7 +74,7 @@ class PriceCurves:
         rewards, _, inverse = self._path
         if reward <= rewards[0]:
             return Bounded(math.inf)
-        if reward > rewards[-1]:
+        if self._beyond_path(reward):
             return Bounded(float(1 / inverse[-1]) if len(self._betas) else math.inf, "<=")
         return Bounded(float(1 / np.interp(reward, rewards, inverse)))
 
@@ -118,17 +119,26 @@ class PriceCurves:
         best = np.where(drawn.mask, drawn.rewards, -np.inf).max(axis=1)
         return float(drawn.average(best))
 
+    def _beyond_path(self, reward: float) -> bool:
+        """Also at its end: the last tilts may differ from the best responses by less than is seen in their rewards."""
+        rewards = self._path[0]
+        return bool(reward >= rewards[-1] - 1e-12 * self.samples.spread)
+
     @cached_property
-    def _lines(self) -> tuple[Array, Array]:
-        """Rates and offsets of supporting lines of the sampled laws' price (S5); the first is zero."""
+    def _lines(self) -> tuple[Array, Array, float]:
+        """Rates and offsets of supporting lines of the sampled laws' price (S5), and the reward where the last touches.
+
+        The first rate is zero.
+        """
         laws = self.samples.drawn.distinct_with_best(self.samples.reward_bounds[1], 0.0)
         share = laws.weights / laws.weights.sum()
         rates = 1 / (BETAS * self.samples.spread)
-        offsets = [0.0]
+        offsets, last = [0.0], 0.0
         for rate in rates.tolist():
-            offset = bounds.frontier_policy(*laws.law, rate).offset
+            log_p, _, offset = bounds.frontier_policy(*laws.law, rate)
             offsets.append(float(share @ bounds.supporting_line(*laws.law, rate, offset)))
-        return np.concatenate([[0.0], rates]), np.array(offsets)
+            last = float(share @ np.sum(np.exp(log_p) * laws.reward, axis=-1))
+        return np.concatenate([[0.0], rates]), np.array(offsets), last
 
     @cached_property
     def _betas(self) -> Array:
@@ -161,7 +171,8 @@ class PriceCurves:
     @cached_property
     def _ceilings(self) -> tuple[Array, Array]:
         """Rewards that are reached at least, and losses that are paid at most, of ref and of each tilt."""
-        rows, each = self._rows, self.delta / (2 * len(self._betas) + 1)
+        # Of all betas: how many the samples support was read off the same samples.
+        rows, each = self._rows, self.delta / (2 * len(BETAS) + 1)
         mean, weights = rows.drawn.mean(), rows.weights
         start = mean_interval(mean, rows.reward_bounds, each, weights=weights).low
         tilts = Tilts(rows, self._betas)

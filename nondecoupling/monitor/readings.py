@@ -20,7 +20,8 @@ class Reading:
 
     ``reward``: J(p) of rollouts. ``sft_loss_rise``: of the SFT loss on the start policy's own data, KL(ref||p); its
     lower end holds at every look, and it has no upper one. ``expert_loss_rise``: on expert responses, which may fall
-    (S6). ``kl_per_response``: KL(p||ref) of rollouts; a trainer's ``kl`` often is its mean over tokens.
+    (S6). ``kl_per_response``: KL(p||ref) of rollouts, in a training of the window's last generation; a trainer's ``kl``
+    often is its mean over tokens.
 
     Of this reward: ``price``, the least that any algorithm pays (S5), plug-in; ``price_floor``, a limit of it that
     holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``. Beyond what the samples
@@ -29,8 +30,9 @@ class Reading:
     ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
     lower end of the rise over what the reward can be had for, a ratio that holds at every look.
 
-    ``proved_gap``: (J(p) - J(d))/beta - KL(p||ref), what the exact optimum at the run's beta loses at least (S10); an
-    estimate, as KL(p||ref) has no upper limit. ``alarms``: what was crossed, as sentences.
+    ``proved_gap``: (J(p) - J(d))/beta - KL(p||ref), what the exact optimum at the run's beta loses at least (S10), with
+    J(p) and KL(p||ref) of one policy, in a training that of the window's last generation; an estimate, as KL(p||ref)
+    has no upper limit. ``alarms``: what was crossed, as sentences.
 
     None where it was not measured.
     """
@@ -63,8 +65,9 @@ class Reading:
         found["alarm"] = float(bool(self.alarms))
         if self.sft_loss_rise is not None:
             found["sft_loss_rise_low"] = self.sft_loss_rise.low
-        if self.price_tilt is not None:
-            found["beyond_samples"] = float(bool(self.price_tilt.sign))
+        prices = [price for price in (self.price, self.price_tilt) if price is not None]
+        if prices:
+            found["beyond_samples"] = float(any(price.sign for price in prices))
         return {
             PREFIX + name: float(value)
             for name, value in found.items()

@@ -17,7 +17,7 @@ import numpy as np
 from nondecoupling.collected import prompt_label
 from nondecoupling.estimate import cluster_means
 from nondecoupling.estimate.arguments import Array, shown
-from nondecoupling.forecast.files import read_jsonl, read_parquet
+from nondecoupling.forecast.files import Table, read_jsonl, read_parquet
 
 __all__ = ["Rollouts", "read_rollouts"]
 
@@ -45,6 +45,8 @@ def read_rollouts(
     """Of each step in some files, or in all ``.parquet`` and ``.jsonl`` files of a folder; in order of steps.
 
     ``rewards``: columns that are added up. The step is the column ``step``, or the number at the end of a file's name.
+    None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
+    anything is left out.
 
     Errors: no file, a file of another kind, columns that are not there or not clear, rewards that are no numbers.
     """
@@ -53,14 +55,20 @@ def read_rollouts(
         table = READERS[path.suffix](path)
         if not table:
             continue
-        label, columns = _prompt(table[0], path, prompt), _rewards(table[0], path, rewards)
+        label, columns = _prompt(table, path, prompt), _rewards(table, path, rewards)
         for place, row in enumerate(table, start=1):
+            if row.get(label) is None:
+                raise ValueError(f"{path}, row {place}: no prompt in the column {label!r}")
+            given = [_number(row, column, path, place) for column in columns]
+            said = [number for number in given if number is not None]
+            if not said:
+                continue
             prompts, values = found.setdefault(_step(row, path), ([], []))
             prompts.append(prompt_label(row[label]))
-            values.append(sum(_number(row, column, path, place) for column in columns))
+            values.append(sum(said))
     if not found:
         raise ValueError(
-            f"{', '.join(map(str, paths))}: no rollouts; give files that a trainer wrote"
+            f"{', '.join(map(str, paths))}: no rollouts with a reward; give files that a trainer wrote"
         )
     return [
         Rollouts(step, np.asarray(cluster_means(np.array(values), np.array(prompts))))
@@ -80,23 +88,35 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _prompt(first: dict[str, Any], path: Path, given: str | None) -> str:
-    names = [given] if given else [name for name in PROMPTS if name in first]
-    if not names or names[0] not in first:
+def _columns(table: Table) -> list[str]:
+    """Of all rows: one row alone may lack some."""
+    return list(dict.fromkeys(name for row in table for name in row))
+
+
+def _prompt(table: Table, path: Path, given: str | None) -> str:
+    columns = _columns(table)
+    names = [given] if given else [name for name in PROMPTS if name in columns]
+    if not names or names[0] not in columns:
         raise ValueError(
-            f"{path} has the columns {', '.join(map(repr, first))}: name that of the prompt"
+            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt"
         )
     return names[0]
 
 
-def _rewards(first: dict[str, Any], path: Path, given: Sequence[str]) -> list[str]:
-    names = list(given) or [name for name in REWARDS if name in first][:1]
-    if not names:  # TRL's columns have the names of reward functions
-        others = [name for name, value in first.items() if isinstance(value, (int, float))]
-        names = [name for name in others if name not in NO_REWARDS]
-    if any(name not in first for name in names) or (len(names) != 1 and not given):
+def _rewards(table: Table, path: Path, given: Sequence[str]) -> list[str]:
+    columns = _columns(table)
+    names = list(given) or [name for name in REWARDS if name in columns][:1]
+    if (
+        not names
+    ):  # TRL's columns have the names of reward functions, which may say None of some responses
+        numbers = {
+            n for row in table for n, value in row.items() if isinstance(value, (int, float))
+        }
+        names = [name for name in columns if name in numbers - NO_REWARDS]
+    if any(name not in columns for name in names) or (len(names) != 1 and not given):
         raise ValueError(
-            f"{path} has the columns {', '.join(map(repr, first))}: name that of the reward, or several to add them up"
+            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the reward, or several to add them "
+            "up"
         )
     return names
 
@@ -112,8 +132,10 @@ def _step(row: dict[str, Any], path: Path) -> int:
     return int(number[1])
 
 
-def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float:
+def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float | None:
     value = row.get(column)
+    if value is None or value != value:
+        return None
     if not isinstance(value, (bool, int, float)) or not np.isfinite(value):
         raise ValueError(f"{path}, row {place}, {column}={shown(value)}: give a finite number")
     return float(value)

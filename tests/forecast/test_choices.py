@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nondecoupling import bounds, cli
-from nondecoupling.forecast import AtBeta, Samples, UnsupportedBeta, forecast
+from nondecoupling.forecast import AtBeta, Forecast, Samples, UnsupportedBeta, forecast
 from nondecoupling.recipes import Recipe
 
 GRADES, LOG_REF = np.array([0.0, 0.5, 1.0]), np.log([0.5, 0.25, 0.25])
@@ -219,3 +219,19 @@ def test_the_command_names_what_is_wrong_with_a_recipe(tmp_path, text, change, m
     result = CliRunner().invoke(cli.app, ["forecast", str(file), *options, *page, *change])
     assert result.exit_code == 2
     assert message in result.output
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_page_that_fails_takes_no_results_with_it(tmp_path, as_json, monkeypatch):
+    file = tmp_path / "ref.jsonl"
+    rows = [{"prompt": f"p{i}", "reward": [0, 1]} for i in range(20)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+
+    def no_matplotlib(*given, **options):
+        raise ImportError("no matplotlib")
+
+    monkeypatch.setattr(Forecast, "html", no_matplotlib)
+    command = ["forecast", str(file), "--reward-low", "0", "--reward-high", "1", "--html", "x.html"]
+    shown = CliRunner().invoke(cli.app, [*command, *as_json])
+    assert shown.exit_code == 2 and "no matplotlib" in shown.stderr
+    assert "20 prompts" in shown.stdout or json.loads(shown.stdout)

@@ -1,5 +1,6 @@
 """Collecting samples of a start policy: what is in the file, and that nothing drawn is ever lost."""
 
+import functools
 import math
 
 import numpy as np
@@ -22,6 +23,7 @@ from nondecoupling.lm import (
     tokenizer_digest,
     with_lora,
 )
+from nondecoupling.lm.function_digests import function_digest
 
 SETTINGS = {"k": 4, "reward_bounds": (0, 1), "max_tokens": 3, "rows_at_once": 4}
 
@@ -308,3 +310,82 @@ def test_a_digest_tells_models_apart_and_not_ways_to_load_one(tiny, tmp_path):
     assert model_digest(again) != digest
     assert tokenizer_digest(again.tokenizer) == tokenizer_digest(tiny.tokenizer)
     assert tokenizer_digest(tiny_qwen3(["a"], seed=0).tokenizer) != tokenizer_digest(tiny.tokenizer)
+
+
+class Bonus:
+    def __init__(self, bonus):
+        self.bonus = bonus
+
+    def __call__(self, prompts, **columns):
+        return [self.bonus] * len(prompts)
+
+    def method(self, prompts, **columns):
+        return [self.bonus] * len(prompts)
+
+
+def with_bonus(prompts, bonus, **columns):
+    return [bonus] * len(prompts)
+
+
+def closed(bonus):
+    return lambda prompts, **columns: [bonus] * len(prompts)
+
+
+def with_default(bonus):
+    def rewarded(prompts, given=bonus, **columns):
+        return [given] * len(prompts)
+
+    return rewarded
+
+
+def decorated(bonus):
+    @functools.wraps(says_yes)
+    def rewarded(prompts, completions, **columns):
+        return [x * bonus for x in says_yes(prompts, completions)]
+
+    return rewarded
+
+
+def of_a_class_made_here(bonus):
+    class Rewarded:
+        def __call__(self, prompts, **columns):
+            return [bonus] * len(prompts)
+
+    return Rewarded()
+
+
+MADE = {
+    "partial": lambda bonus: functools.partial(with_bonus, bonus=bonus),
+    "closure": closed,
+    "default": with_default,
+    "instance": Bonus,
+    "method": lambda bonus: Bonus(bonus).method,
+    "decorated": decorated,
+    "class": of_a_class_made_here,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize(("one", "other"), [(0.0, 1.0), ([1, {"a": 2}], [1, {"a": 3}])])
+def test_functions_are_told_apart_by_the_values_that_they_were_made_with(kind, one, other):
+    assert function_digest(MADE[kind](one)) == function_digest(MADE[kind](one)) is not None
+    assert function_digest(MADE[kind](one)) != function_digest(MADE[kind](other))
+
+
+@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("value", [torch.zeros(1), object(), ValueError("a"), iter([])])
+def test_functions_with_values_without_content_cannot_be_told(kind, value):
+    assert function_digest(MADE[kind](value)) is None
+
+
+def test_rewards_of_a_function_that_cannot_be_told_are_not_used_again(tiny, tmp_path, caplog):
+    out = tmp_path / "ref.parquet"
+    stops = StopsAfter(1, ValueError())
+    stops.model = torch.nn.Linear(1, 1)
+    with pytest.raises(RewardFunctionError):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, stops, out=out, **SETTINGS)
+    stops.calls = 99
+    collect(tiny.model, tiny.tokenizer, PROMPTS, stops, out=out, **SETTINGS)
+    assert stops.calls == 99 - len(PROMPTS) and "StopsAfter cannot be told" in caplog.text
+    with pytest.raises(CollectError, match=r"StopsAfter cannot be told .* name another out"):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, stops, out=out, **SETTINGS)

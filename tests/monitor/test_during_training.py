@@ -187,6 +187,50 @@ def test_several_reward_functions_are_added_up_with_the_trainers_weights(collect
     assert monitor.readings[0].reward.value == pytest.approx(0.75)
 
 
+def test_reward_functions_are_wrapped_together_or_not_at_all(collected, monitor_of):
+    def other(prompts, **columns):
+        return [0.5] * len(prompts)
+
+    monitor = monitor_of()
+    monitor.wrap(says_yes)
+    with pytest.raises(ValueError, match=r"reward=other: .*wrap the whole list at once"):
+        monitor.wrap(other)
+    with pytest.raises(ValueError, match="at least one function"):
+        monitor_of().wrap([])
+    model = load_model(collected.folder)
+    for functions in (says_yes, [says_yes, other, other]):
+        with pytest.raises(ValueError, match=r"reward_weights has 2 weights.*in one list"):
+            Training(monitor_of(), model, functions, reward_weights=[1.0, 2.0]).begin()
+
+
+def test_rewards_of_several_processes_are_read_in_the_order_of_time(
+    collected, monitor_of, monkeypatch
+):
+    monitor = monitor_of(every=12, probe=48)
+    rewards = iter(np.linspace(0, 1, 12).repeat(8).reshape(12, 8).tolist())
+    training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
+    training.begin()
+
+    def with_another_process(items):
+        """The same of other prompts."""
+        rows = [item for item in items if isinstance(item, tuple)]
+        other = {
+            prompt: prompt * 2 if isinstance(prompt, str) else prompt + 1200
+            for _, prompt, _ in rows
+        }
+        return [*items, *((when, other[prompt], value) for when, prompt, value in rows)]
+
+    monkeypatch.setattr(training.callback.processes, "all_of", with_another_process)
+    read, seen = monitor.read, []
+    monkeypatch.setattr(monitor, "read", lambda *given: seen.append(given) or read(*given))
+    for _ in range(12):
+        training.generation(TEXTS)
+    means, rise = seen[0][1:3]
+    assert means.tolist() == np.linspace(0, 1, 12).repeat(8).tolist()
+    assert len(rise) == 48
+    assert seen[0][-1] == 1.0  # the reward of the last generation, for the gap that is proved
+
+
 def test_an_alarm_stops_the_training_where_asked(collected, monitor_of):
     for action, stops in (("log", False), ("stop", True)):
         model = load_model(collected.folder)
@@ -246,6 +290,23 @@ def test_a_training_that_goes_on_is_watched_without_its_start(collected, monitor
     (reading,) = monitor.readings
     assert reading.kl_per_response is None and reading.sft_loss_rise is not None
     assert "look 41" in reading.reward.how  # shares of looks before the interruption are spent
+
+
+def test_the_number_of_a_look_never_comes_again(collected, monitor_of, tmp_path):
+    """A training that went on after its last checkpoint, and goes on from it a second time."""
+    looks = []
+    for begins, steps in ((0, 3), (1, 2), (1, 1), (90, 1)):
+        monitor = monitor_of(every=1, probe=1)
+        training = Training(monitor, load_model(collected.folder), output_dir=str(tmp_path))
+        if begins:
+            training.callback._require_start = lambda *given: None
+        training.state.global_step = begins
+        training.begin()
+        for _ in range(steps):
+            training.generation(TEXTS[:2])
+        looks += [reading.reward.how.rpartition("look ")[2] for reading in monitor.readings]
+    assert looks == ["1", "2", "3", "4", "5", "6", "91"]
+    assert [file.name for file in tmp_path.iterdir()] == ["coupling_looks"]
 
 
 @pytest.mark.parametrize(

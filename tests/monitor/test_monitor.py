@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,3 +194,24 @@ def test_bad_arrays_are_named_and_leave_no_reading(made, change, named):
 def test_another_kind_of_source_is_refused():
     with pytest.raises(ValueError, match=r"source=3: give the file"):
         CouplingMonitor(3)
+
+
+def test_samples_with_weights_are_refused(samples):
+    weighted = Samples(samples.ref_rewards, reward_bounds=(0, 1), weights=[1.0, 2.0] * 20)
+    for source in (weighted, forecast(weighted)):
+        with pytest.raises(ValueError, match=r"weights.*give samples without weights"):
+            CouplingMonitor(source)
+
+
+def test_the_proved_gap_is_of_one_policy(made):
+    """Of several in a window KL is that of the last one, and so is the reward that it is set against."""
+    monitor = made()
+    reading = monitor.read(9, np.zeros(40), None, None, 0.1, 0.5, last_reward=0.75)
+    assert reading.proved_gap == pytest.approx((0.75 - monitor.prices.start) / 0.5 - 0.1)
+
+
+def test_prices_beyond_the_samples_are_counted_as_such(made):
+    reading = made().update(1, None, np.ones(40))
+    assert (reading.price.sign, reading.price_tilt.sign) == (">=", ">=")
+    price_alone = replace(reading, price_tilt=replace(reading.price_tilt, sign=""))
+    assert price_alone.metrics()["coupling/beyond_samples"] == 1

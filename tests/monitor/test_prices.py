@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from nondecoupling.estimate import mean_interval
 from nondecoupling.forecast import Samples, floors, forecast
-from nondecoupling.monitor import PriceCurves
+from nondecoupling.monitor import PriceCurves, prices
 
 CHANCES = np.linspace(0.2, 0.7, 40)
 
@@ -23,6 +24,46 @@ def test_plug_in_prices_are_those_of_a_forecast(curves, share):
     expected = floors.plug_in_price(curves.samples, reward)
     assert curves.cheapest(reward).value == pytest.approx(expected, rel=0.01)
     assert curves.cheapest(reward).value <= expected * (1 + 1e-9)
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """Every prompt is answered rightly in half of the responses: one law, whose curves are made at once."""
+    return PriceCurves(Samples(np.tile([0.0, 1.0], (40, 8)), reward_bounds=(0, 1)), 0.1)
+
+
+def test_a_price_is_exact_up_to_the_last_tangent_and_a_bound_beyond(halves):
+    last = halves._lines[2]
+    assert 0.99 < last < 0.999
+    for reward in (*np.linspace(0.501, last, 40).tolist(), last, 0.997, 0.999, 1.0):
+        price, truth = (
+            halves.cheapest(reward),
+            -0.5 * math.log(max(4 * reward * (1 - reward), 1e-300)),
+        )
+        if reward <= last:
+            assert min(0.99 * truth, truth - 0.001) <= price.value
+        assert price.sign == (">=" if reward > last else "")
+        assert price.value <= truth * (1 + 1e-9)
+
+
+def test_exact_rl_never_has_the_highest_reward_for_sure(halves):
+    assert halves._path[0][-1] == 1.0  # rounded
+    assert halves.tilt(1.0).sign == ">=" and halves.beta(1.0).sign == "<="
+
+
+def test_ceilings_are_shared_among_all_betas_however_many_the_samples_support(monkeypatch):
+    rewards = np.zeros((40, 4))
+    rewards[:3, 0] = 1
+    shares = []
+
+    def seen(values, bounds, delta, **options):
+        shares.append(delta)
+        return mean_interval(values, bounds, delta, **options)
+
+    monkeypatch.setattr(prices, "mean_interval", seen)
+    curves = PriceCurves(Samples(rewards, reward_bounds=(0, 1)), 0.1)
+    assert curves.ceiling(0.5) == math.inf and len(curves._betas) == 0
+    assert shares == [0.1 / (2 * len(prices.BETAS) + 1)]
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.7, 2.0])

@@ -1,6 +1,7 @@
 """Rollouts from files of TRL, of verl and of one's own, and the command that watches them."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nondecoupling.cli import app
-from nondecoupling.monitor import read_rollouts
+from nondecoupling.monitor import PriceCurves, read_rollouts
+from nondecoupling.monitor.prices import Bounded
 
 PROMPTS = [f"problem {i}" for i in range(40)]
 
@@ -57,10 +59,30 @@ def test_columns_are_named_and_added_up(tmp_path):
         read_rollouts([tmp_path])
 
 
+def test_a_column_that_says_nothing_of_the_first_row_is_not_overlooked(tmp_path):
+    trl(tmp_path, 1, [None, 1.0])
+    frame = pd.read_parquet(tmp_path / "completions_00001.parquet").assign(format=[0.5, None])
+    frame.to_parquet(tmp_path / "completions_00001.parquet")
+    with pytest.raises(ValueError, match=r"'accuracy'.*'format'.*name that of the reward"):
+        read_rollouts([tmp_path])
+    (found,) = read_rollouts([tmp_path], rewards=["accuracy", "format"])
+    assert found.rewards.tolist() == [0.75]
+
+
+def test_rows_without_a_reward_are_left_out_as_in_a_training(tmp_path):
+    rows = [{"prompt": "a", "x": None}, {"prompt": "a", "x": 1.0}, {"prompt": "b", "x": math.nan}]
+    (tmp_path / "1.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "2.jsonl").write_text(json.dumps({"prompt": "a", "x": None, "y": 0.0}))
+    (first,) = read_rollouts([tmp_path], rewards=["x"])
+    assert (first.step, first.rewards.tolist()) == (1, [1.0])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "named"),
     [
-        ("1.jsonl", '{"prompt": "a", "reward": NaN}', "row 1, reward=nan"),
+        ("1.jsonl", '{"prompt": "a", "reward": NaN}', "no rollouts with a reward"),
+        ("1.jsonl", '{"prompt": "a", "reward": Infinity}', "row 1, reward=inf"),
+        ("1.jsonl", '{"prompt": "a", "reward": 1}\n{"reward": 1}', "row 2: no prompt"),
         ("1.jsonl", '{"prompt": "a", "reward": "good"}', "reward='good'"),
         ("1.jsonl", '{"text": "a", "reward": 1}', "name that of the prompt"),
         ("1.jsonl", "", "no rollouts"),
@@ -110,3 +132,30 @@ def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
     ):
         shown = CliRunner().invoke(app, ["monitor", *arguments])
         assert shown.exit_code == 2 and named in shown.output, shown.output
+
+
+@pytest.mark.parametrize(("given", "missing"), [("low", "high"), ("high", "low")])
+def test_one_bound_alone_is_refused(tmp_path, start, given, missing):
+    command = ["monitor", str(tmp_path), "--samples", str(start), f"--reward-{given}", "1"]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 2 and f"without --reward-{missing}" in shown.output
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_page_that_fails_takes_no_results_with_it(tmp_path, start, as_json, monkeypatch):
+    trl(tmp_path, 10, np.zeros(80))  # costs nothing, which is known without the curves
+
+    def no_matplotlib(monitor):
+        raise ImportError("no matplotlib")
+
+    def unmade(self, reward):
+        return 0.0
+
+    monkeypatch.setattr("nondecoupling.cli.monitor.html", no_matplotlib)
+    for name in ("floor", "ceiling"):
+        monkeypatch.setattr(PriceCurves, name, unmade)
+    monkeypatch.setattr(PriceCurves, "beta", lambda self, reward: Bounded(math.inf))
+    command = ["monitor", str(tmp_path), "--samples", str(start), *BOUNDS, "--html", "x.html"]
+    shown = CliRunner().invoke(app, [*command, *as_json])
+    assert shown.exit_code == 2 and "no matplotlib" in shown.stderr
+    assert "overpa" in shown.stdout
