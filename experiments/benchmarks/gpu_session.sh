@@ -54,9 +54,10 @@ cases() { # NAME LIMIT: the limit that its parent keeps is a little shorter than
     step "$1" "$2" bash -c "exec '$python' -m benchmarks.gpu_session $1 --rows '$rows' --until \$(($(date +%s) + LIMIT - 3)) $tiny"
 }
 
-sanitize() { # TOOL: the smoke cases under compute-sanitizer
+sanitize() { # TOOL: the smoke cases under compute-sanitizer, each tensor an allocation of its own whose end is seen
     command -v compute-sanitizer || return 127
-    compute-sanitizer --tool "$1" --error-exitcode 9 "$python" -m benchmarks.gpu_session smoke --child --tiny --rows "$out/sanitizer.jsonl"
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 \
+        "$python" -m benchmarks.gpu_session smoke --child --skip build --named "$1" --rows "$rows" $tiny
 }
 
 kernel_tests() {
@@ -70,7 +71,7 @@ kernel_tests() {
         --deselect tests/kernels/interpreted_launch.py::test_this_process_runs_the_interpreter
 }
 export -f sanitize kernel_tests
-export root out python tiny
+export root rows python tiny
 
 if compgen -G "$wheels/*.whl" >/dev/null; then
     # One by one: a wheel that cannot be installed costs no other.

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu_session import smoke, table  # noqa: E402
-from benchmarks.gpu_session.cases import supervise  # noqa: E402
+from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
+
+from nondecoupling.kernels import triton_configurations as configurations  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments/benchmarks/gpu_session.sh"
+
+
+def run_script(out: Path, steps: str, **environment: str) -> int:
+    """The script's exit code, of ``steps`` alone."""
+    given = {"SESSION_PYTHON": sys.executable, "SESSION_STEPS": steps, "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(SCRIPT), str(out), str(out / "no wheels")]
+    return subprocess.run(command, env=os.environ | given | environment, check=False).returncode
+
 
 # A child as ``supervise`` starts it: its second case ends the process, its third hangs.
 CHILD = """
@@ -87,6 +98,63 @@ def test_half_a_line_spoils_no_other(tmp_path):
     assert found[1]["dtype"] == "torch.bfloat16"
 
 
+def test_a_failed_case_is_seen_in_the_exit_code(tmp_path):
+    def off() -> Iterator[dict[str, object]]:
+        raise ArithmeticError("off by a mile")
+
+    rows = RowFile(tmp_path / "rows.jsonl", "made up")
+    fine = Case("fine", lambda: iter([{"ms": 1.0}]))
+    assert run_here([fine], rows, []) == 0
+    assert run_here([Case("off", off), fine], rows, []) == FAILED
+    assert run_here([Case("off", off), fine], rows, ["off"]) == 0
+
+
+def made_up_tool(folder: Path, code: int) -> Path:
+    """A folder with a ``compute-sanitizer`` that notes what it is given and runs nothing."""
+    tool = folder / "compute-sanitizer"
+    tool.write_text(
+        '#!/bin/sh\necho "caching=$PYTORCH_NO_CUDA_MEMORY_CACHING $*" >>"$SESSION_ROWS.given"\n'
+        f"exit {code}\n"
+    )
+    tool.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_the_sanitizer_gets_every_allocation_and_the_full_shape(tmp_path, code):
+    bare = made_up_tool(tmp_path, code)
+    done = run_script(tmp_path / "out", "memcheck", PATH=f"{bare}:{os.environ['PATH']}")
+    given = (tmp_path / "out/rows.jsonl.given").read_text()
+    assert done == 0 and given.startswith("caching=1 --tool memcheck --error-exitcode 9 ")
+    assert "smoke --child --skip build --named memcheck" in given and "--tiny" not in given
+    rows = read_rows(tmp_path / "out/rows.jsonl")[0]
+    assert [row["code"] for row in rows if row["step"] == "memcheck"] == [code]
+    # A tool that ran nothing has found nothing.
+    assert f"memcheck: NOT clean: 0 cases passed, 0 failed, exit code {code}" in table.render(rows)
+
+
+def test_a_sanitizer_is_clean_only_where_its_cases_passed():
+    def rows(code: int, *kinds: str) -> list[dict[str, object]]:
+        cases = [{"step": "memcheck", "kind": kind, "case": "c", "why": "w"} for kind in kinds]
+        return [*cases, {"step": "memcheck", "kind": "ended", "seconds": 3, "code": code}]
+
+    assert "memcheck: clean: 1 cases passed" in table.render(rows(0, "finished"))
+    for bad in (rows(0), rows(0, "finished", "failed"), rows(9, "finished")):
+        assert "memcheck: NOT clean" in table.render(bad)
+
+
+def test_the_smoke_shape_loads_by_descriptors_and_takes_several_blocks_each_way():
+    hidden, weight = smoke.inputs(smoke.SHAPE, torch.bfloat16, 0, bias=False)
+    assert all(map(configurations.fits_descriptors, (hidden, weight)))
+    assert not configurations.fits_descriptors(hidden[:, :5].contiguous())
+    for kernel in ("stats_forward", "stats_backward"):
+        tile, by_descriptors = configurations.configuration(kernel, torch.bfloat16, descriptors=9)
+        assert by_descriptors
+        blocks = [-(-s // b) for s, b in zip(smoke.SHAPE, tile[:3], strict=True)]
+        assert min(blocks) > 1 and blocks[2] > tile.num_stages
+        assert all(s % b for s, b in zip(smoke.SHAPE, tile[:3], strict=True))
+
+
 def test_the_smoke_test_sees_a_nan_a_moving_result_and_an_error():
     good = [torch.ones(3), torch.ones(2)]
     exact = [value.double() for value in good]
@@ -141,7 +209,8 @@ def test_the_table_says_what_the_rows_say():
     assert "D = 4096, forward+backward: at most 1.15 x the bare products: 2.00, MISSED" in text
     assert "D = 1024, forward: at most 1.5 x the bare products: not measured" in text
     assert "| 4096 | stats_forward | 128x64x32 8w3s/2 | 1.250 | 3.0e-06 |  | yes |" in text
-    assert "memcheck: exit code 9" in text and "racecheck: not run" in text
+    assert "memcheck: NOT clean: 0 cases passed, 0 failed, exit code 9" in text
+    assert "racecheck: not run" in text
     assert "- tests b: failed: E  boom" in text
     assert "- rivals Liger: not installed" in text
     assert "1 lines of the file were cut off" in text

@@ -24,9 +24,10 @@ def main() -> int:
     parser.add_argument("--until", type=float, default=math.inf, help="when to end, as `date +%%s`")
     parser.add_argument("--tiny", action="store_true", help="sizes for a rehearsal without a GPU")
     parser.add_argument("--child", action="store_true", help="run the cases here")
-    parser.add_argument("--skip", action="append", default=[], help="a case that has been run")
+    parser.add_argument("--skip", action="append", default=[], help="a case that is not to be run")
+    parser.add_argument("--named", help="the step's name in the rows, where it is not its own")
     arguments = parser.parse_args()
-    file = RowFile(arguments.rows, arguments.step)
+    file = RowFile(arguments.rows, arguments.named or arguments.step)
     if arguments.child:
         # The parent does without torch, which takes seconds to import.
         from benchmarks.gpu_session.problem import FULL, TINY

@@ -18,8 +18,10 @@ from benchmarks.gpu_session.record import RowFile, read_rows
 
 __all__ = ["Case", "run_here", "supervise"]
 
-# Exit code of a child whose CUDA context is lost: what is left is for another child.
+# Exit codes of a child: its CUDA context is lost, so that what is left is for another child; and all cases were run,
+# but not all of them passed.
 LOST = 3
+FAILED = 4
 POLL_SECONDS = 0.1
 
 
@@ -44,7 +46,8 @@ def _context_is_lost() -> bool:
 
 
 def run_here(cases: Sequence[Case], file: RowFile, skip: Sequence[str]) -> int:
-    """Run the cases not in ``skip`` in this process; the exit code."""
+    """Run the cases not in ``skip`` in this process; the exit code, 0 only where none of them failed."""
+    failed = False
     for case in cases:
         if case.name in skip:
             continue
@@ -61,9 +64,10 @@ def run_here(cases: Sequence[Case], file: RowFile, skip: Sequence[str]) -> int:
             traceback.print_exc()
             if _context_is_lost():
                 return LOST
+            failed = True
             continue
         file.write("finished", case=case.name, seconds=round(time.perf_counter() - start, 2))
-    return 0
+    return FAILED if failed else 0
 
 
 def supervise(command: Sequence[str], file: RowFile, until: float) -> None:
@@ -80,7 +84,7 @@ def supervise(command: Sequence[str], file: RowFile, until: float) -> None:
         started, done = _progress(file)
         for name in sorted(set(started) - done):
             file.write("failed", case=name, why=why)
-        if why == "ended" and child.returncode == 0:
+        if child.returncode in (0, FAILED):
             return
         if time.monotonic() >= deadline:
             file.write("out of time")

@@ -141,8 +141,10 @@ def _outcomes(rows: list[Row]) -> list[str]:
         lines.append(f"- {step}: {done} passed, {failed} failed")
     for step in ("memcheck", "racecheck"):
         codes = [row["code"] for row in _of(rows, step, "ended")]
-        verdict = "not run" if not codes else "clean" if codes == [0] else f"exit code {codes[-1]}"
-        lines.append(f"- {step}: {verdict}")
+        done, failed = (len(_of(rows, step, kind)) for kind in ("finished", "failed"))
+        verdict = "clean" if codes == [0] and done and not failed else "NOT clean"
+        verdict += f": {done} cases passed, {failed} failed, exit code {codes[-1] if codes else ''}"
+        lines.append(f"- {step}: {verdict if codes else 'not run'}")
     return lines
 
 
