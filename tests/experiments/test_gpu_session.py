@@ -87,6 +87,78 @@ def test_the_end_of_a_step_is_kept(tmp_path):
     assert read_rows(rows.path)[0][-1]["why"] == "the step did not start: exit code 5"
 
 
+# A child whose case leaves a process of its own behind, and hangs.
+PARENT = """
+import subprocess, sys, time
+from pathlib import Path
+from benchmarks.gpu_session.record import RowFile
+if "--skip" in sys.argv:
+    sys.exit()
+folder = Path(sys.argv[1])
+RowFile(folder / "rows.jsonl", "smoke").write("started", case="hangs", limit=float(sys.argv[2]))
+left = subprocess.Popen(["sleep", "60"])
+(folder / "unfinished").write_text(str(left.pid))
+(folder / "unfinished").rename(folder / "left")
+time.sleep(60)
+"""
+
+
+def runs(process: int) -> bool:
+    """Whether it does; one that has ended may wait for whoever adopted it to look."""
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ends(process: int) -> bool:
+    """Whether it does, soon."""
+    until = time.monotonic() + 5
+    while runs(process) and time.monotonic() < until:
+        time.sleep(0.01)
+    return not runs(process)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc"
+)
+def test_what_a_killed_case_has_started_ends_with_it(tmp_path):
+    rows = RowFile(tmp_path / "rows.jsonl", "smoke")
+    script = f"import sys; sys.path[:0] = [{str(ROOT / 'experiments')!r}]\n{PARENT}"
+    supervise([sys.executable, "-c", script, str(tmp_path), "0.2"], rows, time.time() + 20)
+    assert ends(int((tmp_path / "left").read_text()))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc"
+)
+def test_a_step_that_is_told_to_end_leaves_nothing_behind(tmp_path):
+    # The step as the script starts it, but for the child's command.
+    script = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "experiments")!r}]
+import benchmarks.gpu_session.__main__ as main
+script = "import sys; sys.path[:0] = " + repr(sys.path) + {PARENT!r}
+main.python_module = lambda *_: [sys.executable, "-c", script, {str(tmp_path)!r}, "30"]
+sys.argv[1:] = ["smoke", "--rows", {str(tmp_path / "rows.jsonl")!r}]
+main.main()
+"""
+    step = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        until = time.monotonic() + 20
+        while not (tmp_path / "left").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        left = int((tmp_path / "left").read_text())
+        assert runs(left)
+        step.terminate()
+        assert step.wait(10) == 128 + 15
+        assert ends(left)
+    finally:
+        step.kill()
+        step.wait()
+
+
 def test_half_a_line_spoils_no_other(tmp_path):
     rows = RowFile(tmp_path / "rows.jsonl", "made up")
     rows.write("row", case="a", ms=1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def main() -> int:
     options = ["--rows", str(arguments.rows), "--child"]
     if arguments.tiny:
         options.append("--tiny")
+    # `timeout` ends this process alone: it must get to ending its child.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     supervise(python_module(arguments.step, *options), file, arguments.until)
     return 0
 

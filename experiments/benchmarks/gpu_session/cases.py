@@ -7,6 +7,9 @@ starts another that goes on behind the case that failed. What failed is a row li
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -79,8 +82,12 @@ def supervise(command: Sequence[str], file: RowFile, until: float) -> None:
     while True:
         before = set(_progress(file)[0])
         skip = [word for name in sorted(before) for word in ("--skip", name)]
-        child = subprocess.Popen([*command, *skip])
-        why = _watch(child, file, deadline)
+        # A group of its own: whoever the child has started ends with it, also when this process is told to end.
+        child = subprocess.Popen([*command, *skip], process_group=0)
+        try:
+            why = _watch(child, file, deadline)
+        finally:
+            _end_group(child)
         started, done = _progress(file)
         for name in sorted(set(started) - done):
             file.write("failed", case=name, why=why)
@@ -105,7 +112,7 @@ def _progress(file: RowFile) -> tuple[dict[str, float], set[str]]:
 
 
 def _watch(child: subprocess.Popen[bytes], file: RowFile, deadline: float) -> str:
-    """Wait for ``child``; kill it at ``deadline`` or when its case is over time. Why it ended."""
+    """Wait for ``child`` until it ends, or is to be ended: at ``deadline``, or when its case is over time. Why."""
     current, since = "", time.monotonic()
     while child.poll() is None:
         now = time.monotonic()
@@ -115,11 +122,16 @@ def _watch(child: subprocess.Popen[bytes], file: RowFile, deadline: float) -> st
             current, since = running, now
         late = running and now - since > started[running]
         if late or now > deadline:
-            child.kill()
-            child.wait()
             return f"over {started[running]:g} s" if late else "the step's time was over"
         time.sleep(POLL_SECONDS)
     return "ended" if child.returncode == 0 else f"exit code {child.returncode}"
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End ``child`` and the processes that it has started and left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def python_module(*arguments: str) -> list[str]:
