@@ -76,9 +76,11 @@ export root rows python tiny
 if compgen -G "$wheels/*.whl" >/dev/null; then
     # One by one: a wheel that cannot be installed costs no other.
     for wheel in "$wheels"/*.whl; do
+        begun=$SECONDS
         timeout 10 "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
             "$wheel"
-        record ended "wheel $(basename "$wheel")" "$SECONDS" $?
+        code=$?
+        record ended "wheel ${wheel##*/}" $((SECONDS - begun)) "$code"
     done
 fi
 cases ceilings 20

@@ -28,7 +28,7 @@ SCRIPT = ROOT / "experiments/benchmarks/gpu_session.sh"
 def run_script(out: Path, steps: str, **environment: str) -> int:
     """The script's exit code, of ``steps`` alone."""
     given = {"SESSION_PYTHON": sys.executable, "SESSION_STEPS": steps, "OMP_NUM_THREADS": "1"}
-    command = ["bash", str(SCRIPT), str(out), str(out / "no wheels")]
+    command = ["bash", str(SCRIPT), str(out), str(out.parent / "wheels")]
     return subprocess.run(command, env=os.environ | given | environment, check=False).returncode
 
 
@@ -203,6 +203,21 @@ def test_the_sanitizer_gets_every_allocation_and_the_full_shape(tmp_path, code):
     assert [row["code"] for row in rows if row["step"] == "memcheck"] == [code]
     # A tool that ran nothing has found nothing.
     assert f"memcheck: NOT clean: 0 cases passed, 0 failed, exit code {code}" in table.render(rows)
+
+
+def test_a_wheel_that_cannot_be_installed_says_so(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    for name in ("bad-1-py3-none-any.whl", "good-1-py3-none-any.whl"):
+        (tmp_path / "wheels" / name).touch()
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *bad-1*) sleep 0.1; exit 7 ;; esac\n')
+    python.chmod(0o755)
+    assert run_script(tmp_path / "out", "none", SESSION_PYTHON=str(python)) == 0
+    rows = [row for row in read_rows(tmp_path / "out/rows.jsonl")[0] if "wheel" in row["step"]]
+    assert [(row["step"], row["code"]) for row in rows] == [
+        ("wheel bad-1-py3-none-any.whl", 7),
+        ("wheel good-1-py3-none-any.whl", 0),
+    ]
 
 
 def test_a_sanitizer_is_clean_only_where_its_cases_passed():
