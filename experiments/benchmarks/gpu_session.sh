@@ -21,7 +21,7 @@ out=${1:?usage: gpu_session.sh OUT [WHEELS]}
 wheels=${2:-$root/.whl}
 python=${SESSION_PYTHON:-python3}
 total=${SESSION_SECONDS:-540}
-chosen=${SESSION_STEPS:-ceilings smoke tests shapes sweep rivals training memcheck racecheck}
+chosen=${SESSION_STEPS:-import ceilings smoke tests shapes sweep rivals training memcheck racecheck}
 tiny=${SESSION_TINY:+--tiny}
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 rows=$out/rows.jsonl
@@ -83,7 +83,9 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
         record ended "wheel ${wheel##*/}" $((SECONDS - begun)) "$code"
     done
 fi
-cases ceilings 20
+# The first import reads some gigabytes from disk: a step of its own, or it would cost the next its cases.
+step import 30 "$python" -c "import torch, triton; torch.cuda.is_available() and torch.zeros(1).cuda()"
+cases ceilings 25
 cases smoke 45
 step tests 80 bash -c kernel_tests
 cases shapes 40

@@ -15,6 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.gpu_session import __main__ as step  # noqa: E402
 from benchmarks.gpu_session import smoke, table  # noqa: E402
 from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
@@ -144,19 +145,31 @@ main.python_module = lambda *_: [sys.executable, "-c", script, {str(tmp_path)!r}
 sys.argv[1:] = ["smoke", "--rows", {str(tmp_path / "rows.jsonl")!r}]
 main.main()
 """
-    step = subprocess.Popen([sys.executable, "-c", script])
+    process = subprocess.Popen([sys.executable, "-c", script])
     try:
         until = time.monotonic() + 20
         while not (tmp_path / "left").exists() and time.monotonic() < until:
             time.sleep(0.01)
         left = int((tmp_path / "left").read_text())
         assert runs(left)
-        step.terminate()
-        assert step.wait(10) == 128 + 15
+        process.terminate()
+        assert process.wait(10) == 128 + 15
         assert ends(left)
     finally:
-        step.kill()
-        step.wait()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_the_first_step_that_can_writes_down_the_machine(tmp_path, monkeypatch, written):
+    rows = RowFile(tmp_path / "rows.jsonl", "sweep")
+    if written:
+        rows.write("row", case="machine", device="a made-up GPU")
+    monkeypatch.setattr(smoke, "cases", lambda sizes: [])
+    monkeypatch.setattr("sys.argv", ["", "smoke", "--child", "--rows", str(rows.path)])
+    assert step.main() == 0
+    found = [row["step"] for row in read_rows(rows.path)[0] if row["kind"] == "row"]
+    assert found == (["sweep"] if written else ["smoke"])
 
 
 def test_half_a_line_spoils_no_other(tmp_path):
@@ -319,6 +332,12 @@ def test_only_rows_of_a_gpu_are_committed(tmp_path, monkeypatch):
     assert text.startswith("before\n<!-- gpu-session -->\nMeasured on a made-up GPU")
     assert text.endswith("<!-- /gpu-session -->\nafter\n") and "Not measured" not in text
     assert (tmp_path / "results/gpu.jsonl").read_text() == source.read_text()
+    # Whichever step wrote down what the machine is.
+    other = [
+        row | ({"step": "smoke"} if row.get("case") == "machine" else {}) for row in made_up_rows()
+    ]
+    table.commit(source, other, 0)
+    assert "Measured on a made-up GPU" in page.read_text()
     # And again, over what is there.
     table.commit(source, made_up_rows(), 0)
     assert page.read_text() == text

@@ -12,8 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks.gpu_session.cases import python_module, run_here, supervise
-from benchmarks.gpu_session.record import RowFile
+from benchmarks.gpu_session.cases import Case, python_module, run_here, supervise
+from benchmarks.gpu_session.record import RowFile, machine_row, read_rows
 
 STEPS = ("ceilings", "smoke", "shapes", "sweep", "rivals", "training")
 
@@ -31,10 +31,15 @@ def main() -> int:
     file = RowFile(arguments.rows, arguments.named or arguments.step)
     if arguments.child:
         # The parent does without torch, which takes seconds to import.
+        from benchmarks.gpu_session.ceilings import machine
         from benchmarks.gpu_session.problem import FULL, TINY
 
         module = importlib.import_module(f"benchmarks.gpu_session.{arguments.step}")
-        return run_here(module.cases(TINY if arguments.tiny else FULL), file, arguments.skip)
+        cases = module.cases(TINY if arguments.tiny else FULL)
+        # Without it no row can be committed: the first step that gets to it writes it.
+        if machine_row(read_rows(arguments.rows)[0]) is None:
+            cases = [Case("machine", machine), *cases]
+        return run_here(cases, file, arguments.skip)
     options = ["--rows", str(arguments.rows), "--child"]
     if arguments.tiny:
         options.append("--tiny")

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_session.record import read_rows
+from benchmarks.gpu_session.record import machine_row, read_rows
 
 __all__ = ["render", "summary"]
 
@@ -57,11 +57,11 @@ def _tile(row: Row) -> str:
 
 def machine(rows: list[Row]) -> str:
     """One sentence: the device and the versions."""
-    for row in _of(rows, "ceilings"):
-        if row["case"] == "machine":
-            versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
-            return f"{row['device']}, {row['processors']} processors; {versions}"
-    return "unknown machine"
+    row = machine_row(rows)
+    if row is None:
+        return "unknown machine"
+    versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
+    return f"{row['device']}, {row['processors']} processors; {versions}"
 
 
 def bare_ms(rows: list[Row], width: int, which: str) -> float | None:
@@ -216,8 +216,8 @@ def commit(source: Path, rows: list[Row], spoilt: int) -> None:
     Raises:
         ValueError: the rows are not those of a GPU, or the page has no place for them.
     """
-    machines = [row for row in _of(rows, "ceilings") if row["case"] == "machine"]
-    if not machines or not machines[0]["processors"]:
+    row = machine_row(rows)
+    if row is None or not row["processors"]:
         raise ValueError(f"{source} has no rows of a GPU; run gpu_session.sh where there is one")
     page = PAGE.read_text()
     if not BLOCK.search(page):
