@@ -16,8 +16,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu_session import __main__ as step  # noqa: E402
-from benchmarks.gpu_session import smoke, table  # noqa: E402
+from benchmarks.gpu_session import smoke, sweep, table  # noqa: E402
 from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
+from benchmarks.gpu_session.problem import TINY  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
 
 from nondecoupling.kernels import triton_configurations as configurations  # noqa: E402
@@ -38,6 +39,7 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from benchmarks.gpu_session.cases import Case, run_here
+from benchmarks.gpu_session.problem import TINY  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 
 def fine(): yield {"ms": 1.0}
@@ -92,6 +94,7 @@ def test_the_end_of_a_step_is_kept(tmp_path):
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
+from benchmarks.gpu_session.problem import TINY  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 if "--skip" in sys.argv:
     sys.exit()
@@ -271,6 +274,40 @@ def test_the_smoke_test_sees_a_nan_a_moving_result_and_an_error():
         smoke.check_results([off, off], exact, 1, torch.float32)
 
 
+def test_what_is_shipped_is_measured_as_the_launcher_takes_it(monkeypatch):
+    """``_operator`` gives what the launcher would choose in place of a result."""
+    chosen: list[tuple[str, object]] = []
+
+    def operator(kernel: str, p: object) -> object:
+        def run() -> torch.Tensor:
+            now = configurations.configuration(kernel, torch.bfloat16, descriptors=9)
+            chosen.append((kernel, now))
+            return p.hidden.float().sum(dim=1) + sum(
+                leaf.sum() for leaf in sweep._leaves(kernel, p)
+            )
+
+        return run
+
+    shipped = {
+        kernel: configurations.configuration(kernel, torch.bfloat16, descriptors=9)
+        for kernel in sweep.CANDIDATES
+    }
+    monkeypatch.setattr(sweep, "_operator", operator)
+    monkeypatch.setattr(sweep, "measured", lambda function, **_: {"ms": float(len(function()))})
+    for case in sweep.cases(TINY):
+        chosen.clear()
+        (row,) = case.run()
+        kernel = row["kernel"]
+        taken = {now for _, now in chosen}
+        if row["shipped"]:
+            assert taken == {shipped[kernel]} and row["descriptors"] == shipped[kernel][1]
+            assert case.name.endswith("shipped")
+        else:
+            assert (tuple(row["tile"]), True) in taken
+    assert sum(case.name.endswith("shipped") for case in sweep.cases(TINY)) == 4
+    assert not shipped["kl_forward"][1] and shipped["stats_forward"][1]
+
+
 def made_up_rows() -> list[dict[str, object]]:
     """MADE UP: nobody measured these."""
 
@@ -280,6 +317,7 @@ def made_up_rows() -> list[dict[str, object]]:
 
     machine = {"device": "a made-up GPU", "processors": 7, "versions": {"torch": "0.0"}}
     tile = {"kernel": "stats_forward", "tile": [128, 64, 32, 8, 3, 2], "shipped": True}
+    tile |= {"descriptors": True}
     return [
         {"step": "ceilings", "kind": "row", "case": "machine"} | machine,
         {"step": "ceilings", "kind": "row", "case": "copy", "ms": 3.0, "tb_per_s": 1.5},

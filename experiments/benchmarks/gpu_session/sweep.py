@@ -34,7 +34,7 @@ BUILDERS = 8
 # Sizes with the divisors of the full ones, as far as Triton looks at them.
 BUILD_TOKENS, BUILD_VOCABULARY = 256, 4096
 
-# By kernel, for descriptors of Hopper; the shipped one is measured first.
+# By kernel, for descriptors of Hopper; what is shipped is measured first, as the launcher takes it.
 CANDIDATES: dict[str, tuple[Configuration, ...]] = {
     "stats_forward": (
         Configuration(128, 256, 64, 8, 4, slices=4),
@@ -68,8 +68,11 @@ def _table(kernel: str) -> dict[str, Configuration]:
 
 
 @contextlib.contextmanager
-def using(kernel: str, tile: Configuration) -> Iterator[None]:
-    """Within it, ``kernel`` runs with ``tile`` for plain bfloat16 inputs."""
+def using(kernel: str, tile: Configuration | None) -> Iterator[None]:
+    """Within it, ``kernel`` runs with ``tile``, by descriptors, for plain bfloat16 inputs; with None as shipped."""
+    if tile is None:
+        yield
+        return
     tiles, name = _table(kernel), str(DTYPE).removeprefix("torch.")
     before = tiles.get(name)
     tiles[name] = tile
@@ -92,7 +95,9 @@ def _leaves(kernel: str, p: HeadProblem) -> list[Tensor]:
     return leaves if kernel.startswith("stats") else [*leaves, p.hidden_q, p.weight_q]
 
 
-def run_once(kernel: str, tile: Configuration, p: HeadProblem) -> tuple[Tensor, list[Tensor]]:
+def run_once(
+    kernel: str, tile: Configuration | None, p: HeadProblem
+) -> tuple[Tensor, list[Tensor]]:
     """(value, gradients)."""
     with using(kernel, tile):
         value = _operator(kernel, p)()
@@ -101,8 +106,8 @@ def run_once(kernel: str, tile: Configuration, p: HeadProblem) -> tuple[Tensor, 
         )
 
 
-def build(job: tuple[str, Configuration, int]) -> str:
-    """Why the candidate does not run at a small size; empty if it does."""
+def build(job: tuple[str, Configuration | None, int]) -> str:
+    """Why the candidate, or with None what is shipped, does not run at a small size; empty if it does."""
     kernel, tile, width = job
     try:
         run_once(kernel, tile, HeadProblem(BUILD_TOKENS, BUILD_VOCABULARY, width, DTYPE))
@@ -114,27 +119,34 @@ def build(job: tuple[str, Configuration, int]) -> str:
 
 
 def build_all(width: int) -> Iterator[dict[str, Any]]:
-    jobs = [(kernel, tile, width) for kernel, tiles in CANDIDATES.items() for tile in tiles]
+    # What is shipped comes first: every other job runs the other kernels as they are shipped.
+    shipped = [(kernel, None, width) for kernel in ("stats_forward", "kl_forward")]
+    candidates = [(kernel, tile, width) for kernel, tiles in CANDIDATES.items() for tile in tiles]
+    jobs: list[tuple[str, Configuration | None, int]] = [*shipped, *candidates]
     builders = min(BUILDERS, os.cpu_count() or 1)
     with ProcessPoolExecutor(builders, mp_context=get_context("spawn")) as pool:
         for (kernel, tile, _), why in zip(jobs, pool.map(build, jobs), strict=True):
-            yield {"kernel": kernel, "tile": list(tile), "builds": not why, "why": why}
+            given = "shipped" if tile is None else list(tile)
+            yield {"kernel": kernel, "tile": given, "builds": not why, "why": why}
 
 
-def timed(kernel: str, tile: Configuration, p: HeadProblem) -> Iterator[dict[str, Any]]:
+def timed(kernel: str, tile: Configuration | None, p: HeadProblem) -> Iterator[dict[str, Any]]:
     """Time of the pass that the kernel is part of, with the error of its results beside it."""
     operator, leaves = _operator(kernel, p), _leaves(kernel, p)
     exact = p.exact()[0 if kernel.startswith("stats") else 2]
     relative = kernel.startswith("kl")
     value, gradients = run_once(kernel, tile, p)
+    shipped, by_descriptors = configuration(kernel, DTYPE, descriptors=9)
     fields: dict[str, Any] = {
         "kernel": kernel,
-        "tile": list(tile),
+        "tile": list(shipped if tile is None else tile),
+        "shipped": tile is None,
+        "descriptors": tile is not None or by_descriptors,
         "error": stats_error(value, exact, relative=relative),
         # Against the shipped configuration's: the gradients of all tokens have no float64 to compare with here.
         "gradient_change": max(
             float((a.float() - b.float()).norm() / b.float().norm())
-            for a, b in zip(gradients, _shipped_gradients(kernel, p), strict=True)
+            for a, b in zip(gradients, run_once(kernel, None, p)[1], strict=True)
         ),
     }
     with using(kernel, tile):
@@ -153,15 +165,10 @@ def timed(kernel: str, tile: Configuration, p: HeadProblem) -> Iterator[dict[str
     yield fields
 
 
-@cache
-def _shipped(kernel: str) -> Configuration:
-    """What the launcher takes; by pointers where there is nothing for descriptors, which is measured with them too."""
-    return configuration(kernel, DTYPE, descriptors=9)[0]
-
-
-def _shipped_gradients(kernel: str, p: HeadProblem) -> list[Tensor]:
-    value = _operator(kernel, p)()
-    return list(torch.autograd.grad((value * p.upstream[0]).sum(), _leaves(kernel, p)))
+def _name(tile: Configuration | None) -> str:
+    if tile is None:
+        return "shipped"
+    return "x".join(map(str, tile[:3])) + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
 
 
 def cases(sizes: Sizes) -> list[Case]:
@@ -175,18 +182,13 @@ def cases(sizes: Sizes) -> list[Case]:
         results.append(Case("build", lambda: build_all(sizes.widths[0]), 60.0))
     for width in sizes.widths:
         for kernel, tiles in CANDIDATES.items():
-            for tile in (_shipped(kernel), *tiles):
+            for tile in (None, *tiles):
 
                 def run(
-                    kernel: str = kernel, tile: Configuration = tile, width: int = width
+                    kernel: str = kernel, tile: Configuration | None = tile, width: int = width
                 ) -> Iterator[dict[str, Any]]:
                     for fields in timed(kernel, tile, problem(width)):
-                        shipped = tile == _shipped(kernel)
-                        yield {"width": width, "shipped": shipped} | fields
+                        yield {"width": width} | fields
 
-                name = (
-                    "x".join(map(str, tile[:3]))
-                    + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
-                )
-                results.append(Case(f"D = {width}, {kernel} {name}", run, 15.0))
+                results.append(Case(f"D = {width}, {kernel} {_name(tile)}", run, 15.0))
     return results

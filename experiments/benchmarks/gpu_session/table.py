@@ -184,7 +184,7 @@ def render(rows: list[Row], spoilt: int = 0) -> str:
                 _number(row, "ms", ".3f"),
                 _number(row, "error", ".1e"),
                 _number(row, "gradient_change", ".1e"),
-                "yes" if row["shipped"] else "",
+                ("yes" if row["descriptors"] else "yes, by pointers") if row["shipped"] else "",
             ]
             for row in sorted(swept, key=lambda r: (r["width"], r["kernel"], r["ms"]))
         ),
