@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu_session import __main__ as step  # noqa: E402
-from benchmarks.gpu_session import smoke, sweep, table  # noqa: E402
+from benchmarks.gpu_session import rivals, smoke, sweep, table  # noqa: E402
 from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
-from benchmarks.gpu_session.problem import TINY  # noqa: E402
+from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
 
 from nondecoupling.kernels import triton_configurations as configurations  # noqa: E402
@@ -39,7 +40,7 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from benchmarks.gpu_session.cases import Case, run_here
-from benchmarks.gpu_session.problem import TINY  # noqa: E402
+from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 
 def fine(): yield {"ms": 1.0}
@@ -94,7 +95,7 @@ def test_the_end_of_a_step_is_kept(tmp_path):
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
-from benchmarks.gpu_session.problem import TINY  # noqa: E402
+from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 if "--skip" in sys.argv:
     sys.exit()
@@ -308,6 +309,62 @@ def test_what_is_shipped_is_measured_as_the_launcher_takes_it(monkeypatch):
     assert not shipped["kl_forward"][1] and shipped["stats_forward"][1]
 
 
+def test_a_route_is_timed_forward_both_ways_and_backward_without_its_gradients(monkeypatch):
+    calls: list[str] = []
+
+    def logits(p: HeadProblem) -> tuple[torch.Tensor, ...]:
+        calls.append("forward")
+        return ((p.hidden @ p.weight.T).float().sum(dim=1),)
+
+    def measured(function: Callable[[], object], **_: object) -> dict[str, object]:
+        calls.append("measured")
+        function()
+        function()
+        return {"ms": 1.0, "extra_bytes": 10_000}
+
+    monkeypatch.setattr(rivals, "measured", measured)
+    p = HeadProblem(32, 272, 16, torch.bfloat16)
+    forward, both, backward = rivals.route_rows(rivals.Route("made up", logits), p)
+    gradients = 2 * 16 * (32 + 272)
+    assert [row["extra_bytes"] for row in (forward, backward, both)] == [
+        10_000,
+        10_000 - gradients,
+        10_000 - gradients,
+    ]
+    assert "error" in forward and [row["pass"] for row in (both, backward)] == [
+        "forward+backward",
+        "backward",
+    ]
+    # Backward alone goes twice through one graph.
+    parts = [len(list(part)) for word, part in groupby(calls) if word == "forward"]
+    assert parts == [3, 3] and calls.count("measured") == 3
+
+    def once(p: HeadProblem) -> tuple[torch.Tensor, ...]:
+        return (Once.apply(p.hidden).float().sum(dim=1) + p.weight.sum(),)
+
+    _, both, backward = rivals.route_rows(rivals.Route("made up", once), p)
+    assert backward["skipped"] == "cannot be repeated" and both["ms"] == 1.0
+    # The products that a pass needs at the least.
+    products = [row["pass"] for row in rivals.products(p)]
+    assert products == ["forward", "backward", "forward+backward"]
+
+
+class Once(torch.autograd.Function):
+    """The identity, whose backward can be done once, as that of torch.compile."""
+
+    @staticmethod
+    def forward(context, x):
+        context.left = 1
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        context.left -= 1
+        if context.left < 0:
+            raise RuntimeError("donated buffers require retain_graph=False")
+        return gradient
+
+
 def made_up_rows() -> list[dict[str, object]]:
     """MADE UP: nobody measured these."""
 
@@ -327,9 +384,14 @@ def made_up_rows() -> list[dict[str, object]]:
         | tile,
         rival(table.BARE, "forward", 10.0),
         rival(table.OURS, "forward", 11.0, extra_bytes=700_000_000, error=2e-6),
-        rival(table.BARE, "forward+backward", 30.0),
-        rival(table.OURS, "forward+backward", 60.0),
-        {"step": "rivals", "kind": "failed", "case": "Liger", "why": "not installed"},
+        rival("CCE: logprob", "forward", 22.0, divergence=False),
+        rival("eager: kl", "forward", 5.0, divergence=True),
+        rival(table.BARE, "backward", 30.0),
+        rival(table.OURS, "backward", 60.0),
+        rival(table.BARE, "forward+backward", 40.0),
+        rival(table.OURS, "forward+backward", 71.0, extra_bytes=400_000_000),
+        rival("CCE: logprob", "forward+backward", 35.5, divergence=False),
+        {"step": "rivals", "kind": "failed", "case": "D = 4096, Liger", "why": "not installed"},
         {"step": "memcheck", "kind": "ended", "seconds": 3, "code": 9},
     ]
 
@@ -343,14 +405,19 @@ def test_the_table_says_what_the_rows_say():
         in text
     )
     assert "D = 4096, forward: at most 1.15 x the bare products: 1.10, met" in text
-    assert "at most 0.5 GB beyond the inputs: 0.70 GB, MISSED" in text
-    assert "D = 4096, forward+backward: at most 1.15 x the bare products: 2.00, MISSED" in text
+    assert "D = 4096, backward: at most 1.15 x the bare products: 2.00, MISSED" in text
+    for which, verdict in (("forward", "0.70 GB, MISSED"), ("forward+backward", "0.40 GB, met")):
+        assert f"{which}: at most 0.5 GB beyond inputs and gradients: {verdict}" in text
+    for which, verdict in (("forward", "met"), ("forward+backward", "MISSED")):
+        times = f"(CCE: logprob takes {'2.00' if verdict == 'met' else '0.50'} of its time; without Liger)"
+        assert f"{which}: token_stats, triton faster than every rival: {verdict} {times}" in text
+    assert "D = 4096, forward: token_kl, triton faster than every rival: not measured" in text
     assert "D = 1024, forward: at most 1.5 x the bare products: not measured" in text
     assert "| 4096 | stats_forward | 128x64x32 8w3s/2 | 1.250 | 3.0e-06 |  | yes |" in text
     assert "memcheck: NOT clean: 0 cases passed, 0 failed, exit code 9" in text
     assert "racecheck: not run" in text
     assert "- tests b: failed: E  boom" in text
-    assert "- rivals Liger: not installed" in text
+    assert "- rivals D = 4096, Liger: not installed" in text
     assert "1 lines of the file were cut off" in text
 
 
