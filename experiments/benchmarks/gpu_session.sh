@@ -15,13 +15,14 @@
 #     table.md        the rows as Markdown, by `python -m benchmarks.gpu_session.table OUT/rows.jsonl`
 # SESSION_TINY=1 rehearses at a tiny size (with TRITON_INTERPRET=1 where there is no GPU), SESSION_PYTHON names the
 # interpreter, SESSION_STEPS the steps ("smoke rivals"), SESSION_SECONDS the time for all.
+# Each step ends when the limits of it and of those before are over, so that what one leaves the next may use.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:?usage: gpu_session.sh OUT [WHEELS]}
 wheels=${2:-$root/.whl}
 python=${SESSION_PYTHON:-python3}
 total=${SESSION_SECONDS:-540}
-chosen=${SESSION_STEPS:-import ceilings smoke tests shapes sweep rivals training memcheck racecheck}
+chosen=${SESSION_STEPS:-import ceilings smoke build tests shapes sweep rivals training memcheck racecheck}
 tiny=${SESSION_TINY:+--tiny}
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 rows=$out/rows.jsonl
@@ -36,9 +37,10 @@ record() { # KIND STEP SECONDS EXIT-CODE
 }
 
 step() { # NAME LIMIT COMMAND...
-    local name=$1 limit=$2 left=$((total - SECONDS - 5)) begun=$SECONDS code
-    shift 2
+    local name=$1 limit left=$((total - SECONDS - 5)) begun=$SECONDS code
     case " $chosen " in *" $name "*) ;; *) return ;; esac
+    planned=$((planned + $2)) limit=$((planned - SECONDS))
+    shift 2
     [ "$limit" -gt "$left" ] && limit=$left
     if [ "$limit" -lt 3 ]; then
         record "no time left" "$name" 0 0
@@ -83,16 +85,18 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
         record ended "wheel ${wheel##*/}" $((SECONDS - begun)) "$code"
     done
 fi
+planned=$SECONDS
 # The first import reads some gigabytes from disk: a step of its own, or it would cost the next its cases.
-step import 30 "$python" -c "import torch, triton; torch.cuda.is_available() and torch.zeros(1).cuda()"
+step import 25 "$python" -c "import torch, triton; torch.cuda.is_available() and torch.zeros(1).cuda()"
 cases ceilings 25
-cases smoke 45
-step tests 80 bash -c kernel_tests
-cases shapes 40
-cases sweep 110
-cases rivals 140
-cases training 75
-step memcheck 60 bash -c "sanitize memcheck"
-step racecheck 60 bash -c "sanitize racecheck"
+cases smoke 40
+cases build 50
+step tests 70 bash -c kernel_tests
+cases shapes 30
+cases sweep 60
+cases rivals 105
+cases training 50
+step memcheck 35 bash -c "sanitize memcheck"
+step racecheck 30 bash -c "sanitize racecheck"
 timeout 10 "$python" -m benchmarks.gpu_session.table "$rows" >"$out/table.md"
 record ended session "$SECONDS" 0

@@ -5,10 +5,13 @@ No GPU is needed. The numbers in this file are made up; none of them was measure
 
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -17,9 +20,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu_session import __main__ as step  # noqa: E402
-from benchmarks.gpu_session import rivals, smoke, sweep, table  # noqa: E402
+from benchmarks.gpu_session import build, rivals, smoke, sweep, table  # noqa: E402
 from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
-from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
+from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
 
 from nondecoupling.kernels import triton_configurations as configurations  # noqa: E402
@@ -40,7 +43,7 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from benchmarks.gpu_session.cases import Case, run_here
-from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
+from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 
 def fine(): yield {"ms": 1.0}
@@ -95,7 +98,7 @@ def test_the_end_of_a_step_is_kept(tmp_path):
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
-from benchmarks.gpu_session.problem import TINY, HeadProblem  # noqa: E402
+from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 if "--skip" in sys.argv:
     sys.exit()
@@ -273,6 +276,40 @@ def test_the_smoke_test_sees_a_nan_a_moving_result_and_an_error():
     off = [good[0] + 1e-4, good[1]]
     with pytest.raises(ArithmeticError, match="value 0 is off by 1"):
         smoke.check_results([off, off], exact, 1, torch.float32)
+
+
+def test_all_that_shapes_and_sweep_launch_is_built_before_them():
+    jobs = build.jobs(build.small(FULL))
+    assert pickle.loads(pickle.dumps(jobs)).keys() == jobs.keys()
+    width = FULL.widths[0]
+    swept = {case.name.removeprefix(f"D = {width}, ") for case in sweep.cases(FULL)}
+    swept = {name.replace(" ", ", ", 1) for name in swept if not name.startswith("D = ")}
+    # What is shipped is built forward and backward by one job.
+    assert swept - jobs.keys() == {"stats_backward, shipped", "kl_backward, shipped"}
+    assert jobs.keys() - swept == {"unaligned"}
+    # As far as Triton looks: whether 16 divides a size.
+    sizes = build.small(FULL)
+    for field in ("tokens", "vocabulary"):
+        assert (getattr(sizes, field) - getattr(FULL, field)) % 16 == 0
+    assert sizes.widths == (width,)
+    assert build.outcome(partial(divmod, 1, 0)).startswith("ZeroDivisionError")
+    assert build.outcome(partial(divmod, 1, 1)) == ""
+
+
+def test_the_limits_fit_into_the_time_and_what_a_step_leaves_is_the_next_ones(tmp_path):
+    steps = re.findall(r"^(?:step|cases) (\w+) (\d+)", SCRIPT.read_text(), re.MULTILINE)
+    names = [name for name, _ in steps]
+    assert names.index("build") < names.index("shapes") < names.index("sweep")
+    assert sum(int(limit) for _, limit in steps) <= 525
+    nothing = tmp_path / "python"
+    nothing.write_text("#!/bin/sh\n")
+    nothing.chmod(0o755)
+    assert run_script(tmp_path / "out", "ceilings shapes", SESSION_PYTHON=str(nothing)) == 0
+    limits = re.findall(r"^== (\w+), at most (\d+) s", (tmp_path / "out/log.txt").read_text(), re.M)
+    given, all_limits = dict(limits), dict(steps)
+    most = int(all_limits["ceilings"]) + int(all_limits["shapes"])
+    assert list(given) == ["ceilings", "shapes"]
+    assert most - 5 <= int(given["shapes"]) <= most
 
 
 def test_what_is_shipped_is_measured_as_the_launcher_takes_it(monkeypatch):

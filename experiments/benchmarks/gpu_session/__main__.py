@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.gpu_session.cases import Case, python_module, run_here, supervise
 from benchmarks.gpu_session.record import RowFile, machine_row, read_rows
 
-STEPS = ("ceilings", "smoke", "shapes", "sweep", "rivals", "training")
+STEPS = ("ceilings", "smoke", "build", "shapes", "sweep", "rivals", "training")
 
 
 def main() -> int:

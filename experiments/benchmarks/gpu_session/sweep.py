@@ -1,23 +1,19 @@
 """Step 3: time and error of other configurations of each kernel than the shipped one.
 
-All candidates are first built at a small size, by several processes at once, so that timing finds them in Triton's
-cache. A candidate that does not build, launch or agree with float64 is a row that says so.
+All candidates have been built before. One that does not build, launch or agree with float64 is a row that says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 from benchmarks.gpu_session.cases import Case
 from benchmarks.gpu_session.measure import measured
-from benchmarks.gpu_session.problem import TINY, HeadProblem, Sizes, stats_error
+from benchmarks.gpu_session.problem import HeadProblem, Sizes, stats_error
 from torch import Tensor
 
 from nondecoupling.kernels import token_kl, token_stats
@@ -27,12 +23,9 @@ from nondecoupling.kernels.triton_configurations import (
     configuration,
 )
 
-__all__ = ["CANDIDATES", "cases", "using"]
+__all__ = ["CANDIDATES", "DTYPE", "cases", "name_of", "run_once", "using"]
 
 DTYPE = torch.bfloat16
-BUILDERS = 8
-# Sizes with the divisors of the full ones, as far as Triton looks at them.
-BUILD_TOKENS, BUILD_VOCABULARY = 256, 4096
 
 # By kernel, for descriptors of Hopper; what is shipped is measured first, as the launcher takes it.
 CANDIDATES: dict[str, tuple[Configuration, ...]] = {
@@ -106,30 +99,6 @@ def run_once(
         )
 
 
-def build(job: tuple[str, Configuration | None, int]) -> str:
-    """Why the candidate, or with None what is shipped, does not run at a small size; empty if it does."""
-    kernel, tile, width = job
-    try:
-        run_once(kernel, tile, HeadProblem(BUILD_TOKENS, BUILD_VOCABULARY, width, DTYPE))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"[:300]
-    return ""
-
-
-def build_all(width: int) -> Iterator[dict[str, Any]]:
-    # What is shipped comes first: every other job runs the other kernels as they are shipped.
-    shipped = [(kernel, None, width) for kernel in ("stats_forward", "kl_forward")]
-    candidates = [(kernel, tile, width) for kernel, tiles in CANDIDATES.items() for tile in tiles]
-    jobs: list[tuple[str, Configuration | None, int]] = [*shipped, *candidates]
-    builders = min(BUILDERS, os.cpu_count() or 1)
-    with ProcessPoolExecutor(builders, mp_context=get_context("spawn")) as pool:
-        for (kernel, tile, _), why in zip(jobs, pool.map(build, jobs), strict=True):
-            given = "shipped" if tile is None else list(tile)
-            yield {"kernel": kernel, "tile": given, "builds": not why, "why": why}
-
-
 def timed(kernel: str, tile: Configuration | None, p: HeadProblem) -> Iterator[dict[str, Any]]:
     """Time of the pass that the kernel is part of, with the error of its results beside it."""
     operator, leaves = _operator(kernel, p), _leaves(kernel, p)
@@ -165,7 +134,7 @@ def timed(kernel: str, tile: Configuration | None, p: HeadProblem) -> Iterator[d
     yield fields
 
 
-def _name(tile: Configuration | None) -> str:
+def name_of(tile: Configuration | None) -> str:
     if tile is None:
         return "shipped"
     return "x".join(map(str, tile[:3])) + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
@@ -178,8 +147,6 @@ def cases(sizes: Sizes) -> list[Case]:
         return HeadProblem(sizes.tokens, sizes.vocabulary, width, DTYPE)
 
     results = []
-    if sizes != TINY:
-        results.append(Case("build", lambda: build_all(sizes.widths[0]), 60.0))
     for width in sizes.widths:
         for kernel, tiles in CANDIDATES.items():
             for tile in (None, *tiles):
@@ -190,5 +157,5 @@ def cases(sizes: Sizes) -> list[Case]:
                     for fields in timed(kernel, tile, problem(width)):
                         yield {"width": width} | fields
 
-                results.append(Case(f"D = {width}, {kernel} {_name(tile)}", run, 15.0))
+                results.append(Case(f"D = {width}, {kernel} {name_of(tile)}", run, 15.0))
     return results
