@@ -10,7 +10,8 @@
 #         -d .whl array-api-compat liger-kernel cut-cross-entropy trl==1.16.0 datasets==5.2.0 dill multiprocess
 #
 # Each step is a process of its own under `timeout`; a failure is a row, and the next step starts. OUT gets
-#     rows.jsonl      a JSON line per fact, on disk as soon as it is known
+#     rows.jsonl      a JSON line per fact, on disk as soon as it is known; those of an earlier session in OUT are moved
+#                     to rows.before-*.jsonl
 #     log.txt         what the steps print
 #     table.md        the rows as Markdown, by `python -m benchmarks.gpu_session.table OUT/rows.jsonl`
 # SESSION_TINY=1 rehearses at a tiny size (with TRITON_INTERPRET=1 where there is no GPU), SESSION_PYTHON names the
@@ -26,6 +27,12 @@ chosen=${SESSION_STEPS:-import ceilings smoke build tests shapes sweep rivals tr
 tiny=${SESSION_TINY:+--tiny}
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 rows=$out/rows.jsonl
+# A case that has rows is not run again: a second session in the same folder starts anew, and says so.
+before=
+if [ -s "$rows" ]; then
+    before=rows.before-$(date +%Y%m%dT%H%M%S).jsonl
+    mv "$rows" "$out/$before"
+fi
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 export PYTHONPATH=$root:$root/experiments:$site${PYTHONPATH:+:$PYTHONPATH}
@@ -72,6 +79,8 @@ kernel_tests() {
         tests/kernels/test_extreme_logits.py tests/kernels/interpreted_launch.py \
         --deselect tests/kernels/interpreted_launch.py::test_this_process_runs_the_interpreter
 }
+[ -n "$before" ] &&
+    printf '{"step": "session", "kind": "anew", "why": "earlier rows are in %s"}\n' "$before" >>"$rows"
 export -f sanitize kernel_tests
 export root rows python tiny
 

@@ -179,6 +179,29 @@ def test_the_first_step_that_can_writes_down_the_machine(tmp_path, monkeypatch, 
     assert found == (["sweep"] if written else ["smoke"])
 
 
+def test_a_session_in_the_folder_of_another_starts_anew_and_says_so(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "rows.jsonl").write_text('{"step": "smoke", "kind": "started", "case": "a"}\n')
+    assert run_script(out, "none") == 0
+    (before,) = out.glob("rows.before-*.jsonl")
+    assert '"case": "a"' in before.read_text()
+    rows = read_rows(out / "rows.jsonl")[0]
+    assert [row["kind"] for row in rows] == ["anew", "ended"]
+    assert f"session: earlier rows are in {before.name}" in (out / "table.md").read_text()
+
+
+def test_a_case_that_an_earlier_call_has_started_is_skipped_in_a_row(tmp_path):
+    rows = RowFile(tmp_path / "rows.jsonl", "made up")
+    rows.write("started", case="a", limit=1.0)
+    rows.write("finished", case="a")
+    child = [sys.executable, "-S", "-c", "pass"]
+    supervise(child, rows, time.time() + 30)
+    found = read_rows(rows.path)[0]
+    assert found[-1]["kind"] == "skipped" and found[-1]["cases"] == ["a"]
+    assert "- made up: a not run: started by an earlier call" in table.render(found)
+
+
 def test_half_a_line_spoils_no_other(tmp_path):
     rows = RowFile(tmp_path / "rows.jsonl", "made up")
     rows.write("row", case="a", ms=1.0)

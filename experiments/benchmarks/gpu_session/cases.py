@@ -76,8 +76,11 @@ def run_here(cases: Sequence[Case], file: RowFile, skip: Sequence[str]) -> int:
 def supervise(command: Sequence[str], file: RowFile, until: float) -> None:
     """Run ``command``, a child that calls ``run_here``, until no case is left or ``time.time()`` is ``until``.
 
-    ``command`` gets ``--skip NAME`` for every case that has been started before.
+    ``command`` gets ``--skip NAME`` for every case that has been started before, also by an earlier call: then a row
+    says which.
     """
+    if earlier := sorted(_progress(file)[0]):
+        file.write("skipped", cases=earlier, why="started by an earlier call with the same rows")
     deadline = time.monotonic() + until - time.time()
     while True:
         before = set(_progress(file)[0])

@@ -156,8 +156,10 @@ def troubles(rows: list[Row]) -> list[str]:
     lines = []
     for row in rows:
         kind, what = row["kind"], f"{row['step']} {row.get('case', '')}".strip()
-        if kind == "failed":
+        if kind in ("failed", "anew"):
             lines.append(f"- {what}: {row['why']}")
+        elif kind == "skipped":
+            lines.append(f"- {what}: {', '.join(row['cases'])} not run: {row['why']}")
         elif kind == "test" and row["outcome"] not in ("passed", "skipped"):
             last = row.get("why", "").strip().splitlines()[-1:] or [""]
             lines.append(f"- {what}: {row['outcome']}: {last[0]}")
