@@ -43,7 +43,6 @@ CHILD = """
 import os, sys, time
 from pathlib import Path
 from benchmarks.gpu_session.cases import Case, run_here
-from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 
 def fine(): yield {"ms": 1.0}
@@ -98,7 +97,6 @@ def test_the_end_of_a_step_is_kept(tmp_path):
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
-from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile
 if "--skip" in sys.argv:
     sys.exit()
