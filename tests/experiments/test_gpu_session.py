@@ -497,7 +497,7 @@ def test_only_rows_of_a_gpu_are_committed(tmp_path, monkeypatch):
     assert (tmp_path / "results/gpu.jsonl").read_text() == source.read_text()
     # Whichever step wrote down what the machine is.
     other = [
-        row | ({"step": "smoke"} if row.get("case") == "machine" else {}) for row in made_up_rows()
+        row | ({"step": "rivals"} if row.get("case") == "machine" else {}) for row in made_up_rows()
     ]
     table.commit(source, other, 0)
     assert "Measured on a made-up GPU" in page.read_text()

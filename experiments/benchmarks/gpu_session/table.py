@@ -80,7 +80,8 @@ def bare_ms(rows: list[Row], width: int, which: str) -> float | None:
 
 
 def _rival_lines(rows: list[Row]) -> Iterable[list[str]]:
-    for row in sorted(_of(rows, "rivals"), key=lambda r: (r["width"], r["pass"], r.get("ms", 1e9))):
+    measured = [row for row in _of(rows, "rivals") if "route" in row]
+    for row in sorted(measured, key=lambda r: (r["width"], r["pass"], r.get("ms", 1e9))):
         bare = bare_ms(rows, row["width"], row["pass"])
         ratio = row["ms"] / bare if bare and "ms" in row else None
         yield [
