@@ -10,21 +10,29 @@
 #         -d .whl array-api-compat liger-kernel cut-cross-entropy trl==1.16.0 datasets==5.2.0 dill multiprocess
 #
 # Each step is a process of its own under `timeout`; a failure is a row, and the next step starts. OUT gets
-#     rows.jsonl      a JSON line per fact, on disk as soon as it is known
+#     rows.jsonl      a JSON line per fact, on disk as soon as it is known; those of an earlier session in OUT are moved
+#                     to rows.before-*.jsonl
 #     log.txt         what the steps print
 #     table.md        the rows as Markdown, by `python -m benchmarks.gpu_session.table OUT/rows.jsonl`
 # SESSION_TINY=1 rehearses at a tiny size (with TRITON_INTERPRET=1 where there is no GPU), SESSION_PYTHON names the
 # interpreter, SESSION_STEPS the steps ("smoke rivals"), SESSION_SECONDS the time for all.
+# Each step ends when the limits of it and of those before are over, so that what one leaves the next may use.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:?usage: gpu_session.sh OUT [WHEELS]}
 wheels=${2:-$root/.whl}
 python=${SESSION_PYTHON:-python3}
 total=${SESSION_SECONDS:-540}
-chosen=${SESSION_STEPS:-ceilings smoke tests shapes sweep rivals training memcheck racecheck}
+chosen=${SESSION_STEPS:-import ceilings smoke build tests shapes sweep rivals training memcheck racecheck}
 tiny=${SESSION_TINY:+--tiny}
 mkdir -p "$out" && out=$(cd "$out" && pwd)
 rows=$out/rows.jsonl
+# A case that has rows is not run again: a second session in the same folder starts anew, and says so.
+before=
+if [ -s "$rows" ]; then
+    before=rows.before-$(date +%Y%m%dT%H%M%S).jsonl
+    mv "$rows" "$out/$before"
+fi
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 export PYTHONPATH=$root:$root/experiments:$site${PYTHONPATH:+:$PYTHONPATH}
@@ -36,9 +44,10 @@ record() { # KIND STEP SECONDS EXIT-CODE
 }
 
 step() { # NAME LIMIT COMMAND...
-    local name=$1 limit=$2 left=$((total - SECONDS - 5)) begun=$SECONDS code
-    shift 2
+    local name=$1 limit left=$((total - SECONDS - 5)) begun=$SECONDS code
     case " $chosen " in *" $name "*) ;; *) return ;; esac
+    planned=$((planned + $2)) limit=$((planned - SECONDS))
+    shift 2
     [ "$limit" -gt "$left" ] && limit=$left
     if [ "$limit" -lt 3 ]; then
         record "no time left" "$name" 0 0
@@ -54,9 +63,10 @@ cases() { # NAME LIMIT: the limit that its parent keeps is a little shorter than
     step "$1" "$2" bash -c "exec '$python' -m benchmarks.gpu_session $1 --rows '$rows' --until \$(($(date +%s) + LIMIT - 3)) $tiny"
 }
 
-sanitize() { # TOOL: the smoke cases under compute-sanitizer
+sanitize() { # TOOL: the smoke cases under compute-sanitizer, each tensor an allocation of its own whose end is seen
     command -v compute-sanitizer || return 127
-    compute-sanitizer --tool "$1" --error-exitcode 9 "$python" -m benchmarks.gpu_session smoke --child --tiny --rows "$out/sanitizer.jsonl"
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 \
+        "$python" -m benchmarks.gpu_session smoke --child --skip build --named "$1" --rows "$rows" $tiny
 }
 
 kernel_tests() {
@@ -69,25 +79,33 @@ kernel_tests() {
         tests/kernels/test_extreme_logits.py tests/kernels/interpreted_launch.py \
         --deselect tests/kernels/interpreted_launch.py::test_this_process_runs_the_interpreter
 }
+[ -n "$before" ] &&
+    printf '{"step": "session", "kind": "anew", "why": "earlier rows are in %s"}\n' "$before" >>"$rows"
 export -f sanitize kernel_tests
-export root out python tiny
+export root rows python tiny
 
 if compgen -G "$wheels/*.whl" >/dev/null; then
     # One by one: a wheel that cannot be installed costs no other.
     for wheel in "$wheels"/*.whl; do
+        begun=$SECONDS
         timeout 10 "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
             "$wheel"
-        record ended "wheel $(basename "$wheel")" "$SECONDS" $?
+        code=$?
+        record ended "wheel ${wheel##*/}" $((SECONDS - begun)) "$code"
     done
 fi
-cases ceilings 20
-cases smoke 45
-step tests 80 bash -c kernel_tests
-cases shapes 40
-cases sweep 110
-cases rivals 140
-cases training 75
-step memcheck 60 bash -c "sanitize memcheck"
-step racecheck 60 bash -c "sanitize racecheck"
+planned=$SECONDS
+# The first import reads some gigabytes from disk: a step of its own, or it would cost the next its cases.
+step import 25 "$python" -c "import torch, triton; torch.cuda.is_available() and torch.zeros(1).cuda()"
+cases ceilings 25
+cases smoke 40
+cases build 50
+step tests 70 bash -c kernel_tests
+cases shapes 30
+cases sweep 60
+cases rivals 105
+cases training 50
+step memcheck 35 bash -c "sanitize memcheck"
+step racecheck 30 bash -c "sanitize racecheck"
 timeout 10 "$python" -m benchmarks.gpu_session.table "$rows" >"$out/table.md"
 record ended session "$SECONDS" 0

@@ -7,6 +7,9 @@ starts another that goes on behind the case that failed. What failed is a row li
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +21,10 @@ from benchmarks.gpu_session.record import RowFile, read_rows
 
 __all__ = ["Case", "run_here", "supervise"]
 
-# Exit code of a child whose CUDA context is lost: what is left is for another child.
+# Exit codes of a child: its CUDA context is lost, so that what is left is for another child; and all cases were run,
+# but not all of them passed.
 LOST = 3
+FAILED = 4
 POLL_SECONDS = 0.1
 
 
@@ -44,7 +49,8 @@ def _context_is_lost() -> bool:
 
 
 def run_here(cases: Sequence[Case], file: RowFile, skip: Sequence[str]) -> int:
-    """Run the cases not in ``skip`` in this process; the exit code."""
+    """Run the cases not in ``skip`` in this process; the exit code, 0 only where none of them failed."""
+    failed = False
     for case in cases:
         if case.name in skip:
             continue
@@ -61,26 +67,34 @@ def run_here(cases: Sequence[Case], file: RowFile, skip: Sequence[str]) -> int:
             traceback.print_exc()
             if _context_is_lost():
                 return LOST
+            failed = True
             continue
         file.write("finished", case=case.name, seconds=round(time.perf_counter() - start, 2))
-    return 0
+    return FAILED if failed else 0
 
 
 def supervise(command: Sequence[str], file: RowFile, until: float) -> None:
     """Run ``command``, a child that calls ``run_here``, until no case is left or ``time.time()`` is ``until``.
 
-    ``command`` gets ``--skip NAME`` for every case that has been started before.
+    ``command`` gets ``--skip NAME`` for every case that has been started before, also by an earlier call: then a row
+    says which.
     """
+    if earlier := sorted(_progress(file)[0]):
+        file.write("skipped", cases=earlier, why="started by an earlier call with the same rows")
     deadline = time.monotonic() + until - time.time()
     while True:
         before = set(_progress(file)[0])
         skip = [word for name in sorted(before) for word in ("--skip", name)]
-        child = subprocess.Popen([*command, *skip])
-        why = _watch(child, file, deadline)
+        # A group of its own: whoever the child has started ends with it, also when this process is told to end.
+        child = subprocess.Popen([*command, *skip], process_group=0)
+        try:
+            why = _watch(child, file, deadline)
+        finally:
+            _end_group(child)
         started, done = _progress(file)
         for name in sorted(set(started) - done):
             file.write("failed", case=name, why=why)
-        if why == "ended" and child.returncode == 0:
+        if child.returncode in (0, FAILED):
             return
         if time.monotonic() >= deadline:
             file.write("out of time")
@@ -101,7 +115,7 @@ def _progress(file: RowFile) -> tuple[dict[str, float], set[str]]:
 
 
 def _watch(child: subprocess.Popen[bytes], file: RowFile, deadline: float) -> str:
-    """Wait for ``child``; kill it at ``deadline`` or when its case is over time. Why it ended."""
+    """Wait for ``child`` until it ends, or is to be ended: at ``deadline``, or when its case is over time. Why."""
     current, since = "", time.monotonic()
     while child.poll() is None:
         now = time.monotonic()
@@ -111,11 +125,16 @@ def _watch(child: subprocess.Popen[bytes], file: RowFile, deadline: float) -> st
             current, since = running, now
         late = running and now - since > started[running]
         if late or now > deadline:
-            child.kill()
-            child.wait()
             return f"over {started[running]:g} s" if late else "the step's time was over"
         time.sleep(POLL_SECONDS)
     return "ended" if child.returncode == 0 else f"exit code {child.returncode}"
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End ``child`` and the processes that it has started and left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def python_module(*arguments: str) -> list[str]:

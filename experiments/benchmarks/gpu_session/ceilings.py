@@ -15,12 +15,13 @@ from benchmarks.gpu_session.cases import Case
 from benchmarks.gpu_session.measure import clock, device, measured
 from benchmarks.gpu_session.problem import Sizes
 
-__all__ = ["cases"]
+__all__ = ["cases", "machine"]
 
 PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy", "trl")
 
 
 def machine() -> Iterator[dict[str, Any]]:
+    """What the session runs on."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -65,7 +66,6 @@ def product(
 def cases(sizes: Sizes) -> list[Case]:
     side = sizes.square
     results = [
-        Case("machine", machine),
         Case("copy", lambda: copy(sizes)),
         Case("square product", lambda: product(side, side, side, torch.bfloat16)),
     ]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RowFile", "read_rows"]
+__all__ = ["RowFile", "machine_row", "read_rows"]
 
 
 class RowFile:
@@ -49,3 +49,9 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
         else:
             spoilt += 1
     return rows, spoilt
+
+
+def machine_row(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the session ran on, as the first step that got to it wrote it down."""
+    found = (row for row in rows if row["kind"] == "row" and row.get("case") == "machine")
+    return next(found, None)

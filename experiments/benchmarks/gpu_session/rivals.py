@@ -23,6 +23,8 @@ __all__ = ["cases"]
 TRL_CHUNK = 32_768
 DTYPE = torch.bfloat16
 COMPILE_SECONDS = 60.0
+# For the repetitions of one pass.
+SECONDS = 0.6
 
 
 class Route(NamedTuple):
@@ -111,10 +113,14 @@ ROUTES = (
 
 
 def products(p: HeadProblem) -> Iterator[dict[str, Any]]:
-    """The product of logits, and the three that a forward and backward need at the least."""
+    """What is needed at the least: the product of logits forward, it again and two more backward."""
     logits = torch.empty(p.hidden.shape[0], p.weight.shape[0], dtype=DTYPE, device=p.hidden.device)
     hidden, weight = p.hidden.detach(), p.weight.detach()
-    yield {"pass": "forward"} | measured(lambda: torch.mm(hidden, weight.T, out=logits))
+
+    def one() -> None:
+        torch.mm(hidden, weight.T, out=logits)
+
+    yield {"pass": "forward"} | measured(one, seconds=SECONDS)
     gradients = torch.empty_like(hidden), torch.empty_like(weight)
 
     def three() -> None:
@@ -122,11 +128,16 @@ def products(p: HeadProblem) -> Iterator[dict[str, Any]]:
         torch.mm(logits, weight, out=gradients[0])
         torch.mm(logits.T, hidden, out=gradients[1])
 
-    yield {"pass": "forward+backward"} | measured(three)
+    def four() -> None:
+        one()
+        three()
+
+    yield {"pass": "backward"} | measured(three, seconds=SECONDS)
+    yield {"pass": "forward+backward"} | measured(four, seconds=SECONDS)
 
 
 def route_rows(route: Route, p: HeadProblem) -> Iterator[dict[str, Any]]:
-    """Forward, and forward with backward."""
+    """Forward, forward with backward, and backward alone; what gradients take is not counted as extra memory."""
     leaves = [p.hidden, p.weight]
     if route.divergence:
         leaves = [p.hidden_q, p.weight_q] if route.one_model else [*leaves, p.hidden_q]
@@ -137,24 +148,45 @@ def route_rows(route: Route, p: HeadProblem) -> Iterator[dict[str, Any]]:
         with torch.no_grad():
             return route.run(p)
 
-    def both() -> tuple[Tensor, ...]:
+    def loss() -> Tensor:
         values = route.run(p)
-        loss = sum((v * g).sum() for v, g in zip(values, p.upstream, strict=False))
-        assert isinstance(loss, Tensor)
-        return torch.autograd.grad(loss, leaves)
+        total = sum((v * g).sum() for v, g in zip(values, p.upstream, strict=False))
+        assert isinstance(total, Tensor)
+        return total
+
+    def forward_fields() -> dict[str, Any]:
+        fields = measured(forward, seconds=SECONDS)
+        if route.run is not our_kl_shared:
+            exact = kl if route.divergence else logprob
+            fields["error"] = stats_error(forward()[0], exact, relative=route.divergence)
+        return fields
+
+    def backward_fields() -> dict[str, Any]:
+        held = loss()
+        return measured(
+            lambda: torch.autograd.grad(held, leaves, retain_graph=True), seconds=SECONDS
+        )
+
+    def both_fields() -> dict[str, Any]:
+        return measured(lambda: torch.autograd.grad(loss(), leaves), seconds=SECONDS)
 
     logprob, _, kl = p.exact()
-    for name, function in (("forward", forward), ("forward+backward", both)):
+    # Backward alone comes last: a route that cannot do it twice has been measured without it.
+    passes = {"forward": forward_fields, "forward+backward": both_fields}
+    for name, measure in (passes | {"backward": backward_fields}).items():
         try:
-            fields = measured(function)
-            if name == "forward" and route.run is not our_kl_shared:
-                first = function()[0]
-                exact = kl if route.divergence else logprob
-                fields["error"] = stats_error(first, exact, relative=route.divergence)
+            fields = measure()
+            if name != "forward" and "extra_bytes" in fields:
+                fields["extra_bytes"] -= sum(leaf.nbytes for leaf in leaves)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             fields = {"skipped": "out of memory"}
-        yield {"pass": name} | fields
+        except RuntimeError as error:
+            # Some graphs, such as those of torch.compile, can be gone through once only.
+            if name != "backward" or "retain_graph" not in str(error):
+                raise
+            fields = {"skipped": "cannot be repeated"}
+        yield {"pass": name, "divergence": route.divergence} | fields
 
 
 def cases(sizes: Sizes) -> list[Case]:

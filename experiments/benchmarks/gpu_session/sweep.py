@@ -1,23 +1,19 @@
 """Step 3: time and error of other configurations of each kernel than the shipped one.
 
-All candidates are first built at a small size, by several processes at once, so that timing finds them in Triton's
-cache. A candidate that does not build, launch or agree with float64 is a row that says so.
+All candidates have been built before. One that does not build, launch or agree with float64 is a row that says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 from benchmarks.gpu_session.cases import Case
 from benchmarks.gpu_session.measure import measured
-from benchmarks.gpu_session.problem import TINY, HeadProblem, Sizes, stats_error
+from benchmarks.gpu_session.problem import HeadProblem, Sizes, stats_error
 from torch import Tensor
 
 from nondecoupling.kernels import token_kl, token_stats
@@ -27,14 +23,11 @@ from nondecoupling.kernels.triton_configurations import (
     configuration,
 )
 
-__all__ = ["CANDIDATES", "cases", "using"]
+__all__ = ["CANDIDATES", "DTYPE", "cases", "name_of", "run_once", "using"]
 
 DTYPE = torch.bfloat16
-BUILDERS = 8
-# Sizes with the divisors of the full ones, as far as Triton looks at them.
-BUILD_TOKENS, BUILD_VOCABULARY = 256, 4096
 
-# By kernel, for descriptors of Hopper; the shipped one is measured first.
+# By kernel, for descriptors of Hopper; what is shipped is measured first, as the launcher takes it.
 CANDIDATES: dict[str, tuple[Configuration, ...]] = {
     "stats_forward": (
         Configuration(128, 256, 64, 8, 4, slices=4),
@@ -68,8 +61,11 @@ def _table(kernel: str) -> dict[str, Configuration]:
 
 
 @contextlib.contextmanager
-def using(kernel: str, tile: Configuration) -> Iterator[None]:
-    """Within it, ``kernel`` runs with ``tile`` for plain bfloat16 inputs."""
+def using(kernel: str, tile: Configuration | None) -> Iterator[None]:
+    """Within it, ``kernel`` runs with ``tile``, by descriptors, for plain bfloat16 inputs; with None as shipped."""
+    if tile is None:
+        yield
+        return
     tiles, name = _table(kernel), str(DTYPE).removeprefix("torch.")
     before = tiles.get(name)
     tiles[name] = tile
@@ -92,7 +88,9 @@ def _leaves(kernel: str, p: HeadProblem) -> list[Tensor]:
     return leaves if kernel.startswith("stats") else [*leaves, p.hidden_q, p.weight_q]
 
 
-def run_once(kernel: str, tile: Configuration, p: HeadProblem) -> tuple[Tensor, list[Tensor]]:
+def run_once(
+    kernel: str, tile: Configuration | None, p: HeadProblem
+) -> tuple[Tensor, list[Tensor]]:
     """(value, gradients)."""
     with using(kernel, tile):
         value = _operator(kernel, p)()
@@ -101,40 +99,23 @@ def run_once(kernel: str, tile: Configuration, p: HeadProblem) -> tuple[Tensor, 
         )
 
 
-def build(job: tuple[str, Configuration, int]) -> str:
-    """Why the candidate does not run at a small size; empty if it does."""
-    kernel, tile, width = job
-    try:
-        run_once(kernel, tile, HeadProblem(BUILD_TOKENS, BUILD_VOCABULARY, width, DTYPE))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"[:300]
-    return ""
-
-
-def build_all(width: int) -> Iterator[dict[str, Any]]:
-    jobs = [(kernel, tile, width) for kernel, tiles in CANDIDATES.items() for tile in tiles]
-    builders = min(BUILDERS, os.cpu_count() or 1)
-    with ProcessPoolExecutor(builders, mp_context=get_context("spawn")) as pool:
-        for (kernel, tile, _), why in zip(jobs, pool.map(build, jobs), strict=True):
-            yield {"kernel": kernel, "tile": list(tile), "builds": not why, "why": why}
-
-
-def timed(kernel: str, tile: Configuration, p: HeadProblem) -> Iterator[dict[str, Any]]:
+def timed(kernel: str, tile: Configuration | None, p: HeadProblem) -> Iterator[dict[str, Any]]:
     """Time of the pass that the kernel is part of, with the error of its results beside it."""
     operator, leaves = _operator(kernel, p), _leaves(kernel, p)
     exact = p.exact()[0 if kernel.startswith("stats") else 2]
     relative = kernel.startswith("kl")
     value, gradients = run_once(kernel, tile, p)
+    shipped, by_descriptors = configuration(kernel, DTYPE, descriptors=9)
     fields: dict[str, Any] = {
         "kernel": kernel,
-        "tile": list(tile),
+        "tile": list(shipped if tile is None else tile),
+        "shipped": tile is None,
+        "descriptors": tile is not None or by_descriptors,
         "error": stats_error(value, exact, relative=relative),
         # Against the shipped configuration's: the gradients of all tokens have no float64 to compare with here.
         "gradient_change": max(
             float((a.float() - b.float()).norm() / b.float().norm())
-            for a, b in zip(gradients, _shipped_gradients(kernel, p), strict=True)
+            for a, b in zip(gradients, run_once(kernel, None, p)[1], strict=True)
         ),
     }
     with using(kernel, tile):
@@ -153,15 +134,10 @@ def timed(kernel: str, tile: Configuration, p: HeadProblem) -> Iterator[dict[str
     yield fields
 
 
-@cache
-def _shipped(kernel: str) -> Configuration:
-    """What the launcher takes; by pointers where there is nothing for descriptors, which is measured with them too."""
-    return configuration(kernel, DTYPE, descriptors=9)[0]
-
-
-def _shipped_gradients(kernel: str, p: HeadProblem) -> list[Tensor]:
-    value = _operator(kernel, p)()
-    return list(torch.autograd.grad((value * p.upstream[0]).sum(), _leaves(kernel, p)))
+def name_of(tile: Configuration | None) -> str:
+    if tile is None:
+        return "shipped"
+    return "x".join(map(str, tile[:3])) + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
 
 
 def cases(sizes: Sizes) -> list[Case]:
@@ -171,22 +147,15 @@ def cases(sizes: Sizes) -> list[Case]:
         return HeadProblem(sizes.tokens, sizes.vocabulary, width, DTYPE)
 
     results = []
-    if sizes != TINY:
-        results.append(Case("build", lambda: build_all(sizes.widths[0]), 60.0))
     for width in sizes.widths:
         for kernel, tiles in CANDIDATES.items():
-            for tile in (_shipped(kernel), *tiles):
+            for tile in (None, *tiles):
 
                 def run(
-                    kernel: str = kernel, tile: Configuration = tile, width: int = width
+                    kernel: str = kernel, tile: Configuration | None = tile, width: int = width
                 ) -> Iterator[dict[str, Any]]:
                     for fields in timed(kernel, tile, problem(width)):
-                        shipped = tile == _shipped(kernel)
-                        yield {"width": width, "shipped": shipped} | fields
+                        yield {"width": width} | fields
 
-                name = (
-                    "x".join(map(str, tile[:3]))
-                    + f" {tile.num_warps}w{tile.num_stages}s/{tile.slices}"
-                )
-                results.append(Case(f"D = {width}, {kernel} {name}", run, 15.0))
+                results.append(Case(f"D = {width}, {kernel} {name_of(tile)}", run, 15.0))
     return results
