@@ -78,3 +78,21 @@ def test_self_distilled_data_have_the_price_only():
     rows = list(expected_margins(land_of(REF), WEIGHT, True))
     assert [row.statement for row in rows] == ["S5"]
     assert rows[0].per_prompt.mean() > 0
+
+
+@pytest.mark.parametrize("data", [DATA, REF])
+def test_a_class_without_mass_changes_nothing(data):
+    """Of rewards that off the list only another prompt saw."""
+
+    def with_empty(log_p):
+        return np.hstack([log_p, np.full((2, 1), -np.inf)])
+
+    plain = land_of(data)
+    reward = np.hstack([REWARD, [[0.0], [0.75]]])
+    wider = Landscape(with_empty(plain.log_d), with_empty(plain.log_ref), reward, BETA, plain.best)
+    self_distilled = data is REF
+    rows = expected_margins(plain, WEIGHT, self_distilled)
+    for row, wide in zip(rows, expected_margins(wider, WEIGHT, self_distilled), strict=True):
+        assert wide.statement == row.statement
+        np.testing.assert_allclose(wide.per_prompt, row.per_prompt, rtol=1e-9)
+        assert wide.noise == pytest.approx(row.noise, rel=1e-9)

@@ -73,6 +73,12 @@ def _noise(log_p: np.ndarray, values: np.ndarray) -> float:
     return float((bounds.expected_reward(log_p, values**2) - mean**2).mean())
 
 
+def _weights(land: Landscape, log_q: np.ndarray) -> np.ndarray:
+    """q / ref of every response; 0 of those that neither gives mass."""
+    seen = ~np.isneginf(land.log_ref)
+    return np.exp(np.subtract(log_q, land.log_ref, out=np.full_like(log_q, -np.inf), where=seen))
+
+
 class ExpectedMargin(NamedTuple):
     """A row's margin at the exact RL optimum, per prompt, and the variance that one response adds to it."""
 
@@ -93,13 +99,13 @@ def expected_margins(
         return
     log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
     rise = log_z - at_data / land.beta
-    spread = _noise(land.log_ref, np.exp(land.tilt - land.log_ref))
+    spread = _noise(land.log_ref, _weights(land, land.tilt))
     yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
     # At the tilt r - beta log p/ref is the same for every response.
     yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", rise, 0.0)
     joint = bounds.joint_optimum(*worlds, weight)
     gap = bounds.joint_gap(land.tilt, *worlds, weight)
-    charged = _noise(land.log_ref, land.beta * np.exp(joint - land.log_ref))
+    charged = _noise(land.log_ref, land.beta * _weights(land, joint))
     yield ExpectedMargin("J2", "joint ceiling above the value of RL alone", gap, charged)
 
 
