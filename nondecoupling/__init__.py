@@ -4,4 +4,4 @@
 ``nondecoupling.theory.ledger`` says how far each one is assured.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -15,6 +15,7 @@ disk           files that are whole or not there, lines that are added whole, an
 environment    versions, device and commit of a session
 pareto         the plot of SFT loss against reward with the limits that the theory sets
 reports        what the reports of both protocols share, and the order in which their files are written
+first_screen   what a report shows before anything else
 html           a report as one HTML file; report_base.html.j2 is what the two protocols' reports share
 errors         the errors that a run explains to its user
 enumerated/    the protocol whose responses are listed, so that every quantity is an exact sum

@@ -5,6 +5,7 @@ Settings only: nothing heavy is imported, so that ``--help`` and usage errors ar
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ __all__ = [
     "EnumeratedConfiguration",
     "RunConfiguration",
     "SampledConfiguration",
+    "command",
     "configuration",
     "from_json",
     "option",
@@ -285,6 +287,23 @@ def from_json(values: object) -> RunConfiguration:
         if not isinstance(value, TYPES[types[name]]) or isinstance(value, bool):
             raise InputError(f"{name} is {value!r}, which is no {types[name]}")
     return kind(**given)
+
+
+def command(config: RunConfiguration) -> str:
+    """What starts the same run again: the script, with the options that are not the preset's."""
+    # What decides on other defaults.
+    chosen = {"protocol": config.protocol, "model": config.model}
+    usual = {"protocol": ENUMERATED, "model": TINY}
+    if isinstance(config, EnumeratedConfiguration):
+        chosen["task"], usual["task"] = config.task, FACTS
+    preset = configuration(chosen)
+    own = {one.name: getattr(config, one.name) for one in fields(config)}
+    given = {name: value for name, value in chosen.items() if value != usual[name]}
+    given |= {name: value for name, value in own.items() if value != getattr(preset, name)}
+    words = ["python", "experiments/qwen_validate.py"]
+    for name, value in given.items():
+        words += [option(name), str(value)]
+    return shlex.join(words)
 
 
 def option(name: str) -> str:

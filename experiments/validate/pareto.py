@@ -1,4 +1,4 @@
-"""The Pareto plot: SFT loss against reward, the limits that the theory sets, and where trained policies landed.
+"""The Pareto plots: SFT loss against reward, the limits that the theory sets, and where trained policies landed.
 
 The curves belong to a finite world [prompts, responses]; with enumerated responses it is the model's own law, with
 sampled ones it is estimated. Losses are shown above their smallest value H(d), so both protocols share an axis.
@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nondecoupling import bounds, plot
+from nondecoupling.recipes import Recipe
 
-__all__ = ["Landing", "Landscape", "pareto_plot"]
+__all__ = ["SIZE", "Landing", "Landscape", "plane_plot", "regularized_plot"]
 
 POINTS = 129
-# How far the tilt path is drawn, in multiples of 1/beta.
-LONGEST = 3.0
+# In inches: small, so that the text is still read where a phone shrinks the picture.
+SIZE = (4.7, 4.7)
+# How many times the highest dot the axis goes up, to show where exact RL ends.
+MOST_BEYOND = 2.0
 # Dots nearer than this, in parts of the whole spread, share a label.
 SAME_PLACE = 0.03
 
@@ -38,6 +42,16 @@ class Landscape:
         return float(bounds.entropy(self.log_d).mean())
 
     @property
+    def with_best(self) -> tuple[np.ndarray, np.ndarray]:
+        """log_d and reward with one more response, to which d gives no mass: one of the highest reward."""
+        nothing = np.full((len(self.log_d), 1), -np.inf)
+        return np.hstack([self.log_d, nothing]), np.hstack([self.reward, self.best])
+
+    def price(self, reward: float) -> float:
+        """S5: the least SFT loss above H(d) of any policy with this average reward."""
+        return float(bounds.price_of_average_reward(*self.with_best, reward))
+
+    @property
     def tilt(self) -> np.ndarray:
         return bounds.gibbs_tilt(self.log_ref, self.reward, self.beta)
 
@@ -54,39 +68,45 @@ class Landing:
     reward_ends: tuple[float, float] | None = None
 
 
-def pareto_plot(landscape: Landscape, landings: Sequence[Landing]) -> str:
-    """SVG: left the raw reward with S5, S4 and J1; right the regularised reward with J1's frontier."""
-    figure, (left, right) = plot.subplots(1, 2, size=(11.0, 4.8))
-    log_d, log_ref, reward, beta = (
-        landscape.log_d, landscape.log_ref, landscape.reward, landscape.beta,
-    )  # fmt: skip
+def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
+    """SVG: reward against SFT loss with what the theory says of both, S5, S4, T2 and J1."""
+    figure, axis = plot.subplots(size=SIZE)
     # A response with the best reward may exist although ref never gave it: d has no mass there.
-    nothing = np.full((len(log_d), 1), -np.inf)
-    with_best = np.hstack([log_d, nothing]), np.hstack([reward, landscape.best])
-    label = "K_inf frontier: nothing lies below (S5)"
-    plot.frontier(*with_best, ax=left, points=POINTS, above_floor=True, label=label)
-    times = np.linspace(0, LONGEST / beta, POINTS)[1:]
-    label = "RL optima, 1/beta rising (S4)"
-    plot.tilt_path(
-        log_d, reward, log_ref=log_ref, betas=1 / times, ax=left, above_floor=True, label=label
+    label = "least of any policy (S5)"
+    plot.frontier(*land.with_best, ax=axis, points=POINTS, above_floor=True, label=label)
+    recipes = {
+        f"RL, {recipe.leash.replace('-', ' ')} ({statement})": recipe
+        for recipe, statement in (
+            (Recipe("leave-one-out", "k1-in-reward", land.beta), "S4"),
+            (Recipe("leave-one-out", "k3-in-loss", land.beta), "T2"),
+        )
+    }
+    world = land.log_d, land.reward, recipes
+    plot.recipes(*world, log_ref=land.log_ref, ax=axis, above_floor=True)
+    joint = bounds.joint_path(land.log_d, land.log_ref, land.reward, land.beta, points=POINTS)
+    label = "joint training, lambda rising (J1)"
+    plot.policies(land.log_d, joint, land.reward, ax=axis, above_floor=True, label=label)
+    _draw_landings(axis, landings, "reward")
+    predicted = float(bounds.kl_divergence(land.log_d, land.tilt).mean())
+    _scale(axis, landings, predicted)
+    return _with_legend(figure, axis)
+
+
+def regularized_plot(land: Landscape, landings: Sequence[Landing]) -> str:
+    """SVG: the regularised reward against SFT loss, with J1's frontier."""
+    figure, axis = plot.subplots(size=SIZE)
+    loss, best = bounds.pareto_frontier(
+        land.log_d, land.reward, log_ref=land.log_ref, beta=land.beta, points=POINTS
     )
-    joint = bounds.joint_path(log_d, log_ref, reward, beta, points=POINTS)
-    label = "joint optima, lambda rising (J1)"
-    plot.policies(log_d, joint, reward, ax=left, above_floor=True, label=label)
-    loss, best = bounds.pareto_frontier(log_d, reward, log_ref=log_ref, beta=beta, points=POINTS)
-    label = "joint frontier: nothing lies below (J1)"
-    right.plot(best, loss - landscape.floor, **plot.line(2), label=label)
-    right.set_xlabel("regularised reward J_b(p)")
-    right.set_ylabel(left.get_ylabel())
-    right.legend(loc="upper left")
-    highest = max(landing.excess_loss for landing in landings) or 1.0
-    for axis, name in ((left, "reward"), (right, "regularized_reward")):
-        _draw_landings(axis, landings, name)
-        axis.set_ylim(-0.04 * highest, 1.25 * highest)
+    axis.plot(best, loss - land.floor, **plot.line(2), label="least of any policy (J1)")
+    axis.set_xlabel("regularised reward J_b(p)")
+    axis.set_ylabel("SFT loss above H(d), nats per response")
+    _draw_landings(axis, landings, "regularized_reward")
     reached = [landing.regularized_reward for landing in landings]
     room = 0.1 * (max(*reached, best.max()) - min(reached))
-    right.set_xlim(min(reached) - room, max(*reached, best.max()) + room)
-    return plot.svg(figure)
+    _scale(axis, landings)
+    axis.set_xlim(min(reached) - room, max(*reached, best.max()) + room)
+    return _with_legend(figure, axis)
 
 
 def _draw_landings(axis: Axes, landings: Sequence[Landing], name: str) -> None:
@@ -96,13 +116,29 @@ def _draw_landings(axis: Axes, landings: Sequence[Landing], name: str) -> None:
     labels: dict[int, list[int]] = {}
     for index, (landing, (x, y)) in enumerate(zip(landings, points, strict=True)):
         if name == "reward" and landing.loss_ends and landing.reward_ends:
-            axis.plot((x, x), landing.loss_ends, "-", color=plot.BLUE, lw=0.8)
-            axis.plot(landing.reward_ends, (y, y), "-", color=plot.BLUE, lw=0.8)
-        axis.plot(x, y, "o", color=plot.BLUE, ms=5)
+            axis.plot((x, x), landing.loss_ends, "-", color=plot.BLACK, lw=0.8)
+            axis.plot(landing.reward_ends, (y, y), "-", color=plot.BLACK, lw=0.8)
+        axis.plot(x, y, "o", color=plot.BLACK, ms=5)
         near = np.abs((points - points[index]) / size).max(axis=1) < SAME_PLACE
         labels.setdefault(int(np.argmax(near)), []).append(index + 1)
     for first, numbers in labels.items():
         text = ", ".join(map(str, numbers))
         axis.annotate(text, points[first], xytext=(6, -12), textcoords="offset points")
-    names = ", ".join(f"{i + 1} {landing.title}" for i, landing in enumerate(landings))
-    axis.set_title(names, fontsize=8, loc="left", wrap=True)
+    for number, landing in enumerate(landings, start=1):
+        mark, black = f"${number}$", plot.BLACK
+        axis.plot([], [], marker=mark, color=black, ls="", ms=6, label=landing.title)
+
+
+def _scale(axis: Axes, landings: Sequence[Landing], predicted: float = 0.0) -> None:
+    """Losses up to the highest dot, and up to the predicted one where it does not make the others small."""
+    highest = max(landing.excess_loss for landing in landings) or 1.0
+    top = 1.25 * max(highest, min(predicted, MOST_BEYOND * highest))
+    axis.set_ylim(-0.04 * top, top)
+
+
+def _with_legend(figure: Figure, axis: Axes) -> str:
+    """The legend below the axes, where a phone has room for it."""
+    if (inside := axis.get_legend()) is not None:
+        inside.remove()
+    figure.legend(loc="outside lower center", ncols=2)
+    return plot.svg(figure)

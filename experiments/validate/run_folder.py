@@ -8,7 +8,8 @@
     timing.jsonl       seconds per stage and session, and peak memory
     checkpoint.pt      enumerated: the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
-    report.json, report.html, *.svg   functions of config.json and metrics.jsonl or measurements/ alone
+    report.json, *.svg   functions of config.json and metrics.jsonl or measurements/ alone
+    report.html          of these and of the versions in environment.json
 
 A checkpoint is written to a temporary file, flushed to disk and renamed, so that there is always a whole one. It
 records how long metrics.jsonl was; resuming cuts the file back to that length, so a line is never counted twice.
@@ -246,6 +247,21 @@ class RunFolder:
             RunFolderError: environment.json, which has it, is missing or damaged.
         """
         return self._sessions()[0]["model"]
+
+    def origins(self) -> list[str]:
+        """Commit and versions of each session, those of a later one only where they are others.
+
+        Raises:
+            RunFolderError: environment.json is missing or damaged.
+        """
+        found = []
+        for session in self._sessions():
+            versions = [
+                f"{name} {version}" for name, version in session["versions"].items() if version
+            ]
+            place = f"Python {session['python']}, {session['system']}, {session['device']}"
+            found.append(f"commit {session['commit'] or 'unknown'}; {', '.join(versions)}; {place}")
+        return list(dict.fromkeys(found))
 
     def _sessions(self) -> list[dict[str, Any]]:
         try:

@@ -47,9 +47,13 @@ def browser() -> Iterator[Any]:
         started.quit()
 
 
-def problems(driver: Any, page: Path) -> list[str]:
-    """What is wrong with a page opened from its path: console errors, images that are missing or invisible."""
+def problems(driver: Any, page: Path, first: str = "") -> list[str]:
+    """What is wrong with a page opened from its path: console errors, images that are missing or invisible.
+
+    ``first`` is a script that runs before anything is looked at.
+    """
     driver.get(page.resolve().as_uri())
+    driver.execute_script(first)
     found = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
     images = driver.execute_script(IMAGES)
     if not images:

@@ -4,6 +4,7 @@ import pytest
 import qwen_validate
 from browser import browser, problems
 
+UNFOLD = "for (const one of document.querySelectorAll('details')) one.open = true"
 pytestmark = pytest.mark.slow  # whole runs, and a browser
 
 
@@ -34,7 +35,7 @@ def sampled(tmp_path_factory):
 @pytest.mark.parametrize("name", ["enumerated", "sampled"])
 def test_the_report_shows_everything(chromium, request, name):
     page = request.getfixturevalue(name)
-    assert problems(chromium, page) == []
+    assert problems(chromium, page, UNFOLD) == []
     text = chromium.find_element("tag name", "body").text
     assert "What this run does not show" in text
     assert "Predicted and observed" in text
@@ -45,13 +46,55 @@ def test_the_report_shows_everything(chromium, request, name):
     )
 
 
-def test_details_of_the_enumerated_report_open(chromium, enumerated):
-    problems(chromium, enumerated)
-    details = chromium.find_elements("css selector", "details")
-    assert len(details) == 2
-    for one in details:
-        one.find_element("css selector", "summary").click()
-        assert one.find_element("css selector", "td").is_displayed()
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", ["enumerated", "sampled"])
+def test_the_first_screen_has_the_verdict_the_picture_and_the_figures(
+    chromium, request, name, size
+):
+    chromium.set_window_size(*size)
+    chromium.get(request.getfixturevalue(name).as_uri())
+    height = chromium.execute_script("return innerHeight")
+    first = [".verdict", ".first img", ".figures div"]
+    for selector in first:
+        place = chromium.find_element("css selector", selector).rect
+        assert place["y"] >= 0 and place["y"] + place["height"] <= height, selector
+    assert chromium.execute_script(
+        "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    figures = chromium.find_elements("css selector", ".figures b")
+    assert len(figures) == 5 and all(float(figure.text) > -1 for figure in figures)
+    chromium.set_window_size(1200, 1600)
+
+
+@pytest.mark.parametrize("name", ["enumerated", "sampled"])
+def test_sections_unfold_from_the_contents_and_from_links(chromium, request, name):
+    chromium.get(request.getfixturevalue(name).as_uri())
+    sections = chromium.find_elements("css selector", "details.section")
+    links = chromium.find_elements("css selector", "nav a")
+    assert len(links) == len(sections) > 5
+    for section, link in zip(sections, links, strict=True):
+        assert section.get_attribute("open") is None
+        chromium.execute_script("arguments[0].click()", link)
+        assert section.get_attribute("open") is not None
+    chromium.get(request.getfixturevalue(name).as_uri() + "#S7")
+    assert chromium.find_element("id", "S7").is_displayed()
+
+
+def test_a_click_on_a_head_sorts_the_table(chromium, enumerated):
+    chromium.get(enumerated.as_uri() + "#checkpoints")
+    table = chromium.find_element("css selector", "#checkpoints table")
+    head = table.find_elements("css selector", "th")[2]
+    assert head.text == "SFT loss"
+
+    def column():
+        return [float(td.text) for td in table.find_elements("css selector", "td:nth-child(3)")]
+
+    before = column()
+    head.click()
+    assert column() == sorted(before) != before
+    head.click()
+    assert column() == sorted(before, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
 
 
 @pytest.mark.parametrize(

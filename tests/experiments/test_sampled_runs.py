@@ -42,6 +42,7 @@ FILES = {
     "measurements",
     "metrics.jsonl",
     "pareto-sft.svg",
+    "plane-sft.svg",
     "plan-sft.json",
     "policies",
     "report.html",

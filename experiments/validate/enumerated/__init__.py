@@ -14,8 +14,9 @@ episodes    the recorded policies, and the episodes that they form
 checks      the statements, evaluated on the recorded policies
 ending_checks  the statements of the second chapter, on stages with such an end
 digest      verdicts per statement, and predictions
+first_screen  the five numbers that a reader sees first
 story       the sentences of the report
-plots       PNG plots
+plots       the plots, as SVG
 report      report.json, report.html and what the terminal shows
 coupling    how far training on one prompt moves the losses of others (P6, D1)
 """

@@ -15,7 +15,7 @@ from validate.enumerated.digest import Digest
 from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, STAGES
-from validate.pareto import Landing, Landscape, pareto_plot
+from validate.pareto import SIZE, Landing, Landscape, plane_plot, regularized_plot
 
 __all__ = ["plots"]
 
@@ -31,21 +31,23 @@ MARKS = {Status.HOLDS: "o", Status.UNDECIDED: "s", Status.REFUTED: "X"}
 
 
 def plots(result: Digest) -> dict[str, str]:
-    """File name -> SVG: one course per RL stage, one Pareto plot per ref, the price of reward, the margins."""
+    """File name -> SVG: one course per RL stage, two Pareto plots per ref, the price of reward, the margins."""
     with plot.in_style():
         made = {f"course-{e.rl[-1].stage}.svg": _course(e) for e in result.episodes}
         for ref in dict.fromkeys(e.ref.stage for e in result.episodes):
-            made[f"pareto-{ref}.svg"] = _pareto([e for e in result.episodes if e.ref.stage == ref])
+            shown = _landings([e for e in result.episodes if e.ref.stage == ref])
+            made[f"plane-{ref}.svg"] = plane_plot(*shown)
+            made[f"pareto-{ref}.svg"] = regularized_plot(*shown)
         made["price-of-reward.svg"] = _price(result)
         made["margins.svg"] = _margins(result)
     return made
 
 
-def _pareto(episodes: list[Episode]) -> str:
-    """Where the policies trained from one ref landed."""
+def _landings(episodes: list[Episode]) -> tuple[Landscape, list[Landing]]:
+    """Where the policies trained from one ref landed, and in which world."""
     mean, ref = episodes[0].mean, episodes[0].ref
     results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
-    return pareto_plot(
+    return (
         Landscape(
             mean.log_d,
             ref.log_p,
@@ -93,7 +95,7 @@ def _course(episode: Episode) -> str:
         color, dashes = (plot.BLACK, ":") if stage is None else (plot.VERMILION, "--")
         axis.plot(span, [value, value], lw=1.4, label=label, color=color, ls=dashes)
 
-    figure, (loss, reward, kl) = plot.subplots(3, 1, size=(8.4, 8.6), sharex=True)
+    figure, (loss, reward, kl) = plot.subplots(3, 1, size=(5.4, 9.6), sharex=True)
     curve(loss, lambda p: mean.ce(d, p), plot.BLUE, "SFT loss CE(d,p)")
     curve(
         loss,
@@ -139,7 +141,8 @@ def _course(episode: Episode) -> str:
         for index, shade in enumerate(SHADES[: len(stages)]):
             axis.axvspan(starts[index], starts[index + 1], color=shade, zorder=0, lw=0)
         axis.margins(x=0)
-        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        below = -0.02 if axis is not kl else -0.26
+        axis.legend(loc="upper left", bbox_to_anchor=(0.0, below))
     for index, stage in enumerate(stages):
         middle = (starts[index] + starts[index + 1]) / 2
         name = STAGES[stage[-1].stage].title.replace(" (cycle)", "")
@@ -157,7 +160,7 @@ def _course(episode: Episode) -> str:
 
 def _price(result: Digest) -> str:
     """Excess SFT loss of every checkpoint against the least that its reward costs."""
-    figure, axis = plot.subplots(size=(6.4, 4.6))
+    figure, axis = plot.subplots(size=SIZE)
     groups: dict[str, tuple[PromptMeans, list[Checkpoint]]] = {}
     for episode in result.episodes:
         groups[episode.ref.stage] = result.experts, episode.before
@@ -178,7 +181,7 @@ def _price(result: Digest) -> str:
     axis.set_ylim(bottom=-0.02 * edge)
     axis.set_xlabel("price of the reward reached, K_inf(d, J(p))  [nats per response]")
     axis.set_ylabel("SFT loss above its minimum  [nats per response]")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.legend(loc="outside lower center", ncols=2)
     return plot.svg(figure)
 
 

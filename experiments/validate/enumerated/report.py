@@ -14,6 +14,7 @@ from nondecoupling.deciding.verdict import Status
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.checks import SELF_TEST, Check
 from validate.enumerated.digest import Digest, changes, digest
+from validate.enumerated.first_screen import first_screen
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
@@ -77,13 +78,17 @@ def write_report(config: EnumeratedConfiguration, folder: RunFolder) -> Enumerat
     folder.must_have(inputs.digests, config)
     result = digest(config, inputs.task, folder.all_records(planned(config)))
     images = plots(result)
-    write_files(folder, images, _html(result, images), as_json(result))
+    write_files(folder, images, _html(folder, result, images), as_json(result))
     return EnumeratedReport(folder, result)
 
 
-def _html(result: Digest, images: dict[str, str]) -> str:
+def _html(folder: RunFolder, result: Digest, images: dict[str, str]) -> str:
     return render(
         TEMPLATE,
+        folder,
+        result.config,
+        first_screen(result),
+        {s.statement for s in result.statements},
         images,
         result=result,
         held=what_held(result),

@@ -16,7 +16,9 @@ claims      the statements as margins, each a function from a level to an interv
 landscape   the finite world that samples suggest, for predictions and curves
 digest      verdicts on all claims at once, and the plan from the pilot prompts
 tables      what the report shows next to the verdicts
+first_screen  the five numbers that a reader sees first
+examples    responses that the model wrote, before RL and after it
 story       the sentences of the report
-plots       PNG plots
+plots       the plots, as SVG
 report      report.json, report.html and what the terminal shows
 """

@@ -111,9 +111,8 @@ def expected_margins(
 
 def _margins_of_the_price(land: Landscape, self_distilled: bool) -> Iterator[ExpectedMargin]:
     """S5/S7 and S9, at the rate where the frontier passes the tilt's reward; none where no reward can be bought."""
-    nothing = np.full((len(land.log_d), 1), -np.inf)
-    log_d, tilt = np.hstack([land.log_d, nothing]), np.hstack([land.tilt, nothing])
-    reward = np.hstack([land.reward, land.best])
+    log_d, reward = land.with_best
+    tilt = np.hstack([land.tilt, np.full((len(log_d), 1), -np.inf)])
     free = float(bounds.expected_reward(log_d, reward).mean())
     room = float(land.best.mean()) - free
     if room <= 0:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nondecoupling import plot
 from validate.disk import Line
 from validate.orders import STAGES
-from validate.pareto import pareto_plot
+from validate.pareto import plane_plot, regularized_plot
 from validate.sampled.digest import Result
 from validate.sampled.tables import landings
 
@@ -21,12 +21,13 @@ CURVES = (
 
 
 def plots(result: Result, metrics: Sequence[Line]) -> dict[str, str]:
-    """File name -> SVG: one Pareto plot per ref, and what the trainers logged."""
+    """File name -> SVG: two Pareto plots per ref, and what the trainers logged."""
     with plot.in_style():
-        made = {
-            f"pareto-{ref}.svg": pareto_plot(result.landscapes[ref], landings(result, ref))
-            for ref in result.refs
-        }
+        made = {}
+        for ref in result.refs:
+            shown = result.landscapes[ref], landings(result, ref)
+            made[f"plane-{ref}.svg"] = plane_plot(*shown)
+            made[f"pareto-{ref}.svg"] = regularized_plot(*shown)
         made["training.svg"] = _training(metrics)
     return made
 

@@ -19,10 +19,12 @@ from validate.orders import plan, policies_table
 from validate.reports import write_files
 from validate.run_folder import MEASUREMENTS, PLAN, RunFolder
 from validate.sampled.digest import DecidedClaim, Plan, Result, digest
+from validate.sampled.examples import examples
+from validate.sampled.first_screen import first_screen
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
 from validate.sampled.plots import plots
-from validate.sampled.story import what_it_does_not_show, what_was_found
+from validate.sampled.story import Answer, answers, what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
 from validate.sampled.training import OBJECTIVES, planned
 
@@ -58,9 +60,19 @@ class SampledReport:
                 style=style,
             )
         console.print(table)
+        console.print(_table_of(answers(self.result)))
         for line in what_was_found(self.result):
             console.print(f"* {line}", highlight=False)
         console.print(f"Report: {self.folder.path / 'report.html'}")
+
+
+def _table_of(found: Sequence[Answer]) -> Table:
+    table = Table(title="Findings, which may come out either way")
+    for name in ("policy", "question", "answer", "sides", ""):
+        table.add_column(name)
+    for one in found:
+        table.add_row(one.policy, one.question, one.answer, one.sides, one.statement)
+    return table
 
 
 def _grouped(rows: Sequence[DecidedClaim]) -> dict[tuple[str, str], list[DecidedClaim]]:
@@ -103,11 +115,17 @@ def load_plan(folder: RunFolder, ref: str) -> list[Plan]:
 def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
     return render(
         TEMPLATE,
+        folder,
+        result.config,
+        first_screen(result),
+        {row.claim.statement for row in result.rows},
         images,
         result=result,
         model=folder.model_description(),
         objective=OBJECTIVES[result.config.rl],
         found=what_was_found(result),
+        answers=answers(result),
+        examples=examples(result),
         not_shown=what_it_does_not_show(result),
         policies=policies_table(result.config.order, result.config.data_law),
         averages=averages(result),

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nondecoupling.estimate import Outcome
 from validate.orders import STAGES
-from validate.sampled.claims import FINDING, SELF_TEST, THEOREM, SampledClaim
+from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
 from validate.sampled.digest import Result
 
-__all__ = ["what_it_does_not_show", "what_was_found"]
+__all__ = ["Answer", "answers", "what_it_does_not_show", "what_was_found"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    policy: str
+    question: str
+    answer: str
+    sides: str
+    statement: str
 
 
 def what_was_found(result: Result) -> list[str]:
-    """The summary that opens the report."""
+    """The counts of all verdicts."""
     used = result.config.eval_prompts
     counts = {
         kind: {outcome: result.count(kind, outcome) for outcome in Outcome}
@@ -30,20 +41,29 @@ def what_was_found(result: Result) -> list[str]:
         f"Findings: {counts[FINDING][confirmed]} confirmed, {counts[FINDING][violated]} contradicted, "
         f"{counts[FINDING][open_]} inconclusive.",
     ]
-    for row in result.rows:
-        if row.claim.kind == FINDING:
-            verdict = {confirmed: "yes", violated: "no, the opposite", open_: "not decided"}[
-                row.outcome
-            ]
-            lines.append(
-                f"{_place(row.claim)}: {row.claim.claim}? {verdict}: {row.claim.lhs:.3f} against {row.claim.rhs:.3f} "
-                f"{row.claim.unit} ({row.claim.statement})."
-            )
     return lines
 
 
-def _place(claim: SampledClaim) -> str:
-    return STAGES[claim.policy].title if claim.policy in STAGES else claim.policy
+def answers(result: Result) -> list[Answer]:
+    """Of every finding, which may come out either way."""
+    words = {
+        Outcome.CONFIRMED: "yes",
+        Outcome.VIOLATED: "no, the opposite",
+        Outcome.INCONCLUSIVE: "not decided",
+    }
+    return [
+        Answer(
+            policy=STAGES[row.claim.policy].title
+            if row.claim.policy in STAGES
+            else row.claim.policy,
+            question=f"{row.claim.claim}?",
+            answer=words[row.outcome],
+            sides=f"{row.claim.lhs:.3f} against {row.claim.rhs:.3f} {row.claim.unit}",
+            statement=row.claim.statement,
+        )
+        for row in result.rows
+        if row.claim.kind == FINDING
+    ]
 
 
 def what_it_does_not_show(result: Result) -> list[str]:

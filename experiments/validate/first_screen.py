@@ -1,0 +1,53 @@
+"""What a reader sees before anything else: a verdict, a picture, five numbers, what was confirmed and what was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Figure", "FirstScreen", "figures_of"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number in large type; ``note`` says in small type what it is compared with."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """``title`` names the stage that the figures are about, ``picture`` is the file name of its plot."""
+
+    title: str
+    verdict: str
+    picture: str
+    figures: list[Figure]
+    confirmed: str
+    not_confirmed: str
+
+
+def figures_of(
+    action: str,
+    *,
+    loss: tuple[float, float],
+    predicted: float,
+    by: str,
+    least: float,
+    reward: tuple[float, float],
+) -> list[Figure]:
+    """SFT losses above H(d), nats per response, before and after a stage; the same for the reward.
+
+    ``predicted`` is the loss at the end that a statement, ``by``, gives the stage; ``least`` that of any policy with
+    the reward that was reached.
+    """
+    before, after = loss
+    start, reached = reward
+    return [
+        Figure(f"SFT loss before {action}", f"{before:.3f}", "nats above H(d)"),
+        Figure(f"SFT loss after {action}", f"{after:.3f}", f"{after - before:+.3f}"),
+        Figure("predicted", f"{predicted:.3f}", f"at the exact end of {action} ({by})"),
+        Figure("least possible", f"{least:.3f}", "for this reward, by any algorithm (S5)"),
+        Figure("reward", f"{reached:.3f}", f"{start:.3f} before"),
+    ]
