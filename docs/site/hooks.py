@@ -188,7 +188,7 @@ def to_line(match: re.Match[str]) -> str:
 
 def with_rungs(markdown: str, page: str) -> str:
     """A theory page with the rungs of its statement, from the ledger of this release."""
-    found = re.fullmatch(r"theory/([fisrpdj]\d+)_\w+\.md", page)
+    found = re.fullmatch(r"theory/([a-z]\d+)_\w+\.md", page)
     entry = ledger.load().get(found[1].upper()) if found else None
     if entry is None:
         return markdown

@@ -246,13 +246,13 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
         if entry.depends:
             about.append(f"Rests on {', '.join(entry.depends)}.")
         lines += [" ".join(about), ""] if about else []
-        lines += [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
         tests = len({test for names in entry.tests.values() for test in names})
-        lines.append(
-            f"- {tests} tests, {len(entry.guards)} guards that show a check failing, "
-            f"{len(entry.slow)} slow tests (`make test-full`)"
+        counts = (
+            f"{', '.join(entry.rungs) or 'no rung'}: {tests} tests, {len(entry.guards)} guards that show a check "
+            f"failing, {len(entry.slow)} slow tests (<code>make test-full</code>)"
         )
-        lines.append("")
+        found = [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
+        lines += _folded(counts, found or ["- nothing yet"])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -277,20 +277,24 @@ def _not_covered(entries: Mapping[str, Entry]) -> list[str]:
         "",
     ]
     for a in BY_CLAIM:
-        gaps = [
-            f"{e.statement} ({'; '.join(u)})"
-            for e in entries.values()
-            if (u := e.undecided(a.value))
-        ]
-        lines.append(f"- **Not {a.value}**: {', '.join(gaps) or 'none'}.")
+        gaps = {e.statement: u for e in entries.values() if (u := e.undecided(a.value))}
+        claims = sum(map(len, gaps.values()))
+        counts = f"Not {a.value}: {claims} claims of {len(gaps)} statements" if gaps else ""
+        listed = [f"- {id_}: {'; '.join(undecided)}" for id_, undecided in gaps.items()]
+        lines += _folded(counts, listed) if gaps else [f"Not {a.value}: none.", ""]
     lines += [
-        "",
         "Nothing here is about floating-point code beyond the worlds tested, about infinite sets of "
         "responses, or about language models beyond the committed runs; how the Rocq theorems differ from "
         "the statements is on [their page](rocq.md).",
         "",
     ]
     return lines
+
+
+def _folded(summary: str, lines: list[str]) -> list[str]:
+    """Lines that a reader opens; the site needs the attribute to read them as Markdown."""
+    opening = f'<details markdown="1"><summary>{summary}</summary>'
+    return [opening, "", *lines, "", "</details>", ""]
 
 
 def _links(id_: str) -> str:
