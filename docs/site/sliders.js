@@ -28,11 +28,11 @@
 
   // Shapes are told apart without their colours. Each stands around its middle (0, 0).
   const POLICIES = {
-    data: ["d, where SFT ends", "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0"],
-    tilt: ["RL from d: the tilt (S2)", "M0,-7L7,0L0,7L-7,0Z"],
+    data: ["SFT: d", "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0"],
+    tilt: ["RL: the tilt (S2)", "M0,-7L7,0L0,7L-7,0Z"],
     leash: ["k3 in the loss (T2)", "M-8,0a8,8 0 1,0 16,0a8,8 0 1,0 -16,0"],
-    sft: ["cycles, after SFT (T6)", "M-5,-5H5V5H-5Z"],
-    half: ["cycles, after half of RL (T6)", "M0,-6L5.5,4H-5.5Z"],
+    sft: ["cycle, after SFT (T6)", "M-5,-5H5V5H-5Z"],
+    half: ["cycle, after half RL (T6)", "M0,-6L5.5,4H-5.5Z"],
   };
   const COLUMNS = ["policy", "reward", "SFT loss above H(d)", "least for that reward (S5)", "paid / least"];
 
@@ -148,7 +148,7 @@
   function drawPlane(now, found) {
     const width = Math.max(root.clientWidth, 240);
     const height = Math.round(Math.min(420, Math.max(260, 0.58 * width)));
-    const [left, right, upper, lower] = [46, width - 12, 14, height - 44];
+    const [left, right, upper, lower] = [46, width - 12, 30, height - 44];
     const top = roundAbove(1.1 * Math.max(0.05, ...Object.values(found).map(({ loss }) => loss)));
     const toX = (value) => left + ((right - left) * (value + 0.1)) / (HIGHEST_REWARD + 0.2);
     const toY = (value) => lower - ((lower - upper) * Math.min(value, 2 * top)) / top;
@@ -175,7 +175,7 @@
       add(svg, "text", { class: "at-y", x: left - 6, y: toY(value) + 4 }, String(Number(value.toPrecision(3))));
     }
     add(svg, "text", { class: "at-x", x: (left + right) / 2, y: lower + 36 }, "expected reward J(p)");
-    add(svg, "text", { class: "up", x: left + 8, y: upper + 12 }, "SFT loss above H(d), nats");
+    add(svg, "text", { x: 8, y: 14 }, "SFT loss above H(d), nats");
     for (const [name, { x, loss }] of Object.entries(found)) {
       add(svg, "path", { class: `at ${name}`, d: POLICIES[name][1], transform: `translate(${toX(x)} ${toY(loss)})` });
     }
