@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Comparison", "Landing", "RunReport", "compare", "html", "read_report"]
+__all__ = ["Comparison", "ReportedRun", "StageEnd", "compare", "html", "read_report"]
 
 STYLE = """
 :root { color-scheme: light dark; --line: #ddd }
@@ -34,7 +34,7 @@ TABLES = {
 
 
 @dataclass(frozen=True)
-class Landing:
+class StageEnd:
     """What a stage ended with: SFT loss above H(d) in nats per response, reward J(p), KL(p||ref) in nats."""
 
     excess_loss: float
@@ -43,7 +43,7 @@ class Landing:
 
 
 @dataclass(frozen=True)
-class RunReport:
+class ReportedRun:
     """What of a report two runs can be compared by.
 
     ``verdicts`` are by statement, claim and place; ``outcome`` is the verdict of the whole run.
@@ -53,7 +53,7 @@ class RunReport:
     protocol: str
     outcome: str
     settings: dict[str, Any]
-    landings: dict[str, Landing]
+    landings: dict[str, StageEnd]
     verdicts: dict[tuple[str, str, str], str]
 
 
@@ -61,8 +61,8 @@ class RunReport:
 class Comparison:
     """Two runs of one protocol, and what differs between them."""
 
-    first: RunReport
-    second: RunReport
+    first: ReportedRun
+    second: ReportedRun
 
     @property
     def settings(self) -> list[tuple[str, Any, Any]]:
@@ -75,7 +75,7 @@ class Comparison:
         ]
 
     @property
-    def stages(self) -> list[tuple[str, Landing, Landing]]:
+    def stages(self) -> list[tuple[str, StageEnd, StageEnd]]:
         """Of the stages that both runs have."""
         a, b = self.first.landings, self.second.landings
         return [(name, a[name], b[name]) for name in a if name in b]
@@ -118,7 +118,7 @@ class Comparison:
         return {"settings": settings, "stages": stages, "verdicts": verdicts}
 
 
-def read_report(place: str | Path) -> RunReport:
+def read_report(place: str | Path) -> ReportedRun:
     """The report of a run folder, or of a report.json.
 
     Errors: ``ValueError`` where it is not there, no JSON, or not the report of a run.
@@ -138,7 +138,7 @@ def read_report(place: str | Path) -> RunReport:
         sampled = report.get("protocol") == "sampled"
         where = "policy" if sampled else "place"
         verdict = "outcome" if sampled else "status"
-        return RunReport(
+        return ReportedRun(
             name=path.parent.name or str(path),
             protocol="sampled" if sampled else "enumerated",
             outcome=report["outcome"],
@@ -156,22 +156,22 @@ def read_report(place: str | Path) -> RunReport:
         ) from None
 
 
-def _of_checkpoints(report: dict[str, Any]) -> dict[str, Landing]:
+def _of_checkpoints(report: dict[str, Any]) -> dict[str, StageEnd]:
     """The last checkpoint of each stage."""
     return {
-        line["stage"]: Landing(line["eps"], line["reward"], line["kl_to_ref"])
+        line["stage"]: StageEnd(line["eps"], line["reward"], line["kl_to_ref"])
         for line in report["checkpoints"]
     }
 
 
-def _of_averages(report: dict[str, Any]) -> dict[str, Landing]:
+def _of_averages(report: dict[str, Any]) -> dict[str, StageEnd]:
     return {
-        line["policy"]: Landing(line["excess_loss"], line["reward"], line["kl_to_ref"])
+        line["policy"]: StageEnd(line["excess_loss"], line["reward"], line["kl_to_ref"])
         for line in report["averages"]
     }
 
 
-def compare(first: RunReport, second: RunReport) -> Comparison:
+def compare(first: ReportedRun, second: ReportedRun) -> Comparison:
     """Two runs of one protocol side by side.
 
     Errors: ``ValueError`` where the protocols are not the same, since their stages and rows are others.

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nondecoupling.cli import app
-from nondecoupling.run_reports import Landing, compare, html, read_report
+from nondecoupling.run_reports import StageEnd, compare, html, read_report
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 
@@ -46,7 +46,7 @@ def test_what_differs_and_nothing_else(runs):
     found = compare(*map(read_report, runs))
     assert found.settings == [("beta", 0.2, 0.4)]
     assert found.verdicts == [(("S5", "price", "rl 8"), "holds", "refuted")]
-    assert found.stages[1] == ("rl", Landing(1.5, 1.0, 0.4), Landing(1.5, 1.25, 0.4))
+    assert found.stages[1] == ("rl", StageEnd(1.5, 1.0, 0.4), StageEnd(1.5, 1.25, 0.4))
     assert found.unshared == (0, 1)
     stages = found.tables()["stages"]
     assert stages[2] == ["rl", "1.5", "1.5", "+0", "1", "1.25", "+0.25", "0.4", "0.4", "+0"]
