@@ -182,7 +182,8 @@ def render(
         "# Speed of the bounds against an earlier version",
         "",
         f"{WORLDS:,} worlds of {RESPONSES} responses, float64, NumPy; median of {repeats} pairs, "
-        f"{LEAST_REPEATS} at least where calls are slow, each in turn, one thread. Earlier version: `{commit}`. One-minute load average {load:.1f} at the end, on {os.cpu_count()} CPU "
+        f"{LEAST_REPEATS} at least where calls are slow, each in turn, one thread. Earlier version: `{commit}`. "
+        f"One-minute load average {load:.1f} at the end, on {os.cpu_count()} CPU "
         f"cores. Python {platform.python_version()}, numpy {np.__version__}.",
         "",
         f"Slower by more than {SLOWER - 1:.0%}: {', '.join(f'`{n}`' for n in slower) or 'none'}.",
