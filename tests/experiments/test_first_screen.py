@@ -187,3 +187,4 @@ def test_the_sampled_first_screen(sampled):
     reward = result.measurements["rl"].rewards[20:].mean()
     assert f"<b>{reward:.3f}</b>" in first
     assert "theorems and" in first and "0 self-tests found a difference" in first
+    assert "<td>optimum of RL after SFT</td>" in html
