@@ -8,10 +8,11 @@ A forecast sees the responses of the policy that RL starts from, with their rewa
 what was measured before RL in a sampled run; in an enumerated one responses drawn here from the law that was recorded.
 It never sees the policy that RL made. Per RL stage: the reward and the change of the SFT loss at the run's beta,
 forecast and reached, and the floor: what any policy with the reached reward pays on the start policy's own data,
-against what this one paid. A floor is broken where the paid divergence is below its lower end; for a sampled run that
-divergence is itself an estimate, whose 95 % interval has to lie below.
+against what this one paid. A floor is broken where the paid divergence is below it. Each floor is right with
+probability 0.95; in a sampled run the reward and the paid divergence are estimates, so the floor is that of the lower
+end of the reward's 95 % interval, and the upper end of the other's has to lie below it. A floor of 0 says nothing.
 
-Exit status: 0 no floor is broken, 1 one is, 2 usage error.
+Exit status: 0 no floor is broken, 2 usage error or nothing to compare, 5 a floor is broken.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from validate.enumerated.digest import digest as enumerated_digest
 from validate.enumerated.endings import recipe_of
 from validate.enumerated.inputs import inputs_of as enumerated_inputs
 from validate.enumerated.training import planned as enumerated_plan
-from validate.errors import RunError
+from validate.errors import RunError, RunFolderError
 from validate.orders import EPISODES, STAGES
-from validate.run_folder import RunFolder
+from validate.reports import strict_json
+from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
 from validate.sampled.measuring import load_measurement
@@ -93,6 +95,11 @@ class ForecastOutcome:
     def floor_holds(self) -> bool:
         return self.paid.high >= self.floor
 
+    @property
+    def says_something(self) -> bool:
+        """Whether the floor could have been broken."""
+        return self.floor > 0 and np.isfinite(self.paid.high)
+
 
 def stages_of(folder: RunFolder) -> Iterator[tuple[str, RunConfiguration, RlStage]]:
     """The RL stages of a run that is complete."""
@@ -144,7 +151,11 @@ def _sampled(
 ) -> Iterator[tuple[str, RunConfiguration, RlStage]]:
     inputs = sampled_inputs(config, folder)
     prompts = len(inputs.task.evaluation)
-    places = (folder.path / "measurements").glob("*.jsonl")
+    places = sorted((folder.path / MEASUREMENTS).glob("*.jsonl"))
+    if not places:
+        raise RunFolderError(
+            f"{folder.path} has no {MEASUREMENTS}/, which the forecast is made from; give the folder of the run itself"
+        )
     measured = {place.stem: load_measurement(place, prompts) for place in places}
     ordered = {name: measured[name] for name in STAGES if name in measured}
     result = sampled_digest(config, inputs.task, inputs.reward, ordered, {})
@@ -182,7 +193,7 @@ def _estimated(interval: object) -> Reached:
 def outcome_of(name: str, title: str, config: RunConfiguration, stage: RlStage) -> ForecastOutcome:
     plan = forecast(stage.samples, recipe=stage.recipe)
     at_beta = plan.at_beta(config.beta)
-    floor = plan.at_reward(stage.reward.value).price.low
+    floor = plan.at_reward(stage.reward.low).price.low
     supported = at_beta if isinstance(at_beta, AtBeta) else None
     trainer = config.rl if isinstance(config, SampledConfiguration) else "exact gradient"
     return ForecastOutcome(
@@ -230,8 +241,12 @@ def _shown(predicted: tuple[float, float, float] | None) -> str:
 
 
 def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
-    held = sum(one.floor_holds for one in found)
-    yield f"- The floor held in {held} of {len(found)} stages."
+    told = [one for one in found if one.says_something]
+    held = sum(one.floor_holds for one in told)
+    yield (
+        f"- The floor held in {held} of the {len(told)} stages where it could have been broken, of {len(found)}; "
+        "each is right with probability 0.95."
+    )
     for protocol in sorted({one.protocol for one in found}):
         mine = [one for one in found if one.protocol == protocol and one.predicted_reward]
         if not mine:
@@ -271,12 +286,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--write", type=Path, metavar="FOLDER", help="also write table.md and outcomes.json"
     )
     given = parser.parse_args(arguments)
+    found: list[ForecastOutcome] = []
     try:
-        found = [
-            outcome_of(folder.name, title, config, stage)
-            for folder in run_folders(given.runs)
-            for title, config, stage in stages_of(RunFolder(folder))
-        ]
+        for folder in run_folders(given.runs):
+            found += _outcomes_of(folder)
+        if not found:
+            raise RunError(
+                "nothing to compare: no run has an RL stage that a forecast can be made for"
+            )
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -286,9 +303,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.write.mkdir(parents=True, exist_ok=True)
         command = f"`python experiments/forecast_outcomes.py {' '.join(map(str, given.runs))}`"
         replace_file(given.write / "table.md", f"{text}\nMade by {command}.\n".encode())
-        values = [asdict(one) for one in found]
+        values = strict_json([asdict(one) for one in found])
         replace_file(given.write / "outcomes.json", (json.dumps(values, indent=1) + "\n").encode())
-    return 0 if all(one.floor_holds for one in found) else 1
+    return 0 if all(one.floor_holds for one in found) else 5
+
+
+def _outcomes_of(folder: Path) -> Iterator[ForecastOutcome]:
+    """Of a run's RL stages; those that no forecast can be made for are named."""
+    stages = stages_of(RunFolder(folder))
+    while True:
+        try:
+            title, config, stage = next(stages)
+            yield outcome_of(folder.name, title, config, stage)
+        except StopIteration:
+            return
+        except ValueError as error:  # too few prompts, no spread, a reward at the edge of its range
+            print(f"{folder}: left out: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

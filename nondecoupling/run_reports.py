@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Comparison", "ReportedRun", "StageEnd", "compare", "html", "read_report"]
 
 STYLE = """
@@ -23,8 +25,6 @@ th, td { text-align: left; padding: .25rem .8rem; border-bottom: 1px solid var(-
 """
 # The stage before any training, whose SFT loss would hide what training did.
 UNTRAINED = "base"
-# Dots nearer than this, in reward and nats, share a label.
-SAME_PLACE = 0.03
 # Titles of the tables, and what stands there where they are empty.
 TABLES = {
     "settings": ("Settings that differ", "the settings are the same"),
@@ -193,6 +193,7 @@ def html(found: Comparison) -> str:
     Errors: ``ImportError`` without matplotlib.
     """
     from nondecoupling.plot import in_style, subplots, svg
+    from nondecoupling.plot.plane import sharing_a_label
     from nondecoupling.plot.style import BLUE, GREY, VERMILION
 
     with in_style():
@@ -201,15 +202,18 @@ def html(found: Comparison) -> str:
             if name != UNTRAINED:
                 line = [a.reward, b.reward], [a.excess_loss, b.excess_loss]
                 axes.plot(*line, color=GREY, ls=":", lw=0.8)
-        labels: dict[tuple[float, float], str] = {}
+        dots: dict[tuple[float, float], str] = {}
         for run, color, mark in ((found.first, BLUE, "o"), (found.second, VERMILION, "s")):
             trained = {name: at for name, at in run.landings.items() if name != UNTRAINED}
             points = [(at.reward, at.excess_loss) for at in trained.values()]
-            axes.plot(*zip(*points, strict=True), mark, color=color, ms=5, label=run.name)
-            for name, point in zip(trained, points, strict=True):
-                _join(labels, point, name)
-        for point, text in labels.items():
-            axes.annotate(text, point, xytext=(5, 5), textcoords="offset points", fontsize=7)
+            axes.plot(*zip(*points, strict=True), mark, color=color, ms=5, label=_plain(run.name))
+            dots |= dict(zip(points, trained, strict=True))
+        places, names = np.array(list(dots)), list(dots.values())
+        for first, group in sharing_a_label(places).items():
+            text = _plain(", ".join(dict.fromkeys(names[k] for k in group)))
+            axes.annotate(
+                text, places[first], xytext=(5, 5), textcoords="offset points", fontsize=7
+            )
         axes.set_xlabel("expected reward J(p)")
         axes.set_ylabel("SFT loss above H(d), nats per response")
         figure.legend(loc="outside lower center", ncols=2)
@@ -234,14 +238,10 @@ def html(found: Comparison) -> str:
     return "\n".join(parts)
 
 
-def _join(labels: dict[tuple[float, float], str], point: tuple[float, float], name: str) -> None:
-    """Dots that lie on top of each other share a label."""
-    for other, text in labels.items():
-        if max(abs(point[0] - other[0]), abs(point[1] - other[1])) < SAME_PLACE:
-            if name not in text.split(", "):
-                labels[other] = f"{text}, {name}"
-            return
-    labels[point] = name
+def _plain(text: str) -> str:
+    """As it is: no formula between dollars, and not left out of the legend for its first letter."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _outcomes(found: Comparison) -> str:

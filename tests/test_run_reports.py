@@ -63,7 +63,7 @@ def test_a_run_differs_from_itself_in_nothing(runs):
 def test_committed_reports_are_read(name):
     run = read_report(RESULTS / name)
     values = json.loads((RESULTS / name / "report.json").read_text())
-    assert len(run.verdicts) <= len(values["rows"]) and len(run.landings) >= 7
+    assert len(run.verdicts) == len(values["rows"]) and len(run.landings) >= 7
     ended = {c["stage"]: c["reward"] for c in values.get("checkpoints", [])}
     ended |= {line["policy"]: line["reward"] for line in values.get("averages", [])}
     assert {stage: at.reward for stage, at in run.landings.items()} == ended
@@ -102,6 +102,14 @@ def test_the_page_has_a_picture_and_escapes_what_it_is_given(runs):
     assert page.index("<svg") < page.index("Settings that differ") < page.index("Verdicts that")
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "1 in the second only" in page
+
+
+def test_names_are_shown_as_they_are(runs):
+    for place, name in zip(runs, ("a$x_$", "_b"), strict=True):
+        place.rename(place.parent / name)
+    both = [read_report(runs[0].parent / name) for name in ("a$x_$", "_b")]
+    page = html(compare(*both))
+    assert "a$x_$ and _b" in page and "<svg" in page
 
 
 def test_the_command(runs, tmp_path):

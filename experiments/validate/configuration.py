@@ -307,7 +307,8 @@ def command(config: RunConfiguration) -> str:
     if isinstance(config, EnumeratedConfiguration):
         chosen["task"], usual["task"] = config.task, FACTS
     preset = configuration(chosen)
-    own = {one.name: getattr(config, one.name) for one in fields(config)}
+    idle = () if config.order in WITH_A_LEASH else LEASH
+    own = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in idle}
     given = {name: value for name, value in chosen.items() if value != usual[name]}
     given |= {name: value for name, value in own.items() if value != getattr(preset, name)}
     words = ["python", "experiments/qwen_validate.py"]
