@@ -2,7 +2,8 @@
 
 import pytest
 import qwen_validate
-from browser import browser, problems
+
+from tests.browser import browser, problems
 
 UNFOLD = "for (const one of document.querySelectorAll('details')) one.open = true"
 pytestmark = pytest.mark.slow  # whole runs, and a browser
