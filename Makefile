@@ -53,7 +53,8 @@ lint: $(READY) ## ruff over everything, mypy over the package and the experiment
 	$(BIN)/mypy
 
 docs: $(READY) ## the documentation site, in build/site: open index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/site/prepare.py
+	PYTHONPATH=docs/site NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 figures: $(READY) ## draw the figures of the documentation again
 	$(BIN)/python docs/figures/figures.py

@@ -480,9 +480,12 @@ def site_problems(site: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     pytest.importorskip("mkdocs", reason="the site needs it: make setup")
-    folder = tmp_path_factory.mktemp("site")
+    folder, pages = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("docs") / "pages"
+    assert loaded(DOCS / "site" / "prepare.py").prepare(DOCS, pages) == []
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    path = os.pathsep.join([str(DOCS / "site"), str(ROOT)])
+    environment = {"PYTHONPATH": path, "SITE_PAGES": str(pages), "NO_MKDOCS_2_WARNING": "1"}
+    environment = {**os.environ, **environment}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return folder
@@ -525,31 +528,100 @@ def test_a_page_that_loads_something_is_seen(tmp_path):
     ]
 
 
+# --- how the site is made ---------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
-def hooks():
-    pytest.importorskip("mkdocs")
+def mathml():
     pytest.importorskip("latex2mathml")
-    return loaded(DOCS / "site" / "hooks.py")
+    return loaded(DOCS / "site" / "mathml.py")
 
 
-def test_formulas(hooks):
-    word = hooks.mathml(r"\mathrm{KL}(p\,\Vert\,q)\ge0", block=False)
+def test_formulas(mathml):
+    word = mathml.mathml(r"\mathrm{KL}(p\,\Vert\,q)\ge0", block=False)
     assert "<mi>KL</mi>" in word
-    assert "<munder><mo" in hooks.mathml(r"\max_{p} \log x < 1", block=True)
-    assert '<mo lspace="0" rspace="0">/</mo>' in hooks.mathml("r/2", block=False)
-    assert 'form="prefix"' in hooks.mathml("a=-b", block=False)
-    assert 'form="prefix"' not in hooks.mathml("f(a)-b", block=False)
+    assert "<munder><mo" in mathml.mathml(r"\max_{p} \log x < 1", block=True)
+    assert '<mo lspace="0" rspace="0">/</mo>' in mathml.mathml("r/2", block=False)
+    assert 'form="prefix"' in mathml.mathml("a=-b", block=False)
+    assert 'form="prefix"' not in mathml.mathml("f(a)-b", block=False)
     with pytest.raises(ValueError, match="does not know"):
-        hooks.mathml(r"\nonsense x", block=False)
+        mathml.mathml(r"\nonsense x", block=False)
 
 
-def test_rungs_come_from_the_ledger(hooks):
+@pytest.fixture(scope="module")
+def convert(mathml):
+    """Markdown to HTML, as the site does it."""
+    markdown = pytest.importorskip("markdown")
+    arithmatex = pytest.importorskip("pymdownx.arithmatex").ArithmatexExtension(generic=True)
+    return markdown.Markdown(extensions=["tables", "toc", arithmatex, mathml.MathML()]).convert
+
+
+def test_formulas_of_a_page(convert):
+    page = convert(
+        "# Of $a$\n\nIf $x<1$:\n\n$$\ny\n$$\n\n`$c$`\n\n| $d$ | e |\n|--|--|\n| $f$ | g |"
+    )
+    assert "arithmatex" not in page
+    assert page.count("<math") == 5 and "<mo>&lt;</mo>" in page
+    assert "<code>$c$</code>" in page
+    # Only the displayed one is left out of the search.
+    assert page.count("data-search-exclude") == 1
+    assert '<div class="formula" data-search-exclude><math display="block"' in page
+
+
+def test_a_broken_formula_ends_the_build(convert):
+    with pytest.raises(ValueError, match=r"the formula \\nonsense x does not become MathML"):
+        convert(r"Let $\nonsense x$ be.")
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    return loaded(DOCS / "site" / "prepare.py")
+
+
+def test_what_the_site_is_built_from(prepare, tmp_path):
+    docs = tmp_path / "docs"
+    shutil.copytree(DOCS / "site", docs / "site")
+    (docs / "site" / "some.js").write_text("1")
     stem = catalog.stem(catalog.statement("S2"))
-    page = f"a\n\n{hooks.ASSURED}\nWords.\n"
-    shown = hooks.with_rungs(page, f"theory/{stem}.md")
+    (docs / "theory").mkdir()
+    page = (
+        "[`S2_coupling_gap`](../../proofs/rocq/Main.v) [Main.v](../../proofs/rocq/Main.v) "
+        "[`nothing`](../../proofs/rocq/Main.v) [`a`](a.md) [b](https://b.org)\n\n"
+    )
+    (docs / "theory" / f"{stem}.md").write_text(f"{page}{prepare.ASSURED}")
+    assert prepare.prepare(docs, tmp_path / "pages") == []
+    assert {p.name for p in (tmp_path / "pages/site").iterdir()} >= {"style.css", "some.js"}
+    assert list(tmp_path.glob("pages/**/*.py")) == []
+    made = (tmp_path / f"pages/theory/{stem}.md").read_text()
+    main = ROOT / "proofs/rocq/Main.v"
+    lines = main.read_text().splitlines()
+    line = 1 + [x.startswith("Theorem S2_coupling_gap") for x in lines].index(True)
+    assert made.startswith(
+        f'<a href="../source/proofs/rocq/Main.v.html#__codelineno-0-{line}"><code>S2_coupling_gap</code></a> '
+        "[Main.v](../source/proofs/rocq/Main.v.md) [`nothing`](../source/proofs/rocq/Main.v.md) "
+        "[`a`](a.md) [b](https://b.org)\n\n## How far it is assured\n\n| "
+    )
+    source = (tmp_path / "pages/source/proofs/rocq/Main.v.md").read_text()
+    assert main.read_text() in source
+    assert "search:\n  exclude: true\n" in source.partition("# proofs")[0]
+
+
+def test_a_link_to_no_file_is_seen(prepare, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("[a](../nondecoupling/no.py) [`b`](../../b.py)")
+    assert prepare.prepare(tmp_path / "docs", tmp_path / "pages") == [
+        "a.md: no file ../b.py",
+        "a.md: no file nondecoupling/no.py",
+    ]
+
+
+def test_rungs_come_from_the_ledger(prepare):
+    stem = catalog.stem(catalog.statement("S2"))
+    page = f"a\n\n{prepare.ASSURED}\nWords.\n"
+    shown = prepare.with_rungs(page, f"theory/{stem}.md")
     row = [line for line in shown.splitlines() if line.startswith("| yes")]
     assert row and row[0].count("yes") == len(ledger.load()["S2"].rungs) + 1
-    assert hooks.with_rungs(page, "bounds.md") == page
+    assert prepare.with_rungs(page, "bounds.md") == page
 
 
 def test_docstrings_become_markdown():

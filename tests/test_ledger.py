@@ -128,8 +128,8 @@ def test_the_page_opens_with_what_is_not_covered():
     assert opening.startswith("What is not covered")
     assert "- **Not sampled**: A2." in opening
     assert "- **Not symbolic**: A1, A2." in opening
-    assert "<summary>Not sampled: 1 claims of 1 statements</summary>\n\n- A1: z\n" in opening
-    assert "<summary>Not certified: 2 claims of 1 statements</summary>\n\n- A1: y; z\n" in opening
+    assert "<summary>Not sampled: 1 claim of 1 statement</summary>\n\n- A1: z\n" in opening
+    assert "<summary>Not certified: 2 claims of 1 statement</summary>\n\n- A1: y; z\n" in opening
     assert "Not symbolic: none." in opening
 
 
@@ -138,7 +138,7 @@ def test_evidence_is_folded_and_its_counts_are_seen():
     evidence = page[page.index("## Evidence") :]
     assert evidence.count("<details markdown") == evidence.count("</details>") == 2
     summary = evidence[evidence.index("<summary>") : evidence.index("</summary>")]
-    assert "sampled: 1 tests, 0 guards" in summary
+    assert "sampled: 1 test, 0 guards" in summary
 
 
 def test_a_docs_page_that_is_not_the_ledgers_is_stale():

@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "experiments" / "results" / "bounds_versions.md"
 WORLDS, RESPONSES = 200, 8
 REPEATS = 15
+# Slow functions are called less often.
+LEAST_REPEATS, MOST_SECONDS = 5, 20.0
 SLOWER = 1.25  # the ratio from which a function is listed as slower
 LEAST_SECONDS = 0.02  # of one repetition; what is quicker is called several times
 
@@ -161,6 +163,8 @@ def compare(now: Version, before: Version, name: str, repeats: int) -> tuple[flo
     """The median seconds now, and the median of now/before over neighbouring repetitions."""
     once = max(now.seconds(name, 1), before.seconds(name, 1))
     times = max(1, int(LEAST_SECONDS / once))
+    repeats = min(repeats, max(LEAST_REPEATS, int(MOST_SECONDS / (2 * once))))
+    print(f"{name}: {once:.3g} s a call, {repeats} pairs", file=sys.stderr, flush=True)
     ratios, seconds = [], []
     for _ in range(repeats):
         after, earlier = now.seconds(name, times), before.seconds(name, times)
@@ -177,8 +181,9 @@ def render(
     lines = [
         "# Speed of the bounds against an earlier version",
         "",
-        f"{WORLDS:,} worlds of {RESPONSES} responses, float64, NumPy; median of {repeats} pairs, each in turn, one "
-        f"thread. Earlier version: `{commit}`. One-minute load average {load:.1f} at the end, on {os.cpu_count()} CPU "
+        f"{WORLDS:,} worlds of {RESPONSES} responses, float64, NumPy; median of {repeats} pairs, "
+        f"{LEAST_REPEATS} at least where calls are slow, each in turn, one thread. Earlier version: `{commit}`. "
+        f"One-minute load average {load:.1f} at the end, on {os.cpu_count()} CPU "
         f"cores. Python {platform.python_version()}, numpy {np.__version__}.",
         "",
         f"Slower by more than {SLOWER - 1:.0%}: {', '.join(f'`{n}`' for n in slower) or 'none'}.",

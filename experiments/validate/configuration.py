@@ -40,6 +40,9 @@ ENUMERATED, SAMPLED = "enumerated", "sampled"
 FACTS, OF_THE_FILE = "facts", "file"
 # The orders of both protocols, which "all" stands for; the others are of the enumerated one.
 WHOLE = ("sft-rl", "rl-sft", "cycle", "joint")
+# The orders in which RL is held to ref, and the options that say how.
+WITH_A_LEASH = ("sft-rl", "rl-sft", "cycle", "replay", "all")
+LEASH = ("recipe", "advantage", "group_size", "entropy_bonus")
 # Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
 RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-reward")
 ADVANTAGES = ("leave-one-out", "group-normalised")
@@ -253,6 +256,13 @@ def configuration(asked: Asked) -> RunConfiguration:
             f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has {', '.join(WHOLE)} and "
             "all"
         )
+    if config.order not in WITH_A_LEASH:
+        for name in LEASH:
+            if name in given:
+                raise InputError(
+                    f"{option(name)} is {given[name]!r}, which is about RL with a leash; --order {config.order} trains "
+                    f"none, so leave it away, or choose one of {', '.join(WITH_A_LEASH)}"
+                )
     if isinstance(config, EnumeratedConfiguration) and config.order == "alternate":
         _check_cycles(config)
     return config
@@ -297,7 +307,8 @@ def command(config: RunConfiguration) -> str:
     if isinstance(config, EnumeratedConfiguration):
         chosen["task"], usual["task"] = config.task, FACTS
     preset = configuration(chosen)
-    own = {one.name: getattr(config, one.name) for one in fields(config)}
+    idle = () if config.order in WITH_A_LEASH else LEASH
+    own = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in idle}
     given = {name: value for name, value in chosen.items() if value != usual[name]}
     given |= {name: value for name, value in own.items() if value != getattr(preset, name)}
     words = ["python", "experiments/qwen_validate.py"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["Figure", "FirstScreen", "figures_of"]
@@ -36,18 +37,23 @@ def figures_of(
     by: str,
     least: float,
     reward: tuple[float, float],
+    notes: tuple[str, str, str] = ("", "for this reward, by any algorithm (S5)", ""),
 ) -> list[Figure]:
     """SFT losses above H(d), nats per response, before and after a stage; the same for the reward.
 
     ``predicted`` is the loss at the end that a statement, ``by``, gives the stage; ``least`` that of any policy with
-    the reward that was reached.
+    the reward that was reached. ``notes`` are added to the loss afterwards, to the least one and to the reward.
     """
     before, after = loss
     start, reached = reward
     return [
         Figure(f"SFT loss before {action}", f"{before:.3f}", "nats above H(d)"),
-        Figure(f"SFT loss after {action}", f"{after:.3f}", f"{after - before:+.3f}"),
+        Figure(f"SFT loss after {action}", f"{after:.3f}", f"{after - before:+.3f}{notes[0]}"),
         Figure("predicted", f"{predicted:.3f}", f"at the exact end of {action} ({by})"),
-        Figure("least possible", f"{least:.3f}", "for this reward, by any algorithm (S5)"),
-        Figure("reward", f"{reached:.3f}", f"{start:.3f} before"),
+        Figure("least possible", _shown(least), notes[1]),
+        Figure("reward", f"{reached:.3f}", f"{start:.3f} before{notes[2]}"),
     ]
+
+
+def _shown(loss: float) -> str:
+    return f"{loss:.3f}" if math.isfinite(loss) else "not known"

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nondecoupling import bounds, plot
+from nondecoupling.plot.plane import sharing_a_label
 from nondecoupling.recipes import Recipe
 
 __all__ = ["SIZE", "Landing", "Landscape", "plane_plot", "regularized_plot"]
@@ -23,8 +24,6 @@ POINTS = 129
 SIZE = (4.7, 4.7)
 # How many times the highest dot the axis goes up, to show where exact RL ends.
 MOST_BEYOND = 2.0
-# Dots nearer than this, in parts of the whole spread, share a label.
-SAME_PLACE = 0.03
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,10 @@ class Landscape:
 
 @dataclass(frozen=True)
 class Landing:
-    """A trained policy: its averages, with the ends of their intervals where they are estimates."""
+    """A trained policy: its averages, with the ends of their intervals where they are estimates.
+
+    ``predicted``: reward and SFT loss above H(d) at the end that the theory gives the stage.
+    """
 
     title: str
     excess_loss: float
@@ -66,6 +68,7 @@ class Landing:
     regularized_reward: float
     loss_ends: tuple[float, float] | None = None
     reward_ends: tuple[float, float] | None = None
+    predicted: tuple[float, float] | None = None
 
 
 def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
@@ -86,6 +89,10 @@ def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
     joint = bounds.joint_path(land.log_d, land.log_ref, land.reward, land.beta, points=POINTS)
     label = "joint training, lambda rising (J1)"
     plot.policies(land.log_d, joint, land.reward, ax=axis, above_floor=True, label=label)
+    ends = [landing.predicted for landing in landings if landing.predicted]
+    if ends:
+        look = {"marker": "D", "color": plot.BLACK, "fillstyle": "none", "linestyle": ""}
+        axis.plot(*zip(*ends, strict=True), **look, ms=8, label="predicted ends")
     _draw_landings(axis, landings, "reward")
     predicted = float(bounds.kl_divergence(land.log_d, land.tilt).mean())
     _scale(axis, landings, predicted)
@@ -112,17 +119,13 @@ def regularized_plot(land: Landscape, landings: Sequence[Landing]) -> str:
 def _draw_landings(axis: Axes, landings: Sequence[Landing], name: str) -> None:
     """Numbered dots, with their intervals; those that lie on top of each other share a label."""
     points = np.array([(getattr(landing, name), landing.excess_loss) for landing in landings])
-    size = np.maximum(np.ptp(points, axis=0), 1e-12)
-    labels: dict[int, list[int]] = {}
-    for index, (landing, (x, y)) in enumerate(zip(landings, points, strict=True)):
+    for landing, (x, y) in zip(landings, points, strict=True):
         if name == "reward" and landing.loss_ends and landing.reward_ends:
             axis.plot((x, x), landing.loss_ends, "-", color=plot.BLACK, lw=0.8)
             axis.plot(landing.reward_ends, (y, y), "-", color=plot.BLACK, lw=0.8)
         axis.plot(x, y, "o", color=plot.BLACK, ms=5)
-        near = np.abs((points - points[index]) / size).max(axis=1) < SAME_PLACE
-        labels.setdefault(int(np.argmax(near)), []).append(index + 1)
-    for first, numbers in labels.items():
-        text = ", ".join(map(str, numbers))
+    for first, places in sharing_a_label(points).items():
+        text = ", ".join(str(place + 1) for place in places)
         axis.annotate(text, points[first], xytext=(6, -12), textcoords="offset points")
     for number, landing in enumerate(landings, start=1):
         mark, black = f"${number}$", plot.BLACK

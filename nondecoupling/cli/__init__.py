@@ -20,6 +20,7 @@ from nondecoupling import __version__
 from nondecoupling.cli import frontier, recipe, statements, verdicts
 from nondecoupling.cli.cite import cite
 from nondecoupling.cli.collect import collect_command, score_command
+from nondecoupling.cli.compare import compare_command
 from nondecoupling.cli.exits import ExitStatus
 from nondecoupling.cli.forecast import forecast_command
 from nondecoupling.cli.monitor import monitor_command
@@ -45,6 +46,7 @@ app.command("collect")(collect_command)
 app.command("forecast")(forecast_command)
 app.command("score")(score_command)
 app.command("monitor")(monitor_command)
+app.command("compare")(compare_command)
 app.command("cite")(cite)
 
 

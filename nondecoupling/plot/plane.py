@@ -271,6 +271,22 @@ def recipes(
     return ax
 
 
+def sharing_a_label(points: np.ndarray, near: float = 0.03) -> dict[int, list[int]]:
+    """Points that lie on top of each other: the first one of each group, and all of the group.
+
+    ``near`` in parts of the spread of each coordinate. Shapes: points ``[n, 2]``.
+
+    >>> sharing_a_label(np.array([[0.0, 0.0], [1.0, 1.0], [0.01, 0.0]]))
+    {0: [0, 2], 1: [1]}
+    """
+    size = np.maximum(np.ptp(points, axis=0), 1e-12)
+    groups: dict[int, list[int]] = {}
+    for index, point in enumerate(points):
+        close = [k for k in groups if np.abs((points[k] - point) / size).max() < near]
+        groups.setdefault(close[0] if close else index, []).append(index)
+    return groups
+
+
 def _next(ax: Axes) -> dict[str, Any]:
     """The style of a curve is that of its place among those that the axes show."""
     curves = sum(x.get_linestyle() != "None" for x in ax.lines)

@@ -248,8 +248,8 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
         lines += [" ".join(about), ""] if about else []
         tests = len({test for names in entry.tests.values() for test in names})
         counts = (
-            f"{', '.join(entry.rungs) or 'no rung'}: {tests} tests, {len(entry.guards)} guards that show a check "
-            f"failing, {len(entry.slow)} slow tests (<code>make test-full</code>)"
+            f"{', '.join(entry.rungs) or 'no rung'}: {_count(tests, 'test')}, {_count(len(entry.guards), 'guard')} "
+            f"seen to fail, {_count(len(entry.slow), 'slow test')} (<code>make test-full</code>)"
         )
         found = [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
         lines += _folded(counts, found or ["- nothing yet"])
@@ -279,7 +279,7 @@ def _not_covered(entries: Mapping[str, Entry]) -> list[str]:
     for a in BY_CLAIM:
         gaps = {e.statement: u for e in entries.values() if (u := e.undecided(a.value))}
         claims = sum(map(len, gaps.values()))
-        counts = f"Not {a.value}: {claims} claims of {len(gaps)} statements" if gaps else ""
+        counts = f"Not {a.value}: {_count(claims, 'claim')} of {_count(len(gaps), 'statement')}"
         listed = [f"- {id_}: {'; '.join(undecided)}" for id_, undecided in gaps.items()]
         lines += _folded(counts, listed) if gaps else [f"Not {a.value}: none.", ""]
     lines += [
@@ -289,6 +289,10 @@ def _not_covered(entries: Mapping[str, Entry]) -> list[str]:
         "",
     ]
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _folded(summary: str, lines: list[str]) -> list[str]:

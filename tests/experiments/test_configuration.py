@@ -108,3 +108,14 @@ def test_a_committed_enumerated_run_gives_the_rows_that_it_reported(folder):
 
 def test_committed_runs_are_there():
     assert {"tiny-qwen3", "tiny-qwen3-sampled"} <= {folder.name for folder in COMMITTED}
+
+
+@pytest.mark.parametrize("order", ["joint", "alternate", "best-of-n", "weighted-sft"])
+@pytest.mark.parametrize("name", ["recipe", "advantage", "group_size", "entropy_bonus"])
+def test_an_option_that_would_do_nothing_is_refused(order, name):
+    value = {"recipe": "k3-in-loss", "advantage": "group-normalised"}.get(name, 4)
+    words = f"--{name.replace('_', '-')} is {value!r}, which is about RL .* --order {order} trains"
+    with pytest.raises(InputError, match=words):
+        configuration({"order": order, name: value})
+    for trains_rl in ("sft-rl", "replay", "all"):
+        assert getattr(configuration({"order": trains_rl, name: value}), name) == value

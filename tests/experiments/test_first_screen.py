@@ -1,6 +1,7 @@
 """What a report shows before anything else, its foot, and what the model wrote."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from validate.sampled.examples import examples
 
 from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
+from nondecoupling.estimate import Outcome
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,11 @@ def test_the_command_at_the_foot_starts_the_same_run(asked):
 def test_it_names_what_is_not_the_default_and_nothing_else():
     assert command(configuration({})) == "python experiments/qwen_validate.py"
     assert command(configuration({"weight": 0.3})).endswith(".py --lambda 0.3")
+
+
+def test_it_leaves_away_what_the_order_does_not_use():
+    old = replace(configuration({}), order="joint", recipe="k3-in-loss")
+    assert command(old).endswith(".py --order joint")
 
 
 def test_a_task_file_brings_its_rewards(tmp_path):
@@ -110,6 +117,36 @@ def test_the_first_screen_of_the_page(enumerated):
     assert "inequalities about what training produced" in first
     assert "one model, one seed, one beta" in first
     assert command(result.config) in html[html.index("<footer") :]
+
+
+@pytest.mark.slow  # a whole run
+@pytest.mark.parametrize("order", ["replay", "joint", "alternate", "weighted-sft", "rl-sft"])
+def test_the_figures_of_every_order(tmp_path, small, order):
+    """Before is what the stage started from, which for replay is the result of RL."""
+    cycles = ["--cycles", "8"] if order == "alternate" else []
+    assert (
+        qwen_validate.main([*small, "--order", order, *cycles, "--out", str(tmp_path / "run")]) == 0
+    )
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    start, stage = {
+        "replay": ("rl", "replay"),
+        "joint": ("sft", "joint"),
+        "alternate": ("sft", "alternate"),
+        "weighted-sft": ("sft", "weighted-sft"),
+        "rl-sft": ("warm-up", "rl-first"),
+    }[order]
+    last = {line["stage"]: line for line in report["checkpoints"]}
+    change = next(one for one in report["changes"] if one["stage"] == stage)
+    ref = "warm-up" if order == "rl-sft" else "sft"
+    html = (tmp_path / "run" / "report.html").read_text()
+    shown = re.findall(r"<b>([^<]+)</b><span", html[: html.index("</header>")])
+    assert shown[:3] == [
+        f"{last[start]['eps']:.3f}",
+        f"{last[stage]['eps']:.3f}",
+        f"{last[ref]['eps'] + change['predicted_loss_change']:.3f}",
+    ]
+    assert shown[4] == f"{last[stage]['reward']:.3f}"
+    assert f"{last[start]['reward']:.3f} before" in html
 
 
 @pytest.mark.slow  # a whole run
@@ -186,4 +223,9 @@ def test_the_sampled_first_screen(sampled):
     first = html[html.index("<header>") : html.index("</header>")]
     reward = result.measurements["rl"].rewards[20:].mean()
     assert f"<b>{reward:.3f}</b>" in first
-    assert "theorems and" in first and "0 self-tests found a difference" in first
+    rows = [row for row in result.rows if row.outcome is Outcome.CONFIRMED]
+    theorems = [row for row in rows if row.claim.kind == "theorem"]
+    names = {row.claim.statement for row in theorems}
+    assert f"{len(theorems)} rows about {len(names)} theorems and " in first
+    assert "0 self-tests found a difference" in first and "too few prompts for an interval" in first
+    assert "<td>optimum of RL after SFT</td>" in html

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nondecoupling.deciding.verdict import Status
 from validate.configuration import WHOLE
 from validate.enumerated.checks import TRAINED
@@ -12,6 +15,8 @@ from validate.orders import STAGES
 
 __all__ = ["first_screen"]
 
+Law = NDArray[np.float64]
+
 VERDICTS = {
     "holds": "Every applicable statement holds",
     "violated": "At least one statement is violated",
@@ -21,20 +26,20 @@ VERDICTS = {
 
 def first_screen(result: Digest) -> FirstScreen:
     episode = _main(result)
-    mean, ref, p, best = episode.mean, episode.ref.log_p, episode.rl[-1].log_p, episode.best
+    mean, p, best = episode.mean, episode.rl[-1].log_p, episode.best
     stage = STAGES[episode.rl[-1].stage]
-    d = mean.log_d
+    d, start = mean.log_d, _start(result, episode)
     return FirstScreen(
         title=stage.title,
         verdict=VERDICTS[result.outcome],
         picture=f"plane-{episode.ref.stage}.svg",
         figures=figures_of(
             stage.action,
-            loss=(mean.kl(d, ref), mean.kl(d, p)),
+            loss=(mean.kl(d, start), mean.kl(d, p)),
             predicted=mean.kl(d, best.log_p),
             by=best.statement,
             least=mean.average_price(p),
-            reward=(mean.j(ref), mean.j(p)),
+            reward=(mean.j(start), mean.j(p)),
         ),
         confirmed=_confirmed(result),
         not_confirmed=_not_confirmed(result),
@@ -48,14 +53,21 @@ def _main(result: Digest) -> Episode:
     return result.episodes[-1]
 
 
+def _start(result: Digest, episode: Episode) -> Law:
+    """What the stage starts from: ref, but for replay, which goes on from RL."""
+    start = STAGES[episode.rl[-1].stage].start
+    ends = {other.rl[-1].stage: other.rl[-1].log_p for other in result.episodes}
+    return ends.get(start, episode.ref.log_p)
+
+
 def _confirmed(result: Digest) -> str:
     applied = [s for s in result.statements if s.status is not Status.OUT_OF_SCOPE]
-    held = [row for row in result.rows if row.status is Status.HOLDS]
+    holding = {s.statement for s in applied if s.status is Status.HOLDS}
+    held = [row for row in result.rows if row.status is Status.HOLDS and row.statement in holding]
     trained = sum(row.kind == TRAINED for row in held)
-    holds = sum(s.status is Status.HOLDS for s in applied)
     return (
-        f"{holds} of the {len(applied)} statements that applied hold, in {len(held)} checks; {trained} of these are "
-        "inequalities about what training produced, the others are computed or could fail only through a bug."
+        f"{len(holding)} of the {len(applied)} statements that applied hold, in {len(held)} checks; {trained} of these "
+        "are inequalities about what training produced, the others are computed or could fail only through a bug."
     )
 
 

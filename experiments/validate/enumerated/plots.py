@@ -12,6 +12,7 @@ from nondecoupling import plot
 from nondecoupling.deciding.verdict import Status
 from validate.enumerated.checks import Check
 from validate.enumerated.digest import Digest
+from validate.enumerated.endings import Ending
 from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, STAGES
@@ -46,7 +47,10 @@ def plots(result: Digest) -> dict[str, str]:
 def _landings(episodes: list[Episode]) -> tuple[Landscape, list[Landing]]:
     """Where the policies trained from one ref landed, and in which world."""
     mean, ref = episodes[0].mean, episodes[0].ref
-    results = [ref, *(stage[-1] for e in episodes for stage in (e.rl, e.after) if stage)]
+    stages: list[tuple[Checkpoint, Ending | None]] = [(ref, None)]
+    for episode in episodes:
+        stages.append((episode.rl[-1], episode.best))
+        stages += [(episode.after[-1], None)] if episode.after else []
     return (
         Landscape(
             mean.log_d,
@@ -61,8 +65,9 @@ def _landings(episodes: list[Episode]) -> tuple[Landscape, list[Landing]]:
                 mean.kl(mean.log_d, result.log_p),
                 mean.j(result.log_p),
                 mean.jb(result.log_p, ref.log_p),
+                predicted=(mean.j(end.log_p), mean.kl(mean.log_d, end.log_p)) if end else None,
             )
-            for result in results
+            for result, end in stages
         ],
     )
 

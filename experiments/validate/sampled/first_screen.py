@@ -7,7 +7,7 @@ from validate.first_screen import FirstScreen, figures_of
 from validate.orders import STAGES
 from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
 from validate.sampled.digest import Result
-from validate.sampled.tables import changes
+from validate.sampled.tables import changes, landings
 
 __all__ = ["first_screen", "main_policy"]
 
@@ -24,6 +24,9 @@ def first_screen(result: Result) -> FirstScreen:
     e, stage = result.evidence(change.stage), STAGES[change.stage]
     assert stage.ref is not None
     before, reward = float(e.ref_excess.mean()), change.reward
+    landed = next(one for one in landings(result, stage.ref) if one.title == stage.title)
+    assert landed.reward_ends is not None
+    low, high = landed.reward_ends
     return FirstScreen(
         title=stage.title,
         verdict=VERDICTS[result.outcome],
@@ -33,20 +36,38 @@ def first_screen(result: Result) -> FirstScreen:
             loss=(before, before + change.loss_change),
             predicted=before + change.predicted_loss_change,
             by=change.statement,
-            least=result.landscapes[stage.ref].price(reward),
+            # The estimated reward may lie above the true one, and then so would its price.
+            least=result.landscapes[stage.ref].price(low),
             reward=(float(e.ref_reward.mean()), reward),
+            notes=(
+                _ends(landed.loss_ends),
+                f"for a reward of {low:.3f}, the lower end, by any algorithm (S5)",
+                _ends((low, high)),
+            ),
         ),
         confirmed=_confirmed(result),
         not_confirmed=_not_confirmed(result),
     )
 
 
-def _confirmed(result: Result) -> str:
-    kinds = [f"{result.count(kind, Outcome.CONFIRMED)} {kind}s" for kind in (THEOREM, FINDING)]
+def _ends(ends: tuple[float, float] | None) -> str:
     return (
-        f"{' and '.join(kinds)} are confirmed, all verdicts right together with probability "
-        f"{1 - result.config.delta:g}."
+        f"; 95 %: {ends[0]:.3f} to {ends[1]:.3f}" if ends else "; too few prompts for an interval"
     )
+
+
+def _confirmed(result: Result) -> str:
+    rows = [row for row in result.rows if row.outcome is Outcome.CONFIRMED]
+    theorems = [row for row in rows if row.claim.kind == THEOREM]
+    findings = [row for row in rows if row.claim.kind == FINDING]
+    names = {row.claim.statement for row in theorems}
+    said = (
+        f"{len(theorems)} rows about {len(names)} theorems and {len(findings)} findings; all verdicts of the run are "
+        f"right together with probability at least {1 - result.config.delta:g}"
+    )
+    if weak := sum(row.by_bootstrap for row in result.rows):
+        said += f", as far as {weak} of them that rest on a bootstrap, marked ~, have their level"
+    return said + "."
 
 
 def _not_confirmed(result: Result) -> str:

@@ -53,9 +53,7 @@ def answers(result: Result) -> list[Answer]:
     }
     return [
         Answer(
-            policy=STAGES[row.claim.policy].title
-            if row.claim.policy in STAGES
-            else row.claim.policy,
+            policy=_title(row.claim.policy),
             question=f"{row.claim.claim}?",
             answer=words[row.outcome],
             sides=f"{row.claim.lhs:.3f} against {row.claim.rhs:.3f} {row.claim.unit}",
@@ -64,6 +62,12 @@ def answers(result: Result) -> list[Answer]:
         for row in result.rows
         if row.claim.kind == FINDING
     ]
+
+
+def _title(policy: str) -> str:
+    """Of a stage, or of its exact optimum."""
+    exact, _, stage = policy.rpartition(" of ")
+    return f"{exact} of {STAGES[stage].title}" if exact else STAGES[stage].title
 
 
 def what_it_does_not_show(result: Result) -> list[str]:

@@ -1,0 +1,123 @@
+"""Two runs side by side: what differs, what is refused, and the page."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nondecoupling.cli import app
+from nondecoupling.run_reports import StageEnd, compare, html, read_report
+
+RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+
+
+def report(outcome="holds", beta=0.2, status="HOLDS", reward=1.0, more=()):
+    return {
+        "outcome": outcome,
+        "config": {"beta": beta, "seed": 0},
+        "checkpoints": [
+            {"stage": "base", "eps": 19.0, "reward": 0.1, "kl_to_ref": None},
+            {"stage": "rl", "eps": 0.5, "reward": 0.2, "kl_to_ref": 0.1},
+            {"stage": "rl", "eps": 1.5, "reward": reward, "kl_to_ref": 0.4},
+        ],
+        "rows": [
+            {"statement": "S5", "claim": "price", "place": "rl 8", "status": status},
+            {"statement": "S7", "claim": "floor", "place": "rl 8", "status": "HOLDS"},
+            *more,
+        ],
+    }
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two run folders, the second with another beta, a violation, and a row of its own."""
+    own = {"statement": "T2", "claim": "end", "place": "rl", "status": "HOLDS"}
+    for name, values in (
+        ("a", report()),
+        ("b", report("violated", 0.4, "REFUTED", 1.25, more=[own])),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps(values))
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_what_differs_and_nothing_else(runs):
+    found = compare(*map(read_report, runs))
+    assert found.settings == [("beta", 0.2, 0.4)]
+    assert found.verdicts == [(("S5", "price", "rl 8"), "holds", "refuted")]
+    assert found.stages[1] == ("rl", StageEnd(1.5, 1.0, 0.4), StageEnd(1.5, 1.25, 0.4))
+    assert found.unshared == (0, 1)
+    stages = found.tables()["stages"]
+    assert stages[2] == ["rl", "1.5", "1.5", "+0", "1", "1.25", "+0.25", "0.4", "0.4", "+0"]
+    assert stages[1][-3:] == ["-", "-", ""]  # before RL there is no ref
+
+
+def test_a_run_differs_from_itself_in_nothing(runs):
+    found = compare(read_report(runs[0]), read_report(runs[0] / "report.json"))
+    assert found.settings == found.verdicts == []
+    assert (found.first.name, found.second.name) == ("a (first)", "a (second)")
+
+
+@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-qwen3-sampled"])
+def test_committed_reports_are_read(name):
+    run = read_report(RESULTS / name)
+    values = json.loads((RESULTS / name / "report.json").read_text())
+    assert len(run.verdicts) == len(values["rows"]) and len(run.landings) >= 7
+    ended = {c["stage"]: c["reward"] for c in values.get("checkpoints", [])}
+    ended |= {line["policy"]: line["reward"] for line in values.get("averages", [])}
+    assert {stage: at.reward for stage, at in run.landings.items()} == ended
+
+
+def test_runs_of_two_protocols_are_refused():
+    both = (read_report(RESULTS / name) for name in ("tiny-qwen3", "tiny-qwen3-sampled"))
+    with pytest.raises(ValueError, match="tiny-qwen3-sampled of the sampled one"):
+        compare(*both)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no such file; give the folder of a run that is complete"),
+        ("{", "is no JSON"),
+        ("[]", "is not the report of a run"),
+        ('{"outcome": "holds"}', "is not the report of a run .KeyError: 'config'"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        read_report(tmp_path)
+
+
+def test_the_page_has_a_picture_and_escapes_what_it_is_given(runs):
+    text = json.loads((runs[1] / "report.json").read_text())
+    text["rows"][0]["claim"] = "<script>alert(1)</script>"
+    (runs[1] / "report.json").write_text(json.dumps(text))
+    other = json.loads((runs[0] / "report.json").read_text())
+    other["rows"][0]["claim"] = "<script>alert(1)</script>"
+    (runs[0] / "report.json").write_text(json.dumps(other))
+    page = html(compare(*map(read_report, runs)))
+    assert page.index("<svg") < page.index("Settings that differ") < page.index("Verdicts that")
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "1 in the second only" in page
+
+
+def test_names_are_shown_as_they_are(runs):
+    for place, name in zip(runs, ("a$x_$", "_b"), strict=True):
+        place.rename(place.parent / name)
+    both = [read_report(runs[0].parent / name) for name in ("a$x_$", "_b")]
+    page = html(compare(*both))
+    assert "a$x_$ and _b" in page and "<svg" in page
+
+
+def test_the_command(runs, tmp_path):
+    page = tmp_path / "page.html"
+    told = CliRunner().invoke(app, ["compare", *map(str, runs), "--html", str(page)])
+    assert told.exit_code == 0 and "refuted" in told.output and "+0.25" in told.output
+    assert page.read_text().startswith("<!doctype html>")
+    as_json = CliRunner().invoke(app, ["compare", *map(str, runs), "--json"])
+    assert json.loads(as_json.output)["unshared_rows"] == [0, 1]
+    gone = CliRunner().invoke(app, ["compare", str(runs[0]), str(tmp_path / "gone")])
+    assert gone.exit_code == 2 and "there is no such file" in gone.output
