@@ -154,7 +154,9 @@ def page(tmp_path_factory):
     shutil.copy(ROOT / "docs" / "sliders.md", docs / "index.md")
     shutil.copytree(SITE, docs / "site")
     settings = dict(docs_dir=str(docs), site_dir=str(site), nav=None, plugins=["offline"])
-    build(load_config(str(ROOT / "mkdocs.yml"), **settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SITE)  # as make docs does: the formulas' extension is there
+        build(load_config(str(ROOT / "mkdocs.yml"), **settings))
     return site / "index.html"
 
 
