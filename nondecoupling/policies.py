@@ -100,7 +100,12 @@ def with_other(log_listed: TensorLike, log_rest: TensorLike | None = None) -> Re
     module = listed.module
     values = module.reshape(listed.arrays["log_listed"], (*listed.batch, -1))
     if log_rest is not None:
-        rest = module.broadcast_to(listed.like("log_rest", log_rest), listed.batch)[..., None]
+        rest = listed.like("log_rest", log_rest)
+        if tuple(rest.shape) not in ((), listed.batch):
+            raise ValueError(
+                f"log_rest {tuple(rest.shape)}: one number for each list, {listed.batch}, or one for all"
+            )
+        rest = module.broadcast_to(rest, listed.batch)[..., None]
         whole = module.concat([values, rest], axis=-1)
         return Arguments(laws={"log_listed and log_rest": whole}).map(
             lambda xp, **law: next(iter(law.values())), keeps_responses=True

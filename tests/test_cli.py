@@ -586,3 +586,19 @@ def test_cite_says_what_the_citation_file_says():
     ):  # fmt: skip
         assert expected in printed
     assert given["version"] == __version__
+
+
+def test_a_forecast_that_was_asked_nothing_says_so(tmp_path):
+    file = tmp_path / "ref.jsonl"
+    rows = [{"prompt": f"p{k}", "reward": [0, k % 2, 1]} for k in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["forecast", str(file), "--reward-low", "0", "--reward-high", "1"]
+    assert "nothing was asked: add --beta" in CliRunner().invoke(cli.app, words).output
+    lost = CliRunner().invoke(cli.app, [*words, "--beta", "1", "--run", "0.5,0.1"])
+    assert lost.exit_code == 2 and "name it with --html" in lost.output
+    wrong = CliRunner().invoke(cli.app, [*words, "--reward", "rewards"])
+    assert wrong.exit_code == 2 and "and no 'rewards'" in wrong.output
+    options = tmp_path / "grpo.json"
+    options.write_text(json.dumps({"beta": 1.0, "temperature": 0.7}))
+    told = CliRunner().invoke(cli.app, [*words, "--beta", "1", "--recipe", str(options)]).output
+    assert "the recipe: " in told and "outside the theory: temperature" in told

@@ -76,3 +76,12 @@ def test_the_wrong_remedy_gives_another_number():
     listed, reward = np.log([0.5, 0.2]), np.array([0.0, 2.0])
     right = bounds.coupling_gap(with_other(listed), np.append(reward, 0.0), 1.0)
     assert bounds.coupling_gap(from_logits(listed), reward, 1.0) > 1.1 * right
+
+
+def test_with_other_names_what_is_wrong_with_one_list():
+    with pytest.raises(ValueError, match=r"log_listed: the probabilities sum to 1\.1, not one"):
+        with_other(np.log([0.5, 0.6]))
+    with pytest.raises(ValueError, match=r"log_listed\[1, 0\]: the probabilities sum to 1\.1"):
+        with_other(np.log([[[0.5, 0.1]], [[0.5, 0.6]]]))
+    with pytest.raises(ValueError, match=r"log_rest \(2,\): one number for each list"):
+        with_other(np.log([0.5, 0.2]), np.log([0.3, 0.3]))

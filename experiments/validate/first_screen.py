@@ -33,7 +33,7 @@ def figures_of(
     action: str,
     *,
     loss: tuple[float, float],
-    predicted: float,
+    predicted: tuple[float, float],
     by: str,
     least: float,
     reward: tuple[float, float],
@@ -41,15 +41,16 @@ def figures_of(
 ) -> list[Figure]:
     """SFT losses above H(d), nats per response, before and after a stage; the same for the reward.
 
-    ``predicted`` is the loss at the end that a statement, ``by``, gives the stage; ``least`` that of any policy with
-    the reward that was reached. ``notes`` are added to the loss afterwards, to the least one and to the reward.
+    ``predicted``: loss and reward at the end that a statement, ``by``, gives the stage; ``least``: the loss of any policy
+    with the reward that was reached. ``notes`` are added to the loss afterwards, to the least one and to the reward.
     """
     before, after = loss
+    end = f"at the exact end of {action} ({by}), for a reward of {predicted[1]:.3f}"
     start, reached = reward
     return [
         Figure(f"SFT loss before {action}", f"{before:.3f}", "nats above H(d)"),
         Figure(f"SFT loss after {action}", f"{after:.3f}", f"{after - before:+.3f}{notes[0]}"),
-        Figure("predicted", f"{predicted:.3f}", f"at the exact end of {action} ({by})"),
+        Figure("predicted", f"{predicted[0]:.3f}", end),
         Figure("least possible", _shown(least), notes[1]),
         Figure("reward", f"{reached:.3f}", f"{start:.3f} before{notes[2]}"),
     ]

@@ -299,7 +299,7 @@ class Arguments:
         fine = self._is_one(xp, total)
         if bool(self.module.all(fine)):
             return
-        row, _ = _first(_as_numpy(~fine))
+        row = int(np.flatnonzero(_as_numpy(~fine))[0])
         value = float(_as_numpy(total).reshape(-1)[row])
         raise ValueError(
             f"{_at(self._index(first_row + row), name)}: the probabilities sum to {value:.9g}, not one "

@@ -73,6 +73,8 @@ def forecast_command(
     """
     read = Samples.from_parquet if file.suffix == ".parquet" else Samples.from_jsonl
     checkpoints = _checkpoints(run)
+    if checkpoints and html is None:
+        fail(f"--run {run[0]} is drawn into a page: name it with --html")
     trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
     try:
         samples = read(
@@ -103,6 +105,12 @@ def forecast_command(
 
 def _print(samples: Samples, plan: Forecast, advice: Recommendation | None) -> None:
     console().print(repr(samples), markup=False)
+    if plan.recipe is not None:
+        console().print(f"the recipe: {plan.recipe}", markup=False)
+        for option, reason in plan.recipe.outside:
+            console().print(f"  outside the theory: {option}: {reason}", markup=False)
+    if not (plan.betas or plan.targets or advice):
+        console().print("nothing was asked: add --beta, --target, --loss-budget or --reward-target")
     for b in plan.betas:
         _print_at_beta(plan.at_beta(b))
     for c in plan.targets:

@@ -140,9 +140,11 @@ def _columns(
         names = prompt or known_prompt, reward or known_reward
         if set(names) <= set(first):
             return names
+    missing = [name for name in (prompt, reward) if name is not None and name not in first]
+    gone = f", and no {', '.join(map(repr, missing))}" if missing else ""
     raise ValueError(
-        f"{path} has the columns {', '.join(map(repr, first))}: name those of the prompt and its reward, as "
-        "prompt='question', reward='accuracy'"
+        f"{path} has the columns {', '.join(map(repr, first))}{gone}: name those of the prompt and its reward, as "
+        "prompt='question', reward='accuracy' (--prompt, --reward)"
     )
 
 

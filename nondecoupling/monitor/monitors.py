@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["CouplingMonitor"]
 
 ACTIONS = ("log", "stop")
+# Above it a number is no log-probability, whatever the rounding of a sum over tokens.
+MOST_LOG_P = 1e-3
 logger = logging.getLogger(__name__)
 
 
@@ -182,6 +184,12 @@ class CouplingMonitor:
                 f"log_p has shape {given.shape}, log_ref {start.shape}: give both for the same responses, [prompts] or "
                 "[prompts, responses]"
             )
+        for name, values in (("log_p", given), ("log_ref", start)):
+            if (highest := values.max()) > MOST_LOG_P:
+                raise ValueError(
+                    f"{name} has the value {highest:.4g}: the log-probability of a whole response, in nats, is at most "
+                    "0; give the sum over its tokens of log_softmax, not probabilities"
+                )
         return np.asarray(start - given)
 
     def read(

@@ -7,6 +7,7 @@ expected gradients with those of TRL's own loss.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
 Trainer = Literal["grpo", "rloo"]
@@ -116,6 +117,26 @@ def _trainer_of(config: Any) -> Trainer:
     )
 
 
+KNOWN = frozenset(name for defaults in DEFAULTS.values() for name in defaults)
+CLOSE = 0.88  # as difflib counts; no field of TRL's configurations is as close to one that is read
+
+
+def _refuse_other_names(config: Mapping[str, Any]) -> None:
+    """Names of which a reader would expect that they are read: misspelt ones, and other trainers' for the leash."""
+    for name, value in config.items():
+        if name in KNOWN:
+            continue
+        if close := get_close_matches(str(name), KNOWN, n=1, cutoff=CLOSE):
+            raise ValueError(f"config has {name!r}, which is no option of TRL's; did you mean {close[0]!r}?")
+        if "kl" in str(name).lower().split("_"):
+            raise ValueError(
+                f"config has {name!r}, which is no option of TRL's: it looks like another trainer's, whose options are "
+                "not read; give beta, loss_type, scale_rewards and so on as TRL names them"
+            )
+        if isinstance(value, Mapping):
+            _refuse_other_names(value)
+
+
 class _Options:
     """Options by name, from a mapping or from attributes, with the trainer's defaults."""
 
@@ -125,6 +146,8 @@ class _Options:
                 f"config={config!r}: give a mapping, a namespace or TRL's configuration"
             )
         given = config if isinstance(config, Mapping) else vars(config)
+        if isinstance(config, Mapping):
+            _refuse_other_names(config)
         self._values = {name: given.get(name, value) for name, value in defaults.items()}
         self._defaults = defaults
 

@@ -215,3 +215,12 @@ def test_prices_beyond_the_samples_are_counted_as_such(made):
     assert (reading.price.sign, reading.price_tilt.sign) == (">=", ">=")
     price_alone = replace(reading, price_tilt=replace(reading.price_tilt, sign=""))
     assert price_alone.metrics()["coupling/beyond_samples"] == 1
+
+
+@pytest.mark.parametrize("name", ["log_p", "log_ref"])
+def test_probabilities_in_place_of_their_logarithms_are_refused(made, name):
+    log_ref, log_p, rollouts = run_of(np.random.default_rng(0), CHANCES)
+    given = {"log_p": log_p, "log_ref": log_ref}
+    given[name] = np.exp(given[name])
+    with pytest.raises(ValueError, match=f"{name} has the value .* not probabilities"):
+        made().update(0, given["log_p"], rollouts, log_ref=given["log_ref"])

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from nondecoupling.recipes import Recipe
-from nondecoupling.recipes.trl import ADDED_TO_SD, DEFAULTS, OF_LOSS_TYPE
+from nondecoupling.recipes.trl import ADDED_TO_SD, DEFAULTS, KNOWN, OF_LOSS_TYPE
 
 
 def outside(options, trainer="grpo"):
@@ -199,3 +199,27 @@ def test_numbers_may_be_text_as_yaml_reads_them():
 def test_bad_options_are_refused(options, trainer, message):
     with pytest.raises(ValueError, match=message):
         Recipe.from_trl(options, trainer)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"betta": 0.1}, "config has 'betta', .* did you mean 'beta'"),
+        ({"beta": 0.1, "loss_types": "grpo"}, "did you mean 'loss_type'"),
+        ({"kl_loss_coef": 0.1}, "config has 'kl_loss_coef', .* another trainer's"),
+        ({"actor": {"use_kl_loss": True}}, "config has 'use_kl_loss'"),
+    ],
+)
+def test_a_name_that_would_be_passed_over_is_refused(config, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe.from_trl(config, trainer="grpo")
+
+
+@pytest.mark.parametrize("name", ["GRPOConfig", "RLOOConfig"])
+def test_no_field_of_trl_s_own_is_refused(name):
+    trl = pytest.importorskip("trl", reason="pip install 'nondecoupling[experiments]'")
+    fields = {field.name for field in dataclasses.fields(getattr(trl, name))}
+    assert len(fields) > 100
+    # Those that are read have checks of their own.
+    others = {name: {"some": 1} for name in fields - KNOWN}
+    assert Recipe.from_trl(others, trainer="grpo") == Recipe.from_trl({}, trainer="grpo")

@@ -36,7 +36,7 @@ def first_screen(result: Digest) -> FirstScreen:
         figures=figures_of(
             stage.action,
             loss=(mean.kl(d, start), mean.kl(d, p)),
-            predicted=mean.kl(d, best.log_p),
+            predicted=(mean.kl(d, best.log_p), mean.j(best.log_p)),
             by=best.statement,
             least=mean.average_price(p),
             reward=(mean.j(start), mean.j(p)),

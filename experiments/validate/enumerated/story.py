@@ -124,7 +124,7 @@ def _story(episode: Episode) -> Iterator[str]:
         f"{listed:.4g} of the mass on the listed responses). It moved the reward from "
         f"{mean.j(log_ref):.3f} to {mean.j(p1):.3f} and the SFT loss from {start:.3f} to {end:.3f}, a "
         f"change of {end - start:+.3f} nats per response. For the exact RL optimum the theorem "
-        f"predicts {exact:+.3f} (S1); a policy with this reward cannot have less than {price:+.3f} (S7). "
+        f"predicts {exact:+.3f} (S1); no policy with its reward at each prompt has less than {price:+.3f} (S7). "
         f"The trained policy is {mean.kl(p1, mean.tilt(log_ref)):.2g} nats from that optimum. RL to the "
         f"optimum has to raise the SFT loss from any ref within {mean.radius(log_ref):.2g} nats of the "
         f"data (S6); this ref is {'within' if eps < mean.radius(log_ref) else 'not within'}."

@@ -34,7 +34,7 @@ def first_screen(result: Result) -> FirstScreen:
         figures=figures_of(
             stage.action,
             loss=(before, before + change.loss_change),
-            predicted=before + change.predicted_loss_change,
+            predicted=(before + change.predicted_loss_change, change.predicted_reward),
             by=change.statement,
             # The estimated reward may lie above the true one, and then so would its price.
             least=result.landscapes[stage.ref].price(low),
