@@ -127,7 +127,9 @@ def _refuse_other_names(config: Mapping[str, Any]) -> None:
         if name in KNOWN:
             continue
         if close := get_close_matches(str(name), KNOWN, n=1, cutoff=CLOSE):
-            raise ValueError(f"config has {name!r}, which is no option of TRL's; did you mean {close[0]!r}?")
+            raise ValueError(
+                f"config has {name!r}, which is no option of TRL's; did you mean {close[0]!r}?"
+            )
         if "kl" in str(name).lower().split("_"):
             raise ValueError(
                 f"config has {name!r}, which is no option of TRL's: it looks like another trainer's, whose options are "
