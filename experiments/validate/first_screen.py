@@ -42,7 +42,8 @@ def figures_of(
     """SFT losses above H(d), nats per response, before and after a stage; the same for the reward.
 
     ``predicted``: loss and reward at the end that a statement, ``by``, gives the stage; ``least``: the loss of any
-    policy with the reward that was reached. ``notes`` are added to the loss afterwards, to the least one and to the reward.
+    policy with the reward that was reached. ``notes`` are added to the loss afterwards, to the least one and to the
+    reward.
     """
     before, after = loss
     end = f"at the exact end of {action} ({by}), for a reward of {predicted[1]:.3f}"
