@@ -46,12 +46,13 @@ def figures_of(
     reward.
     """
     before, after = loss
-    end = f"at the exact end of {action} ({by}), for a reward of {predicted[1]:.3f}"
+    loss_at_end, reward_at_end = predicted
+    end = f"{loss_at_end - before:+.3f} at the exact end of {action} ({by}), for a reward of {reward_at_end:.3f}"
     start, reached = reward
     return [
         Figure(f"SFT loss before {action}", f"{before:.3f}", "nats above H(d)"),
         Figure(f"SFT loss after {action}", f"{after:.3f}", f"{after - before:+.3f}{notes[0]}"),
-        Figure("predicted", f"{predicted[0]:.3f}", end),
+        Figure("predicted", f"{loss_at_end:.3f}", end),
         Figure("least possible", _shown(least), notes[1]),
         Figure("reward", f"{reached:.3f}", f"{start:.3f} before{notes[2]}"),
     ]
