@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +96,16 @@ class Comparison:
     def tables(self) -> dict[str, list[list[str]]]:
         """Header and rows of each table, by the names in ``TABLES``."""
         one, two = self.first.name, self.second.name
-        header = ["stage"]
-        for what in ("SFT loss above H(d)", "reward", "KL to ref"):
-            header += [f"{what}: {one}", two, "difference"]
-        stages = [header]
-        for name, x, y in self.stages:
-            row = [name]
-            for a, b in (
-                (x.excess_loss, y.excess_loss),
-                (x.reward, y.reward),
-                (x.kl_to_ref, y.kl_to_ref),
-            ):
+        stages = [["quantity", "stage", one, two, "difference"]]
+        for what, of in (
+            ("SFT loss above H(d)", attrgetter("excess_loss")),
+            ("reward", attrgetter("reward")),
+            ("KL to ref", attrgetter("kl_to_ref")),
+        ):
+            for name, *ends in self.stages:
+                a, b = map(of, ends)
                 difference = "" if a is None or b is None else f"{b - a:+.4g}"
-                row += [_number(a), _number(b), difference]
-            stages.append(row)
+                stages.append([what, name, _number(a), _number(b), difference])
         settings = [["setting", one, two]]
         settings += [
             [name, *("-" if v is None else str(v) for v in both)] for name, *both in self.settings

@@ -235,6 +235,13 @@ def earned(run: Run) -> dict[str, tuple[int, int]]:
     return {statement: (held[statement], scope[statement]) for statement in scope}
 
 
+def in_words(held: int, scope: int) -> str:
+    """What a run is evidence of, for the ledger."""
+    if held == scope:
+        return f"all {scope} rows hold, and each could have failed"
+    return f"{held} rows hold that could have failed, the other {scope - held} decide nothing"
+
+
 @pytest.mark.observed
 def test_committed_runs(evidence_for):
     assert runs(), "no committed run under experiments/results"
@@ -243,9 +250,7 @@ def test_committed_runs(evidence_for):
         for statement, (held, scope) in earned(run).items():
             if held:
                 report(Decision(Assurance.OBSERVED, statement, f"rows of {name}"))
-                evidence_for(
-                    statement, f"{name}: {held} of {scope} rows hold and could have failed"
-                )
+                evidence_for(statement, f"{name}: {in_words(held, scope)}")
 
 
 # --- forged reports are refused -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""R9, the paper's second theorem refuted: every witness is found by search, the true forms hold."""
+"""R9, the reported second theorem refuted: every witness is found by search, the true forms hold."""
 
 from collections.abc import Iterator
 from fractions import Fraction as F

@@ -149,7 +149,7 @@ def theory_problems(docs: Path) -> list[str]:
         linked = {anchor.rpartition(".")[2] for _, path, anchor in where if "api/bounds" in path}
         if not functions_by_source().get(statement.id, set()) <= linked:
             problems.append(say("Where lacks a function of bounds that names it as its source"))
-        theorems = {text.strip("`") for text, path, _ in where if path.endswith("Main.v")}
+        theorems = {text.strip("`") for text, path, _ in where if path.endswith("Statements.v")}
         if theorems != rocq_theorems(statement.id):
             problems.append(say("the Rocq theorems are not those of headline.txt"))
         rests = re.search(r"^- Rests on: (.*)", parts["Where"], flags=re.MULTILINE)
@@ -585,24 +585,24 @@ def test_what_the_site_is_built_from(prepare, tmp_path):
     stem = catalog.stem(catalog.statement("S2"))
     (docs / "theory").mkdir()
     page = (
-        "[`S2_coupling_gap`](../../proofs/rocq/Main.v) [Main.v](../../proofs/rocq/Main.v) "
-        "[`nothing`](../../proofs/rocq/Main.v) [`a`](a.md) [b](https://b.org)\n\n"
+        "[`S2_coupling_gap`](../../proofs/rocq/Statements.v) [Statements.v](../../proofs/rocq/Statements.v) "
+        "[`nothing`](../../proofs/rocq/Statements.v) [`a`](a.md) [b](https://b.org)\n\n"
     )
     (docs / "theory" / f"{stem}.md").write_text(f"{page}{prepare.ASSURED}")
     assert prepare.prepare(docs, tmp_path / "pages") == []
     assert {p.name for p in (tmp_path / "pages/site").iterdir()} >= {"style.css", "some.js"}
     assert list(tmp_path.glob("pages/**/*.py")) == []
     made = (tmp_path / f"pages/theory/{stem}.md").read_text()
-    main = ROOT / "proofs/rocq/Main.v"
-    lines = main.read_text().splitlines()
-    line = 1 + [x.startswith("Theorem S2_coupling_gap") for x in lines].index(True)
+    trusted = ROOT / "proofs/rocq/Statements.v"
+    lines = trusted.read_text().splitlines()
+    line = 1 + [x.startswith("Definition S2_coupling_gap") for x in lines].index(True)
     assert made.startswith(
-        f'<a href="../source/proofs/rocq/Main.v.html#__codelineno-0-{line}"><code>S2_coupling_gap</code></a> '
-        "[Main.v](../source/proofs/rocq/Main.v.md) [`nothing`](../source/proofs/rocq/Main.v.md) "
+        f'<a href="../source/proofs/rocq/Statements.v.html#__codelineno-0-{line}"><code>S2_coupling_gap</code></a> '
+        "[Statements.v](../source/proofs/rocq/Statements.v.md) [`nothing`](../source/proofs/rocq/Statements.v.md) "
         "[`a`](a.md) [b](https://b.org)\n\n## How far it is assured\n\n| "
     )
-    source = (tmp_path / "pages/source/proofs/rocq/Main.v.md").read_text()
-    assert main.read_text() in source
+    source = (tmp_path / "pages/source/proofs/rocq/Statements.v.md").read_text()
+    assert trusted.read_text() in source
     assert "search:\n  exclude: true\n" in source.partition("# proofs")[0]
 
 

@@ -90,6 +90,11 @@ def _source(path: Path, low: float | None, high: float | None) -> CollectedSampl
             f"--reward-{given} without --reward-{missing}: give both, or neither for a file that collect wrote"
         )
     if low is None or high is None:
+        if path.suffix == ".jsonl":
+            raise ValueError(
+                f"--samples {path}: a file that collect did not write does not say its rewards' bounds; "
+                "give --reward-low and --reward-high"
+            )
         return CollectedSamples.read(path)
     read = Samples.from_parquet if path.suffix == ".parquet" else Samples.from_jsonl
     return read(path, reward_bounds=(low, high))

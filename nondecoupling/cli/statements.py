@@ -57,6 +57,8 @@ def show(statement_id: StatementId, as_json: AsJson = False) -> None:
                     for c in claims
                 ],
                 "rungs": entry.rungs if entry else {},
+                "where": catalog.places(statement),
+                "rocq": ledger.rocq_theorems(entry) if entry else [],
             }
         )
         return
@@ -74,6 +76,11 @@ def show(statement_id: StatementId, as_json: AsJson = False) -> None:
     out.print("\n[bold]Rests on[/bold]\n" + (", ".join(statement.depends) or "nothing"))
     if entry:
         out.print("\n[bold]Assured by[/bold]\n" + (", ".join(entry.rungs) or "nothing yet"))
+    out.print("\n[bold]Where in the repository[/bold]")
+    for what, path in catalog.places(statement).items():
+        out.print(f"{what}: {path}", soft_wrap=True)
+    if entry and (names := ledger.rocq_theorems(entry)):
+        out.print(f"Rocq, in proofs/rocq/Statements.v: {', '.join(names)}")
 
 
 def show_ledger(as_json: AsJson = False) -> None:

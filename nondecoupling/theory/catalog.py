@@ -75,6 +75,16 @@ def stem(statement_type: StatementType) -> str:
     return statement_type.__module__.rsplit(".", 1)[1]
 
 
+def places(statement_type: StatementType) -> dict[str, str]:
+    """Where the repository explains, writes and tests a statement: paths from its root."""
+    name = stem(statement_type)
+    return {
+        "theory": f"docs/theory/{name}.md",
+        "code": f"nondecoupling/theory/theorems/{name}.py",
+        "proof file": f"proofs/test_{name}.py",
+    }
+
+
 def dependency_order(graph: dict[str, tuple[str, ...]]) -> list[str]:
     """Ids so that every statement comes after what it depends on; an error on a cycle or a gap."""
     for node, needed in graph.items():

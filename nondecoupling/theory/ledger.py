@@ -19,6 +19,8 @@ from nondecoupling.theory import catalog
 from nondecoupling.theory.assurance import Assurance
 
 NOT_CHECKED = "not checked here"
+# Theorem names start with the id of their statement.
+_ROCQ = re.compile(r"\b([A-Z]\d+_\w+)")
 # The one rung that a machine may lack the means to check: it needs coqc.
 MAY_BE_MISSING = Assurance.MACHINE_CHECKED.value
 
@@ -303,10 +305,11 @@ def _folded(summary: str, lines: list[str]) -> list[str]:
 
 def _links(id_: str) -> str:
     """Where a statement of the catalogue is explained, written and tested, from docs/."""
-    stem = catalog.stem(catalog.statement(id_))
+    places = catalog.places(catalog.statement(id_))
+    links = {what: path.removeprefix("docs/") for what, path in places.items()}
     return (
-        f"[Theory](theory/{stem}.md), [code](../nondecoupling/theory/theorems/{stem}.py), "
-        f"[proof file](../proofs/test_{stem}.py)."
+        f"[Theory]({links['theory']}), [code](../{links['code']}), "
+        f"[proof file](../{links['proof file']})."
     )
 
 
@@ -314,8 +317,13 @@ def _evidence(rung: str, lines: Iterable[str]) -> str:
     text = "; ".join(lines)
     if rung != Assurance.MACHINE_CHECKED.value:
         return text
-    # Theorem names start with the id of their statement.
-    return re.sub(r"\b([A-Z]\d+_\w+)", r"[`\1`](../proofs/rocq/Statements.v)", text)
+    return _ROCQ.sub(r"[`\1`](../proofs/rocq/Statements.v)", text)
+
+
+def rocq_theorems(entry: Entry) -> list[str]:
+    """The Rocq theorems in the evidence of a statement."""
+    lines = entry.rungs.get(Assurance.MACHINE_CHECKED.value, [])
+    return [name for line in lines for name in _ROCQ.findall(line)]
 
 
 def _anchor(heading: str) -> str:

@@ -151,7 +151,7 @@ def theorem_table(source: Path = HERE) -> str:
         "|---|---|---|---|",
     ]
     for headline in headlines(source):
-        words = re.sub(r"([|*_<>\\])", r"\\\1", headline.words)
+        words = re.sub(r"([|*_>\\])", r"\\\1", headline.words).replace("<", "&lt;")
         rows.append(
             f"| {headline.statement} | `{headline.name}` | {words} | `{headline.proved_in}` |"
         )

@@ -128,7 +128,7 @@ def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
     for arguments, named in (
         ([str(tmp_path), "--samples", str(start), *BOUNDS], "rewards[0]=3"),
         ([str(tmp_path), "--samples", str(tmp_path / "none.parquet")], "no such file"),
-        ([str(tmp_path), "--samples", str(start)], "no Parquet file"),
+        ([str(tmp_path), "--samples", str(start)], "give --reward-low and --reward-high"),
     ):
         shown = CliRunner().invoke(app, ["monitor", *arguments])
         assert shown.exit_code == 2 and named in shown.output, shown.output

@@ -1,4 +1,4 @@
-"""R9: Refuted: the paper's second theorem under its own hypothesis."""
+"""R9: Refuted: the second theorem as secondary sources report it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nondecoupling.theory.worlds import WorldValues
 
 
 class SecondTheoremRefuted(Statement):
-    """Refuted: the paper's second theorem under its own hypothesis.
+    """Refuted: the second theorem as secondary sources report it.
 
     Statement: As secondary sources report it, Theorem 4.1 of [NBHZ] assumes 0 < a <= E_q KL(p_SFT||p_RL)
         <= A and concludes J(p_SFT) <= J(p_RL) - C with some C > 0. False: the raw reward can stay, for
@@ -49,7 +49,7 @@ class SecondTheoremRefuted(Statement):
     """
 
     id = "R9"
-    title = "Refuted: the paper's second theorem under its own hypothesis"
+    title = "Refuted: the second theorem as secondary sources report it"
     depends = ("I1", "R1", "R4")
     world = dict(
         log_sft=Law(full_support=True),
