@@ -86,6 +86,7 @@ def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
     }
     world = land.log_d, land.reward, recipes
     plot.recipes(*world, log_ref=land.log_ref, ax=axis, above_floor=True)
+    axis.plot([], [], "o", color="0.5", ms=5, label="on RL's paths: at this run's beta")
     joint = bounds.joint_path(land.log_d, land.log_ref, land.reward, land.beta, points=POINTS)
     label = "joint training, lambda rising (J1)"
     plot.policies(land.log_d, joint, land.reward, ax=axis, above_floor=True, label=label)

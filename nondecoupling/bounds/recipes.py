@@ -37,7 +37,7 @@ UNKNOWN_BONUS = (
 UNKNOWN_TREE = "not known: T3 is about advantages that are not normalised, without an entropy bonus"
 TOO_MANY_LEVELS = (
     "not known where the reward has more than two levels: advantages normalised in a group then have no objective; "
-    "T4 has the condition for large groups"
+    "T4 has the condition for large groups; without the division (TRL: scale_rewards='none') the end is known"
 )
 BELOW_CRITICAL = (
     "no stationary policy where beta is below the critical one (bounds.critical_beta): success tends to one and the "

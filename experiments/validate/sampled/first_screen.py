@@ -71,10 +71,12 @@ def _confirmed(result: Result) -> str:
 
 
 def _not_confirmed(result: Result) -> str:
-    tests = result.count(SELF_TEST, Outcome.VIOLATED)
-    return (
-        f"{result.count(THEOREM, Outcome.VIOLATED)} theorems violated, {result.count(THEOREM, Outcome.INCONCLUSIVE)} "
-        f"inconclusive; {result.count(FINDING, Outcome.VIOLATED)} findings came out the other way, "
-        f"{result.count(FINDING, Outcome.INCONCLUSIVE)} are inconclusive; {tests} self-tests found a difference; one "
-        "model, one seed, one beta."
+    said = (
+        ("theorems violated", THEOREM, Outcome.VIOLATED),
+        ("theorems inconclusive", THEOREM, Outcome.INCONCLUSIVE),
+        ("findings that came out the other way", FINDING, Outcome.VIOLATED),
+        ("findings inconclusive", FINDING, Outcome.INCONCLUSIVE),
+        ("self-tests that found a difference", SELF_TEST, Outcome.VIOLATED),
     )
+    counts = (f"{what}: {result.count(kind, outcome)}" for what, kind, outcome in said)
+    return "; ".join((*counts, "one model, one seed, one beta")) + "."
