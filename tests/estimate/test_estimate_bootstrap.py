@@ -69,6 +69,16 @@ def test_a_skewed_sample_moves_both_ends_towards_its_tail():
     assert ends(mirrored) == pytest.approx((-found.high, -found.low), abs=0.05 * half)
 
 
+def test_a_skewed_sample_moves_the_middle_as_far_as_edgeworths_series_says():
+    """By a (2 z^2 + 1) standard errors, a = skewness/(6 sqrt n) (Hall 1988); without BCa's a by a (z^2 + 1)."""
+    n, delta = 400, 0.01
+    sample = np.random.default_rng(0).gamma(1.0, size=n)
+    found = bootstrap_interval(sample, delta, resamples=99_999)
+    z, a = special.ndtri(1 - delta / 2), stats.skew(sample) / (6 * np.sqrt(n))
+    moved = (sum(ends(found)) / 2 - sample.mean()) / (sample.std() / np.sqrt(n))
+    assert moved == pytest.approx(a * (2 * z**2 + 1), rel=0.2)
+
+
 def test_ties_of_a_fair_coin_move_neither_end():
     """A tenth of the resamples have the mean itself: counted on one side, they would shift both ends by 1/64."""
     sample = np.repeat([0.0, 1.0], 32)
