@@ -39,6 +39,7 @@ from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
 from validate.sampled.measuring import load_measurement
 from validate.sampled.resampling import resampled
+from validate.sampled.trl_options import TRL_OPTIONS
 
 from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
@@ -159,7 +160,7 @@ def _sampled(
     measured = {place.stem: load_measurement(place, prompts) for place in places}
     ordered = {name: measured[name] for name in STAGES if name in measured}
     result = sampled_digest(config, inputs.task, inputs.reward, ordered, {})
-    trl = {"beta": config.beta, "num_generations": config.generations}
+    trl = {"beta": config.beta, "num_generations": config.generations, **TRL_OPTIONS[config.rl]}
     recipe = None if config.rl == "rloo" else Recipe.from_trl(trl, trainer="grpo")
     rng = np.random.default_rng(config.seed)
     for _, name, _ in EPISODES:

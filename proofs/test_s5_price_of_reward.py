@@ -103,7 +103,7 @@ def test_weak_duality_is_attained_on_the_frontier():
 @pytest.mark.certified
 def test_bernoulli_bound_is_attained_by_two_reward_levels():
     world = exact_world(
-        log_d="1/2 1/4 1/4", log_p="1/3 1/6 1/2", reward="0 0 1", slack="1/3", rate="1", offset="1"
+        log_d="1/2 1/4 1/4", log_p="1/4 1/4 1/2", reward="0 0 1", slack="1/3", rate="1", offset="1"
     )
     assert_attained(PriceOfReward, BERNOULLI, world)
 

@@ -89,7 +89,9 @@ def test_show_prints_text_world_and_claims():
     assert [c["refuted_by_theory"] for c in reply["claims"]] == [True, True, False]
     assert reply["where"]["proof file"] == "proofs/test_r5_sft_can_raise_reward.py"
     assert "R5_reward_can_rise" in reply["rocq"]
-    assert "docs/theory/s2_coupling_at_sft_optimality.md" in printed and "S2_coupling_gap" in printed
+    assert (
+        "docs/theory/s2_coupling_at_sft_optimality.md" in printed and "S2_coupling_gap" in printed
+    )
 
 
 @pytest.mark.parametrize("id_", list(catalog.statements()))

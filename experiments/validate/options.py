@@ -217,8 +217,9 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     )
     sampled.add_argument(
         "--rl",
-        choices=("rloo", "grpo"),
-        help=f"rloo maximises E[r] - beta KL; grpo is TRL's usual recipe {_defaults('rl')}",
+        choices=("rloo", "grpo", "k3-in-loss", "k3-with-ratio"),
+        help="rloo maximises E[r] - beta KL; grpo is TRL's usual recipe, the others GRPO with a leash per token and "
+        f"nothing else {_defaults('rl')}",
     )
     sampled.add_argument(
         "--delta",

@@ -76,7 +76,9 @@ def _run() -> int:
         typer.echo("Aborted.", err=True)
         return 130
     except (OSError, SystemExit) as error:  # click leaves with SystemExit where a pipe was closed
-        if isinstance(error, SystemExit) and not error.code:  # and after completing a word for a shell
+        if (
+            isinstance(error, SystemExit) and not error.code
+        ):  # and after completing a word for a shell
             return ExitStatus.HOLDS
         _discard_output()
         if isinstance(error, OSError):

@@ -204,7 +204,7 @@ def test_joint_training_and_grpo_run(options, tmp_path):
     given = [*options, "--order", "joint", "--rl", "grpo", "--out", str(folder)]
     assert qwen_validate.main(given) == 0
     html = (folder / "report.html").read_text()
-    assert "This is not the gradient of" in html and "GRPO does not maximise J_b" in html
+    assert "This is not the gradient of" in html and "RL by grpo does not maximise J_b" in html
     report = json.loads((folder / "report.json").read_text())
     assert {p["statement"] for p in report["predictions"]} == {"J1", "J3"}
     logged = [line for line in lines_of(folder / "metrics.jsonl") if line["stage"] == "joint"]

@@ -98,22 +98,27 @@ class Enumerated:
         if experts is not None:
             self.row["expert"] = experts
         self.log_ref = self.log_probs().detach()
+        self.ref_steps = self.steps()[0].detach()
         with torch.no_grad():  # RL has moved the policy: KL(p||ref) > 0
             generator = torch.Generator().manual_seed(1)
             for p in language_model.model.parameters():
                 p.add_(0.1 * torch.randn(p.shape, generator=generator))
         self.reward = torch.tensor(reward_of_tokens(None, None, self.responses))
 
-    def log_probs(self):
-        """log p of every response, differentiable, from the model's own logits."""
+    def steps(self):
+        """log p of every token after each prefix of a response, the responses, and which of them count."""
         rows = [[*self.prompt, *y] for y in self.responses]
         width = max(map(len, rows))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         logits = self.language_model.model(input_ids=tokens).logits
         steps = torch.log_softmax(logits[:, len(self.prompt) - 1 : -1], dim=-1)
-        picked = steps.gather(2, tokens[:, len(self.prompt) :, None])[..., 0]
-        mask = torch.tensor([[i < len(y) for i in range(picked.shape[1])] for y in self.responses])
-        return (picked * mask).sum(dim=1)
+        mask = torch.tensor([[i < len(y) for i in range(steps.shape[1])] for y in self.responses])
+        return steps, tokens[:, len(self.prompt) :], mask
+
+    def log_probs(self):
+        """log p of every response, differentiable, from the model's own logits."""
+        steps, tokens, mask = self.steps()
+        return (steps.gather(2, tokens[..., None])[..., 0] * mask).sum(dim=1)
 
     def gradient_of(self, objective):
         model = self.language_model.model
@@ -124,6 +129,18 @@ class Enumerated:
     def regularized_reward(self):
         log_p = self.log_probs()
         return (log_p.exp() * (self.reward - BETA * (log_p - self.log_ref))).sum()
+
+    def with_a_leash_on_tokens(self, rl):
+        """The reward, of which GRPO's mean takes off 1/G, less beta times a KL of each next token where p goes."""
+        steps, _, mask = self.steps()
+        visited = self.log_probs().detach().exp()
+        if rl == "k3-in-loss":
+            kl = (self.ref_steps.exp() * (self.ref_steps - steps)).sum(dim=2)
+        else:
+            kl = (steps.exp() * (steps - self.ref_steps)).sum(dim=2)
+        leash = (visited * (kl * mask).sum(dim=1)).sum()
+        reward = (self.log_probs().exp() * self.reward).sum()
+        return (reward * (1 - 1 / CONFIG.generations) - BETA * leash) / LENGTH
 
     def sft_loss(self, expert):
         return -self.log_probs()[self.responses.index(expert)]
@@ -172,6 +189,21 @@ def test_grpo_follows_another_gradient(tmp_path):
     exact = world.gradient_of(world.regularized_reward)
     cosine, _ = cosine_and_ratio(world.expected_gradient(), exact)
     assert cosine == pytest.approx(0.82, abs=0.01)  # the figure of docs/validate.md
+
+
+@pytest.mark.slow  # enumerates every group of responses
+@pytest.mark.parametrize(
+    ("rl", "other"), [("k3-in-loss", "k3-with-ratio"), ("k3-with-ratio", "k3-in-loss")]
+)
+def test_each_k3_pulls_every_token_by_its_own_divergence(rl, other, tmp_path):
+    world = Enumerated(small_model(), tmp_path, rl)
+    found = world.expected_gradient()
+    exact = world.gradient_of(lambda: world.with_a_leash_on_tokens(rl))
+    cosine, ratio = cosine_and_ratio(found, exact)
+    assert cosine == pytest.approx(1, abs=1e-5)
+    assert ratio == pytest.approx(1, rel=1e-3)
+    wrong = world.gradient_of(lambda: world.with_a_leash_on_tokens(other))
+    assert cosine_and_ratio(found, wrong)[0] < 1 - 1e-4
 
 
 @pytest.mark.slow  # enumerates every group of responses

@@ -7,6 +7,7 @@ inputs      the sentences and the reward of a run, and whether they are still th
 task        prompts, expert responses and their law, and the order in which training sees them
 rewards     built-in rewards, or one's own, checked
 training    SFT, RL and joint training by the trainers of TRL
+trl_options  what --rl sets in TRL's configuration
 lengths     whether prompts and responses fit the model
 per_token   what the scorer says of each token, as one array
 measuring   what is measured of a trained policy, kept as it comes

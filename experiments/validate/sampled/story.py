@@ -99,8 +99,9 @@ def what_it_does_not_show(result: Result) -> list[str]:
             "Self-distilled data: d is the law of ref itself, so eps = 0 by construction, and SFT after RL sees "
             "samples of it on the training prompts."
         )
-    if config.rl == "grpo":
+    if config.rl != "rloo":
         lines.append(
-            "GRPO does not maximise J_b; its distance to the tilt says nothing about how well it was trained."
+            f"RL by {config.rl} does not maximise J_b; its distance to the tilt says nothing about how well it was "
+            "trained."
         )
     return lines

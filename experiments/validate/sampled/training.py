@@ -3,8 +3,9 @@
 RL is RLOO set up to maximise E[r] - beta KL(p || ref) itself: the sequence-level log-ratio is part of the reward, the
 baseline is the mean of the other rollouts of the prompt, advantages are not normalised, rollouts are drawn at
 temperature 1 from the whole vocabulary, each is used for one step, and truncated ones count. ``--rl grpo`` keeps
-TRL's defaults for GRPO, which is another objective. Joint training adds lambda times the negative log-likelihood of
-an expert's response to each prompt of the batch.
+TRL's defaults for GRPO, which is another objective; ``k3-in-loss`` and ``k3-with-ratio`` are GRPO with a leash on
+every token and nothing else (T1, T3): what TRL's ``use_bias_correction_kl`` switches. Joint training adds lambda
+times the negative log-likelihood of an expert's response to each prompt of the batch.
 
 SFT averages over the tokens of a batch, as TRL does: within a batch every response counts by its length, so that the
 expected step minimises the loss per response up to the spread of the batches' numbers of tokens.
@@ -49,6 +50,7 @@ from validate.errors import RunError, RunFolderError
 from validate.orders import plan
 from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question, columns
+from validate.sampled.trl_options import TRL_OPTIONS
 from validate.session import Session
 
 __all__ = [
@@ -68,6 +70,11 @@ OBJECTIVES = {
     "grpo": "GRPO with TRL's defaults: advantages divided by their standard deviation within a prompt, token-level "
     "clipping and averaging, KL as a per-token penalty of weight beta. This is not the gradient of "
     "E[r] - beta KL(p||ref), so its optimum is not the tilt",
+    "k3-in-loss": "GRPO without normalisation and averaging, its k3 differentiated as it is: the leash on each token "
+    "is KL(ref||p) at the prefixes that p visits (T3). This is not the gradient of E[r] - beta KL(p||ref)",
+    "k3-with-ratio": "GRPO without normalisation and averaging, its k3 times the ratio p/ref: the leash on each "
+    "token is KL(p||ref) there, without what a token does to later ones (T3). This is not the gradient of "
+    "E[r] - beta KL(p||ref)",
 }
 StageTrainer = SFTTrainer | RLOOTrainer | GRPOTrainer
 WARM_UP_SHARE = 0.05
@@ -157,11 +164,12 @@ class _JointGRPO(_WithSft, GRPOTrainer):
     pass
 
 
+# By whether it is RLOO, and whether SFT's loss is added.
 RL_TRAINERS = {
-    ("rloo", False): RLOOTrainer,
-    ("rloo", True): _JointRLOO,
-    ("grpo", False): GRPOTrainer,
-    ("grpo", True): _JointGRPO,
+    (True, False): RLOOTrainer,
+    (True, True): _JointRLOO,
+    (False, False): GRPOTrainer,
+    (False, True): _JointGRPO,
 }
 
 
@@ -231,20 +239,14 @@ def rl_trainer(
         "generation_batch_size": size,
         "max_completion_length": config.max_tokens,
         "shuffle_dataset": False,
+        **TRL_OPTIONS[config.rl],
     }
-    if config.rl == "rloo":
-        options |= {
-            "normalize_advantages": False,
-            "mask_truncated_completions": False,
-            "num_iterations": 1,
-            "temperature": 1.0,
-            "disable_dropout": True,
-        }
     _keep_reference(language_model, place, processes)
-    trainer = RL_TRAINERS[config.rl, joint](
+    rloo = config.rl == "rloo"
+    trainer = RL_TRAINERS[rloo, joint](
         model=language_model.model,
         reward_funcs=reward,
-        args=(RLOOConfig if config.rl == "rloo" else GRPOConfig)(**options),
+        args=(RLOOConfig if rloo else GRPOConfig)(**options),
         train_dataset=rows,
         processing_class=language_model.tokenizer,
     )

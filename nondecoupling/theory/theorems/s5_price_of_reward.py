@@ -76,10 +76,12 @@ class PriceOfReward(Statement):
         frontier_slack = xp.exp(log_z) * (tau - top)
         price = price_of_reward_dual(xp, w.log_d, w.reward, target, frontier_slack)
         yield Claim("the frontier is attained", on_frontier, "==", price)
-        here, there = mean_of_unit_reward(xp, w.log_d, w), mean_of_unit_reward(xp, w.log_p, w)
-        yield Claim("Bernoulli bound", paid, ">=", bernoulli_kl(xp, here, there))
-        gain = reached - expected_reward(xp, w.log_d, w.reward)
-        yield Claim("Pinsker bound", paid, ">=", 2 * xp.square(gain / (top - least)))
+        spread = top - least
+        here, there = mean_of_unit_reward(xp, w.log_d, w), mean_of_unit_reward(xp, frontier, w)
+        bernoulli = bernoulli_kl(xp, here, there)
+        yield Claim("Bernoulli bound", on_frontier, ">=", bernoulli)
+        gain = target - expected_reward(xp, w.log_d, w.reward)
+        yield Claim("Pinsker bound", on_frontier, ">=", 2 * xp.square(gain / spread))
 
     @staticmethod
     def conditions(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
