@@ -125,7 +125,8 @@ def token_stats(
         softcap: positive, or None for no cap.
         exclude: [T, k] token ids to leave out of ``logsumexp_rest``, a set per row; -1 pads a shorter row.
         tempered: positive temperatures tau, of the law that ``temperature`` has already made.
-        nucleus: in (0, 1), the least mass of the nucleus; asks for ``ranks``.
+        nucleus: in (0, 1), the least mass of the nucleus; asks for ``ranks``. Under
+            ``torch.compile(fullgraph=True)`` this and ``tempered`` need a torch after 2.11.
         impl: see the module's header. ``"triton"`` has neither ``tempered`` nor ``ranks``; ``"auto"`` takes them
             from ``"chunked"``.
         synchronize: False lets ``"triton"`` run without waiting for the GPU, as a CUDA graph needs: a target outside

@@ -180,7 +180,8 @@ def test_as_an_operator(tokens):
 
 
 @pytest.mark.skipif(
-    torch.__version__ < "2.12", reason="the compiler of torch 2.11 stops at the result's tuples"
+    torch.__version__ < "2.12",
+    reason="the compiler of torch 2.11 fails there, as the docstring says",
 )
 @pytest.mark.parametrize("tokens", [3, 6])
 def test_it_compiles_to_one_graph(tokens):

@@ -26,7 +26,8 @@ class PriceOfReward(Statement):
     Assumptions: ref = d; the reward reached exceeds J(d). (The solver handles d(argmax r) = 0
         as well; here d has full support.)
 
-    Side: lower bounds, and an identity on the frontier.
+    Side: lower bounds, and an identity on the frontier. The two weaker forms are checked at the frontier's policy
+        of this slack, the least that any policy with its reward pays, and not at log_p.
 
     Equality when: p = d/(1 - l (r-c)/(M-c)) at the maximising l. Bernoulli: two reward levels.
         Supporting line: p = d/(t + nu (M - r)).
