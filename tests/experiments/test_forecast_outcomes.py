@@ -112,7 +112,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.slow  # trains every stage
-@pytest.mark.parametrize("rl", ["rloo", "grpo"])
+@pytest.mark.parametrize("rl", ["rloo", "grpo", "k3-in-loss"])
 def test_a_sampled_run(tmp_path, rl):
     sizes = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 40, "responses": 8}
     sizes |= {"sft-steps": 40, "rl-steps": 4, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
