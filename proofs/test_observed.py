@@ -239,7 +239,7 @@ def in_words(held: int, scope: int) -> str:
     """What a run is evidence of, for the ledger."""
     if held == scope:
         return f"all {scope} rows hold, and each could have failed"
-    return f"{held} rows hold that could have failed, the other {scope - held} decide nothing"
+    return f"{held} of {scope} rows hold and could have failed, the rest decide nothing"
 
 
 @pytest.mark.observed
