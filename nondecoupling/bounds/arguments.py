@@ -97,6 +97,7 @@ class Arguments:
             if self.arrays[name].ndim == 0:
                 raise ValueError(f"{name}: a scalar, but the last axis must list the responses")
         self.laws, self.scalars = tuple(laws), tuple(scalars)
+        self._spreads: dict[str, Any] = {}
         if mask is not None:
             self._leave_out(~read_mask(mask, self.kind), tuple(per_response))
         self._check_shapes(tuple(per_response))
@@ -180,11 +181,10 @@ class Arguments:
         n = next(iter(lengths), 1)
         for name in self.arrays:
             array = self.arrays[name]
-            if name in self.scalars:
-                array = self.module.broadcast_to(array, batch)[..., None]
-            else:
-                array = self.module.broadcast_to(array, (*batch, n))
-            self.arrays[name] = array.reshape(-1, array.shape[-1])
+            shape = batch if name in self.scalars else (*batch, n)
+            if tuple(array.shape) != shape:
+                array = self.module.broadcast_to(array, shape)
+            self.arrays[name] = array.reshape(-1, 1 if name in self.scalars else n)
 
     def _index(self, row: int) -> tuple[int, ...]:
         return tuple(int(i) for i in np.unravel_index(row, self.batch)) if self.batch else ()
@@ -205,10 +205,7 @@ class Arguments:
     @about_values
     def _check_range(self, name: str) -> None:
         """Numbers of each row are finite, and their range has a square."""
-        array = self.arrays[name]
-        top, bottom = (f(array, axis=-1, keepdims=True) for f in (self.module.max, self.module.min))
-        with np.errstate(all="ignore"):
-            spread = top - bottom
+        spread = self._spread(name)
         if bool(self.module.all(spread <= self._largest)):
             return
         self._check_finite(name)
@@ -217,6 +214,16 @@ class Arguments:
             f"{_at(self._index(row), name)}: its range {float(_as_numpy(spread)[row, 0]):.3g} is over "
             f"{self._largest:.1g}, beyond which {self._precision} overflows; change the unit"
         )
+
+    def _spread(self, name: str) -> Any:
+        """max - min of each row, [rows, 1]."""
+        if name not in self._spreads:
+            array = self.arrays[name]
+            top = self.module.max(array, axis=-1, keepdims=True)
+            bottom = self.module.min(array, axis=-1, keepdims=True)
+            with np.errstate(all="ignore"):
+                self._spreads[name] = top - bottom
+        return self._spreads[name]
 
     @property
     def _precision(self) -> str:
@@ -229,10 +236,9 @@ class Arguments:
     @about_values
     def check_product(self, real: str, scalar: str, *, inverse: bool = False) -> None:
         """The range of a real times (or over) a positive number of the world still has a square."""
-        array, factor = self.arrays[real], self.arrays[scalar]
-        top, bottom = (f(array, axis=-1, keepdims=True) for f in (self.module.max, self.module.min))
+        factor = self.arrays[scalar]
         with np.errstate(all="ignore"):
-            size = (top - bottom) / factor if inverse else (top - bottom) * factor
+            size = self._spread(real) / factor if inverse else self._spread(real) * factor
         fine = size <= self._largest
         if bool(self.module.all(fine)):
             return

@@ -18,6 +18,8 @@ from nondecoupling.numbers.floats import device_of, is_torch, namespace_of
 # Of Python's integers, those below are float64 numbers.
 LARGEST_EXACT = 2.0**53
 
+_NUMPY_NAMES = {np.dtype(name): name for name in ("float32", "float64")}
+
 
 class Kind(NamedTuple):
     """The library, device and dtype that the arguments of a call share."""
@@ -34,11 +36,12 @@ def common_kind(values: Mapping[str, Any]) -> Kind:
     tensor = next((value for value in values.values() if is_torch(value)), None)
     lead = np.zeros(0) if tensor is None else tensor
     module = namespace_of(lead)
-    floating = {
-        name: str(value.dtype).removeprefix("torch.")
+    dtypes = {
+        name: _name_of_dtype(value)
         for name, value in values.items()
-        if hasattr(value, "dtype") and "float" in str(value.dtype) and len(value.shape) > 0
+        if hasattr(value, "dtype") and len(value.shape) > 0
     }
+    floating = {name: dtype for name, dtype in dtypes.items() if "float" in dtype}
     for name, dtype in floating.items():
         if dtype not in ("float32", "float64"):
             raise ValueError(f"{name}.dtype={dtype}: convert to float32 or float64 first")
@@ -66,6 +69,13 @@ def read(name: str, value: Any, kind: Kind) -> Any:
     if kind.module.__name__.endswith("torch"):
         return kind.module.asarray(numbers, dtype=kind.dtype, device=kind.device)
     return numbers.astype(kind.dtype, copy=False)
+
+
+def _name_of_dtype(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        # NumPy composes the name anew at each call; two of them are nearly all that is asked for.
+        return _NUMPY_NAMES.get(value.dtype) or str(value.dtype)
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _real_numbers(name: str, value: Any) -> np.ndarray:

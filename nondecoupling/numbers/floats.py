@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import array_api_compat
+import array_api_compat.numpy
 import numpy as np
 
 from nondecoupling.numbers.number_system import Array, Index, Mask
@@ -44,6 +45,8 @@ def namespace_of(*arrays: Any) -> ModuleType:
         from array_api_compat import torch as namespace
 
         return namespace
+    if all(type(array) is np.ndarray for array in arrays):
+        return array_api_compat.numpy
     return array_api_compat.array_namespace(*arrays)
 
 
