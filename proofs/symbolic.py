@@ -62,13 +62,21 @@ class NormalForm:
         self.powers: dict[tuple[sp.Expr, sp.Expr], sp.Symbol] = {}
         self.power_of: dict[sp.Symbol, tuple[sp.Expr, sp.Expr]] = {}
         self.of_both_signs: set[sp.Expr] = set()
+        # The same logarithm of a law stands in many places.
+        self.rewritten: dict[sp.Expr, sp.Expr] = {}
+        self.irreducible: dict[sp.Expr, sp.Expr] = {}
 
     def __call__(self, expression: sp.Expr) -> sp.Expr:
-        return sp.cancel(sp.together(sp.expand(self.rewrite(sp.sympify(expression)))))
+        return _cancelled(self.rewrite(sp.sympify(expression)))
 
     def rewrite(self, e: sp.Expr) -> sp.Expr:
         if not e.args:
             return e
+        if e not in self.rewritten:
+            self.rewritten[e] = self._rewrite(e)
+        return self.rewritten[e]
+
+    def _rewrite(self, e: sp.Expr) -> sp.Expr:
         if isinstance(e, sp.exp):
             return self._exp(self.rewrite(e.args[0]))
         if isinstance(e, sp.log):
@@ -79,7 +87,7 @@ class NormalForm:
 
     def _exp(self, exponent: sp.Expr) -> sp.Expr:
         product, rest = sp.Integer(1), sp.Integer(0)
-        for term in sp.Add.make_args(sp.expand(sp.cancel(sp.together(exponent)))):
+        for term in sp.Add.make_args(sp.expand(_cancelled(exponent))):
             logs = [f for f in sp.Mul.make_args(term) if f in self.base_of]
             if len(logs) != 1:
                 rest += term
@@ -111,6 +119,11 @@ class NormalForm:
         return total
 
     def _log_irreducible(self, base: sp.Expr) -> sp.Expr:
+        if base not in self.irreducible:
+            self.irreducible[base] = self._log_of_a_factor(base)
+        return self.irreducible[base]
+
+    def _log_of_a_factor(self, base: sp.Expr) -> sp.Expr:
         if base in self.power_of:
             under, monomial = self.power_of[base]
             return monomial * self._log_irreducible(under)
@@ -123,6 +136,18 @@ class NormalForm:
             self.log_of[base] = sp.Symbol(f"L{len(self.log_of)}", real=True)
             self.base_of[self.log_of[base]] = base
         return self.log_of[base]
+
+
+def _cancelled(e: sp.Expr) -> sp.Expr:
+    """Numerator over denominator without a common factor."""
+    generators = sorted(e.atoms(sp.Symbol, sp.log), key=sp.default_sort_key)
+    if not generators:
+        return e
+    try:
+        # As elements of a field of fractions: several times faster than by way of expressions.
+        return sp.QQ.frac_field(*generators).field.from_expr(e).as_expr()
+    except ValueError:  # not rational in symbols and logarithms: exponentials are left
+        return sp.cancel(sp.together(sp.expand(e)))
 
 
 # Symbols of rewards, logits and betas take any positive value; all others are seen as small shares.
