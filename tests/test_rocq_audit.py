@@ -7,13 +7,16 @@ the test that records it in the ledger. What the sources alone give away is refu
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proofs.rocq import audit as rocq
 from proofs.rocq import sources
 from proofs.rocq.audit import CoqMissing, audit, check_sources
+from proofs.rocq.kept import Kept, libraries
 from proofs.rocq.sources import AuditError
 
 needs_coqc = pytest.mark.skipif(
@@ -412,6 +415,71 @@ def test_no_file_is_named_like_a_standard_one(development: Path, name: str) -> N
     add_file(development, name, "Lemma classic (P : Prop) : True.\nProof. exact I. Qed.\n")
     with pytest.raises(AuditError, match=r"named like a file of the standard|another name"):
         audit(development)
+
+
+@needs_coqc
+def test_what_has_not_changed_is_not_compiled_again(
+    development: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path_factory.mktemp("kept")
+    compiled: list[str] = []
+    run = rocq._run
+
+    def watched(command: Sequence[str], *rest: Any) -> str:
+        compiled.append(command[-1])
+        return run(command, *rest)
+
+    def files() -> list[str]:
+        found = [name for name in compiled if name in ("Statements.v", "Lemmas.v", "Main.v")]
+        compiled.clear()
+        return found
+
+    monkeypatch.setattr(rocq, "_run", watched)
+    first = audit(development, kept=kept)
+    assert files() == ["Statements.v", "Lemmas.v", "Main.v"]
+    again = audit(development, kept=kept)
+    assert files() == []
+    assert (again.theorems, again.axioms) == (first.theorems, first.axioms)
+
+    spoil(development / "Lemmas.v", "(** Lemmas. *)", "(** Others. *)")
+    audit(development, kept=kept)
+    assert files() == ["Lemmas.v", "Main.v"]
+    spoil(development / "Lemmas.v", "exact (conj a b)", "exact (conj b a)")
+    with pytest.raises(AuditError, match=r"Lemmas.v does not compile"):
+        audit(development, kept=kept)
+
+
+def test_a_compiled_file_is_kept_for_one_input_only(tmp_path: Path) -> None:
+    build, folder = tmp_path / "build", tmp_path / "kept"
+    build.mkdir()
+    for name in ("A", "B"):
+        (build / f"{name}.v").write_text(f"(* {name} *)")
+        (build / f"{name}.vo").write_text("compiled")
+
+    def has_b(prover: list[str]) -> bool:
+        kept = Kept(folder, prover)
+        kept.take(build, "A.v", [])
+        return kept.take(build, "B.v", ["A.v"])
+
+    assert not has_b(["8.16"])
+    kept = Kept(folder, ["8.16"])
+    kept.take(build, "A.v", [])
+    kept.take(build, "B.v", ["A.v"])
+    kept.keep(build, "B.v")
+    assert has_b(["8.16"])
+    assert not has_b(["8.17"])
+    (build / "A.v").write_text("(* another A *)")
+    assert not has_b(["8.16"])
+
+
+def test_other_libraries_are_another_input(tmp_path: Path) -> None:
+    (tmp_path / "theories").mkdir()
+    library = tmp_path / "theories" / "Reals.vo"
+    library.write_text("one")
+    before = libraries(tmp_path)
+    assert libraries(tmp_path) == before
+    library.write_text("another")
+    assert libraries(tmp_path) != before
 
 
 @needs_coqc

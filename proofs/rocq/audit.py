@@ -37,9 +37,11 @@ from pathlib import Path
 from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.theory.assurance import Assurance
 from proofs.rocq import sources
+from proofs.rocq.kept import Kept, libraries
 from proofs.rocq.sources import MAIN, STATEMENTS, AuditError, Headline
 
 HERE = Path(__file__).resolve().parent
+KEPT = HERE.parents[1] / "build" / "rocq"
 DEBIAN_PACKAGES = "coq libcoq-mathcomp-ssreflect libcoq-coquelicot"
 
 CHECK, QUESTIONS = "Check.v", "Audit.v"  # the audit's own files, written next to the development
@@ -74,11 +76,14 @@ class Project:
         return [file for file in self.files if file not in (STATEMENTS, MAIN)]
 
 
-def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) -> AuditReport:
+def audit(
+    source: Path = HERE, *, coqchk: bool = False, timeout: float = 600, kept: Path | None = None
+) -> AuditReport:
     """Compile a copy of the development in ``source`` and audit it.
 
     ``timeout`` (seconds) bounds the whole audit; ``coqchk`` also runs Coq's independent checker over the
-    compiled proofs and all the libraries that they use, which takes minutes.
+    compiled proofs and all the libraries that they use, which takes minutes. With ``kept``, a folder, files that
+    were compiled before from the same input are taken from there; the rest of the audit is made all the same.
 
     Raises ``CoqMissing`` if ``coqc`` is not on PATH and ``AuditError`` if anything is wrong.
     """
@@ -89,22 +94,21 @@ def audit(source: Path = HERE, *, coqchk: bool = False, timeout: float = 600) ->
     if shutil.which("coqc") is None:
         raise CoqMissing(f"coqc is not on PATH; on Debian: apt-get install {DEBIAN_PACKAGES}")
     version = _run(["coqc", "--print-version"], source, deadline, "coqc has no version")
-    _refuse_standard_names(project.files, source, deadline)
+    where = Path(_run(["coqc", "-where"], source, deadline, "coqc -where fails").strip())
+    _refuse_standard_names(project.files, where)
+    prover = [version, str(where), project.library, *project.options]
+    store = None if kept is None else Kept(kept, [*prover, libraries(where)])
 
     with tempfile.TemporaryDirectory(prefix="rocq-audit-") as folder:
         build = Path(folder)
         # The trusted statements first, where nothing else exists that could change their meaning.
         shutil.copy(source / STATEMENTS, build)
-        _run(
-            ["coqc", *project.options, STATEMENTS],
-            build,
-            deadline,
-            f"{STATEMENTS} does not compile on its own",
-        )
+        failure = f"{STATEMENTS} does not compile on its own"
+        _compile_file(build, project, STATEMENTS, (), store, deadline, failure)
         for file in project.files:
             if file != STATEMENTS:
                 shutil.copy(source / file, build)
-        _compile(build, project, deadline)
+        _compile(build, project, store, deadline)
         _check_theorems(build, project, [headline.name for headline in listed], deadline)
         axioms = _axioms(build, project, deadline)
         golden = dict(_split_axiom(line) for line in _read_list(source / "axioms.txt"))
@@ -223,9 +227,8 @@ def _compare_with_golden_list(file: str, names: Sequence[str], golden: Sequence[
         )
 
 
-def _refuse_standard_names(files: Iterable[str], folder: Path, deadline: float) -> None:
+def _refuse_standard_names(files: Iterable[str], where: Path) -> None:
     """Axioms and imports are named by file: a local Classical_Prop.v could stand in for Coq's."""
-    where = Path(_run(["coqc", "-where"], folder, deadline, "coqc -where fails").strip())
     standard = {path.stem for path in where.rglob("*.vo")}
     if not standard:
         raise AuditError(f"no standard library under {where}")
@@ -233,28 +236,44 @@ def _refuse_standard_names(files: Iterable[str], folder: Path, deadline: float) 
         raise AuditError(f"named like a file of the standard libraries: {', '.join(taken)}")
 
 
-def _compile(build: Path, project: Project, deadline: float) -> None:
+def _compile(build: Path, project: Project, store: Kept | None, deadline: float) -> None:
     """Compile all but the statements, several at a time, each after the files that it requires."""
-    required = re.compile(rf"From {project.library} Require\s+(?:Import\s+|Export\s+)?([^.]*)\.")
-    waiting: dict[str, set[str]] = {}
+    named = re.compile(rf"From {project.library} Require\s+(?:Import\s+|Export\s+)?([^.]*)\.")
+    required: dict[str, set[str]] = {STATEMENTS: set()}
     for file in project.files:
         if file == STATEMENTS:
             continue
         text = sources.strip(file, _read(build / file))
-        names = {f"{name}.v" for match in required.finditer(text) for name in match[1].split()}
-        waiting[file] = names & set(waiting)
-    compiled: set[str] = set()
-    running: dict[Future[str], str] = {}
+        names = {f"{name}.v" for match in named.finditer(text) for name in match[1].split()}
+        required[file] = names & set(required)
+    waiting = {file: names for file, names in required.items() if file != STATEMENTS}
+    compiled = {STATEMENTS}
+    running: dict[Future[None], str] = {}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
         while waiting or running:
             for file in [file for file, names in waiting.items() if names <= compiled]:
-                command = ["coqc", *project.options, file]
-                failure = f"{file} does not compile"
-                running[workers.submit(_run, command, build, deadline, failure)] = file
-                del waiting[file]
+                task = (build, project, file, waiting.pop(file), store, deadline)
+                running[workers.submit(_compile_file, *task, f"{file} does not compile")] = file
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 done.result()
                 compiled.add(running.pop(done))
+
+
+def _compile_file(
+    build: Path,
+    project: Project,
+    file: str,
+    required: Iterable[str],
+    store: Kept | None,
+    deadline: float,
+    failure: str,
+) -> None:
+    """Compile one file, or take what coqc made of the same before."""
+    if store is not None and store.take(build, file, required):
+        return
+    _run(["coqc", *project.options, file], build, deadline, failure)
+    if store is not None:
+        store.keep(build, file)
 
 
 def _check_theorems(build: Path, project: Project, names: Sequence[str], deadline: float) -> None:
