@@ -39,8 +39,8 @@ def scale_of(log_p, log_ref, reward, kl, spread):
     return float(weight @ shifted) + float(spread) * (1 + float(kl / 2) ** 0.5)
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_against_balls(dtype, library):
     lift = torch.tensor if library == "torch" else np.asarray
     rng, saved = np.random.default_rng(3), flint.ctx.prec

@@ -45,8 +45,8 @@ def law_for(rng, n, dtype):
     return random_law(rng, n, dtype, zeros=True, floor=-80.0)
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_against_balls(dtype, library):
     lift = torch.tensor if library == "torch" else np.asarray
     rng, compared = np.random.default_rng(7), 0

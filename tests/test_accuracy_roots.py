@@ -247,7 +247,7 @@ def test_every_promise_of_a_root_is_measured():
     assert set(accuracy.ROOTS) == {*CASES, *AT_FOUND}
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [n for n in (*CASES, *AT_FOUND) if n not in OF_NESTED_ROOTS])
 def test_some_worlds(name, dtype):
     _, compared = largest_error(name, dtype, trials=12, seed=0)

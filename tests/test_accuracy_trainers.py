@@ -165,6 +165,7 @@ def test_critical_beta():
         assert within(bounds.critical_beta(a), want, float(want), units=100), a
 
 
+@pytest.mark.slow  # bisects in balls
 @pytest.mark.parametrize("leash", ["reverse", "forward"])
 def test_group_normalized_success(leash):
     """The success against a root bisected in balls around it, for groups to 10^4."""

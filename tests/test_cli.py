@@ -58,6 +58,7 @@ def test_version():
     assert run("--version").stdout == f"nondecoupling {__version__}\n"
 
 
+@pytest.mark.slow  # several processes
 def test_shells_complete_commands_and_options():
     """As a shell asks: by a variable of the environment, in a process of its own."""
     code = "import sys; sys.argv = ['nondecoupling']; from nondecoupling import cli; cli.main()"
@@ -557,6 +558,7 @@ def test_a_negative_probability_is_said_to_be_negative():
     assert result.exit_code == 2 and "-1/4 is negative" in result.stderr
 
 
+@pytest.mark.slow  # several processes
 def test_output_that_cannot_be_written_is_no_verdict():
     full = shell("nondecoupling list > /dev/full")
     assert full.returncode == 2 and "cannot be written" in full.stderr

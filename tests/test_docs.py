@@ -308,7 +308,14 @@ def run_blocks(text: str) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text())], ids=name_of)
+def by_page(page):
+    slow = (
+        [pytest.mark.slow] if name_of(page) == "docs/refuted.md" else []
+    )  # searches for witnesses
+    return pytest.param(page, id=name_of(page), marks=slow)
+
+
+@pytest.mark.parametrize("page", [by_page(p) for p in PAGES if blocks(p.read_text())])
 def test_code_blocks(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_blocks(page.read_text()) == []
@@ -407,6 +414,7 @@ def figures():
     return loaded(DOCS / "figures" / "figures.py")
 
 
+@pytest.mark.slow  # draws them anew
 @pytest.mark.parametrize("name", ["frontier", "simplex", "dependencies", "trainers", "schedules"])
 def test_figures_are_current(name, figures, tmp_path):
     assert figure_problems(figures, name, DOCS / f"figures/{name}.svg", tmp_path / "new.svg") == []

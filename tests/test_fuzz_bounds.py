@@ -159,10 +159,11 @@ def run(calls, seed):
     return answered, problems
 
 
-def test_a_thousand_calls():
-    answered, problems = run(1000, seed=0)
+@pytest.mark.parametrize("calls", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_drawn_calls(calls):
+    answered, problems = run(calls, seed=0)
     assert not problems, f"{len(problems)}, the first: {problems[0]}"
-    assert answered > 600
+    assert answered > 0.6 * calls
 
 
 @pytest.mark.slow  # some minutes

@@ -17,6 +17,7 @@ def brought_in_by(import_line: str) -> set[str]:
     return HEAVY & set(found.stdout.split())
 
 
+@pytest.mark.slow  # a process for each module
 @pytest.mark.parametrize(
     "module",
     ["bounds", "forecast", "monitor", "plot", "theory.catalog", "theory.ledger", "cli"],
@@ -25,5 +26,6 @@ def test_import_is_light(module):
     assert brought_in_by(f"import nondecoupling.{module}") == set()
 
 
+@pytest.mark.slow  # a process for each module
 def test_the_check_sees_a_heavy_import():
     assert brought_in_by("import nondecoupling.bounds, hypothesis") == {"hypothesis"}

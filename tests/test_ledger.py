@@ -215,6 +215,7 @@ def run_proofs(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # a test run of its own
 def test_a_run_without_all_proof_files_fails(small_project):
     (small_project / "proofs" / "test_f2_cross_entropy_decomposition.py").unlink()
     run = run_proofs(small_project)
@@ -223,12 +224,14 @@ def test_a_run_without_all_proof_files_fails(small_project):
     assert "no committed ledger" in run.stdout
 
 
+@pytest.mark.slow  # a test run of its own
 def test_a_partial_run_assembles_no_ledger(small_project):
     run = run_proofs(small_project, "-k", "test_guard")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "covers only a part" in run.stdout
 
 
+@pytest.mark.slow  # a test run of its own
 def test_a_marked_test_must_decide_something(small_project):
     """The mark earns nothing, nor does a decision about another statement or of another kind."""
     one = "Fraction(1, 2), Fraction(1, 2)"

@@ -297,6 +297,7 @@ def test_the_project_file_weakens_nothing(
 # --- what only the prover can tell --------------------------------------------------------------
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 @pytest.mark.parametrize(
     ("old", "new"),
@@ -332,6 +333,7 @@ def test_what_a_lemma_file_redefines_proves_no_trusted_statement(
         audit(development)
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 @pytest.mark.parametrize(
     "main",
@@ -362,6 +364,7 @@ def test_each_theorem_is_held_against_the_trusted_statement(
         audit(development)
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 def test_trusted_statements_compile_alone(development: Path) -> None:
     """Even if its source were not read: nothing of the development exists when it is compiled."""
@@ -370,6 +373,7 @@ def test_trusted_statements_compile_alone(development: Path) -> None:
         audit(development)
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 @pytest.mark.parametrize("used", [True, False], ids=["used", "unused"])
 def test_an_axiom_that_no_source_declares_is_refused(development: Path, used: bool) -> None:
@@ -393,6 +397,7 @@ def test_an_axiom_that_no_source_declares_is_refused(development: Path, used: bo
         audit(development)
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 @pytest.mark.parametrize(
     "golden",
@@ -417,6 +422,7 @@ def test_no_file_is_named_like_a_standard_one(development: Path, name: str) -> N
         audit(development)
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 def test_what_has_not_changed_is_not_compiled_again(
     development: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -482,6 +488,7 @@ def test_other_libraries_are_another_input(tmp_path: Path) -> None:
     assert libraries(tmp_path) != before
 
 
+@pytest.mark.slow  # the prover compiles
 @needs_coqc
 def test_an_unfinished_proof_breaks_the_build(development: Path) -> None:
     spoil(development / "Lemmas.v", "Proof. exact (classic A). Qed.", "Proof. Qed.")

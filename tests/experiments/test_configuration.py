@@ -89,6 +89,7 @@ def enumerated(folder):
     return json.loads((folder / "config.json").read_text())["protocol"] == "enumerated"
 
 
+@pytest.mark.slow  # evaluates whole runs
 @pytest.mark.parametrize(
     "folder", [f for f in COMMITTED if enumerated(f)], ids=lambda folder: folder.name
 )

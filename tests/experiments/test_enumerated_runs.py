@@ -152,12 +152,14 @@ def test_bad_options_are_usage_errors(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow  # runs and their reports
 def test_resuming_a_complete_run_only_writes_its_report_again(cycle):
     before = contents(cycle[0])
     assert qwen_validate.main(["--out", str(cycle[0]), "--resume"]) == 0
     assert contents(cycle[0]) == before
 
 
+@pytest.mark.slow  # runs and their reports
 def test_a_lost_report_is_written_again_without_training(cycle, tmp_path, monkeypatch):
     from validate.enumerated.training import Trainer
 
@@ -245,6 +247,7 @@ def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
     assert min(c["eps"] for c in refs) == 0.0
 
 
+@pytest.mark.slow  # runs and their reports
 def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, small, monkeypatch, capsys, cycle):
     """The disk fills at the fourth checkpoint; with room again the run ends in the same report."""
     folder, saved = tmp_path / "full", []

@@ -68,6 +68,7 @@ def test_a_beta_that_the_samples_do_not_support_has_no_number(stages):
     assert "not supported" in text and "no beta was supported" in text
 
 
+@pytest.mark.slow  # bootstraps whole runs
 def test_the_script_writes_its_table_and_says_a_broken_floor(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3"), "--write", str(out)]) == 0
@@ -79,6 +80,7 @@ def test_the_script_writes_its_table_and_says_a_broken_floor(tmp_path, monkeypat
     assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3")]) == 5
 
 
+@pytest.mark.slow  # bootstraps whole runs
 def test_what_no_forecast_can_be_made_for_is_named(capsys):
     assert forecast_outcomes.main([str(RESULTS / "smollm2-135m")]) == 2
     told = capsys.readouterr().err

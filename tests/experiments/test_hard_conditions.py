@@ -60,6 +60,7 @@ def test_too_little_address_space_is_a_message(script, tmp_path, gib):
     assert "ulimit -v" in message or "the memory did not suffice" in message
 
 
+@pytest.mark.slow  # whole runs
 @pytest.mark.parametrize(
     "error",
     [
@@ -156,6 +157,7 @@ def test_output_that_cannot_be_written_is_swallowed():
     assert Output(None).problem == "it is closed" and Output(None).write("text") == 4
 
 
+@pytest.mark.slow  # whole runs
 def test_a_run_with_a_closed_stdout_keeps_its_report(
     tmp_path, monkeypatch, capsys, without_pictures
 ):
@@ -184,6 +186,7 @@ def test_a_process_whose_output_is_lost_keeps_its_report(script, tmp_path, where
     assert "the output could not be written" in message and "Traceback" not in message
 
 
+@pytest.mark.slow  # whole runs
 def test_brackets_in_names_are_printed_as_they_are(tmp_path, capsys, without_pictures):
     folder = tmp_path / "[b]run[" / "b]:smile:"
     assert qwen_validate.main([*SMALL, "--out", str(folder)]) in ENDED

@@ -58,6 +58,7 @@ def an_appended_end(folder):
     tokenizer.save_pretrained(folder)
 
 
+@pytest.mark.slow  # saves and loads a model
 @pytest.mark.parametrize("protocol", ["enumerated", "sampled"])
 @pytest.mark.parametrize(
     ("damage", "words"),
@@ -76,6 +77,7 @@ def test_it_is_named_and_nothing_begins(protocol, damage, words, saved, tmp_path
     assert not out.exists()
 
 
+@pytest.mark.slow  # saves and loads a model
 def test_rl_on_other_prompts_than_are_measured_is_refused(saved, tmp_path, capsys):
     """The enumerated protocol tokenises for itself; TRL's trainers do not."""
     an_appended_end(saved)
@@ -84,6 +86,7 @@ def test_rl_on_other_prompts_than_are_measured_is_refused(saved, tmp_path, capsy
     assert "a trainer would see another prompt than is measured" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # saves and loads a model
 def test_a_model_of_which_nothing_would_be_trained_is_refused(saved, monkeypatch):
     frozen = copy.deepcopy(load_model(saved))
     for parameter in frozen.model.parameters():
@@ -94,6 +97,7 @@ def test_a_model_of_which_nothing_would_be_trained_is_refused(saved, monkeypatch
         model_of_run(config, [])
 
 
+@pytest.mark.slow  # saves and loads a model
 def test_what_is_refused_is_otherwise_accepted(saved):
     config = configuration({"model": str(saved), "training": "full"})
     model = model_of_run(config, [])

@@ -346,6 +346,7 @@ def test_no_theorem_is_violated_and_the_price_is_confirmed(self_distilled):
     assert price.count(Outcome.CONFIRMED) > 0.1 * len(price)
 
 
+@pytest.mark.slow  # dozens of runs
 def test_a_policy_that_could_not_be_is_refuted():
     """An excess loss a tenth of the true one lies below the price of its reward, and is found out."""
     found = []
@@ -360,6 +361,7 @@ def test_a_policy_that_could_not_be_is_refuted():
     assert found.count(Outcome.VIOLATED) > 40
 
 
+@pytest.mark.slow  # dozens of runs
 def test_a_policy_that_does_not_pay_for_its_mass_off_the_data_is_refuted():
     """The loss of a policy on the list alone, without what its mass elsewhere costs: S9 finds it out, S7 cannot."""
     found = {"S7": [], "S9": []}

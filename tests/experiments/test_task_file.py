@@ -105,6 +105,7 @@ def test_the_rewards_and_the_number_of_prompts_are_those_of_the_file(tmp_path):
         configuration({"task": path, "reward": "right"})
 
 
+@pytest.mark.slow  # a whole run
 def test_a_run_on_a_task_of_ones_own(tmp_path, capsys):
     path, folder = tmp_path / "mine.jsonl", tmp_path / "run"
     lines = SAMPLE.read_text().splitlines(keepends=True)[:3]

@@ -57,6 +57,7 @@ def test_the_floor_holds(kind, k, worlds):
     assert p_value(sum(low > truth for low in lows), worlds, DELTA / 2) >= LEVEL
 
 
+@pytest.mark.slow  # many runs
 def test_a_plug_in_floor_does_not_hold():
     truth, samples = RUNS["binary"].price(TARGET), runs("binary", 8, 20)
     too_high = sum(plug_in_price(s, TARGET) > truth for s in samples)
@@ -94,6 +95,7 @@ def test_a_guaranteed_choice_keeps_its_word(worlds):
     assert p_value(short, worlds, DELTA) >= LEVEL
 
 
+@pytest.mark.slow  # many runs
 def test_the_upper_end_of_the_loss_needs_its_cross_fit():
     """Few responses hide the successes of hard prompts: the plug-in's mean is far below the truth."""
     beta, k, worlds, rng = 0.2, 8, 12, np.random.default_rng(3)

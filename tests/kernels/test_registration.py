@@ -71,6 +71,7 @@ def losses(impl):
     return loss
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.parametrize(("route", "backend"), COMPILED)
 def test_compile_fullgraph(route, backend, tmp_path, monkeypatch):
     # Inductor's cache does not see what an operator's fake returns: an older version's code would be run.
@@ -89,6 +90,7 @@ def test_compile_fullgraph(route, backend, tmp_path, monkeypatch):
         assert torch.allclose(first, second, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # compiles
 def test_compile_with_a_dynamic_number_of_tokens():
     head, _, _ = inputs()
     compiled = torch.compile(
@@ -107,6 +109,7 @@ def test_compile_with_a_dynamic_number_of_tokens():
         gradients(values, torch.ones(3, tokens), Model(hidden, head.weight, head.bias))
 
 
+@pytest.mark.slow  # compiles
 def test_compile_with_another_temperature():
     head, targets, _ = inputs()
 

@@ -230,6 +230,7 @@ def run_remedy(message):
     subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
 
 
+@pytest.mark.slow  # runs the command
 def test_pickled_weights_are_refused_with_a_command_that_converts_them(saved, tiny):
     torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
