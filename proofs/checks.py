@@ -34,7 +34,8 @@ def assert_tightened_fails(
     statement: StatementType, claim: str, factor: float, *, responses: int = 2
 ) -> AttackResult:
     """With the constant moved by ``factor`` the attack finds a violation: the check can fail."""
-    result = attack(tightened(statement, claim, factor), claim, responses=responses)
+    moved = tightened(statement, claim, factor)
+    result = attack(moved, claim, responses=responses, first_violation=True)
     assert result.violation, f"{statement.id} {claim} x {factor} survived: {result}"
     return result
 

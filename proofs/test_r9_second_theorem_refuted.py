@@ -129,7 +129,9 @@ def test_the_rise_with_the_reference_of_the_page():
 @pytest.mark.attacked
 @pytest.mark.parametrize("responses", [2, 3, 6])
 def test_attack_refutes_it(responses, evidence):
-    assert attack(SecondTheoremRefuted, NEVER_GAINS, responses=responses).violation
+    assert attack(
+        SecondTheoremRefuted, NEVER_GAINS, responses=responses, first_violation=True
+    ).violation
     evidence(f"attack raised the reward with n = {responses}")
 
 

@@ -216,7 +216,7 @@ def test_search_refutes_that_policy_gradient_moves_least(evidence, capsys):
 
 @pytest.mark.attacked
 def test_attack_refutes_it(evidence):
-    assert attack(VerifiableRewards, RAZOR, responses=3).violation
+    assert attack(VerifiableRewards, RAZOR, responses=3, first_violation=True).violation
     evidence("attack finds a path that moves farther, three correct responses")
 
 
