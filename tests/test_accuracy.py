@@ -138,7 +138,7 @@ def check(name, got, want, scale, dtype, context):
     return error / unit if unit else 0.0
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_relative_accuracy(dtype, library):
     lift = torch.tensor if library == "torch" else np.asarray

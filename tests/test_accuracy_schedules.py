@@ -18,6 +18,7 @@ from nondecoupling.formulas.levels import levels_by_comparison
 from nondecoupling.numbers.arb import arb
 
 LIBRARIES = {"numpy": np.asarray, "torch": torch.tensor}
+EACH = ["numpy", pytest.param("torch", marks=pytest.mark.slow)]
 DTYPES = [np.float64, np.float32]
 
 
@@ -56,7 +57,7 @@ def assert_close(got, exact, scale, dtype, context):
         assert error <= allowed + float(np.finfo(dtype).tiny), (context, float(mine), float(true))
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", EACH)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_best_of_n_policy(dtype, library):
     rng, xp = np.random.default_rng(0), arb()
@@ -105,7 +106,7 @@ def test_replay_bound(dtype):
         assert_close(got, [true], [abs(float(true))], dtype, (kl, share))
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", EACH)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weighted_sft_optimum(dtype, library):
     rng, xp = np.random.default_rng(2), arb()
@@ -132,7 +133,7 @@ def exact_frontier_weights(log_d, reward, beta):
     return 1 / (room + middle.exp())
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", EACH)
 def test_frontier_weights(library):
     rng = np.random.default_rng(3)
     flint.ctx.prec = 400
@@ -169,7 +170,7 @@ def exact_leashless(log_ref, reward, tau):
     return log_p, 1 + condition + max(abs(float(x)) for x in log_p)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", EACH)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leashless_policy(dtype, library):
     rng = np.random.default_rng(4)
@@ -196,7 +197,7 @@ def exact_log_slack(log_d, x, share):
     return u
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", EACH)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_alternation(dtype, library):
     rng, xp = np.random.default_rng(5), arb()

@@ -273,6 +273,7 @@ def test_a_tokenizer_without_an_end_is_refused(tiny):
         from_transformers(tiny.model, endless)
 
 
+@pytest.mark.slow  # a process that imports it all
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, nondecoupling, nondecoupling.bounds; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -136,6 +136,7 @@ def trained(trainer, recipe, steps=60):
 HELD = [name for name in VARIANTS if "without a leash" not in name and " as " not in name]
 
 
+@pytest.mark.slow  # trains to the end
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n == "rloo" else pytest.mark.slow) for n in HELD]
 )  # up to half a minute each
