@@ -60,7 +60,11 @@ def readable(arguments: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def report(
-    command: str, statement: StatementType, settings: dict[str, Any], rows: list[Row], as_json: bool
+    command: str,
+    statement: StatementType,
+    settings: Mapping[str, Any],
+    rows: list[Row],
+    as_json: bool,
 ) -> NoReturn:
     """Print the rows and leave with the status that sums them up."""
     statuses = {row.exit_status() for row in rows}
@@ -86,7 +90,7 @@ def report(
     raise typer.Exit(worst)
 
 
-def _print_rows(title: str, settings: dict[str, Any], rows: list[Row]) -> None:
+def _print_rows(title: str, settings: Mapping[str, Any], rows: list[Row]) -> None:
     said = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "world")
     title = f"{title}\n{said}" if said else title
     table = Table("claim", "status", *rows[0].numbers, "remark", title=escape(title))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import typer
@@ -144,7 +144,7 @@ def attack(
             f"--claim {claim!r} is an identity" if claim else f"{statement.id} has identities only"
         )
         fail(f"{what}, with no margin to attack; use: nondecoupling check {statement.id}")
-    settings = {"responses": responses, "restarts": restarts, "steps": steps, "seed": seed}
+    settings = Search(responses=responses, restarts=restarts, steps=steps, seed=seed)
     rows = [
         _attacked(statement, c, settings)
         for c in with_progress(found, f"{statement.id}: claims", hidden=as_json)
@@ -152,7 +152,16 @@ def attack(
     report("attack", statement, settings, rows, as_json)
 
 
-def _attacked(statement: StatementType, claim: Claim, settings: dict[str, int]) -> Row:
+class Search(TypedDict):
+    """The options of a search, as given and as reported."""
+
+    responses: int
+    restarts: int
+    steps: int
+    seed: int
+
+
+def _attacked(statement: StatementType, claim: Claim, settings: Search) -> Row:
     from nondecoupling.deciding.attack import attack as search
     from nondecoupling.deciding.attack import smallest_witness
 

@@ -125,11 +125,8 @@ def the_number(x: Array) -> Number:
 
 
 def _elementwise(function: Callable[..., Any], *arrays: Any) -> Any:
-    broadcast = np.broadcast_arrays(*(np.asarray(a, dtype=object) for a in arrays))
-    out = np.empty(broadcast[0].shape, dtype=object)
-    for index in np.ndindex(*out.shape):
-        out[index] = function(*(a[index] for a in broadcast))
-    return out
+    objects = [np.asarray(a, dtype=object) for a in arrays]
+    return np.asarray(np.frompyfunc(function, len(objects), 1)(*objects), dtype=object)
 
 
 def _reduce(function: Function2, x: Array) -> Array:
