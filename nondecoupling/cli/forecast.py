@@ -16,6 +16,7 @@ from nondecoupling.cli.report import console, print_json
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
+    AtStart,
     Estimate,
     Forecast,
     Recommendation,
@@ -47,6 +48,12 @@ def forecast_command(
     reward: Annotated[str | None, typer.Option(help="Column of the reward.")] = None,
     expert_reward: Annotated[
         str | None, typer.Option(help="Column of the rewards of expert responses.")
+    ] = None,
+    log_prob: Annotated[
+        str | None, typer.Option(help="Column of log-probabilities: says the SFT loss now, too.")
+    ] = None,
+    expert_log_prob: Annotated[
+        str | None, typer.Option(help="Column of those of expert responses.")
     ] = None,
     weight: Annotated[str | None, typer.Option(help="Column of the weights of prompts.")] = None,
     ragged: Annotated[
@@ -84,6 +91,8 @@ def forecast_command(
             prompt=prompt,
             reward=reward,
             expert_reward=expert_reward,
+            log_prob=log_prob,
+            expert_log_prob=expert_log_prob,
             weight=weight,
         )
         plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
@@ -109,6 +118,7 @@ def _print(samples: Samples, plan: Forecast, advice: Recommendation | None) -> N
         console().print(f"the recipe: {plan.recipe}", markup=False)
         for option, reason in plan.recipe.outside:
             console().print(f"  outside the theory: {option}: {reason}", markup=False)
+    _print_at_start(plan.at_start())
     if not (plan.betas or plan.targets or advice):
         console().print("nothing was asked: add --beta, --target, --loss-budget or --reward-target")
     for b in plan.betas:
@@ -136,6 +146,18 @@ def _advice(
     if loss_budget is None and reward_target is None:
         return None
     return plan.recommend(loss_budget=loss_budget, reward_target=reward_target)
+
+
+def _print_at_start(answer: AtStart) -> None:
+    losses = {"SFT loss, own data": answer.own_loss, "SFT loss, expert data": answer.expert_loss}
+    if not any(losses.values()):
+        return
+    table = _table("The start policy")
+    table.add_row("reward", *_numbers(answer.reward))
+    for name, estimate in losses.items():
+        if estimate:
+            table.add_row(name, *_numbers(estimate))
+    console().print(table)
 
 
 def _print_at_beta(answer: AtBeta | UnsupportedBeta | UnsupportedRecipe) -> None:

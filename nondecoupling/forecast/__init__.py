@@ -2,10 +2,10 @@
 
 k responses of the start policy to each of n prompts, scored by the reward function, are all that is needed; nothing
 is trained. ``forecast(samples)`` answers by reward (``at_reward``: what any algorithm pays at least, what exact
-KL-regularised RL pays), by beta (``at_beta``) and by purpose (``recommend``). Every number is an ``Estimate`` whose
-interval contains the truth with probability at least ``level``; what the samples do not support is answered by
-``UnsupportedBeta``. The truth is an average over the law from which the prompts were drawn. Prompts outside it, and
-what a network does that a table of policies would not, are not in it (D1, P6).
+KL-regularised RL pays), by beta (``at_beta``) and by purpose (``recommend``); ``at_start`` says where it starts.
+Every number is an ``Estimate`` whose interval contains the truth with probability at least ``level``; what the
+samples do not support is answered by ``UnsupportedBeta``. The truth is an average over the law from which the prompts
+were drawn. Prompts outside it, and what a network does that a table of policies would not, are not in it (D1, P6).
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(0)
@@ -22,6 +22,7 @@ from __future__ import annotations
 from nondecoupling.forecast.answers import (
     AtBeta,
     AtReward,
+    AtStart,
     Duration,
     Estimate,
     Joint,
@@ -42,6 +43,7 @@ from nondecoupling.forecast.support import UnsupportedBeta, UnsupportedRecipe
 __all__ = [
     "AtBeta",
     "AtReward",
+    "AtStart",
     "Duration",
     "Estimate",
     "Forecast",

@@ -51,6 +51,24 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class AtStart:
+    """Where the start policy is: what changes are counted from.
+
+    ``own_loss``: the SFT loss on its own responses, its entropy E[-log ref(y|x)]; ``expert_loss``: on the responses of
+    the experts; None without their log-probabilities. Log-probabilities have no bound, so these have no upper end, and
+    the lower one is that of losses capped at the largest of half of the prompts, averaged over the other half. Units:
+    ``reward`` in its own, the losses in nats per response.
+    """
+
+    reward: Estimate
+    own_loss: Estimate | None
+    expert_loss: Estimate | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return _plain(self)
+
+
+@dataclass(frozen=True)
 class AtBeta:
     """Where training at ``beta`` ends, and what that costs.
 

@@ -20,6 +20,7 @@ from nondecoupling.forecast import choices
 from nondecoupling.forecast.answers import (
     AtBeta,
     AtReward,
+    AtStart,
     Duration,
     Estimate,
     Joint,
@@ -30,6 +31,7 @@ from nondecoupling.forecast.answers import (
 from nondecoupling.forecast.curves import Path
 from nondecoupling.forecast.planning import Plans
 from nondecoupling.forecast.samples import Samples
+from nondecoupling.forecast.start import at_start
 from nondecoupling.forecast.support import Unsupported, unsupported
 from nondecoupling.forecast.tables import as_table
 from nondecoupling.forecast.trainers import ForecastTrainer
@@ -102,6 +104,10 @@ class Forecast:
         self.betas = [self._beta("betas", beta) for beta in asked]
         self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
         self._plans = Plans(self._trainer, self.delta)
+
+    def at_start(self) -> AtStart:
+        """The start policy's reward, and its SFT loss where the samples have log-probabilities."""
+        return at_start(self._rows, self.delta)
 
     def at_beta(self, beta: float | None = None) -> AtBeta | Unsupported:
         """Where training at this beta ends and what it costs; without a beta at that of the recipe.
@@ -198,7 +204,7 @@ class Forecast:
             "prompts": self.samples.prompts,
             "responses": self.samples.responses,
             "reward_bounds": list(self.samples.reward_bounds),
-            "reward": self.samples.mean_reward,
+            "at_start": self.at_start().to_dict(),
             "level": 1 - self.delta,
             "recipe": None if self.recipe is None else recipe_to_dict(self.recipe),
             "at_beta": [self.at_beta(beta).to_dict() for beta in self.betas],

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
-from nondecoupling.forecast.answers import AtBeta, AtReward, Estimate, Recommendation
+from nondecoupling.forecast.answers import AtBeta, AtReward, AtStart, Estimate, Recommendation
 from nondecoupling.forecast.support import Unsupported, UnsupportedBeta, UnsupportedRecipe
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ small { color: #666 }
 """
 NAMES = {
     "reward": "average reward",
+    "own_loss": "SFT loss, own data",
+    "expert_loss": "SFT loss, expert data",
     "own_loss_change": "SFT loss change, own data",
     "expert_loss_change": "SFT loss change, expert data",
     "kl": "KL from the start policy",
@@ -54,6 +56,7 @@ def html(plan: Forecast, recommendation: Recommendation | None, picture: str) ->
         parts.append(f"<p>The recipe: {escape(str(plan.recipe))}.</p>")
     if recommendation is not None:
         parts += _advice(recommendation)
+    parts += ["<h2>At the start</h2>", _table(plan.at_start())]
     for beta in plan.betas:
         parts += [f"<h2>At beta = {beta:.4g}</h2>", _table(plan.at_beta(beta))]
     for target in plan.targets:
@@ -73,7 +76,7 @@ def _advice(advice: Recommendation) -> Iterable[str]:
     yield f"<p>{escape(advice.why)}.</p>"
 
 
-def _table(answer: AtBeta | AtReward | Unsupported) -> str:
+def _table(answer: AtStart | AtBeta | AtReward | Unsupported) -> str:
     if isinstance(answer, (UnsupportedBeta, UnsupportedRecipe)):
         return f"<p>{escape(str(answer))}</p>"
     rows, seen = [], set()

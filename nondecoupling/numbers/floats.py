@@ -100,10 +100,14 @@ class Floats:
 
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         like = x if hasattr(x, "dtype") else y
-        numpy = isinstance(like, np.ndarray)
-        if isinstance(condition, np.ndarray) and not numpy:  # a pattern of responses
+        if not is_torch(like):
+            return self.module.where(condition, self._like(x, like), self._like(y, like))
+        if isinstance(condition, np.ndarray):  # a pattern of responses
             condition = self.module.asarray(condition, device=device_of(like))
-        return self.module.where(condition, self._like(x, like), self._like(y, like))
+        # Torch takes a number as it is, several times faster than an array of it.
+        tensor: Any = like
+        chosen: Array = tensor.where(condition, y) if like is x else tensor.where(~condition, x)
+        return chosen
 
     def minimum(self, x: Array, y: Array | float) -> Array:
         return self.module.minimum(x, self._like(y, x))
@@ -148,8 +152,13 @@ class Floats:
         large = self.where(near | infinite, 1.0, u)
         weight = self.exp(log_w)
         series = small * _EXCESS_SERIES[-1] + _EXCESS_SERIES[-2]
+        in_place = isinstance(series, np.ndarray)  # torch keeps each step for its gradient
         for coefficient in _EXCESS_SERIES[-3::-1]:
-            series = series * small + coefficient
+            if in_place:
+                series *= small
+                series += coefficient
+            else:
+                series = series * small + coefficient
         far = self.exp(log_w + large) - weight * (1.0 + large)
         curve = self.where(near, weight * small * small * (series * 0.5), far)
         return self.where(infinite, math.inf, curve)
