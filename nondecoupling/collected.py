@@ -167,10 +167,14 @@ class CollectedSamples:
 
         Errors: as ``Samples``.
         """
+        experts = self.has_experts
+        # Rounded, the log-probability of what is certain may be above 0.
         return Samples(
             self.rewards,
             reward_bounds=self.origin.reward_bounds,
-            expert_rewards=self._numbers("expert_reward") if self.has_experts else None,
+            ref_log_probs=np.minimum(self.log_ref, 0.0),
+            expert_rewards=self._numbers("expert_reward") if experts else None,
+            expert_log_ref=np.minimum(self._numbers("expert_log_ref"), 0.0) if experts else None,
             prompt_ids=self.prompts,
         )
 

@@ -9,7 +9,7 @@ import torch
 from yes_or_no import CANDIDATES, PROMPTS
 
 from nondecoupling.collected import CollectedSamples
-from nondecoupling.forecast import Samples
+from nondecoupling.forecast import Samples, forecast
 from nondecoupling.lm import (
     CollectError,
     RewardFunctionError,
@@ -76,8 +76,12 @@ def test_a_forecast_reads_the_file(tiny, tmp_path):
     found = collect(
         tiny.model, tiny.tokenizer, prompts, ends, experts=experts, out=out, **settings
     ).samples()
-    read = Samples.from_parquet(out, reward_bounds=(0, 1), expert_reward="expert_reward")
+    columns = dict(
+        expert_reward="expert_reward", log_prob="log_ref", expert_log_prob="expert_log_ref"
+    )
+    read = Samples.from_parquet(out, reward_bounds=(0, 1), **columns)
     assert found.to_dict() == read.to_dict()
+    assert 0 < forecast(found).at_start().own_loss.value < 3 * math.log(len(tiny.tokenizer))
 
 
 class StopsAfter:
