@@ -1,0 +1,276 @@
+#!/usr/bin/env python
+"""The paper's two figures from a sampled run: SFT loss and reward over the stages of an order, beside the theory.
+
+    python experiments/qwen_validate.py --protocol sampled --order cycle --data CoLA/train.tsv --out runs/cola
+    python experiments/paper_figures.py runs/cola --out runs/cola-figures
+
+Of the run, which must be complete and of one order: at the end of each stage the SFT loss above its least, KL(d||p),
+and the average of the training reward and of the last-label reward, each with its 95 % interval; during RL the
+rewards that the trainer logged; what an exact optimum would have (S1, F3), and the least SFT loss of any policy with
+the reward that was reached (S5). The model before any training is measured here on the same prompts, the reference
+that RL may or may not go past; its measurement is kept in OUT, so a second start only draws.
+
+OUT receives figures.svg, figures.json and run.json.
+
+Exit status: 0 done, 2 usage error, or a run that has no such figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from rich.console import Console
+from validate.configuration import SampledConfiguration
+from validate.disk import Line, read_json, replace_file
+from validate.errors import RunError
+from validate.models import model_of_run
+from validate.orders import BASE, ORDERS, STAGES
+from validate.reports import strict_json
+from validate.run_folder import MEASUREMENTS, RunFolder
+from validate.sampled.claims import Evidence
+from validate.sampled.digest import Result, digest
+from validate.sampled.inputs import Inputs, inputs_of
+from validate.sampled.measuring import Measurement, Measurer, load_measurement
+from validate.sampled.resampling import resampled
+from validate.sampled.training import planned
+from validate.session import Session
+
+from nondecoupling import plot
+from nondecoupling.estimate import Interval, mean_interval
+from nondecoupling.lm.processes import Processes
+
+RUN = "run.json"
+DISPLAY = 0.05
+LAST_LABEL = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of a policy with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, interval: Interval) -> Measured:
+        return cls(float(interval.estimate), float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """The policy at the end of a stage, ``step`` training steps from the start.
+
+    ``predicted_loss``, ``predicted_reward``: of the exact optimum that the stage's RL is after; ``least_loss``: of any
+    policy with the lower end of its reward. None where no RL was done.
+    """
+
+    title: str
+    step: int
+    loss: Measured
+    reward: Measured
+    last_label: Measured
+    predicted_loss: float | None = None
+    predicted_reward: float | None = None
+    least_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """What both figures show. ``logged``: (step, average reward of the rollouts) of the RL stage."""
+
+    ends: tuple[StageEnd, ...]
+    logged: tuple[tuple[int, float], ...]
+
+
+def story_of(run: Path, out: Path, console: Console) -> Story:
+    """
+    Raises:
+        RunError: not a complete sampled run of one order, or it rests on other sentences or rewards now.
+    """
+    folder = RunFolder(run, writes=False)
+    config = folder.configuration({})
+    if not isinstance(config, SampledConfiguration) or config.order not in ORDERS:
+        raise RunError(
+            f"{run}: a run of --protocol {config.protocol}, --order {config.order}; these figures follow one order of "
+            "--protocol sampled, such as cycle or rl-sft"
+        )
+    inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
+    measured = {
+        name: load_measurement(run / MEASUREMENTS / f"{name}.jsonl", prompts)
+        for name in ORDERS[config.order]
+    }
+    result = digest(config, inputs.task, inputs.reward, measured, {})
+    untrained = _untrained(config, inputs, out, console)
+    return Story(
+        tuple(_ends(result, untrained)), _logged(config, folder.all_records(planned(config)))
+    )
+
+
+def _untrained(
+    config: SampledConfiguration, inputs: Inputs, out: Path, console: Console
+) -> Measurement:
+    """The model before any training, on the evaluation prompts.
+
+    Raises:
+        RunError: what is in ``out`` belongs to another run.
+    """
+    settings = config.as_json()
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / RUN).exists() and read_json(out / RUN) != settings:
+        raise RunError(f"{out} has figures of a run with other settings; give another --out")
+    replace_file(out / RUN, f"{json.dumps(settings, indent=1)}\n".encode())
+    scratch = Session(RunFolder(out), console, Processes(), resumed=False)
+    language_model = model_of_run(config, inputs.task.texts)
+    state = language_model.state()
+    questions = inputs.task.evaluation
+    measurer = Measurer(config, scratch, language_model, questions, inputs.reward)
+    for line in measurer.measure(BASE, BASE, state, state):
+        console.print(f"the model before training: {line} of {measurer.lines}", highlight=False)
+    return load_measurement(measurer.place(BASE), len(questions))
+
+
+def _ends(result: Result, untrained: Measurement) -> list[StageEnd]:
+    base, config = untrained.part(result.pilot, None), result.config
+    experts = result.experts.part(result.pilot, None)
+    found, step = [_end("before training", 0, Evidence(experts, base, base), result)], 0
+    for name in ORDERS[config.order]:
+        stage = STAGES[name]
+        step += stage.steps(config)
+        e = result.on_ref(name) if stage.ref is None else result.evidence(name)
+        end = _end(stage.title, step, e, result)
+        if stage.ref is not None and stage.objective in ("rl", "joint"):
+            end = _with_predictions(end, result, name)
+        found.append(end)
+    return found
+
+
+def _end(title: str, step: int, e: Evidence, result: Result) -> StageEnd:
+    return StageEnd(
+        title,
+        step,
+        Measured.of(resampled(e.excess)(DISPLAY)),
+        Measured.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)),
+        Measured.of(mean_interval(e.policy.robust.mean(axis=1), LAST_LABEL, DISPLAY)),
+    )
+
+
+def _with_predictions(end: StageEnd, result: Result, name: str) -> StageEnd:
+    ref, joint = STAGES[name].ref, STAGES[name].objective == "joint"
+    assert ref is not None
+    found, before = result.predicted[ref], result.on_ref(ref)
+    start = float(before.reward.mean())
+    return StageEnd(
+        end.title,
+        end.step,
+        end.loss,
+        end.reward,
+        end.last_label,
+        float(before.ref_excess.mean()) + found["joint_loss_rise" if joint else "loss_rise"],
+        found["joint_reward"] if joint else start + found["reward_gain"],
+        result.landscapes[ref].price(end.reward.low),
+    )
+
+
+def _logged(config: SampledConfiguration, records: Sequence[Line]) -> tuple[tuple[int, float], ...]:
+    """Steps counted from the start of the order."""
+    points, before = [], 0
+    for name in ORDERS[config.order]:
+        lines = [line for line in records if line["stage"] == name and "reward" in line]
+        points += [(before + line["step"], float(line["reward"])) for line in lines]
+        before += STAGES[name].steps(config)
+    return tuple(points)
+
+
+def draw(story: Story) -> str:
+    """SVG: SFT loss above, reward below, over training steps."""
+    with plot.in_style():
+        figure, (loss, reward) = plot.subplots(2, 1, size=(5.2, 6.0), sharex=True)
+        _loss(loss, story)
+        _reward(reward, story)
+        for axis in (loss, reward):
+            for end in story.ends[1:-1]:
+                axis.axvline(end.step, color=plot.GREY, lw=0.8)
+            axis.legend(fontsize=8)
+        for before, end in zip(story.ends, story.ends[1:], strict=False):
+            at = (before.step + end.step) / 2
+            loss.annotate(
+                end.title,
+                (at, 1.02),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                fontsize=8,
+            )
+        reward.set_xlabel("training steps")
+    return plot.svg(figure)
+
+
+def _loss(axis: Axes, story: Story) -> None:
+    first = story.ends[0].loss.value
+    _with_intervals(axis, story, "loss", plot.BLUE, "measured")
+    axis.axhline(first, color=plot.BLACK, ls="--", lw=1, label="before any training")
+    _marks(axis, story, "predicted_loss", "D", plot.VERMILION, "at the exact optimum (S1)")
+    _marks(axis, story, "least_loss", "_", plot.BLACK, "least for the reward reached (S5)")
+    axis.set_yscale("log")  # untrained, a model is tens of nats away
+    axis.set_ylabel("SFT loss above H(d), nats per response")
+
+
+def _reward(axis: Axes, story: Story) -> None:
+    axis.plot(*zip(*story.logged, strict=True), color=plot.SKY, lw=1, label="rollouts, logged")
+    _with_intervals(axis, story, "reward", plot.GREEN, "training reward")
+    _with_intervals(axis, story, "last_label", plot.ORANGE, "last label right")
+    _marks(axis, story, "predicted_reward", "D", plot.VERMILION, "at the exact optimum")
+    axis.set_ylabel("average reward")
+
+
+def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str) -> None:
+    points: list[Measured] = [getattr(end, name) for end in story.ends]
+    steps, values = [end.step for end in story.ends], [point.value for point in points]
+    below = [p.value - p.low if np.isfinite(p.low) else 0.0 for p in points]
+    above = [p.high - p.value if np.isfinite(p.high) else 0.0 for p in points]
+    axis.errorbar(
+        steps, values, [below, above], color=color, marker="o", ms=4, ls=":", capsize=3, label=label
+    )
+
+
+def _marks(axis: Axes, story: Story, name: str, marker: str, color: str, label: str) -> None:
+    points = [
+        (end.step, getattr(end, name)) for end in story.ends if getattr(end, name) is not None
+    ]
+    if points:
+        look: dict[str, Any] = {
+            "marker": marker,
+            "color": color,
+            "ls": "",
+            "ms": 9,
+            "fillstyle": "none",
+        }
+        axis.plot(*zip(*points, strict=True), **look, mew=1.5, label=label)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("run", type=Path, metavar="FOLDER", help="a sampled run of one order")
+    parser.add_argument("--out", type=Path, required=True, help="where the figures go")
+    given = parser.parse_args(arguments)
+    try:
+        story = story_of(given.run, given.out, Console(stderr=True))
+    except RunError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    content = json.dumps(strict_json(asdict(story)), indent=1)
+    replace_file(given.out / "figures.json", f"{content}\n".encode())
+    replace_file(given.out / "figures.svg", draw(story).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
