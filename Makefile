@@ -24,6 +24,8 @@ $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@if command -v coqc >/dev/null; then echo "compiling the Rocq proofs: a minute, only once"; \
+		$(BIN)/python -m proofs.rocq.audit --keep >/dev/null || echo "make test will say it again"; fi
 	@touch $@
 
 validate: $(READY) ## the theorems on a language model: a tiny Qwen3, trained in the run

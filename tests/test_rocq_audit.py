@@ -540,6 +540,21 @@ def test_the_command_line_reports_failure(
     assert "audit failed: coqc is not on PATH" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("given", "folder"), [(["--keep"], rocq.KEPT), ([], None)])
+def test_files_are_kept_where_the_proofs_look_for_them_if_asked(
+    given: list[str], folder: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path | None] = []
+
+    def refused(*, kept: Path | None, **_: Any) -> None:
+        asked.append(kept)
+        raise AuditError("enough")
+
+    monkeypatch.setattr(rocq, "audit", refused)
+    assert rocq.main(given) == 1
+    assert asked == [folder]
+
+
 def test_the_table_reads_the_words_of_the_statements(development: Path) -> None:
     table = rocq.theorem_table(development)
     assert "| S1 | `S1_pair` | Two facts are one pair. | `Lemmas.v` |" in table

@@ -2,6 +2,7 @@
 
     python -m proofs.rocq.audit             theorems by statement id, axioms, time
     python -m proofs.rocq.audit --coqchk    also re-check the compiled proofs with the independent checker
+    python -m proofs.rocq.audit --keep      keep what is compiled for ``pytest proofs``, as ``make setup`` does
     python -m proofs.rocq.audit --json      the same report for programs
     python -m proofs.rocq.audit --markdown  the table of docs/rocq.md (needs no coqc)
 
@@ -391,6 +392,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--coqchk", action="store_true", help="also run the independent checker (minutes)"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="take compiled files that were kept, and keep the others"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--markdown", action="store_true", help="print the table of docs/rocq.md and stop"
@@ -401,7 +405,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.markdown:
             print(theorem_table(), end="")
             return 0
-        found = audit(coqchk=options.coqchk, timeout=options.timeout)
+        kept = KEPT if options.keep else None
+        found = audit(coqchk=options.coqchk, timeout=options.timeout, kept=kept)
     except AuditError as error:
         print(f"audit failed: {error}", file=sys.stderr)
         return 1
