@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -128,6 +128,13 @@ class Arguments:
     def like(self, name: str, value: TensorLike) -> Any:
         """Another argument, as an array of the common library, dtype and device."""
         return read(name, value, self.kind)
+
+    def become(self, **arrays: Any) -> Self:
+        """Replace the arrays by others made of them, all of one shape ``[..., n]``; they are not checked again."""
+        shape = tuple(next(iter(arrays.values())).shape)
+        self.batch = shape[:-1]
+        self.arrays = {name: array.reshape(-1, shape[-1]) for name, array in arrays.items()}
+        return self
 
     def _leave_out(self, out: Any, per_response: tuple[str, ...]) -> None:
         """Give what is padding no mass, and the least value that counts."""

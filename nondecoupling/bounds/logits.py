@@ -244,7 +244,9 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
     for x in (vectors.arrays["u"], vectors.arrays["v"]):
         unit = _without_size(module, module.reshape(x, (*vectors.batch, 1, n)), (-1,))
         turned.append(_without_size(module, root * module.matmul(unit, basis)[..., 0, :], (-1,)))
-    return Arguments(laws={}, reals={"spectrum": ones, "u": turned[0], "v": turned[1]})
+    u_turned, v_turned = turned
+    # The roots of the eigenvalues are in the vectors.
+    return vectors.become(spectrum=module.ones_like(u_turned), u=u_turned, v=v_turned)
 
 
 @about_values
