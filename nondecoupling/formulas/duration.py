@@ -19,7 +19,7 @@ from nondecoupling.formulas.laws import (
     variance,
 )
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
-from nondecoupling.formulas.tilt import log_tilt_ratio, tilt_at
+from nondecoupling.formulas.tilt import log_exponential_ratio, tilt_at
 from nondecoupling.numbers.floats import Floats, detached, device_of, dtype_of
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
@@ -170,7 +170,7 @@ def _past_the_optimum(
     Jeffreys divergence sum |tilt - d| |log(tilt/d)|, a sum of terms that are not negative.
     """
     tilt = tilt_at(xp, log_d, reward, duration)
-    moved = xp.abs(log_tilt_ratio(xp, log_d, duration * from_mode(xp, log_d, reward)))
+    moved = xp.abs(log_exponential_ratio(xp, log_d, duration * from_mode(xp, log_d, reward)))
     moved = xp.where(xp.support(log_d), moved, 0.0)
     apart = log_or_minus_infinity(xp, moved) + log_or_minus_infinity(xp, -xp.expm1(-moved))
     log_gain = log_sum_exp(xp, xp.maximum(log_d, tilt) + apart) - xp.log(duration)

@@ -18,6 +18,7 @@ from nondecoupling.formulas.tilt import (
     divergence_of_tilt,
     kl_of_tilt,
     kl_to_tilt,
+    log_tilt_ratio,
     mean_and_variance_of_tilt,
 )
 from nondecoupling.numbers.floats import Floats, detached
@@ -28,16 +29,17 @@ def regularized_reward_drop(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R1: J_b(tilt) - J_b(p) = beta KL(p||tilt)."""
-    return beta * kl_to_tilt(xp, log_p, log_ref, reward, beta)
+    return beta * kl_to_tilt(xp, log_p, log_ref, log_tilt_ratio(xp, log_ref, reward, beta))
 
 
 def reward_drop(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R2: J(tilt) - J(p) = beta [KL(p||tilt) + KL(tilt||ref) - KL(p||ref)]."""
+    ratio = log_tilt_ratio(xp, log_ref, reward, beta)
     return beta * (
-        kl_to_tilt(xp, log_p, log_ref, reward, beta)
-        + kl_of_tilt(xp, log_ref, reward, beta)
+        kl_to_tilt(xp, log_p, log_ref, ratio)
+        + kl_of_tilt(xp, log_ref, ratio)
         - kl_divergence(xp, log_p, log_ref)
     )
 
@@ -46,14 +48,15 @@ def reward_drop_in_kl_ball(
     xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array
 ) -> Array:
     """R3: beta KL(p||tilt) inside the ball KL(p||ref) <= KL(tilt||ref); -inf (no bound) outside."""
-    inside = kl_divergence(xp, log_p, log_ref) <= kl_of_tilt(xp, log_ref, reward, beta)
-    return xp.where(inside, beta * kl_to_tilt(xp, log_p, log_ref, reward, beta), -INF)
+    ratio = log_tilt_ratio(xp, log_ref, reward, beta)
+    inside = kl_divergence(xp, log_p, log_ref) <= kl_of_tilt(xp, log_ref, ratio)
+    return xp.where(inside, beta * kl_to_tilt(xp, log_p, log_ref, ratio), -INF)
 
 
 def cycle_loss(xp: NumberSystem, log_d: Array, reward: Array, beta: Array) -> Array:
     """R6, ref = d: J(tilt) - J(d) = beta [KL(d||tilt) + KL(tilt||d)]."""
-    there = kl_to_tilt(xp, log_d, log_d, reward, beta)
-    return beta * (there + kl_of_tilt(xp, log_d, reward, beta))
+    ratio = log_tilt_ratio(xp, log_d, reward, beta)
+    return beta * (kl_to_tilt(xp, log_d, log_d, ratio) + kl_of_tilt(xp, log_d, ratio))
 
 
 def reward_change_bounds(

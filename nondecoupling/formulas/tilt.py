@@ -67,26 +67,29 @@ def tilt_at(xp: NumberSystem, log_d: Array, reward: Array, duration: Array) -> A
     return gibbs_tilt(xp, log_d, reward, 1 / duration)
 
 
-def log_tilt_ratio(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
-    """log(tilt/ref) = x - log E_ref e^x for a reward x in units of beta: small where x varies little."""
+def log_exponential_ratio(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
+    """log(q/ref) = x - log E_ref e^x of q proportional to ref e^x: small where x varies little."""
     shifted = centred(xp, log_ref, x)
     return shifted - log_one_plus_excess(xp, log_ref, shifted)
 
 
-def kl_to_tilt(xp: NumberSystem, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
-    """KL(p||tilt), from log(tilt/ref), which keeps what the tilt's own logarithm would round away."""
+def log_tilt_ratio(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
+    """log(tilt/ref) = r/beta - log Z."""
+    return log_exponential_ratio(xp, log_ref, reward_in_units_of_beta(xp, log_ref, reward, beta))
+
+
+def kl_to_tilt(xp: NumberSystem, log_p: Array, log_ref: Array, ratio: Array) -> Array:
+    """KL(p||tilt), from ``ratio`` = log(tilt/ref), which keeps what the tilt's own logarithm would round away."""
     on = xp.support(log_p)
-    moved = log_tilt_ratio(xp, log_ref, from_mode(xp, log_ref, reward) / beta)
-    u = moved + (xp.where(on, log_ref, 0.0) - xp.where(on, log_p, 0.0))
-    missed = xp.exp(log_ref + moved)
+    u = ratio + (xp.where(on, log_ref, 0.0) - xp.where(on, log_p, 0.0))
+    missed = xp.exp(log_ref + ratio)
     return xp.sum(xp.where(on, xp.excess(xp.where(on, log_p, 0.0), u), missed))
 
 
-def kl_of_tilt(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
-    """KL(tilt||ref), from log(tilt/ref)."""
+def kl_of_tilt(xp: NumberSystem, log_ref: Array, ratio: Array) -> Array:
+    """KL(tilt||ref), from ``ratio`` = log(tilt/ref)."""
     on = xp.support(log_ref)
-    moved = log_tilt_ratio(xp, log_ref, from_mode(xp, log_ref, reward) / beta)
-    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_ref, 0.0) + moved, -moved), 0.0))
+    return xp.sum(xp.where(on, xp.excess(xp.where(on, log_ref, 0.0) + ratio, -ratio), 0.0))
 
 
 def mean_and_variance_of_tilt(
@@ -107,7 +110,8 @@ def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Arr
     """KL(tilt_t||ref); by its definition from the tilt's own mode where it is large and tx may be huge."""
     tilt = log_softmax(xp, log_ref + time * from_mode(xp, log_ref + time * x, x))
     large = kl_by_definition(xp, tilt, log_ref)
-    return xp.where(large > 1, large, kl_of_tilt(xp, log_ref, time * x, xp.full_like(time, 1.0)))
+    ratio = log_exponential_ratio(xp, log_ref, from_mode(xp, log_ref, time * x))
+    return xp.where(large > 1, large, kl_of_tilt(xp, log_ref, ratio))
 
 
 def time_of_tilt(
