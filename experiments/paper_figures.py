@@ -30,7 +30,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from validate.configuration import SampledConfiguration
 from validate.disk import Line, read_json, replace_file
-from validate.errors import RunError
+from validate.errors import RunError, RunFolderError
 from validate.models import model_of_run
 from validate.orders import BASE, ORDERS, STAGES
 from validate.reports import strict_json
@@ -45,6 +45,8 @@ from validate.session import Session
 
 from nondecoupling import plot
 from nondecoupling.estimate import Interval, mean_interval
+from nondecoupling.lm import LanguageModelError
+from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
 
 RUN = "run.json"
@@ -69,8 +71,9 @@ class Measured:
 class StageEnd:
     """The policy at the end of a stage, ``step`` training steps from the start.
 
-    ``predicted_loss``, ``predicted_reward``: of the exact optimum that the stage's RL is after; ``least_loss``: of any
-    policy with the lower end of its reward. None where no RL was done.
+    ``predicted_loss``, ``predicted_reward``: at the exact optimum of E[r] - beta KL(p||ref), by S1, or of the joint
+    objective, by J1, whatever the trainer; ``predicted_by`` says which. ``least_loss``: of any policy with the lower
+    end of its reward. None where no RL was done.
     """
 
     title: str
@@ -78,6 +81,7 @@ class StageEnd:
     loss: Measured
     reward: Measured
     last_label: Measured
+    predicted_by: str | None = None
     predicted_loss: float | None = None
     predicted_reward: float | None = None
     least_loss: float | None = None
@@ -97,45 +101,56 @@ def story_of(run: Path, out: Path, console: Console) -> Story:
         RunError: not a complete sampled run of one order, or it rests on other sentences or rewards now.
     """
     folder = RunFolder(run, writes=False)
+    if not folder.is_complete():
+        raise RunError(f"{run} has no complete run in it; give a folder of qwen_validate.py")
     config = folder.configuration({})
     if not isinstance(config, SampledConfiguration) or config.order not in ORDERS:
         raise RunError(
             f"{run}: a run of --protocol {config.protocol}, --order {config.order}; these figures follow one order of "
             "--protocol sampled, such as cycle or rl-sft"
         )
+    if config.self_distilled:
+        raise RunError(
+            f"{run}: --data-law self; before SFT there is no such data, so give a run on the experts' responses"
+        )
     inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
+    logged = _logged(config, folder.all_records(planned(config)))
     measured = {
         name: load_measurement(run / MEASUREMENTS / f"{name}.jsonl", prompts)
         for name in ORDERS[config.order]
     }
     result = digest(config, inputs.task, inputs.reward, measured, {})
-    untrained = _untrained(config, inputs, out, console)
-    return Story(
-        tuple(_ends(result, untrained)), _logged(config, folder.all_records(planned(config)))
-    )
+    untrained = _untrained(config, inputs, folder.load_policy(BASE), out, console)
+    return Story(tuple(_ends(result, untrained)), logged)
 
 
 def _untrained(
-    config: SampledConfiguration, inputs: Inputs, out: Path, console: Console
+    config: SampledConfiguration, inputs: Inputs, kept: State, out: Path, console: Console
 ) -> Measurement:
-    """The model before any training, on the evaluation prompts.
+    """The model before any training, whose parameters the run ``kept``, on the evaluation prompts.
 
     Raises:
-        RunError: what is in ``out`` belongs to another run.
+        RunError: what is in ``out`` belongs to another run, or is damaged.
     """
-    settings = config.as_json()
+    about = {"settings": config.as_json(), "inputs": inputs.digests}
     out.mkdir(parents=True, exist_ok=True)
-    if (out / RUN).exists() and read_json(out / RUN) != settings:
-        raise RunError(f"{out} has figures of a run with other settings; give another --out")
-    replace_file(out / RUN, f"{json.dumps(settings, indent=1)}\n".encode())
+    if (out / RUN).exists() and read_json(out / RUN) != about:
+        raise RunError(
+            f"{out} has figures of a run with other settings or data; give another --out"
+        )
+    replace_file(out / RUN, f"{json.dumps(about, indent=1)}\n".encode())
     scratch = Session(RunFolder(out), console, Processes(), resumed=False)
     language_model = model_of_run(config, inputs.task.texts)
-    state = language_model.state()
+    state = {name: value.to(language_model.device) for name, value in kept.items()}
     questions = inputs.task.evaluation
     measurer = Measurer(config, scratch, language_model, questions, inputs.reward)
-    for line in measurer.measure(BASE, BASE, state, state):
-        console.print(f"the model before training: {line} of {measurer.lines}", highlight=False)
-    return load_measurement(measurer.place(BASE), len(questions))
+    place = measurer.place(BASE)
+    try:
+        for line in measurer.measure(BASE, BASE, state, state):
+            console.print(f"the model before training: {line} of {measurer.lines}", highlight=False)
+        return load_measurement(place, len(questions))
+    except RunFolderError:
+        raise RunError(f"{place} is damaged; remove it, and start again") from None
 
 
 def _ends(result: Result, untrained: Measurement) -> list[StageEnd]:
@@ -174,6 +189,7 @@ def _with_predictions(end: StageEnd, result: Result, name: str) -> StageEnd:
         end.loss,
         end.reward,
         end.last_label,
+        "J1" if joint else "S1",
         float(before.ref_excess.mean()) + found["joint_loss_rise" if joint else "loss_rise"],
         found["joint_reward"] if joint else start + found["reward_gain"],
         result.landscapes[ref].price(end.reward.low),
@@ -215,11 +231,13 @@ def draw(story: Story) -> str:
 
 def _loss(axis: Axes, story: Story) -> None:
     first = story.ends[0].loss.value
+    axis.set_yscale("log")  # untrained, a model is tens of nats away
     _with_intervals(axis, story, "loss", plot.BLUE, "measured")
     axis.axhline(first, color=plot.BLACK, ls="--", lw=1, label="before any training")
-    _marks(axis, story, "predicted_loss", "D", plot.VERMILION, "at the exact optimum (S1)")
+    for statement in dict.fromkeys(end.predicted_by for end in story.ends if end.predicted_by):
+        label = f"at the exact optimum ({statement})"
+        _marks(axis, story, "predicted_loss", "D", plot.VERMILION, label)
     _marks(axis, story, "least_loss", "_", plot.BLACK, "least for the reward reached (S5)")
-    axis.set_yscale("log")  # untrained, a model is tens of nats away
     axis.set_ylabel("SFT loss above H(d), nats per response")
 
 
@@ -242,18 +260,12 @@ def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str)
 
 
 def _marks(axis: Axes, story: Story, name: str, marker: str, color: str, label: str) -> None:
-    points = [
-        (end.step, getattr(end, name)) for end in story.ends if getattr(end, name) is not None
-    ]
+    found = [(end.step, getattr(end, name)) for end in story.ends]
+    logs = axis.get_yscale() == "log"  # where 0, a least loss, has no place
+    points = [(step, value) for step, value in found if value is not None and (value or not logs)]
     if points:
-        look: dict[str, Any] = {
-            "marker": marker,
-            "color": color,
-            "ls": "",
-            "ms": 9,
-            "fillstyle": "none",
-        }
-        axis.plot(*zip(*points, strict=True), **look, mew=1.5, label=label)
+        look: dict[str, Any] = {"marker": marker, "color": color, "ls": "", "fillstyle": "none"}
+        axis.plot(*zip(*points, strict=True), **look, ms=9, mew=1.5, label=label)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,12 +275,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         story = story_of(given.run, given.out, Console(stderr=True))
-    except RunError as error:
+        content = json.dumps(strict_json(asdict(story)), indent=1)
+        replace_file(given.out / "figures.json", f"{content}\n".encode())
+        replace_file(given.out / "figures.svg", draw(story).encode())
+    except (RunError, LanguageModelError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    content = json.dumps(strict_json(asdict(story)), indent=1)
-    replace_file(given.out / "figures.json", f"{content}\n".encode())
-    replace_file(given.out / "figures.svg", draw(story).encode())
     return 0
 
 

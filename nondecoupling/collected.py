@@ -163,18 +163,17 @@ class CollectedSamples:
         return self.table["prompt_tokens"][row].as_py(), responses[row].as_py()
 
     def samples(self) -> Samples:
-        """For ``forecast``.
+        """For ``forecast``; without log-probabilities where one of them is not finite.
 
         Errors: as ``Samples``.
         """
         experts = self.has_experts
-        # Rounded, the log-probability of what is certain may be above 0.
         return Samples(
             self.rewards,
             reward_bounds=self.origin.reward_bounds,
-            ref_log_probs=np.minimum(self.log_ref, 0.0),
+            ref_log_probs=_if_finite(self.log_ref),
             expert_rewards=self._numbers("expert_reward") if experts else None,
-            expert_log_ref=np.minimum(self._numbers("expert_log_ref"), 0.0) if experts else None,
+            expert_log_ref=_if_finite(self._numbers("expert_log_ref")) if experts else None,
             prompt_ids=self.prompts,
         )
 
@@ -186,6 +185,10 @@ class CollectedSamples:
 
     def _numbers(self, column: str) -> Array:
         return np.array(self.table[column].to_pylist(), dtype=np.float64)
+
+
+def _if_finite(log_probs: Array) -> Array | None:
+    return log_probs if np.isfinite(log_probs).all() else None
 
 
 def _parquet() -> Any:

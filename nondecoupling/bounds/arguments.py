@@ -129,10 +129,10 @@ class Arguments:
         """Another argument, as an array of the common library, dtype and device."""
         return read(name, value, self.kind)
 
-    def become(self, **arrays: Any) -> Self:
-        """Replace the arrays by others made of them, all of one shape ``[..., n]``; they are not checked again."""
+    def replace_arrays(self, **arrays: Any) -> Self:
+        """Others made of them, all of one shape ``[..., n]``, in the place of laws, reals and scalars; not checked."""
         shape = tuple(next(iter(arrays.values())).shape)
-        self.batch = shape[:-1]
+        self.laws, self.scalars, self._spreads, self.batch = (), (), {}, shape[:-1]
         self.arrays = {name: array.reshape(-1, shape[-1]) for name, array in arrays.items()}
         return self
 

@@ -246,7 +246,7 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
         turned.append(_without_size(module, root * module.matmul(unit, basis)[..., 0, :], (-1,)))
     u_turned, v_turned = turned
     # The roots of the eigenvalues are in the vectors.
-    return vectors.become(spectrum=module.ones_like(u_turned), u=u_turned, v=v_turned)
+    return vectors.replace_arrays(spectrum=module.ones_like(u_turned), u=u_turned, v=v_turned)
 
 
 @about_values

@@ -53,7 +53,7 @@ def forecast_command(
         str | None, typer.Option(help="Column of log-probabilities: says the SFT loss now, too.")
     ] = None,
     expert_log_prob: Annotated[
-        str | None, typer.Option(help="Column of those of expert responses.")
+        str | None, typer.Option(help="Column of those of expert responses; with --expert-reward.")
     ] = None,
     weight: Annotated[str | None, typer.Option(help="Column of the weights of prompts.")] = None,
     ragged: Annotated[

@@ -14,6 +14,7 @@ from nondecoupling.estimate.arguments import (
     count_array,
     finite_number,
     one_of,
+    positive_number,
     probability,
     prompt_weights,
     require_one_shape,
@@ -34,6 +35,7 @@ def mean_interval(
     *,
     method: str = "betting",
     weights: ArrayLike | None = None,
+    largest_weight: ArrayLike | None = None,
 ) -> Interval:
     """An interval for the mean of a bounded quantity, valid at every sample size.
 
@@ -59,12 +61,12 @@ def mean_interval(
 
     ``weights`` [n], of any sum: the mean is E w x/E w, that of the law in which a sample counts w times as often as
     in the one that it was drawn from. A gambler wins l w (x - m)/max w, which has no drift at that mean. Assumes that
-    samples are i.i.d. with their weights, and that the largest weight of all is among those given. Not for
-    ``"bernstein"``.
+    samples are i.i.d. with their weights, and that the largest weight of all is among those given, or is
+    ``largest_weight``: for a part of the samples that of the whole. Not for ``"bernstein"``.
 
     Shapes: samples ``[..., n]`` -> ``[...]``; bounds two numbers. Units: those of the samples.
     Errors: no samples, NaN, values outside ``bounds``, delta outside (0, 1), an unknown method; weights that are
-    negative, all zero, or of another number.
+    negative, all zero, or of another number; a largest weight below one of them, or without weights.
     Source: Waudby-Smith and Ramdas 2024 (sections 4.1, 4.4); Ville 1939; Maurer and Pontil 2009
     (theorems 4 and 11).
 
@@ -80,7 +82,7 @@ def mean_interval(
     samples, delta = sample_array("samples", samples), probability("delta", delta)
     low, high = checked_bounds("bounds", bounds)
     unit = _to_unit(samples, low, high)
-    count, share = samples.shape[-1], 1.0 if weights is None else _shares(weights, samples)
+    count, share = samples.shape[-1], _shares(weights, largest_weight, samples)
     mean = np.average(samples, axis=-1, weights=None if weights is None else share)
     mean = np.clip(mean, low, high)
     if one_of("method", method, METHODS) in STAKES:
@@ -94,10 +96,22 @@ def mean_interval(
     return Interval(lower, upper, mean, delta, count, _names(method))
 
 
-def _shares(weights: ArrayLike, samples: Array) -> Array:
-    """[n], the largest of them 1."""
+def _shares(
+    weights: ArrayLike | None, largest_weight: ArrayLike | None, samples: Array
+) -> Array | float:
+    """[n], at most 1, in parts of the largest weight; 1 without weights."""
+    if weights is None:
+        if largest_weight is not None:
+            raise ValueError("largest_weight: give weights too")
+        return 1.0
     weights = prompt_weights("weights", weights, samples.shape[-1])
-    return weights / weights.max()
+    largest = float(weights.max())
+    if largest_weight is not None:
+        known = positive_number("largest_weight", largest_weight)
+        if known < largest:
+            raise ValueError(f"largest_weight={known:g}: below {largest:g}, which is among weights")
+        largest = known
+    return weights / largest
 
 
 def mean_sequence(samples: ArrayLike, bounds: ArrayLike, delta: float) -> Interval:

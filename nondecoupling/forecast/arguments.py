@@ -13,6 +13,8 @@ from nondecoupling.forecast.refusals import RaggedRows, RewardOutsideBounds, Too
 
 LEAST_PROMPTS = 16
 LEAST_RESPONSES = 2
+# What the log-probability of a response that is certain may come to, in float32.
+ROUNDED = 1e-4
 
 
 def checked_rewards(
@@ -102,12 +104,13 @@ def checked_log_probs(
             f"{name} has shape {np.shape(values)}: give one log-probability for each of {beside}, {rewards.shape}"
         )
     array = finite_array(name, values if mask is None else np.where(mask, values, 0.0))
-    if (array > 0).any():
-        row, column = np.argwhere(array > 0)[0]
+    above = array > ROUNDED
+    if above.any():
+        row, column = np.argwhere(above)[0]
         raise ValueError(
             f"{name}[{row}, {column}]={array[row, column]:g}: the log-probability of a response is at most 0"
         )
-    return array
+    return np.minimum(array, 0.0)
 
 
 def padded(rows: list[list[float]]) -> tuple[list[list[float]], NDArray[np.bool_]]:

@@ -48,7 +48,10 @@ def price_floor(samples: Samples, target: float, delta: float) -> Interval:
     if rate is None:
         return Interval(0.0, math.inf, 0.0, delta, samples.prompts - pilot, "no rate to bet on")
     paid, limits = paid_at_least(samples, responses.at(slice(pilot, None)), target, rate)
-    found = mean_interval(paid, limits, delta, weights=responses.weights[pilot:])
+    weights = responses.weights
+    found = mean_interval(
+        paid, limits, delta, weights=weights[pilot:], largest_weight=weights.max()
+    )
     lower, estimate = max(float(found.low), 0.0), max(float(found.estimate), 0.0)
     return Interval(lower, math.inf, estimate, delta, found.units, found.method)
 

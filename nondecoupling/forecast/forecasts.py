@@ -199,7 +199,7 @@ class Forecast:
         return [refused or choices.joint_at(self._rows, beta, w, self.delta) for w in mixed]
 
     def to_dict(self) -> dict[str, Any]:
-        """The answers at ``betas`` and ``targets``, ready for JSON."""
+        """The answers at the start, at ``betas`` and at ``targets``, ready for JSON."""
         return {
             "prompts": self.samples.prompts,
             "responses": self.samples.responses,

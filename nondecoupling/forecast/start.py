@@ -29,13 +29,19 @@ def at_start(samples: Samples, delta: float) -> AtStart:
 
 def _loss(losses: Array, samples: Samples, delta: float) -> Estimate:
     """losses [prompts] >= 0; E min(x, cap) <= E x for a cap that other prompts chose."""
-    half = samples.prompts // 2
-    cap, weights = float(losses[:half].max()), samples.weights
-    low = 0.0
+    half, weights = samples.prompts // 2, samples.drawn.weights
+    cap, low, how = float(losses[:half].max()), 0.0, "no lower end but 0"
     if cap > 0:
-        rest = None if weights is None else weights[half:]
-        capped = np.minimum(losses[half:], cap)
-        low = float(mean_interval(capped, (0.0, cap), delta, weights=rest).low)
-    how = f"lower end: betting, {samples.prompts - half} prompts, capped at {cap:.4g}"
+        found = mean_interval(
+            np.minimum(losses[half:], cap),
+            (0.0, cap),
+            delta,
+            weights=weights[half:],
+            largest_weight=weights.max(),
+        )
+        low, how = (
+            float(found.low),
+            f"lower end: betting, {found.units} prompts, capped at {cap:.4g}",
+        )
     value = float(np.average(losses, weights=weights))
     return Estimate(value, low, math.inf, level=1 - delta, how=how)

@@ -99,6 +99,7 @@ class Floats:
         return self.module.min(x, axis=-1, keepdims=True)
 
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
+        """x where the condition holds, else y; a number takes the dtype of the other, and must fit into it."""
         like = x if hasattr(x, "dtype") else y
         if not is_torch(like):
             return self.module.where(condition, self._like(x, like), self._like(y, like))

@@ -68,6 +68,36 @@ def test_the_mean_of_the_weighted_law_is_covered():
     assert stats.binomtest(int(missed[1]), worlds, delta, alternative="greater").pvalue < 1e-9
 
 
+def test_a_part_of_the_samples_needs_the_largest_weight_of_all():
+    """A rare sample of weight 50 whose x is 0: a part without it must not take its own largest for that of all."""
+    rng, delta, worlds, chance, heavy = np.random.default_rng(3), 0.2, 200, 0.02, 50.0
+    truth = (1 - chance) / (1 - chance + chance * heavy)
+    missed = np.zeros(2)
+    for _ in range(worlds):
+        rare = rng.random(32) < chance
+        x, weights = 1.0 - rare, np.where(rare, heavy, 1.0)
+        for place, largest in enumerate((heavy, None)):
+            found = mean_interval(x, (0, 1), delta, weights=weights, largest_weight=largest)
+            missed[place] += found.low > truth
+    assert stats.binomtest(int(missed[0]), worlds, delta / 2, alternative="greater").pvalue > 1e-3
+    assert stats.binomtest(int(missed[1]), worlds, delta / 2, alternative="greater").pvalue < 1e-9
+    equal = mean_interval(X, (0, 1), 0.1, weights=WEIGHTS, largest_weight=WEIGHTS.max())
+    assert equal == mean_interval(X, (0, 1), 0.1, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": WEIGHTS, "largest_weight": 3}, "largest_weight=3: below 4, which is among"),
+        ({"weights": WEIGHTS, "largest_weight": 0}, "largest_weight=0: must be"),
+        ({"largest_weight": 3}, "largest_weight: give weights too"),
+    ],
+)
+def test_another_largest_weight_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        mean_interval(X, (0, 1), 0.1, **given)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

@@ -23,17 +23,21 @@ def end(title, step, loss, **predicted):
     return StageEnd(title, step, Measured(loss, -np.inf, np.inf), sure, sure, **predicted)
 
 
-def test_what_is_drawn():
-    predictions = {"predicted_loss": 2.0, "predicted_reward": 0.9, "least_loss": 0.0}
-    story = Story(
-        (end("before training", 0, 9.0), end("SFT", 10, 0.5), end("RL", 20, 1.0, **predictions)),
-        ((15, 0.3), (20, 0.4)),
-    )
-    picture = draw(story)
-    for words in ("before any training", "rollouts, logged", "least for the reward reached (S5)"):
-        assert words in picture
-    # Predictions belong to RL: a run without any has no marks of them.
-    assert "exact optimum" not in draw(Story(story.ends[:2], story.logged))
+def story(**predicted):
+    ends = end("before training", 0, 9.0), end("SFT", 10, 0.5), end("RL", 20, 1.0, **predicted)
+    return Story(ends, ((15, 0.3), (20, 0.4)))
+
+
+@pytest.mark.parametrize("statement", ["S1", "J1"])
+def test_what_is_drawn(statement):
+    predicted = {"predicted_by": statement, "predicted_loss": 2.0, "predicted_reward": 0.9}
+    always = ("before any training", "rollouts, logged", "measured", "last label right")
+    of_rl = (f"at the exact optimum ({statement})", "least for the reward reached (S5)")
+    picture, without = draw(story(least_loss=0.3, **predicted)), draw(story())
+    assert all(words in picture for words in (*always, *of_rl))
+    assert all(words in without for words in always)
+    assert not any(words in without for words in of_rl)
+    assert "least for the reward" not in draw(story(least_loss=0.0, **predicted))
 
 
 @pytest.mark.parametrize("folder", ["tiny-qwen3", "tiny-qwen3-sampled"])
@@ -42,9 +46,10 @@ def test_an_enumerated_run_and_several_orders_are_refused(folder, tmp_path, caps
     assert "one order of --protocol sampled" in capsys.readouterr().err
 
 
-def test_no_run_is_refused(tmp_path, capsys):
-    assert paper_figures.main([str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
-    assert "Error: " in capsys.readouterr().err
+def test_a_folder_without_a_complete_run_is_refused(tmp_path, capsys):
+    for run in (tmp_path / "none", tmp_path):
+        assert paper_figures.main([str(run), "--out", str(tmp_path / "out")]) == 2
+        assert f"{run} has no complete run in it" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # trains every stage
@@ -72,11 +77,22 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
     assert untrained["loss"]["value"] > 5 * ends[0]["loss"]["value"]
     steps = [step for step, _ in story["logged"]]
     assert steps and all(20 < step <= 24 for step in steps)
-    # A second start measures nothing; another run's figures are not written over these.
-    kept = (out / "measurements" / "base.jsonl").read_bytes()
+    # A second start measures nothing, and says so of a measurement that is damaged.
+    base = out / "measurements" / "base.jsonl"
+    kept = base.read_bytes()
     assert paper_figures.main([str(run), "--out", str(out)]) == 0
-    assert (out / "measurements" / "base.jsonl").read_bytes() == kept
+    assert base.read_bytes() == kept
+    base.write_bytes(kept.replace(b"0.", b"1.", 1))
+    assert paper_figures.main([str(run), "--out", str(out)]) == 2
+    assert f"{base} is damaged; remove it" in capsys.readouterr().err
+    # Another run's figures are not written over these, and no run is mistaken for a folder.
     settings = (out / "run.json").read_text()
     (out / "run.json").write_text(re.sub(r'"seed": 0', '"seed": 1', settings))
     assert paper_figures.main([str(run), "--out", str(out)]) == 2
     assert "another --out" in capsys.readouterr().err
+    assert paper_figures.main([str(run), "--out", str(out / "run.json")]) == 2
+    assert "Error: " in capsys.readouterr().err
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(config.replace('"expert"', '"self"'))
+    assert paper_figures.main([str(run), "--out", str(tmp_path / "other")]) == 2
+    assert "Error: " in capsys.readouterr().err

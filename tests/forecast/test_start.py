@@ -17,11 +17,11 @@ REWARDS = np.tile([0.0, 1.0], (40, 2))
 UNIT = (0, 1)
 
 
-def samples_of(rng, prompts, **others):
+def samples_of(rng, prompts):
     """Losses of heavy tails: the mean of a prompt's is lognormal, their mean over prompts e^{1/2}."""
     losses = np.exp(rng.standard_normal((prompts, 1))) * np.ones(4)
     rewards = np.tile([0.0, 1.0], (prompts, 2))
-    return Samples(rewards, reward_bounds=UNIT, ref_log_probs=-losses, **others)
+    return Samples(rewards, reward_bounds=UNIT, ref_log_probs=-losses)
 
 
 def test_averages_count_what_is_there():
@@ -59,6 +59,24 @@ def test_lower_ends_hold_as_often_as_they_say():
     assert stats.binomtest(missed, worlds, delta / 2, alternative="greater").pvalue > 1e-3
     # The estimate itself is no such limit, and this test would see it.
     assert stats.binomtest(plainly, worlds, delta / 2, alternative="greater").pvalue < 1e-3
+
+
+def test_a_heavy_prompt_in_one_half_counts_in_the_other():
+    """Loss 0 at weight 100, loss 1 at weight 1: one half has often no heavy prompt, and must know of the other's."""
+    rng, chance, heavy, delta = np.random.default_rng(4), 0.02, 100.0, 0.2
+    truth = (1 - chance) / (1 - chance + chance * heavy)
+    missed = seen = 0
+    for _ in range(300):
+        rare = rng.random(32) < chance
+        if not rare.any():
+            continue
+        weights, losses = np.where(rare, heavy, 1.0), np.where(rare, 0.0, 1.0)
+        given = {"ref_log_probs": -losses[:, None] * np.ones(4), "weights": weights}
+        samples = Samples(np.tile([0.0, 1.0], (32, 2)), reward_bounds=UNIT, **given)
+        missed += forecast(samples, delta=delta).at_start().own_loss.low > truth
+        seen += 1
+    assert seen > 100
+    assert stats.binomtest(missed, seen, delta / 2, alternative="greater").pvalue > 1e-3
 
 
 def test_a_lower_end_is_near_the_mean_on_many_prompts():

@@ -84,6 +84,27 @@ def test_a_forecast_reads_the_file(tiny, tmp_path):
     assert 0 < forecast(found).at_start().own_loss.value < 3 * math.log(len(tiny.tokenizer))
 
 
+@pytest.mark.parametrize(("value", "expected"), [(1e-6, 0.0), (-math.inf, None)])
+def test_log_probabilities_that_are_rounded_or_infinite(tiny, tmp_path, value, expected):
+    """What is certain may round to above 0; without finite ones the rewards still make samples."""
+    prompts = [f"{prompt}{' ' * extra}" for prompt in PROMPTS for extra in range(4)]
+    settings = SETTINGS | {"rows_at_once": 64}
+    out = tmp_path / "ref.parquet"
+    found = collect(
+        tiny.model, tiny.tokenizer, prompts, lambda completion_ids, **_: [len(y) for y in completion_ids],
+        out=out, **settings | {"reward_bounds": (0, 3)},
+    )  # fmt: skip
+    values = found.log_ref.copy()
+    values[0, 0] = value
+    place = found.table.column_names.index("log_ref")
+    table = found.table.set_column(place, "log_ref", [values.tolist()])
+    samples = CollectedSamples(table, found.origin).samples()
+    if expected is None:
+        assert samples.ref_log_probs is None
+    else:
+        assert samples.ref_log_probs[0, 0] == expected
+
+
 class StopsAfter:
     """A reward function that fails, or is interrupted, after some calls."""
 
