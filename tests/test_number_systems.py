@@ -65,6 +65,32 @@ def test_square_of_a_ball_around_zero_stays_above_zero():
     assert arb().square(np.array([ball(0, 1)], dtype=object)).flat[0].lower() > -1e-8
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ("array", 7.0, [1.0, 7.0, 3.0]),
+        (7.0, "array", [7.0, 2.0, 7.0]),
+        ("array", -math.inf, [1.0, -math.inf, 3.0]),
+        ("array", "others", [1.0, 20.0, 3.0]),
+    ],
+)
+def test_where_takes_numbers_and_patterns_as_each_library_does(dtype, x, y, expected):
+    pattern = np.array([True, False, True])
+    given = {"array": torch.tensor([1.0, 2.0, 3.0], dtype=dtype, requires_grad=True)}
+    given["others"] = torch.tensor([10.0, 20.0, 30.0], dtype=dtype)
+    sides = [given.get(side, side) for side in (x, y)]
+    xp = floats_of(given["others"])
+    for condition in (pattern, torch.tensor(pattern)):
+        found = xp.where(condition, *sides)
+        assert found.dtype == dtype and found.tolist() == expected
+    (slope,) = torch.autograd.grad(found.sum(), given["array"])
+    assert slope.tolist() == (pattern if x == "array" else ~pattern).astype(float).tolist()
+    arrays = [side.detach().numpy() if hasattr(side, "detach") else side for side in sides]
+    there = floats_of(given["others"].numpy()).where(pattern, *arrays)
+    assert there.dtype == given["others"].numpy().dtype and there.tolist() == expected
+
+
 def test_systems_agree_on_a_formula():
     from nondecoupling.formulas.sft_then_rl import coupling_gap
 
