@@ -68,7 +68,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class StageEnd:
+class MeasuredEnd:
     """The policy at the end of a stage, ``step`` training steps from the start.
 
     ``predicted_loss``, ``predicted_reward``: at the exact optimum of E[r] - beta KL(p||ref), by S1, or of the joint
@@ -91,7 +91,7 @@ class StageEnd:
 class Story:
     """What both figures show. ``logged``: (step, average reward of the rollouts) of the RL stage."""
 
-    ends: tuple[StageEnd, ...]
+    ends: tuple[MeasuredEnd, ...]
     logged: tuple[tuple[int, float], ...]
 
 
@@ -153,7 +153,7 @@ def _untrained(
         raise RunError(f"{place} is damaged; remove it, and start again") from None
 
 
-def _ends(result: Result, untrained: Measurement) -> list[StageEnd]:
+def _ends(result: Result, untrained: Measurement) -> list[MeasuredEnd]:
     base, config = untrained.part(result.pilot, None), result.config
     experts = result.experts.part(result.pilot, None)
     found, step = [_end("before training", 0, Evidence(experts, base, base), result)], 0
@@ -168,8 +168,8 @@ def _ends(result: Result, untrained: Measurement) -> list[StageEnd]:
     return found
 
 
-def _end(title: str, step: int, e: Evidence, result: Result) -> StageEnd:
-    return StageEnd(
+def _end(title: str, step: int, e: Evidence, result: Result) -> MeasuredEnd:
+    return MeasuredEnd(
         title,
         step,
         Measured.of(resampled(e.excess)(DISPLAY)),
@@ -178,12 +178,12 @@ def _end(title: str, step: int, e: Evidence, result: Result) -> StageEnd:
     )
 
 
-def _with_predictions(end: StageEnd, result: Result, name: str) -> StageEnd:
+def _with_predictions(end: MeasuredEnd, result: Result, name: str) -> MeasuredEnd:
     ref, joint = STAGES[name].ref, STAGES[name].objective == "joint"
     assert ref is not None
     found, before = result.predicted[ref], result.on_ref(ref)
     start = float(before.reward.mean())
-    return StageEnd(
+    return MeasuredEnd(
         end.title,
         end.step,
         end.loss,
