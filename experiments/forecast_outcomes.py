@@ -33,7 +33,7 @@ from validate.enumerated.inputs import inputs_of as enumerated_inputs
 from validate.enumerated.training import planned as enumerated_plan
 from validate.errors import RunError, RunFolderError
 from validate.orders import EPISODES, STAGES
-from validate.reports import strict_json
+from validate.reports import Reached, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
@@ -49,19 +49,6 @@ from nondecoupling.recipes import Recipe
 # Responses per prompt that a forecast of an enumerated run draws: of the start policy, and of the experts.
 DRAWN, EXPERTS = 32, 16
 DISPLAY = 0.05
-
-
-@dataclass(frozen=True)
-class Reached:
-    """A number of the trained policy, and its 95 % interval where it is an estimate."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def exact(cls, value: float) -> Reached:
-        return cls(value, value, value)
 
 
 @dataclass(frozen=True)
@@ -180,15 +167,11 @@ def _sampled(
             RlStage(
                 drawn,
                 recipe,
-                _estimated(mean_interval(e.reward, bounds_of_reward, DISPLAY)),
-                _estimated(resampled(e.excess - e.ref_excess)(DISPLAY)),
-                _estimated(resampled(e.policy.back_kl.mean(axis=1))(DISPLAY)),
+                Reached.of(mean_interval(e.reward, bounds_of_reward, DISPLAY)),
+                Reached.of(resampled(e.excess - e.ref_excess)(DISPLAY)),
+                Reached.of(resampled(e.policy.back_kl.mean(axis=1))(DISPLAY)),
             ),
         )
-
-
-def _estimated(interval: object) -> Reached:
-    return Reached(*(float(getattr(interval, name)) for name in ("estimate", "low", "high")))
 
 
 def outcome_of(name: str, title: str, config: RunConfiguration, stage: RlStage) -> ForecastOutcome:

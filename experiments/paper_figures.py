@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,19 @@ from validate.disk import Line, read_json, replace_file
 from validate.errors import RunError, RunFolderError
 from validate.models import model_of_run
 from validate.orders import BASE, ORDERS, STAGES
-from validate.reports import strict_json
+from validate.reports import Change, Reached, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.measuring import Measurement, Measurer, load_measurement
 from validate.sampled.resampling import resampled
+from validate.sampled.tables import changes
 from validate.sampled.training import planned
 from validate.session import Session
 
 from nondecoupling import plot
-from nondecoupling.estimate import Interval, mean_interval
+from nondecoupling.estimate import mean_interval
 from nondecoupling.lm import LanguageModelError
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
@@ -52,19 +53,6 @@ from nondecoupling.lm.processes import Processes
 RUN = "run.json"
 DISPLAY = 0.05
 LAST_LABEL = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number of a policy with the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, interval: Interval) -> Measured:
-        return cls(float(interval.estimate), float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)
@@ -78,9 +66,9 @@ class MeasuredEnd:
 
     title: str
     step: int
-    loss: Measured
-    reward: Measured
-    last_label: Measured
+    loss: Reached
+    reward: Reached
+    last_label: Reached
     predicted_by: str | None = None
     predicted_loss: float | None = None
     predicted_reward: float | None = None
@@ -156,14 +144,15 @@ def _untrained(
 def _ends(result: Result, untrained: Measurement) -> list[MeasuredEnd]:
     base, config = untrained.part(result.pilot, None), result.config
     experts = result.experts.part(result.pilot, None)
+    of_rl = {change.stage: change for change in changes(result)}
     found, step = [_end("before training", 0, Evidence(experts, base, base), result)], 0
     for name in ORDERS[config.order]:
         stage = STAGES[name]
         step += stage.steps(config)
         e = result.on_ref(name) if stage.ref is None else result.evidence(name)
         end = _end(stage.title, step, e, result)
-        if stage.ref is not None and stage.objective in ("rl", "joint"):
-            end = _with_predictions(end, result, name)
+        if name in of_rl:
+            end = _with_predictions(end, result, of_rl[name])
         found.append(end)
     return found
 
@@ -172,27 +161,22 @@ def _end(title: str, step: int, e: Evidence, result: Result) -> MeasuredEnd:
     return MeasuredEnd(
         title,
         step,
-        Measured.of(resampled(e.excess)(DISPLAY)),
-        Measured.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)),
-        Measured.of(mean_interval(e.policy.robust.mean(axis=1), LAST_LABEL, DISPLAY)),
+        Reached.of(resampled(e.excess)(DISPLAY)),
+        Reached.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)),
+        Reached.of(mean_interval(e.policy.robust.mean(axis=1), LAST_LABEL, DISPLAY)),
     )
 
 
-def _with_predictions(end: MeasuredEnd, result: Result, name: str) -> MeasuredEnd:
-    ref, joint = STAGES[name].ref, STAGES[name].objective == "joint"
+def _with_predictions(end: MeasuredEnd, result: Result, change: Change) -> MeasuredEnd:
+    ref = STAGES[change.stage].ref
     assert ref is not None
-    found, before = result.predicted[ref], result.on_ref(ref)
-    start = float(before.reward.mean())
-    return MeasuredEnd(
-        end.title,
-        end.step,
-        end.loss,
-        end.reward,
-        end.last_label,
-        "J1" if joint else "S1",
-        float(before.ref_excess.mean()) + found["joint_loss_rise" if joint else "loss_rise"],
-        found["joint_reward"] if joint else start + found["reward_gain"],
-        result.landscapes[ref].price(end.reward.low),
+    before = float(result.on_ref(ref).ref_excess.mean())
+    return replace(
+        end,
+        predicted_by=change.statement,
+        predicted_loss=before + change.predicted_loss_change,
+        predicted_reward=change.predicted_reward,
+        least_loss=result.landscapes[ref].price(end.reward.low),
     )
 
 
@@ -250,7 +234,7 @@ def _reward(axis: Axes, story: Story) -> None:
 
 
 def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str) -> None:
-    points: list[Measured] = [getattr(end, name) for end in story.ends]
+    points: list[Reached] = [getattr(end, name) for end in story.ends]
     steps, values = [end.step for end in story.ends], [point.value for point in points]
     below = [p.value - p.low if np.isfinite(p.low) else 0.0 for p in points]
     above = [p.high - p.value if np.isfinite(p.high) else 0.0 for p in points]

@@ -9,9 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from nondecoupling.estimate import Interval
 from validate.run_folder import RunFolder
 
-__all__ = ["Change", "strict_json", "write_files"]
+__all__ = ["Change", "Reached", "strict_json", "write_files"]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A number of a trained policy, and the ends of its interval where it is an estimate."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def exact(cls, value: float) -> Reached:
+        return cls(value, value, value)
+
+    @classmethod
+    def of(cls, interval: Interval) -> Reached:
+        return cls(float(interval.estimate), float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)

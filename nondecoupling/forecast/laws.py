@@ -54,8 +54,11 @@ class Responses:
         return np.asarray(self.mask.sum(axis=1), dtype=np.float64)
 
     def mean(self) -> Array:
-        """Of the rewards of each prompt, [prompts]."""
-        return np.asarray(np.where(self.mask, self.rewards, 0.0).sum(axis=1) / self.counts)
+        """Of the rewards of each prompt, [prompts]; rounding takes none beyond the rewards themselves."""
+        least = np.where(self.mask, self.rewards, np.inf).min(axis=1)
+        most = np.where(self.mask, self.rewards, -np.inf).max(axis=1)
+        mean = np.where(self.mask, self.rewards, 0.0).sum(axis=1) / self.counts
+        return np.asarray(np.clip(mean, least, most))
 
     def average(self, values: Array) -> Array:
         """Over prompts, the last axis, each as often as it counts."""

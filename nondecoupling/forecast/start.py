@@ -15,8 +15,7 @@ from nondecoupling.forecast.samples import Samples
 def at_start(samples: Samples, delta: float) -> AtStart:
     """Of samples in random order."""
     bounds, weights = samples.reward_bounds, samples.weights
-    rewards = np.average(samples.ref_rewards, axis=1, weights=samples.mask)
-    reward = mean_interval(np.clip(rewards, *bounds), bounds, delta, weights=weights)
+    reward = mean_interval(samples.drawn.mean(), bounds, delta, weights=weights)
     own = experts = None
     if samples.ref_log_probs is not None:
         losses = np.average(-samples.ref_log_probs, axis=1, weights=samples.mask)
@@ -30,7 +29,8 @@ def at_start(samples: Samples, delta: float) -> AtStart:
 def _loss(losses: Array, samples: Samples, delta: float) -> Estimate:
     """losses [prompts] >= 0; E min(x, cap) <= E x for a cap that other prompts chose."""
     half, weights = samples.prompts // 2, samples.drawn.weights
-    cap, low, how = float(losses[:half].max()), 0.0, "no lower end but 0"
+    cap, low = float(losses[:half].max()), 0.0
+    how = "no lower end but 0"
     if cap > 0:
         found = mean_interval(
             np.minimum(losses[half:], cap),
@@ -39,9 +39,7 @@ def _loss(losses: Array, samples: Samples, delta: float) -> Estimate:
             weights=weights[half:],
             largest_weight=weights.max(),
         )
-        low, how = (
-            float(found.low),
-            f"lower end: betting, {found.units} prompts, capped at {cap:.4g}",
-        )
+        low = float(found.low)
+        how = f"lower end: {found.method}, {found.units} prompts, capped at {cap:.4g}"
     value = float(np.average(losses, weights=weights))
     return Estimate(value, low, math.inf, level=1 - delta, how=how)

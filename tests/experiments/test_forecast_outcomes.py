@@ -8,9 +8,10 @@ import forecast_outcomes
 import numpy as np
 import pytest
 import qwen_validate
-from forecast_outcomes import Reached, outcome_of, run_folders, stages_of, table
+from forecast_outcomes import outcome_of, run_folders, stages_of, table
 from validate.enumerated.inputs import inputs_of
 from validate.errors import RunError
+from validate.reports import Reached
 from validate.run_folder import RunFolder
 
 from nondecoupling.forecast import Samples

@@ -10,7 +10,8 @@ import numpy as np
 import paper_figures
 import pytest
 import qwen_validate
-from paper_figures import Measured, MeasuredEnd, Story, draw
+from paper_figures import MeasuredEnd, Story, draw
+from validate.reports import Reached
 
 SIZES = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 64, "responses": 4}
 SIZES |= {"sft-steps": 20, "rl-steps": 4, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
@@ -19,8 +20,8 @@ WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(val
 
 
 def end(title, step, loss, **predicted):
-    sure = Measured(0.5, 0.4, 0.6)
-    return MeasuredEnd(title, step, Measured(loss, -np.inf, np.inf), sure, sure, **predicted)
+    sure = Reached(0.5, 0.4, 0.6)
+    return MeasuredEnd(title, step, Reached(loss, -np.inf, np.inf), sure, sure, **predicted)
 
 
 def story(**predicted):

@@ -47,6 +47,15 @@ def test_averages_count_what_is_there():
     assert 0 < start.reward.low < start.reward.value < start.reward.high < 1
 
 
+def test_a_mean_at_the_edge_of_the_bounds_is_not_rounded_beyond_them():
+    rewards = np.full((40, 3), 0.1)
+    rewards[0, 0] = 0.0
+    assert rewards[1].sum() / 3 > 0.1
+    samples = Samples(rewards, reward_bounds=(0, 0.1))
+    assert samples.drawn.mean().tolist() == [0.1 * 2 / 3] + [0.1] * 39
+    assert forecast(samples).at_start().reward.high <= 0.1
+
+
 def test_lower_ends_hold_as_often_as_they_say():
     rng, worlds, delta = np.random.default_rng(1), 400, 0.2
     truth, missed, plainly = math.exp(0.5), 0, 0
