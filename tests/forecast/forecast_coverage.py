@@ -2,6 +2,7 @@
 
     python tests/forecast/forecast_coverage.py           print the table, cell by cell
     python tests/forecast/forecast_coverage.py --write   put it in the page (about forty minutes on one core)
+    python tests/forecast/forecast_coverage.py --write --k 1024 --data "binary, light"   that cell alone
 
 Each world has 64 prompts of known laws and k responses to each; the rate of a floor comes from others, the same for a
 block of worlds. A beta that a forecast refuses is not given; misses are counted among the worlds where it is, which
@@ -168,22 +169,34 @@ HEAD = (
 )
 
 
+def with_rows(page: str, new: str) -> str:
+    """The page with the rows of one kind of data and one k in their place, whatever was there of them."""
+    before, rest = page.split(BEGIN)
+    table, after = rest.split(END)
+    kept = [line for line in table.removeprefix(HEAD).splitlines() if _cell(line) != _cell(new)]
+    ordered = sorted([*kept, *new.splitlines()], key=_cell)  # stable: rows of a cell stay together
+    return before + BEGIN + HEAD + "".join(f"{line}\n" for line in ordered) + END + after
+
+
+def _cell(rows_of_it: str) -> tuple[int, int]:
+    data, k = (part.strip() for part in rows_of_it.split("|")[1:3])
+    return int(k), DATA.index(data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--worlds", type=int, default=WORLDS)
+    parser.add_argument("--k", type=int, nargs="+", default=RESPONSES, choices=RESPONSES)
+    parser.add_argument("--data", nargs="+", default=DATA, choices=DATA)
     options = parser.parse_args()
-    table = HEAD
     print(HEAD, end="", flush=True)
-    for k in RESPONSES:
-        for data in DATA:
-            text = "\n".join(rows(data, k, simulated(data, k, options.worlds))) + "\n"
-            print(text, end="", flush=True)
-            table += text
+    for k in options.k:
+        for data in options.data:
+            new = "\n".join(rows(data, k, simulated(data, k, options.worlds))) + "\n"
+            print(new, end="", flush=True)
             if options.write:  # what is done is kept
-                page = PAGE.read_text()
-                before, rest = page.split(BEGIN)
-                PAGE.write_text(before + BEGIN + table + END + rest.split(END)[1])
+                PAGE.write_text(with_rows(PAGE.read_text(), new))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from forecast_coverage import DELTA as TABLE_DELTA
-from forecast_coverage import PLAIN, ManyWorlds, refuted, simulated
+from forecast_coverage import PAGE, PLAIN, ManyWorlds, refuted, simulated, with_rows
 from known_runs import DELTA, LEVEL, RUNS, p_value
 
 from nondecoupling import bounds
@@ -159,3 +159,16 @@ def test_no_limit_of_the_table_fails_and_what_only_looks_right_does(data, k):
         assert refuted(found.plug_in_floors, found.judged_plug_ins, TABLE_DELTA / 2)
     else:
         assert not found.given[0.05]  # refused
+
+
+def test_a_cell_takes_its_place_in_the_table():
+    page = PAGE.read_text()
+    first, second = (
+        [line for line in page.splitlines() if line.startswith(f"| {data} | 64 |")]
+        for data in ("binary, heavy", "graded, heavy")
+    )
+    assert with_rows(page, "\n".join(first)) == page
+    without = page.replace("\n".join(first) + "\n", "")
+    assert without != page and with_rows(without, "\n".join(first)) == page
+    changed = with_rows(page, "\n".join(line.replace("0.0", "0.1") for line in second))
+    assert changed == page.replace("\n".join(second), "\n".join(second).replace("0.0", "0.1"))
