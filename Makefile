@@ -6,9 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
+# What was compiled is kept, whatever the shell says: setup compiles the tests, once for all processes.
+PYTEST_ALONE := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 # Two processes, and one thread in each: what two cores can do. An idle one takes over what waits at the other.
-# What was compiled is kept, whatever the shell says: it saves each process seconds.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
+PYTEST := $(PYTEST_ALONE) --numprocesses 2 --dist worksteal
 
 .PHONY: help setup validate test test-full lowest mutants lint docs figures package rocq ledger clean
 
@@ -26,6 +27,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@if command -v coqc >/dev/null; then echo "compiling the Rocq proofs: a minute, only once"; \
 		$(BIN)/python -m proofs.rocq.audit --keep >/dev/null || echo "make test will say it again"; fi
+	@$(PYTEST_ALONE) --collect-only --doctest-modules nondecoupling tests proofs >/dev/null || echo "make test will say it again"
 	@touch $@
 
 validate: $(READY) ## the theorems on a language model: a tiny Qwen3, trained in the run
