@@ -51,7 +51,8 @@ def test_bennett_is_the_mean_of_a_quadratic(claim, side, evidence):
     end = side * size
     touch = -v / end
 
-    def quadratic(z, at_touch=sp.exp(touch), at_end=sp.exp(end)):
+    def quadratic(z, at_touch=None, at_end=None):
+        at_touch, at_end = at_touch or sp.exp(touch), at_end or sp.exp(end)
         rest = at_end - at_touch * (1 + end - touch)
         return at_touch * (1 + z - touch) + rest * ((z - touch) / (end - touch)) ** 2
 
