@@ -470,14 +470,13 @@ def test_everything_off_the_list_has_the_rewards_of_the_pilot_prompts():
     np.testing.assert_allclose((1 / ratio).mean(axis=1), 1, rtol=1e-9)
     at_one, at_zero = ratio[:, 0], ratio[:, -1]
     np.testing.assert_allclose(BETA * np.log(at_zero / at_one) + WEIGHT * (at_zero - at_one), 1)
-    log_d, log_listed = np.zeros((2, 3)), np.full((2, 1), np.log(0.2))
-    log_d[:, 1:] = -np.inf
+    log_d, log_listed = np.array([[0.0, -np.inf]] * 2), np.full((2, 1), np.log(0.2))
     e = replace(
         e,
         experts=replace(world, self_distilled=False),
         ref=replace(pilot, expert_log_p=log_listed),
     )
-    laws = np.log([[0.2, 0.24, 0.56]] * 2), np.array([[0.0, 1.0, 0.0]] * 2)
+    laws = np.log([[0.2, 0.8]] * 2), np.array([[0.0, 0.3]] * 2)  # one response with their mean
     joint = bounds.joint_optimum(log_d, *laws, BETA, WEIGHT)
     np.testing.assert_allclose(claims_module._data_ratio(e, e), np.exp(-joint[:, :1]), rtol=1e-9)
 

@@ -299,7 +299,8 @@ def _below_the_joint_ceiling(name: str, pilot: Evidence, e: Evidence) -> Sampled
     of_pilot = _data_ratio(pilot, pilot)
     # Chosen before looking; any ratio between them is as valid. Then log a is bounded, and so is the charge, which is
     # not negative. The pilot's own ratios are positive: each is at least ref's mass on rewards as high.
-    least, most = min(1.0, float(of_pilot.min())), max(1.0, float(of_pilot.max()))
+    least = min(1.0, float(of_pilot.min())) if experts.self_distilled else 0.0
+    most = max(1.0, float(of_pilot.max()))
     ratio, of_pilot = (np.clip(a, least, most) for a in (_data_ratio(pilot, e), of_pilot))
     charged = e.ref.rewards + weight * _on_responses_of_ref(e, ratio)
     reached = _joint_value(e, ratio)
@@ -342,12 +343,15 @@ def _on_responses_of_ref(e: Evidence, ratio: np.ndarray) -> np.ndarray:
 def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
     """d/p_joint on the experts' responses, or on ref's own where these are the data.
 
-    The world of a prompt: ref's law and the rewards on the list are known; off it are those of the pilot prompts. With
-    self-distilled data half of ref's responses could choose for the other half, as for ``_line``: on the list that
-    brings nothing, and off it about what it costs, as half as many leave the soft value about twice the bias.
+    The world of a prompt: ref's law and the rewards on the list are known; off it are those of the pilot prompts, or,
+    where the experts' law is d and has no mass there, one response with their mean. With self-distilled data half of
+    ref's responses could choose for the other half, as for ``_line``: on the list that brings nothing, and off it about
+    what it costs, as half as many leave the soft value about twice the bias.
     """
     off = pilot.ref.listed < 0
     found = pilot.ref.rewards[off] if off.any() else np.array(e.experts.reward.bounds[:1])
+    if not e.experts.self_distilled:
+        found = found.mean(keepdims=True)  # no data there: one response is enough
     levels, counts = np.unique(found, return_counts=True)
     listed = np.logaddexp.reduce(e.ref.expert_log_p, axis=1, keepdims=True)
     log_off = np.log(np.maximum(-np.expm1(np.minimum(listed, 0.0)), LEAST_MASS))
