@@ -74,6 +74,20 @@ def joint_closed_form(
     return xp.where(large, log_data - log_u, log_tilt - offset + u), u
 
 
+def own_data_ratio(
+    xp: NumberSystem, reward: Array, beta: Array, weight: Array, multiplier: Array
+) -> Array:
+    """J1 where d = ref: a = ref/p_joint, which a response has by its reward alone.
+
+    The closed form with the mass cancelled: beta log a + lambda a = mu - r at the multiplier mu, which
+    E_ref[1/a] = 1 fixes.
+    """
+    nothing = xp.full_like(reward, 0.0)
+    log_tilt = (reward - multiplier) / beta
+    _, u = joint_closed_form(xp, nothing, log_tilt, weight / beta, nothing)
+    return beta / weight * u
+
+
 def data_credit(xp: NumberSystem, log_d: Array, weight: Array, ratio: Array) -> Array:
     """lambda (1 + E_d log a) for a ratio a > 0 on supp d."""
     on = xp.support(log_d)

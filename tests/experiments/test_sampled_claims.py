@@ -42,7 +42,7 @@ from nondecoupling.estimate import (
     decide,
     token_scores,
 )
-from nondecoupling.formulas.joint import joint_ceiling
+from nondecoupling.formulas.joint import joint_ceiling, own_data_ratio
 from nondecoupling.numbers.floats import floats_of
 
 WORLDS, DELTA, LEVEL = 300, 0.1, 1e-3
@@ -155,11 +155,13 @@ class Simulated:
             log_d=self.d[:, self.listed],
             listed_reward=self.reward[:, self.listed],
         )
-        ref = replace(pilot.ref, expert_log_p=self.ref[:, self.listed])
+        # Ref's responses are each once: with its own data the ratio is on them.
+        ref = replace(pilot.ref, expert_log_p=self.ref[:, self.listed], rewards=self.reward)
         ratio = claims_module._data_ratio(pilot, Evidence(experts, ref, pilot.policy))
-        most = max(1.0, claims_module._data_ratio(pilot, pilot).max())
+        of_pilot = claims_module._data_ratio(pilot, pilot)
+        on = slice(None) if self.self_distilled else self.listed
         padded_ratio = np.zeros((KINDS, RESPONSES))
-        padded_ratio[:, self.listed] = np.minimum(ratio, most)
+        padded_ratio[:, on] = ratio.clip(min(1.0, of_pilot.min()), max(1.0, of_pilot.max()))
         constants = (np.full((KINDS, 1), one) for one in (BETA, WEIGHT))
         laws = self.d, self.ref, self.reward
         return joint_ceiling(floats_of(self.d), *laws, *constants, padded_ratio).mean()
@@ -408,14 +410,15 @@ def test_the_ceiling_is_above_every_policy_and_reached_by_the_joint_optimum(weig
 
 
 # Its upper end is a bootstrap's plus the bias of the soft value, so it needs many prompts and draws: seconds each.
+@pytest.mark.parametrize("options", [{"listed": 3}, {"self_distilled": True}], ids=str)
 @pytest.mark.parametrize("worlds", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds):
+def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds, options):
     """A policy that earns nearly all, as if neither its KL to ref nor its SFT loss counted."""
     monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
     monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
     found = {"as it is": [], "for free": []}
     for seed in range(worlds):
-        world = Simulated(seed, listed=3)
+        world = Simulated(seed, **options)
         world.p = world.sampler = bounds.gibbs_tilt(world.ref, world.reward, BETA / 20)
         for name, outcomes in found.items():
             pilot, test = world.run()
@@ -426,6 +429,121 @@ def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds):
             assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
     assert set(found["as it is"]) == {Outcome.CONFIRMED}
     assert found["for free"].count(Outcome.VIOLATED) > worlds / 2
+
+
+@pytest.mark.parametrize("weight", [1e-9, 0.02, 0.5, 50.0])
+def test_the_ratio_of_ones_own_data_is_that_of_the_joint_optimum(weight):
+    """beta log a + lambda a = mu - r, in which E_ref[1/a] = 1 fixes mu, and a is read off the joint optimum."""
+    rng = np.random.default_rng(0)
+    log_ref, reward = np.log(rng.dirichlet(np.ones(6), size=200) + 1e-9), rng.random((200, 6))
+    log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
+    direct = np.exp(log_ref - bounds.joint_optimum(log_ref, log_ref, reward, BETA, weight))
+    multiplier = (reward + BETA * np.log(direct) + weight * direct)[:, :1]
+    constants = np.array(BETA), np.array(weight), multiplier
+    found = own_data_ratio(floats_of(reward), reward, *constants)
+    np.testing.assert_allclose(found, direct, rtol=1e-7)
+
+
+def test_no_response_of_ref_chooses_its_own_charge():
+    """Nor that of another: the ratio of a prompt is one function of the reward."""
+    pilot, test = Simulated(2, self_distilled=True, listed=2).run()
+    ratio = claims_module._data_ratio(pilot, test)
+    for value in (0.0, 1.0):
+        others = replace(test, ref=replace(test.ref, rewards=np.full_like(test.ref.rewards, value)))
+        same = np.where(test.ref.rewards == value, ratio, np.nan)
+        everywhere = claims_module._data_ratio(pilot, others)
+        np.testing.assert_array_equal(np.where(np.isnan(same), everywhere, same), everywhere)
+    low, high = (ratio[test.ref.rewards == value] for value in (0.0, 1.0))
+    assert low.min() > 1 > high.max()  # p_joint has less of ref's law where there is less reward
+
+
+def test_everything_off_the_list_has_the_rewards_of_the_pilot_prompts():
+    """Three of ten there earned 1: with ref's own data, all of it off the list, 0.3/a(1) + 0.7/a(0) = 1."""
+    rewards = np.array([[1.0] * 3 + [0.0] * 7] * 2)
+    arrays = {"rewards": rewards, "listed": np.full((2, 10), -1)}
+    pilot = partial_measurement(**arrays, expert_log_p=np.full((2, 1), -40.0))
+    world = Experts(
+        np.zeros((2, 1)), np.zeros((2, 1)), CheckedReward("", strict), BETA, WEIGHT, True, 1
+    )
+    e = Evidence(world, pilot, pilot)
+    ratio = claims_module._data_ratio(e, e)
+    np.testing.assert_allclose((1 / ratio).mean(axis=1), 1, rtol=1e-9)
+    at_one, at_zero = ratio[:, 0], ratio[:, -1]
+    np.testing.assert_allclose(BETA * np.log(at_zero / at_one) + WEIGHT * (at_zero - at_one), 1)
+    log_d, log_listed = np.array([[0.0, -np.inf]] * 2), np.full((2, 1), np.log(0.2))
+    e = replace(
+        e,
+        experts=replace(world, self_distilled=False),
+        ref=replace(pilot, expert_log_p=log_listed),
+    )
+    laws = np.log([[0.2, 0.8]] * 2), np.array([[0.0, 0.3]] * 2)  # one response with their mean
+    joint = bounds.joint_optimum(log_d, *laws, BETA, WEIGHT)
+    np.testing.assert_allclose(claims_module._data_ratio(e, e), np.exp(-joint[:, :1]), rtol=1e-9)
+
+
+def at_the_joint_optimum(monkeypatch, worlds, weight, draws, prompts):
+    """Runs whose policy is the joint optimum with ref's own data, where J2 is met with equality."""
+    here = sys.modules[__name__]
+    for name, value in {"DRAWS": draws, "PROMPTS": prompts, "WEIGHT": weight}.items():
+        monkeypatch.setattr(here, name, value)
+    for seed in range(worlds):
+        world = Simulated(seed, self_distilled=True)
+        world.p = bounds.joint_optimum(world.ref, world.ref, world.reward, BETA, weight)
+        world.sampler = world.p
+        yield world, *world.run()
+
+
+@pytest.mark.parametrize("worlds", [5, pytest.param(WORLDS, marks=pytest.mark.slow)])
+def test_no_margin_is_proved_for_the_joint_optimum_of_ones_own_data(monkeypatch, worlds):
+    above, truths, errors = [], [], []
+    for world, *sides in at_the_joint_optimum(monkeypatch, worlds, WEIGHT, 24, PROMPTS):
+        row = claims_module._below_the_joint_ceiling("rl", *sides)
+        truth, margin = world.truth(row, sides[0]), row.margin(DELTA)
+        truths.append(truth)
+        above.append(float(margin.low) > truth + 1e-12)
+        errors.append(float(margin.estimate) - truth)
+    # Equality, but where a ratio was clipped to those of the pilot prompts.
+    assert min(truths) > -1e-12 and max(truths) < 0.02 and np.mean(np.array(truths) < 1e-12) > 0.9
+    assert sum(above) <= stats.binom.ppf(1 - LEVEL, worlds, DELTA / 2)
+    # The soft value of few responses is biased downwards, nothing upwards.
+    error = np.std(errors) / np.sqrt(worlds)
+    assert -0.02 < np.mean(errors) < 4 * error < 0.02
+
+
+@pytest.mark.parametrize(
+    ("part", "fault", "outcome"),
+    [
+        ("data_credit", lambda right: lambda *of: -right(*of), Outcome.CONFIRMED),
+        ("_on_responses_of_ref", lambda right: lambda *of: 0 * right(*of), Outcome.VIOLATED),
+        ("_on_responses_of_ref", lambda right: right, Outcome.INCONCLUSIVE),
+    ],
+    ids=["credit with the other sign", "no charge", "as it is"],
+)
+def test_a_wrong_ceiling_is_seen_at_the_joint_optimum(monkeypatch, part, fault, outcome):
+    """The margin is 0 there: to confirm it is as wrong as to find it violated."""
+    monkeypatch.setattr(claims_module, part, fault(getattr(claims_module, part)))
+    for _, *sides in at_the_joint_optimum(monkeypatch, 1, 0.5, 48, 400):
+        row = claims_module._below_the_joint_ceiling("rl", *sides)
+        assert decide(row.margin(DELTA)) is outcome
+
+
+def test_another_ratio_is_as_valid_and_looser(monkeypatch):
+    """That of ref itself, 1; one by chance; and one that is high where the joint optimum's is low."""
+    right, rng = claims_module._data_ratio, np.random.default_rng(0)
+    others = {
+        "right": right,
+        "one": lambda pilot, e: np.ones_like(e.ref.rewards),
+        "by chance": lambda pilot, e: rng.exponential(size=e.ref.rewards.shape),
+        "turned over": lambda pilot, e: 1 / right(pilot, e),
+    }
+    ((_, *sides),) = at_the_joint_optimum(monkeypatch, 1, 0.5, 48, 400)
+    estimates = {}
+    for name, ratio in others.items():
+        monkeypatch.setattr(claims_module, "_data_ratio", ratio)
+        row = claims_module._below_the_joint_ceiling("rl", *sides)
+        estimates[name] = float(row.margin(DELTA).estimate)
+    assert abs(estimates.pop("right")) < 0.02
+    assert min(estimates.values()) > 0.02, estimates
 
 
 def test_logs_prove_the_coupling_only_where_reward_was_gained_cheaply():

@@ -191,7 +191,8 @@ def test_self_distilled_data_start_at_the_sft_optimum(options, tmp_path):
     report = json.loads((folder / "report.json").read_text())
     refs = [line for line in report["averages"] if line["policy"] == "SFT"]
     assert refs[0]["excess_loss"] == 0.0
-    assert any(row["statement"] == "S5" for row in report["rows"])
+    assert {"S5", "J2"} <= {row["statement"] for row in report["rows"]}
+    assert "J2" in {line["statement"] for line in report["plans"]["sft"]}
     assert not any(
         row["statement"] == "S6" for row in report["rows"]
     )  # it would be Jensen's inequality

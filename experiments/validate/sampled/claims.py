@@ -33,7 +33,7 @@ from nondecoupling.estimate import (
     mean_soft_value,
 )
 from nondecoupling.formulas.averages import reward_ceiling, transport_limit
-from nondecoupling.formulas.joint import data_credit
+from nondecoupling.formulas.joint import data_credit, own_data_ratio, reward_with_joint_optimum
 from nondecoupling.formulas.price import frontier_ratio
 from nondecoupling.numbers.floats import floats_of
 from validate.orders import STAGES
@@ -218,8 +218,7 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[SampledCla
     """What is said of every policy that has a ref. ``pilot`` fixes constants that the data must not choose."""
     yield from _self_tests(name, test)
     yield _below_the_soft_value(name, pilot, test)
-    if not test.experts.self_distilled:
-        yield _below_the_joint_ceiling(name, pilot, test)
+    yield _below_the_joint_ceiling(name, pilot, test)
     yield from _price(name, pilot, test)
     yield from _paid_off_the_data(name, pilot, test)
     yield _price_by_pinsker(name, pilot, test)
@@ -292,19 +291,23 @@ def _below_the_joint_ceiling(name: str, pilot: Evidence, e: Evidence) -> Sampled
     """J2: no schedule has more of J_b - lambda KL(d||p) than the joint optimum, hence than its ceiling.
 
     The joint optimum is not known: ref's law off the list is not. Its dual ceiling holds for every ratio a; the ratio
-    here is that of the joint optimum if all that is off the list earned what it did on the pilot prompts.
+    here is that of the joint optimum if all that is off the list earned what it did on the pilot prompts. So no
+    response that decides has chosen it, and all of them do decide, also where ref's own law is d.
     """
     experts, beta, weight = e.experts, e.experts.beta, e.experts.weight
     low, high = experts.reward.bounds
     of_pilot = _data_ratio(pilot, pilot)
-    most = max(1.0, float(of_pilot.max()))  # chosen before looking; any ratio below is as valid
-    ratio, of_pilot = np.minimum(_data_ratio(pilot, e), most), np.minimum(of_pilot, most)
-    listed = e.ref.listed.astype(int)
-    at_own = np.take_along_axis(ratio, np.maximum(listed, 0), axis=1)
-    charged = e.ref.rewards + weight * np.where(listed >= 0, at_own, 0.0)
+    # Chosen before looking; any ratio between them is as valid. Then log a is bounded, and so is the charge, which is
+    # not negative. The pilot's own ratios are positive: each is at least ref's mass on rewards as high.
+    least = min(1.0, float(of_pilot.min())) if experts.self_distilled else 0.0
+    most = max(1.0, float(of_pilot.max()))
+    ratio, of_pilot = (np.clip(a, least, most) for a in (_data_ratio(pilot, e), of_pilot))
+    charged = e.ref.rewards + weight * _on_responses_of_ref(e, ratio)
     reached = _joint_value(e, ratio)
-    # E_d log a >= E_d log min(d, most) is at least -log of the number of responses, and at most log most.
-    ceiling = high + weight * (1 + float(np.log(most)))
+    # J_b <= max r as KL >= 0, and E_d log a <= log most, for the experts' law as for the mean over ref's responses; a
+    # hair more, as the sum behind E_d may round up.
+    credit = weight * (1 + float(np.log(most)))
+    ceiling = high + credit + 1e-9 * (abs(high) + credit)
     worst = max(float(-_joint_value(pilot, of_pilot).min()), -ceiling)
     missed = _from_below(experts, -reached, -ceiling, worst)
 
@@ -322,23 +325,51 @@ def _below_the_joint_ceiling(name: str, pilot: Evidence, e: Evidence) -> Sampled
 
 def _joint_value(e: Evidence, ratio: np.ndarray) -> np.ndarray:
     """J_b - lambda KL(d||p) of each prompt, and what its ceiling leaves out of the soft value of the charged reward."""
-    weight, log_d = e.experts.weight, e.experts.log_d
+    weight = e.experts.weight
+    drawn = np.full(ratio.shape, -np.log(ratio.shape[1]))
+    log_d = drawn if e.experts.self_distilled else e.experts.log_d
     credit = data_credit(floats_of(log_d), log_d, np.full((len(log_d), 1), weight), ratio)
     return np.asarray(e.regularized - weight * e.excess + np.asarray(credit)[:, 0])
 
 
+def _on_responses_of_ref(e: Evidence, ratio: np.ndarray) -> np.ndarray:
+    """The ratio at each response of ref: that of the experts' response that it is, if it is one."""
+    if e.experts.self_distilled:
+        return ratio
+    listed = e.ref.listed.astype(int)
+    return np.where(listed >= 0, np.take_along_axis(ratio, np.maximum(listed, 0), axis=1), 0.0)
+
+
 def _data_ratio(pilot: Evidence, e: Evidence) -> np.ndarray:
-    """d/p_joint on the experts' responses, with everything else one response with the pilot's mean reward there."""
+    """d/p_joint on the experts' responses, or on ref's own where these are the data.
+
+    The world of a prompt: ref's law and the rewards on the list are known; off it are those of the pilot prompts, or,
+    where the experts' law is d and has no mass there, one response with their mean. With self-distilled data half of
+    ref's responses could choose for the other half, as for ``_line``: on the list that brings nothing, and off it about
+    what it costs, as half as many leave the soft value about twice the bias.
+    """
     off = pilot.ref.listed < 0
-    elsewhere = float(pilot.ref.rewards[off].mean()) if off.any() else e.experts.reward.bounds[0]
+    found = pilot.ref.rewards[off] if off.any() else np.array(e.experts.reward.bounds[:1])
+    if not e.experts.self_distilled:
+        found = found.mean(keepdims=True)  # no data there: one response is enough
+    levels, counts = np.unique(found, return_counts=True)
     listed = np.logaddexp.reduce(e.ref.expert_log_p, axis=1, keepdims=True)
     log_off = np.log(np.maximum(-np.expm1(np.minimum(listed, 0.0)), LEAST_MASS))
+    log_off = log_off + np.log(counts / counts.sum())
     log_ref = np.hstack([e.ref.expert_log_p, log_off])
     log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
-    log_d = np.hstack([e.experts.log_d, np.full_like(log_off, -np.inf)])
-    reward = np.hstack([e.experts.listed_reward, np.full_like(log_off, elsewhere)])
-    joint = bounds.joint_optimum(log_d, log_ref, reward, e.experts.beta, e.experts.weight)
-    return np.exp(log_d - joint)[:, :-1]
+    reward = np.hstack([e.experts.listed_reward, np.broadcast_to(levels, log_off.shape)])
+    beta, weight = e.experts.beta, e.experts.weight
+    if not e.experts.self_distilled:
+        log_d = np.hstack([e.experts.log_d, np.full_like(log_off, -np.inf)])
+        joint = bounds.joint_optimum(log_d, log_ref, reward, beta, weight)
+        return np.exp(log_d - joint)[:, : e.experts.log_d.shape[1]]
+    joint = bounds.joint_optimum(log_ref, log_ref, reward, beta, weight)
+    xp, constants = floats_of(joint), (np.array(beta), np.array(weight))
+    # Each response of the world gives the same multiplier.
+    multiplier = reward - reward_with_joint_optimum(xp, joint, log_ref, log_ref, *constants)
+    ratio = own_data_ratio(xp, e.ref.rewards, *constants, multiplier[:, -1:])
+    return np.asarray(ratio)
 
 
 def _price(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:

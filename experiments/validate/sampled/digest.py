@@ -40,7 +40,7 @@ __all__ = ["DecidedClaim", "Plan", "Result", "claims_in", "digest", "experts_of"
 POWER = 0.9
 # Rows per policy, per RL or joint stage and per SFT after RL, whatever d is: what the correction for multiplicity has
 # to expect.
-PER_POLICY, PER_RL, PER_SFT = 6, 2, 3
+PER_POLICY, PER_RL, PER_SFT = 7, 2, 3
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def claims_in(config: SampledConfiguration) -> int:
     )  # S9 of every policy, S10 of RL and joint training, S6 of RL
     more = {"rl": PER_RL + 2 * experts, "joint": PER_RL + experts, "sft": PER_SFT}
     policies = [stage for stage in plan(config.order) if stage.ref]
-    return sum(PER_POLICY + 2 * experts + more[stage.objective] for stage in policies)
+    return sum(PER_POLICY + experts + more[stage.objective] for stage in policies)
 
 
 def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:

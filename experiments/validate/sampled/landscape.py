@@ -95,17 +95,21 @@ def expected_margins(
     worlds = land.log_d, land.log_ref, land.reward, land.beta
     at_data = bounds.expected_reward(land.log_d, land.reward)
     yield from _margins_of_the_price(land, self_distilled)
-    if self_distilled:
-        return
-    log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
-    rise = log_z - at_data / land.beta
-    spread = _noise(land.log_ref, _weights(land, land.tilt))
-    yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
-    # At the tilt r - beta log p/ref is the same for every response.
-    yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", rise, 0.0)
+    if not self_distilled:  # there both are Jensen's inequality
+        log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
+        rise = log_z - at_data / land.beta
+        spread = _noise(land.log_ref, _weights(land, land.tilt))
+        yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
+        # At the tilt r - beta log p/ref is the same for every response.
+        yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", rise, 0.0)
     joint = bounds.joint_optimum(*worlds, weight)
     gap = bounds.joint_gap(land.tilt, *worlds, weight)
-    charged = _noise(land.log_ref, land.beta * _weights(land, joint))
+    # A response moves the soft value of the charged reward by beta p_joint/ref, and E_d log d/p_joint if it is data.
+    moved = land.beta * _weights(land, joint)
+    if self_distilled:
+        seen = ~np.isneginf(land.log_ref)
+        moved += weight * np.subtract(joint, land.log_ref, out=np.zeros_like(joint), where=seen)
+    charged = _noise(land.log_ref, moved)
     yield ExpectedMargin("J2", "joint ceiling above the value of RL alone", gap, charged)
 
 
