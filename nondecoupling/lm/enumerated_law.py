@@ -230,12 +230,12 @@ def choose_layout(
 class CheckedPrecision:
     """How far the law of a head in a lower precision lies from that in float64, and may lie, in nats.
 
-    ``mass`` is what this precision may add to |sum p - 1|.
+    ``mass_tolerance`` is what this precision may add to |sum p - 1|.
     """
 
     difference: float
-    allowed: float
-    mass: float
+    tolerance: float
+    mass_tolerance: float
 
 
 def check_precision(

@@ -172,8 +172,11 @@ class Place:
         return Check(statement, claim, self.name, kind, ">=", *sides)
 
 
-def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
-    """The self-test of the enumeration: candidates and `other` add up to one."""
+def mass_checks(checkpoints: Sequence[Checkpoint], sums: float = 0.0) -> list[Check]:
+    """The self-test of the enumeration: candidates and `other` add up to one.
+
+    ``sums`` is what the precision of the head adds to its tolerance.
+    """
     return [
         Check(
             SELF_TEST,
@@ -183,7 +186,7 @@ def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
             "==",
             mass_error(checkpoint.log_p),
             0.0,
-            mass_tolerance(checkpoint.log_p),
+            mass_tolerance(checkpoint.log_p, sums),
             "probability",
         )
         for checkpoint in checkpoints
