@@ -4,7 +4,8 @@ p(y | x) of a candidate is a product of token probabilities. The rest of the mod
 
     log p(other) = logsumexp over trie nodes of [log p(prefix) + log p(a token that continues no candidate | prefix)],
 
-a sum of positive terms: nothing is subtracted and nothing renormalised, so |sum p - 1| is a test of its own.
+a sum of positive terms: nothing is subtracted and nothing renormalised, so |sum p - 1| is a test of its own. With the
+head in less than float64, float32 sums leave up to 1e-6 there; the test is made, and then the law divided by its sum.
 
 A response here is a sequence of tokens. The same text cut into other tokens belongs to `other`.
 
@@ -27,7 +28,13 @@ from nondecoupling.kernels import token_stats
 from nondecoupling.kernels.head import Head
 from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel
-from nondecoupling.lm.tolerances import enumeration_tolerance, precision_tolerance, sums_tolerance
+from nondecoupling.lm.tolerances import (
+    enumeration_tolerance,
+    mass_error,
+    mass_tolerance,
+    precision_tolerance,
+    sums_tolerance,
+)
 from nondecoupling.lm.tries import LAYOUTS, Batch, Candidates, encode, make_batch
 
 __all__ = [
@@ -88,7 +95,8 @@ def enumerate_law(
 class EnumeratedLaw(nn.Module):
     """``law()`` is log p, [prompts, candidates + 1] in float64, differentiable; `other` is last.
 
-    The law is that of the model as it is: to train it, train ``law.model``. Its head is applied in ``precision``.
+    The law is that of the model as it is: to train it, train ``law.model``. Its head is applied in ``precision``; in
+    less than float64 the law is divided by its sum, whose logarithm at the last call is ``log_mass`` [prompts].
 
     Raises:
         ValueError: a precision that is not one of ``PRECISIONS``.
@@ -110,6 +118,7 @@ class EnumeratedLaw(nn.Module):
         self.language_model, self.layout, self.precision = language_model, layout, precision
         dtype = language_model.head.weight.dtype
         self.batch: Batch = make_batch(encoded, layout, dtype).to(language_model.device)
+        self.log_mass: Tensor | None = None
         self._frozen_head: tuple[Tensor, Tensor | None] | None = None
 
     def _converted_head(self) -> tuple[Tensor, Tensor | None]:
@@ -128,7 +137,12 @@ class EnumeratedLaw(nn.Module):
         return head.weight, getattr(head, "bias", None)
 
     def forward(self) -> Tensor:
-        return self._law(self._hidden_states(), *self._converted_head())
+        law = self._law(self._hidden_states(), *self._converted_head())
+        if self.precision == torch.float64:
+            return law
+        log_mass = law.logsumexp(dim=1, keepdim=True)
+        self.log_mass = log_mass.detach()[:, 0]
+        return law - log_mass
 
     def _hidden_states(self) -> Tensor:
         """[edges, D], what predicts the token of each edge."""
@@ -137,7 +151,7 @@ class EnumeratedLaw(nn.Module):
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, b.source)
 
     def _law(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """log p from hidden states and a head, whose dtype is the precision."""
+        """log p from hidden states and a head, whose dtype is the precision, as it is summed up."""
         b = self.batch
         stats = token_stats(
             hidden.to(weight.dtype),
@@ -161,14 +175,14 @@ class EnumeratedLaw(nn.Module):
         with torch.no_grad():
             return self().cpu().numpy()
 
-    def moved_by_precision(self) -> tuple[float, Head]:
-        """(the largest |log p - log p with the head in float64|, that head), both from the same hidden states."""
+    def in_both_precisions(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Head]:
+        """(log p as it is summed up, log p with the head in float64, that head), from the same hidden states."""
         with torch.no_grad():
             hidden, (weight, bias) = self._hidden_states(), self._own_head()
             found = self._law(hidden, *self._converted_head())
             exact = self._law(hidden, weight.double(), None if bias is None else bias.double())
             head = Head(hidden, weight, bias, **self.language_model.logit_options)
-            return float((found - exact).abs().max()), head
+            return found.cpu().numpy(), exact.cpu().numpy(), head
 
 
 def law_one_at_a_time(language_model: LanguageModel, candidates: Candidates) -> NDArray[np.float64]:
@@ -247,20 +261,27 @@ def check_precision(
     """The law of the first prompt's candidates with the head in ``precision``, against that in float64.
 
     Both have the same hidden states, so the difference is that of the head; what it may be is derived in
-    ``precision_tolerance``, and in ``sums_tolerance`` for the mass of all prompts.
+    ``precision_tolerance``, and in ``sums_tolerance`` for the mass, here of any prompt.
 
     Raises:
-        ModelError: the law moves by more than rounding explains.
+        ModelError: the law moves by more than rounding explains, or its sum is farther from one.
         ValueError: a precision that is not one of ``PRECISIONS``.
     """
     law = EnumeratedLaw(language_model, encoded[:1], layout, precision)
-    difference, head = law.moved_by_precision()
+    found, exact, head = law.in_both_precisions()
+    difference, mass = float(np.abs(found - exact).max()), mass_error(found)
     allowed = precision_tolerance(head, precision, max(map(len, encoded[0].responses)))
+    longest = max(len(response) for one in encoded for response in one.responses)
+    sums = sums_tolerance(head.vocabulary, longest)
+    name = str(precision).removeprefix("torch.")
     if not difference <= allowed:
-        name = str(precision).removeprefix("torch.")
         raise ModelError(
             f"with the head in {name} a response's log-probability is off by {difference:.3g} nats, more than the "
             f"{allowed:.3g} of its rounding: the kernel of this precision cannot be trusted here; choose float64"
         )
-    longest = max(len(response) for one in encoded for response in one.responses)
-    return CheckedPrecision(difference, allowed, sums_tolerance(head.vocabulary, longest))
+    if not mass <= mass_tolerance(found, sums):
+        raise ModelError(
+            f"with the head in {name} the law's mass is off by {mass:.3g}, more than the {sums:.3g} of its rounding: "
+            "the kernel of this precision cannot be trusted here; choose float64"
+        )
+    return CheckedPrecision(difference, allowed, sums)

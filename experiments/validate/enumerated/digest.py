@@ -135,17 +135,22 @@ def digest(
 ) -> Digest:
     """``records`` are the lines of metrics.jsonl; the first one is about the untrained model."""
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
+    first = records[0]
+    precision = checked_precision(first)
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:
-        checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
+        checkpoint = Checkpoint(
+            stage=record["stage"],
+            step=record["step"],
+            log_p=np.array(record["log_p"]),
+            mass_before=None if precision is None else record["mass_error"],
+        )
         by_stage.setdefault(checkpoint.stage, []).append(checkpoint)
     laws = {name: stage[-1].log_p for name, stage in by_stage.items()}
     episodes = [
         _with_its_ending(config, episode, laws)
         for episode in episodes_of(by_stage, experts, config.self_distilled)
     ]
-    first = records[0]
-    precision = checked_precision(first)
     checks = mass_checks(
         [checkpoint for stage in by_stage.values() for checkpoint in stage],
         0.0 if precision is None else precision.mass_tolerance,
@@ -198,7 +203,10 @@ def _checkpoints(episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
         checkpoint.place: ReportedCheckpoint(
             checkpoint.stage,
             checkpoint.step,
-            measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
+            replace(
+                measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
+                mass_error=checkpoint.mass_error,
+            ),
         )
         for episode in episodes
         for checkpoint in [*episode.before, *episode.rl, *episode.after]

@@ -99,7 +99,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     if checkpoint is None and not processes.from_first(folder.has_policy(BASE)):
         folder.forget_records_from(BASE, planned(config))
         laws[BASE] = _law_of(policy, processes, BASE, 0)
-        measured = measures_of(experts, laws[BASE], None)
+        measured = _with_its_mass(measures_of(experts, laws[BASE], None), law, processes)
         line = {"stage": BASE, "step": 0, **asdict(measured), **about}
         folder.record({**line, "log_p": laws[BASE].tolist()})
         folder.save_policy(BASE, processes.trained_state(policy))
@@ -138,6 +138,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
                 if due:
                     laws[stage.name] = _law_of(policy, processes, stage.name, trainer.step)
                     measured = measures_of(mean, laws[stage.name], log_ref)
+                    measured = _with_its_mass(measured, law, processes)
                     line = {"stage": stage.name, "step": trainer.step, **asdict(measured)}
                     folder.record({**line, "log_p": laws[stage.name].tolist()})
                     state = trainer.state_dict()
@@ -212,6 +213,14 @@ def _law_of(policy: nn.Module, processes: Processes, stage: str, step: int) -> N
             "lower the learning rate"
         )
     return log_p
+
+
+def _with_its_mass(measured: Measures, law: EnumeratedLaw, processes: Processes) -> Measures:
+    """``measured`` with |sum p - 1| from before the law was divided by its sum, where it was."""
+    if law.log_mass is None:
+        return measured
+    log_mass = processes.together(law.log_mass.cpu().numpy())
+    return replace(measured, mass_error=float(np.abs(np.expm1(log_mass)).max()))
 
 
 def _describe(stage: Stage, step: int, measured: Measures) -> str:
