@@ -32,6 +32,7 @@ from validate.enumerated.coupling import Coupling, KernelView, couple, features,
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
 from validate.errors import RunError
 from validate.models import model_of_run
+from validate.options import parse_arguments as parse_run
 from validate.run_folder import RunFolder
 
 from nondecoupling import plot
@@ -279,6 +280,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
     options, shared = parser.parse_args(given[:cut]), given[cut + 1 :]
+    asked = parse_run(shared, "options of every run").asked
+    if asked.get("precision", "float64") != "float64":
+        parser.error(
+            f"--precision is {asked['precision']}, whose rounding is as large as the couplings measured; leave it away"
+        )
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     try:

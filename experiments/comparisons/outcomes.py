@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.endings import ending_of
+from validate.enumerated.head_precision import precision_of_run
 from validate.enumerated.inputs import EnumeratedInputs
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.run import encoded_task
@@ -22,7 +23,7 @@ from validate.orders import BASE, STAGES, Stage, plan
 
 from comparisons.methods import Method, Natural
 from comparisons.natural import cycles, limit, settled_after
-from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
+from nondecoupling.lm.enumerated_law import EnumeratedLaw, check_precision, choose_layout
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
 
@@ -109,7 +110,10 @@ class _Trained:
         self.language_model = model_of_run(config, inputs.texts)
         encoded = encoded_task(self.language_model, self.task)
         layout = choose_layout(self.language_model, encoded[0]).layout
-        self.policy = EnumeratedLaw(self.language_model, encoded, layout)
+        precision = precision_of_run(config)
+        if precision != torch.float64:
+            check_precision(self.language_model, encoded, layout, precision)
+        self.policy = EnumeratedLaw(self.language_model, encoded, layout, precision)
         self.start = self.language_model.state()
         self.found: dict[tuple[str, EnumeratedConfiguration], tuple[State, Law]] = {}
         self.natural: dict[Natural, tuple[NDArray[np.floating[Any]], int]] = {}

@@ -17,6 +17,7 @@ __all__ = [
     "ENUMERATED",
     "FACTS",
     "FINISHES",
+    "PRECISIONS",
     "PRESETS",
     "RECIPES",
     "SAMPLED",
@@ -46,6 +47,8 @@ LEASH = ("recipe", "advantage", "group_size", "entropy_bonus")
 # Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
 RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-reward")
 ADVANTAGES = ("leave-one-out", "group-normalised")
+# What the model's head is applied in.
+PRECISIONS = ("float64", "float32", "bfloat16")
 # Where in a cycle alternation ends, and what SFT weighs the start policy's responses by.
 FINISHES, WEIGHTS = ("sft", "half-rl", "rl"), ("frontier", "exponential")
 # What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
@@ -96,10 +99,10 @@ class EnumeratedConfiguration(RunConfiguration):
     """Responses are listed, and all sums are exact.
 
     ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file. ``recipe``
-    is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups. The
-    last seven are about single orders: ``cycles``, ``sft_share`` and ``finish`` about alternate, ``replay_share`` is
-    the share of RL's policy in what replay trains on, ``best_of`` the number of draws of best-of-n, ``weights`` those
-    of weighted-sft.
+    is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups. Some
+    are about single orders: ``cycles``, ``sft_share`` and ``finish`` about alternate, ``replay_share`` is the share of
+    RL's policy in what replay trains on, ``best_of`` the number of draws of best-of-n, ``weights`` those of
+    weighted-sft. ``precision`` is what the model's head is applied in, by its name in torch.
     """
 
     protocol = ENUMERATED
@@ -115,6 +118,7 @@ class EnumeratedConfiguration(RunConfiguration):
     replay_share: float = later(0.5)
     best_of: int = later(4)
     weights: str = later("frontier")
+    precision: str = later("float64")
 
     def cycle(self) -> tuple[int, int]:
         """RL and SFT steps of a cycle of alternation."""

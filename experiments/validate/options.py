@@ -12,6 +12,7 @@ from validate.configuration import (
     ADVANTAGES,
     ENUMERATED,
     FINISHES,
+    PRECISIONS,
     PRESETS,
     RECIPES,
     SAMPLED,
@@ -206,6 +207,13 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         choices=WEIGHTS,
         help="weighted-sft: of ref's responses, beta/(mu - r) or e^(r/beta), normalised "
         + _defaults("weights"),
+    )
+
+    enumerated.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="what the model's head is applied in, whatever the network's own; on a GPU the last two take the fused "
+        f"kernel {_defaults('precision')}",
     )
 
     sampled = parser.add_argument_group("the sampled protocol")

@@ -34,7 +34,7 @@ from nondecoupling.kernels.arguments import (
     checked_law_options,
     checked_tokens,
 )
-from nondecoupling.kernels.head import Head
+from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.ranks import Ranks
 
 __all__ = ["IMPLEMENTATIONS", "TokenStats", "sequence_logprob", "token_kl", "token_stats"]
@@ -106,6 +106,7 @@ def token_stats(
     nucleus: float | None = None,
     impl: str = "auto",
     synchronize: bool = True,
+    double: bool = False,
 ) -> TokenStats:
     """Log-probability of the target, logsumexp and entropy of every token's next-token law.
 
@@ -133,9 +134,12 @@ def token_stats(
             the vocabulary gives a log-probability of NaN instead of an error, an excluded one is as if it were not
             there, and a NaN in a hidden state makes the gradient of the head NaN even if its token has no upstream
             gradient.
+        double: True returns float64 whatever the inputs. Statistics are put together in it; a logsumexp L loses
+            |L| eps32 / 2 to float32, which shows in its difference from another one. (On a device without float64,
+            float32 all the same.)
 
     Returns:
-        ``TokenStats``: float64 for float64 inputs, float32 otherwise; ``logsumexp_rest`` is None without
+        ``TokenStats``: float32, or float64 for float64 inputs and with ``double``; ``logsumexp_rest`` is None without
         ``exclude``, and -inf where a row leaves out the whole vocabulary; ``tempered`` and ``ranks`` are None unless
         asked for. A NaN in a hidden state makes that token's statistics NaN and no other's. Logits may be -inf (a
         masked token, with 0 log 0 = 0); a row of nothing else, or with +inf, is no law and gives NaN.
@@ -181,7 +185,8 @@ def token_stats(
             impl,
             synchronize,
         )
-    logprob, logsumexp, entropy, rest = (value.to(head.dtype) for value in results)
+    dtype = statistics_dtype(hidden.device) if double else head.dtype
+    logprob, logsumexp, entropy, rest = (value.to(dtype) for value in results)
     stats = TokenStats(logprob, logsumexp, entropy, None if exclude is None else rest)
     if not extra:
         return stats
@@ -189,9 +194,9 @@ def token_stats(
     sums, mass_before, nucleus_mass, in_nucleus = operators.token_ranks(
         *detached, targets, head.temperature, head.softcap, ignore_index, tempered, nucleus
     )
-    ranks = Ranks(mass_before.to(head.dtype), nucleus_mass.to(head.dtype), in_nucleus)
+    ranks = Ranks(mass_before.to(dtype), nucleus_mass.to(dtype), in_nucleus)
     return stats._replace(
-        tempered=sums.to(head.dtype) if tempered else None,
+        tempered=sums.to(dtype) if tempered else None,
         ranks=None if nucleus is None else ranks,
     )
 

@@ -4,12 +4,14 @@ p(y | x) of a candidate is a product of token probabilities. The rest of the mod
 
     log p(other) = logsumexp over trie nodes of [log p(prefix) + log p(a token that continues no candidate | prefix)],
 
-a sum of positive terms: nothing is subtracted and nothing renormalised, so |sum p - 1| is a test of its own.
+a sum of positive terms: nothing is subtracted and nothing renormalised, so |sum p - 1| is a test of its own. With the
+head in less than float64, float32 sums leave up to 1e-6 there; the test is made, and then the law divided by its sum.
 
 A response here is a sequence of tokens. The same text cut into other tokens belongs to `other`.
 
-Precision: hidden states are those of the model; the head is applied in float64, and so is everything after it. The
-policy that the statements speak about is the law so defined.
+Precision: hidden states are those of the model. The head is applied in float64, or in float32 or bfloat16, for which a
+GPU has a fused kernel; everything after it is float64. In bfloat16 hidden states and the head's weights are rounded to
+it, products and sums over the vocabulary are float32. The policy that the statements speak about is the law so defined.
 """
 
 from __future__ import annotations
@@ -23,22 +25,50 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nondecoupling.kernels import token_stats
+from nondecoupling.kernels.head import Head
 from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel
-from nondecoupling.lm.tolerances import enumeration_tolerance
+from nondecoupling.lm.tolerances import (
+    enumeration_tolerance,
+    mass_error,
+    mass_tolerance,
+    precision_tolerance,
+    sums_tolerance,
+)
 from nondecoupling.lm.tries import LAYOUTS, Batch, Candidates, encode, make_batch
 
-__all__ = ["CheckedLayout", "EnumeratedLaw", "choose_layout", "enumerate_law", "law_one_at_a_time"]
+__all__ = [
+    "PRECISIONS",
+    "CheckedLayout",
+    "CheckedPrecision",
+    "EnumeratedLaw",
+    "check_precision",
+    "choose_layout",
+    "enumerate_law",
+    "law_one_at_a_time",
+]
+
+# What the head may be applied in.
+PRECISIONS = (torch.float64, torch.float32, torch.bfloat16)
 
 
 def enumerate_law(
-    language_model: LanguageModel, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+    language_model: LanguageModel,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    precision: torch.dtype = torch.float64,
 ) -> EnumeratedLaw:
     """The law of the model over the candidate responses of each prompt and `other`, checked against its own logits.
 
+    Args:
+        candidates: the responses to each prompt, as many to each.
+        precision: what the head is applied in, ``torch.float64``, ``float32`` or ``bfloat16``; the last two use the
+            fused kernel on a GPU. log p moves by what ``check_precision`` allows at most, on the first prompt.
+
     Raises:
         ResponseError: a prompt has no candidates, or another number of them than the first; two have the same tokens.
-        ModelError: the law differs from the model's own logits.
+        ModelError: the law differs from the model's own logits, or in ``precision`` by more than its rounding.
+        ValueError: another precision.
 
     Example:
         >>> import numpy as np
@@ -56,47 +86,80 @@ def enumerate_law(
         encode(language_model.tokenizer, *pair) for pair in zip(prompts, candidates, strict=True)
     ]
     layout = choose_layout(language_model, encoded[0]).layout if encoded else next(iter(LAYOUTS))
-    return EnumeratedLaw(language_model, encoded, layout)
+    law = EnumeratedLaw(language_model, encoded, layout, precision)
+    if precision != torch.float64:
+        check_precision(language_model, encoded, layout, precision)
+    return law
 
 
 class EnumeratedLaw(nn.Module):
     """``law()`` is log p, [prompts, candidates + 1] in float64, differentiable; `other` is last.
 
-    The law is that of the model as it is: to train it, train ``law.model``.
+    The law is that of the model as it is: to train it, train ``law.model``. Its head is applied in ``precision``; in
+    less than float64 the law is divided by its sum, whose logarithm at the last call is ``log_mass`` [prompts].
+
+    Raises:
+        ValueError: a precision that is not one of ``PRECISIONS``.
     """
 
     def __init__(
-        self, language_model: LanguageModel, encoded: Sequence[Candidates], layout: str
+        self,
+        language_model: LanguageModel,
+        encoded: Sequence[Candidates],
+        layout: str,
+        precision: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {precision!r}; choose one of {', '.join(map(str, PRECISIONS))}"
+            )
         self.model = language_model.model
-        self.language_model, self.layout = language_model, layout
+        self.language_model, self.layout, self.precision = language_model, layout, precision
         dtype = language_model.head.weight.dtype
         self.batch: Batch = make_batch(encoded, layout, dtype).to(language_model.device)
+        self.log_mass: Tensor | None = None
         self._frozen_head: tuple[Tensor, Tensor | None] | None = None
 
-    def _head(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in float64; converted once where training leaves the head alone."""
+    def _converted_head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias in the law's precision; converted once where training leaves the head alone."""
         if self._frozen_head is not None:
             return self._frozen_head
+        weight, bias = self._own_head()
+        converted = (weight.to(self.precision), None if bias is None else bias.to(self.precision))
+        # What needs no conversion is the parameter itself, which FSDP takes away between two calls.
+        if not weight.requires_grad and weight.dtype != self.precision:
+            self._frozen_head = converted
+        return converted
+
+    def _own_head(self) -> tuple[Tensor, Tensor | None]:
         head = self.language_model.head
-        bias = getattr(head, "bias", None)
-        double = (head.weight.double(), None if bias is None else bias.double())
-        if not head.weight.requires_grad:
-            self._frozen_head = double
-        return double
+        return head.weight, getattr(head, "bias", None)
 
     def forward(self) -> Tensor:
+        law = self._law(self._hidden_states(), *self._converted_head())
+        if self.precision == torch.float64:
+            return law
+        log_mass = law.logsumexp(dim=1, keepdim=True)
+        self.log_mass = log_mass.detach()[:, 0]
+        return law - log_mass
+
+    def _hidden_states(self) -> Tensor:
+        """[edges, D], what predicts the token of each edge."""
         b = self.batch
         hidden = self.language_model.hidden_states(b.tokens, b.mask, b.positions)
-        hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, b.source)
-        weight, bias = self._head()
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, b.source)
+
+    def _law(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """log p from hidden states and a head, whose dtype is the precision, as it is summed up."""
+        b = self.batch
         stats = token_stats(
-            hidden.double(),
+            hidden.to(weight.dtype),
             weight,
             b.target,
             bias=bias,
             exclude=b.siblings,
+            double=True,
             **self.language_model.logit_options,
         )
         assert stats.logsumexp_rest is not None
@@ -111,6 +174,15 @@ class EnumeratedLaw(nn.Module):
         """The law as an array, outside of autograd."""
         with torch.no_grad():
             return self().cpu().numpy()
+
+    def in_both_precisions(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Head]:
+        """(log p as it is summed up, log p with the head in float64, that head), from the same hidden states."""
+        with torch.no_grad():
+            hidden, (weight, bias) = self._hidden_states(), self._own_head()
+            found = self._law(hidden, *self._converted_head())
+            exact = self._law(hidden, weight.double(), None if bias is None else bias.double())
+            head = Head(hidden, weight, bias, **self.language_model.logit_options)
+            return found.cpu().numpy(), exact.cpu().numpy(), head
 
 
 def law_one_at_a_time(language_model: LanguageModel, candidates: Candidates) -> NDArray[np.float64]:
@@ -166,3 +238,50 @@ def choose_layout(
         f"the enumerated law differs from the logits of the model ({'; '.join(found)}): this architecture maps "
         "hidden states to logits in a way that is not supported; choose another model"
     )
+
+
+@dataclass(frozen=True)
+class CheckedPrecision:
+    """How far the law of a head in a lower precision lies from that in float64, and may lie, in nats.
+
+    ``mass_tolerance`` is what this precision may add to |sum p - 1|.
+    """
+
+    difference: float
+    tolerance: float
+    mass_tolerance: float
+
+
+def check_precision(
+    language_model: LanguageModel,
+    encoded: Sequence[Candidates],
+    layout: str,
+    precision: torch.dtype,
+) -> CheckedPrecision:
+    """The law of the first prompt's candidates with the head in ``precision``, against that in float64.
+
+    Both have the same hidden states, so the difference is that of the head; what it may be is derived in
+    ``precision_tolerance``, and in ``sums_tolerance`` for the mass, here of any prompt.
+
+    Raises:
+        ModelError: the law moves by more than rounding explains, or its sum is farther from one.
+        ValueError: a precision that is not one of ``PRECISIONS``.
+    """
+    law = EnumeratedLaw(language_model, encoded[:1], layout, precision)
+    found, exact, head = law.in_both_precisions()
+    difference, mass = float(np.abs(found - exact).max()), mass_error(found)
+    allowed = precision_tolerance(head, precision, max(map(len, encoded[0].responses)))
+    longest = max(len(response) for one in encoded for response in one.responses)
+    sums = sums_tolerance(head.vocabulary, longest)
+    name = str(precision).removeprefix("torch.")
+    if not difference <= allowed:
+        raise ModelError(
+            f"with the head in {name} a response's log-probability is off by {difference:.3g} nats, more than the "
+            f"{allowed:.3g} of its rounding: the kernel of this precision cannot be trusted here; choose float64"
+        )
+    if not mass <= mass_tolerance(found, sums):
+        raise ModelError(
+            f"with the head in {name} the law's mass is off by {mass:.3g}, more than the {sums:.3g} of its rounding: "
+            "the kernel of this precision cannot be trusted here; choose float64"
+        )
+    return CheckedPrecision(difference, allowed, sums)

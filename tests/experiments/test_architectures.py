@@ -107,6 +107,14 @@ def test_a_table_decouples_prompts_exactly():
     np.testing.assert_array_equal(np.sign(np.diag(found.by_gradients)), np.sign(slope))
 
 
+def test_couplings_are_not_measured_in_low_precision(tmp_path, capsys):
+    given = ["--family", "llama", "--out", str(tmp_path), "--", "--precision", "bfloat16"]
+    with pytest.raises(SystemExit, match="2"):
+        architectures.main(given)
+    assert "--precision is bfloat16" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_family_from_model_to_table(tmp_path):
     short = [
         "--sft-steps",

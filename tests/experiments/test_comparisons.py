@@ -13,8 +13,9 @@ from comparisons.methods import methods_for
 from comparisons.outcomes import MethodOutcome, Paid
 from comparisons.summary import figure, table
 from torch import nn
-from validate.configuration import configuration
+from validate.configuration import PRECISIONS, configuration
 from validate.enumerated.facts import embedded_task
+from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 
 from nondecoupling import bounds
@@ -39,6 +40,15 @@ def test_only_rewards_of_two_levels_have_normalised_methods():
         found = methods_for(configuration({"reward": reward}), task.reward)
         assert sum("normalised" in method.name for method in found) == count
         assert len({method.name for method in found}) == len(found) >= 15
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_methods_are_trained_on_the_law_in_the_precision_asked_for(precision):
+    config = configuration({"prompts": 2, "precision": precision})
+    law = outcomes._Trained(config, inputs_of(config)).policy
+    assert str(law.precision) == f"torch.{precision}"
+    assert law.measured().shape == (2, 7)
+    assert (law.log_mass is None) is (precision == "float64")
 
 
 def test_every_method_is_a_configuration():

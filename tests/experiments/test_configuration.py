@@ -79,6 +79,15 @@ def test_another_lambda_is_named_by_its_option(tmp_path):
         RunFolder(tmp_path).configuration({"weight": 0.1})
 
 
+def test_the_precision_of_the_head_is_recorded_where_it_is_not_that_of_earlier_versions():
+    assert "precision" not in configuration({}).as_json()
+    assert from_json(configuration({}).as_json()).precision == "float64"
+    values = configuration({"precision": "bfloat16"}).as_json()
+    assert values["precision"] == "bfloat16" == from_json(values).precision
+    with pytest.raises(InputError, match="--precision is no option of the sampled protocol"):
+        configuration({"protocol": "sampled", "precision": "float64"})
+
+
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
 def test_a_committed_configuration_is_read(folder):
     values = read_sealed_json(folder / "config.json")

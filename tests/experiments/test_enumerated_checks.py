@@ -13,6 +13,7 @@ from validate.enumerated.checks import CHECKED, checks_of
 from validate.enumerated.digest import digest
 from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.facts import REWARDS, embedded_task
+from validate.enumerated.head_precision import about_precision
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.report import as_json
@@ -21,6 +22,7 @@ from validate.reports import strict_json
 
 from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
+from nondecoupling.lm.enumerated_law import CheckedPrecision
 
 TASK = embedded_task(5)
 MEAN = PromptMeans(TASK.log_d, TASK.reward, 0.2, 0.05)
@@ -310,6 +312,38 @@ def test_the_outcome_is_the_worst_verdict(monkeypatch):
 def test_a_law_without_mass_one_fails_the_self_test():
     row = checks.mass_checks([Checkpoint("sft", 1, near_data() + 1e-10)])[0]
     assert row.status is Status.REFUTED
+
+
+def in_float32(mass_error):
+    """The records of a run with its head in float32 that was off by ``mass_error`` at every checkpoint."""
+    lines = records(("sft", near_data()), ("rl", random_law(2)))
+    checked = CheckedPrecision(difference=2e-7, tolerance=8e-4, mass_tolerance=6e-5)
+    lines[0] |= about_precision(checked)
+    return [{**line, "mass_error": mass_error} for line in lines]
+
+
+def test_the_mass_of_a_head_in_float32_is_that_before_it_was_divided_out():
+    """Recorded laws have mass one; what they were divided by is held against the tolerance of float32 sums."""
+    config = config_of(order="sft-rl", precision="float32")
+    for mass_error, outcome in ((5e-5, "holds"), (7e-5, "violated")):
+        run = digest(config, inputs_of(config).task, in_float32(mass_error))
+        assert run.outcome == outcome
+        rows = [row for row in run.rows if row.statement == checks.SELF_TEST]
+        assert {row.lhs for row in rows} == {mass_error}
+        assert all(row.tolerance == pytest.approx(6e-5, rel=1e-6) for row in rows)
+        assert {line.measures.mass_error for line in run.checkpoints} == {mass_error}
+    report = as_json(run)
+    assert report["precision_tolerance"] == 8e-4 and report["precision_mass_tolerance"] == 6e-5
+    lines = records(("sft", near_data()), ("rl", random_law(2)))
+    in_float64 = digest(CONFIG, inputs_of(CONFIG).task, [{**one, "mass_error": 1} for one in lines])
+    assert in_float64.outcome == "holds" and "precision_tolerance" not in as_json(in_float64)
+
+
+def test_the_mass_of_a_head_in_float64_is_held_to_its_own_tolerance():
+    lines = records(("sft", near_data() + 1e-9), ("rl", random_law(2)))
+    run = digest(CONFIG, inputs_of(CONFIG).task, lines)
+    refuted = [row for row in run.rows if row.status is Status.REFUTED]
+    assert [(row.statement, row.place) for row in refuted] == [(checks.SELF_TEST, "sft 1")]
 
 
 def test_the_report_is_strict_json():

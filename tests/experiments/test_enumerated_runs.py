@@ -91,6 +91,35 @@ def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path
 
 
 @pytest.mark.slow  # whole runs
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_head_in_less_than_float64_gives_a_law_of_its_own_that_holds(
+    cycle, tmp_path, script, small, precision, capsys
+):
+    folder, killed = tmp_path / "run", tmp_path / "killed"
+    options = [*small, "--order", "cycle", "--precision", precision]
+    assert qwen_validate.main([*options, "--out", str(folder)]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["counts"]["REFUTED"] == report["counts"]["UNDECIDED"] == 0
+    assert report["config"]["precision"] == precision
+    assert 0 < report["precision_difference"] <= report["precision_tolerance"]
+    exact = json.loads((cycle[0] / "report.json").read_text())
+    for line, other in zip(report["checkpoints"], exact["checkpoints"], strict=True):
+        assert line["mass_error"] <= report["precision_mass_tolerance"] + 1e-12
+        assert line["sft_loss"] != other["sft_loss"]
+        assert line["sft_loss"] == pytest.approx(other["sft_loss"], abs=0.2)
+    html = (folder / "report.html").read_text()
+    assert f"The head is applied in {precision}" in html and "--precision" in html
+    assert "The head is applied" not in (cycle[0] / "report.html").read_text()
+    assert qwen_validate.main(["--precision", "float64", "--out", str(folder), "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "--precision is 'float64'" in message and precision in message
+    start_and_kill(script, options, killed, "metrics.jsonl", '"stage": "rl"', resume=False)
+    assert qwen_validate.main(["--out", str(killed), "--resume"]) == 0
+    for name in ("metrics.jsonl", "report.json"):
+        assert (killed / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.slow  # whole runs
 def test_stopped_by_ctrl_c_before_the_first_checkpoint(cycle, tmp_path, small, monkeypatch, capsys):
     from validate.enumerated.training import Trainer
 

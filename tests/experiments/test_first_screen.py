@@ -30,6 +30,7 @@ from nondecoupling.estimate import Outcome
         {"order": "alternate", "cycles": 20, "weight": 0.3, "seed": 4},
         {"model": "smollm2-135m", "recipe": "k3-in-loss", "beta": 0.7},
         {"protocol": "sampled", "model": "/some where/model", "reward": "mine:shortness"},
+        {"precision": "bfloat16", "order": "joint"},
     ],
     ids=str,
 )

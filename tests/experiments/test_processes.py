@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 import qwen_validate
@@ -43,6 +44,27 @@ def alone(tmp_path_factory, small):
     folder = tmp_path_factory.mktemp("alone") / "run"
     assert qwen_validate.main([*small, "--order", "sft-rl", "--out", str(folder)]) == 0
     return metrics(folder)
+
+
+@pytest.mark.parametrize(
+    ("way", "precision", "port"),
+    [("data-parallel", "bfloat16", 29618), ("FSDP", "float32", 29619)],
+)
+def test_every_process_applies_its_head_in_the_precision_asked_for(
+    script, small, tmp_path, way, precision, port
+):
+    """The law before training is that of one process but for sums in another order."""
+    options = [*small, "--order", "sft-rl", "--precision", precision]
+    assert qwen_validate.main([*options, "--out", str(tmp_path / "one")]) == 0
+    process = launch(script, way, [*options, "--out", str(tmp_path / "two")], port)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    one, two = (metrics(tmp_path / name) for name in ("one", "two"))
+    assert two.keys() == one.keys()
+    first, second = (np.array(lines["base", 0]["log_p"]) for lines in (one, two))
+    assert np.abs(first - second).max() <= 1e-5
+    assert two["base", 0]["precision_difference"] == one["base", 0]["precision_difference"] > 0
+    assert two["rl", 40]["sft_loss"] == pytest.approx(one["rl", 40]["sft_loss"], abs=0.05)
 
 
 @pytest.mark.parametrize(("way", "port"), [("data-parallel", 29611), ("FSDP", 29612)])

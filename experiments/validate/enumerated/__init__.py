@@ -4,6 +4,7 @@ task        prompts, candidate responses, the data law and the reward
 facts       the embedded task
 task_file   a task of one's own, from a file
 inputs      the task that a configuration names
+head_precision  what the model's head is applied in, and the record of it
 endings     where the theory says that a stage ends, and recipes that end nowhere
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from nondecoupling import bounds
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.formulas.averages import near_optimal_loss_increase, reward_ceiling
-from nondecoupling.lm.tolerances import mass_error, mass_tolerance
+from nondecoupling.lm.tolerances import mass_tolerance
 from validate.enumerated.episodes import Checkpoint, Episode
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.tolerances import tolerance
@@ -172,8 +172,11 @@ class Place:
         return Check(statement, claim, self.name, kind, ">=", *sides)
 
 
-def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
-    """The self-test of the enumeration: candidates and `other` add up to one."""
+def mass_checks(checkpoints: Sequence[Checkpoint], sums: float = 0.0) -> list[Check]:
+    """The self-test of the enumeration: candidates and `other` add up to one.
+
+    ``sums`` is what the precision of the head adds to its tolerance.
+    """
     return [
         Check(
             SELF_TEST,
@@ -181,9 +184,9 @@ def mass_checks(checkpoints: Sequence[Checkpoint]) -> list[Check]:
             checkpoint.place,
             IDENTITY,
             "==",
-            mass_error(checkpoint.log_p),
+            checkpoint.mass_error,
             0.0,
-            mass_tolerance(checkpoint.log_p),
+            mass_tolerance(checkpoint.log_p, sums),
             "probability",
         )
         for checkpoint in checkpoints

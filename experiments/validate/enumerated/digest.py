@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nondecoupling.deciding.verdict import Status
+from nondecoupling.lm.enumerated_law import CheckedPrecision
 from nondecoupling.theory import catalog
 from validate.configuration import EnumeratedConfiguration
 from validate.disk import Line
@@ -25,6 +26,7 @@ from validate.enumerated.checks import (
 from validate.enumerated.ending_checks import ending_checks
 from validate.enumerated.endings import Ending, ending_of, recipe_of
 from validate.enumerated.episodes import Checkpoint, Episode, episodes_of
+from validate.enumerated.head_precision import checked_precision
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
 from validate.enumerated.task import EnumeratedTask
@@ -95,12 +97,13 @@ class StatementSummary:
 
 @dataclass(frozen=True)
 class Digest:
-    """Everything that report.json, report.html and the plots show."""
+    """Everything that report.json, report.html and the plots show; no ``precision`` where the head is in float64."""
 
     config: EnumeratedConfiguration
     model: str
     layout: str
     enumeration: tuple[float, float]
+    precision: CheckedPrecision | None
     experts: PromptMeans
     episodes: list[Episode]
     checkpoints: list[ReportedCheckpoint]
@@ -132,27 +135,37 @@ def digest(
 ) -> Digest:
     """``records`` are the lines of metrics.jsonl; the first one is about the untrained model."""
     experts = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
+    first = records[0]
+    precision = checked_precision(first)
     by_stage: dict[str, list[Checkpoint]] = {}
     for record in records:
-        checkpoint = Checkpoint(record["stage"], record["step"], np.array(record["log_p"]))
+        checkpoint = Checkpoint(
+            stage=record["stage"],
+            step=record["step"],
+            log_p=np.array(record["log_p"]),
+            mass_before=None if precision is None else record["mass_error"],
+        )
         by_stage.setdefault(checkpoint.stage, []).append(checkpoint)
     laws = {name: stage[-1].log_p for name, stage in by_stage.items()}
     episodes = [
         _with_its_ending(config, episode, laws)
         for episode in episodes_of(by_stage, experts, config.self_distilled)
     ]
-    checks = mass_checks([checkpoint for stage in by_stage.values() for checkpoint in stage])
+    checks = mass_checks(
+        [checkpoint for stage in by_stage.values() for checkpoint in stage],
+        0.0 if precision is None else precision.mass_tolerance,
+    )
     checks += checks_of(experts, episodes)
     for episode in episodes:
         if episode.ending is not None:
             checks += ending_checks(config, episode, laws.get("rl", episode.ref.log_p))
     beyond = sorted({row.statement for row in checks} - {*CHECKED, SELF_TEST})
-    first = records[0]
     return Digest(
         config=config,
         model=first["model"],
         layout=first["layout"],
         enumeration=(first["enumeration_difference"], first["enumeration_tolerance"]),
+        precision=precision,
         experts=experts,
         episodes=episodes,
         checkpoints=_checkpoints(episodes),
@@ -190,7 +203,10 @@ def _checkpoints(episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
         checkpoint.place: ReportedCheckpoint(
             checkpoint.stage,
             checkpoint.step,
-            measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
+            replace(
+                measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
+                mass_error=checkpoint.mass_error,
+            ),
         )
         for episode in episodes
         for checkpoint in [*episode.before, *episode.rl, *episode.after]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nondecoupling.lm.tolerances import mass_error
 from validate.enumerated.endings import Ending
 from validate.enumerated.means import PromptMeans
 from validate.orders import BASE, EPISODES, STAGES
@@ -21,15 +22,24 @@ __all__ = ["Checkpoint", "Episode", "episodes_of"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recorded policy: its stage, its step and log p, [prompts, candidates + 1]."""
+    """A recorded policy: its stage, its step and log p, [prompts, candidates + 1].
+
+    ``mass_before`` is |sum p - 1| before a law with its head in less than float64 was divided by its sum.
+    """
 
     stage: str
     step: int
     log_p: NDArray[np.float64]
+    mass_before: float | None = None
 
     @property
     def place(self) -> str:
         return f"{self.stage} {self.step}"
+
+    @property
+    def mass_error(self) -> float:
+        """|sum p - 1| as it was summed up."""
+        return mass_error(self.log_p) if self.mass_before is None else self.mass_before
 
 
 @dataclass(frozen=True)

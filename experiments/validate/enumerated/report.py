@@ -15,6 +15,7 @@ from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.checks import SELF_TEST, Check
 from validate.enumerated.digest import Digest, changes, digest
 from validate.enumerated.first_screen import first_screen
+from validate.enumerated.head_precision import about_precision
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.plots import plots
 from validate.enumerated.story import what_held, what_it_does_not_show
@@ -114,6 +115,7 @@ def as_json(result: Digest) -> dict[str, Any]:
         "layout": result.layout,
         "enumeration_difference": result.enumeration[0],
         "enumeration_tolerance": result.enumeration[1],
+        **about_precision(result.precision),
         "data_entropy": result.experts.data_entropy,
         "data_reward": result.experts.data_reward,
         "reward_range": result.experts.range,

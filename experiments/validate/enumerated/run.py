@@ -13,11 +13,12 @@ from rich.text import Text
 from torch import nn
 
 from nondecoupling.lm import LanguageModel
-from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout
+from nondecoupling.lm.enumerated_law import EnumeratedLaw, check_precision, choose_layout
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tries import Candidates, encode
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.endings import must_end
+from validate.enumerated.head_precision import about_precision, precision_of_run
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.measures import Measures, measures_of
@@ -78,7 +79,17 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     folder.record_inputs(inputs.digests)
 
     chosen = choose_layout(language_model, encoded[0])
-    law = EnumeratedLaw(language_model, processes.share(encoded), chosen.layout)
+    about: dict[str, str | float] = {
+        "model": language_model.description,
+        "layout": chosen.layout,
+        "enumeration_difference": chosen.difference,
+        "enumeration_tolerance": chosen.allowed,
+    }
+    precision = precision_of_run(config)
+    if precision != torch.float64:
+        checked = check_precision(language_model, encoded, chosen.layout, precision)
+        about |= about_precision(checked)
+    law = EnumeratedLaw(language_model, processes.share(encoded), chosen.layout, precision)
     policy = processes.distribute(law, language_model.layers)
 
     # log p of the newest checkpoint of every stage: what the records hold, on every process.
@@ -88,13 +99,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     if checkpoint is None and not processes.from_first(folder.has_policy(BASE)):
         folder.forget_records_from(BASE, planned(config))
         laws[BASE] = _law_of(policy, processes, BASE, 0)
-        about = {
-            "model": language_model.description,
-            "layout": chosen.layout,
-            "enumeration_difference": chosen.difference,
-            "enumeration_tolerance": chosen.allowed,
-        }
-        measured = measures_of(experts, laws[BASE], None)
+        measured = _with_its_mass(measures_of(experts, laws[BASE], None), law, processes)
         line = {"stage": BASE, "step": 0, **asdict(measured), **about}
         folder.record({**line, "log_p": laws[BASE].tolist()})
         folder.save_policy(BASE, processes.trained_state(policy))
@@ -133,6 +138,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
                 if due:
                     laws[stage.name] = _law_of(policy, processes, stage.name, trainer.step)
                     measured = measures_of(mean, laws[stage.name], log_ref)
+                    measured = _with_its_mass(measured, law, processes)
                     line = {"stage": stage.name, "step": trainer.step, **asdict(measured)}
                     folder.record({**line, "log_p": laws[stage.name].tolist()})
                     state = trainer.state_dict()
@@ -207,6 +213,14 @@ def _law_of(policy: nn.Module, processes: Processes, stage: str, step: int) -> N
             "lower the learning rate"
         )
     return log_p
+
+
+def _with_its_mass(measured: Measures, law: EnumeratedLaw, processes: Processes) -> Measures:
+    """``measured`` with |sum p - 1| from before the law was divided by its sum, where it was."""
+    if law.log_mass is None:
+        return measured
+    log_mass = processes.together(law.log_mass.cpu().numpy())
+    return replace(measured, mass_error=float(np.abs(np.expm1(log_mass)).max()))
 
 
 def _describe(stage: Stage, step: int, measured: Measures) -> str:
