@@ -12,11 +12,8 @@ import numpy as np
 from nondecoupling.bounds.arrays import MaskLike, TensorLike
 from nondecoupling.bounds.checks import about_values
 from nondecoupling.bounds.reading import common_kind, read, read_mask, require_known
-from nondecoupling.numbers.floats import Floats, detached, is_torch
+from nondecoupling.numbers.floats import BLOCK_NUMBERS, Floats, detached, is_torch
 from nondecoupling.numbers.number_system import Array, Mask
-
-# Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
-BLOCK_NUMBERS = 32_768
 
 
 def _at(index: tuple[int, ...], name: str) -> str:

@@ -19,6 +19,8 @@ from nondecoupling.numbers.number_system import Array, Index, Mask
 # is below 9e-20 on |u| < 1/2, under the rounding of float64.
 _EXCESS_SERIES = tuple(1.0 / math.factorial(k + 2) for k in reversed(range(15)))
 _EXCESS_SERIES_RADIUS = 0.5
+# Large arrays are worked through in blocks of about this many numbers, so that temporaries stay in cache.
+BLOCK_NUMBERS = 32_768
 # Quadratic convergence from within 0.6 of the root in log omega: six steps reach float64.
 _OMEGA_STEPS = 6
 
@@ -56,7 +58,7 @@ def device_of(x: Any) -> Any:
 
 
 class Floats:
-    """NumPy or torch, through the array API standard; NumPy's own where the standard's layers cost as much as the work."""
+    """NumPy or torch, through the array API standard; NumPy's own where the layers of that cost as much as the work."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
