@@ -4,7 +4,8 @@
 
 Two processes, one per version, get the same worlds and are asked in turn for one repetition each, so both see the same
 machine; the figure is the median of the ratios of neighbours. Functions that the earlier version lacks, or that took
-other arguments there, are named at the end.
+other arguments there, are named at the end. With `--only NAME ...` these functions alone are compared, and nothing
+is written.
 """
 
 from __future__ import annotations
@@ -211,6 +212,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--against", metavar="COMMIT", help="the earlier version, as git names it")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="compare these functions, write nothing"
+    )
+    parser.add_argument(
         "--write", action="store_true", help="write " + RESULT.relative_to(ROOT).as_posix()
     )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -220,6 +224,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not args.against:
         parser.error("--against is needed: a commit, such as HEAD~20")
+    if args.only and args.write:
+        parser.error("--write is for the table of all functions: leave out --only")
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(
             ["git", "archive", args.against, "nondecoupling"],
@@ -232,7 +238,12 @@ def main(argv: list[str] | None = None) -> int:
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
         now, before = Version(ROOT), Version(Path(folder))
         common = [name for name in now.names if name in before.names]
-        rows = [(name, *compare(now, before, name, args.repeats)) for name in common]
+        unknown = sorted({*(args.only or ())} - {*common})
+        if unknown:
+            parser.error(
+                f"--only {' '.join(unknown)}: not compared; choose from {', '.join(common)}"
+            )
+        rows = [(name, *compare(now, before, name, args.repeats)) for name in args.only or common]
         now.close()
         before.close()
     from nondecoupling import bounds

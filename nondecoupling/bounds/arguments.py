@@ -11,12 +11,9 @@ import numpy as np
 
 from nondecoupling.bounds.arrays import MaskLike, TensorLike
 from nondecoupling.bounds.checks import about_values
-from nondecoupling.bounds.reading import common_kind, read, read_mask
-from nondecoupling.numbers.floats import Floats, floats_of, is_torch
+from nondecoupling.bounds.reading import common_kind, read, read_mask, require_known
+from nondecoupling.numbers.floats import BLOCK_NUMBERS, Floats, detached, is_torch
 from nondecoupling.numbers.number_system import Array, Mask
-
-# Rows are worked through in blocks of about this many numbers, so that temporaries stay in cache.
-BLOCK_NUMBERS = 32_768
 
 
 def _at(index: tuple[int, ...], name: str) -> str:
@@ -29,6 +26,10 @@ def _first(bad: np.ndarray) -> tuple[int, ...]:
 
 def _as_numpy(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if is_torch(x) else np.asarray(x)
+
+
+def _all(mask: Any) -> bool:
+    return bool(mask.all())
 
 
 def _remedy(entries: np.ndarray) -> str:
@@ -45,7 +46,10 @@ def _remedy(entries: np.ndarray) -> str:
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """As NumPy's, which torch's compiler does not know."""
-    longest = max(0, 0, *(len(shape) for shape in shapes))
+    shapes = tuple(shape for shape in shapes if shape)  # a number goes with every shape
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0] if shapes else ()
+    longest = max(len(shape) for shape in shapes)
     padded = [(1,) * (longest - len(shape)) + tuple(shape) for shape in shapes]
     joint = []
     for sizes in zip(*padded, strict=True):
@@ -97,28 +101,29 @@ class Arguments:
             if self.arrays[name].ndim == 0:
                 raise ValueError(f"{name}: a scalar, but the last axis must list the responses")
         self.laws, self.scalars = tuple(laws), tuple(scalars)
-        self._spreads: dict[str, Any] = {}
+        self._found_ends: dict[str, tuple[float, float]] = {}
         if mask is not None:
             self._leave_out(~read_mask(mask, self.kind), tuple(per_response))
         self._check_shapes(tuple(per_response))
-        for name in {*(reals or {}), *scalars} - {*may_be_infinite}:
+        for name in (*(reals or {}), *scalars):
+            if name in may_be_infinite:
+                continue
             if name in scalars or name in any_size:
                 self._check_finite(name)
             else:
                 self._check_range(name)
         for name in positive:
-            self.refuse(name, self.arrays[name] <= 0, "positive")
+            self._check_interval(name, lambda x: x > 0, "positive")
         for name in nonnegative:
-            self.refuse(name, self.arrays[name] < 0, "nonnegative")
+            self._check_interval(name, lambda x: x >= 0, "nonnegative")
         for name in shares:
-            outside = (self.arrays[name] < 0) | (self.arrays[name] > 1)
-            self.refuse(name, outside, "a share, between 0 and 1")
+            self._check_interval(name, lambda x: (x >= 0) & (x <= 1), "a share, between 0 and 1")
         for name in whole:
             value = self.arrays[name]
             counts = (value >= 1) & (value == self.module.floor(value))
             self.refuse(name, ~counts, "a whole number, at least 1")
         for name in full_support:
-            self._check_support(name, ~self._misses(name), "full support is assumed")
+            self._check_full_support(name)
         for name, outer in (inside or {}).items():
             fine = self._misses(name) | ~self._misses(outer)
             self._check_support(
@@ -127,12 +132,13 @@ class Arguments:
 
     def like(self, name: str, value: TensorLike) -> Any:
         """Another argument, as an array of the common library, dtype and device."""
+        require_known(name, value)
         return read(name, value, self.kind)
 
     def replace_arrays(self, **arrays: Any) -> Self:
         """Others made of them, all of one shape ``[..., n]``, in the place of laws, reals and scalars; not checked."""
         shape = tuple(next(iter(arrays.values())).shape)
-        self.laws, self.scalars, self._spreads, self.batch = (), (), {}, shape[:-1]
+        self.laws, self.scalars, self._found_ends, self.batch = (), (), {}, shape[:-1]
         self.arrays = {name: array.reshape(-1, shape[-1]) for name, array in arrays.items()}
         return self
 
@@ -164,9 +170,9 @@ class Arguments:
 
     def _check_shapes(self, per_response: tuple[str, ...]) -> None:
         shapes = {name: tuple(self.arrays[name].shape) for name in per_response}
-        shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         lengths = {shape[-1] for shape in shapes.values()}
         if per_response and (len(lengths) != 1 or 0 in lengths):
+            shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ValueError(
                 f"shapes {shown}: the last axis lists the responses and must agree, with at "
                 "least one response"
@@ -198,22 +204,22 @@ class Arguments:
 
     @about_values
     def _check_finite(self, name: str) -> None:
-        array = self.arrays[name]
-        if bool(self.module.isfinite(self.module.sum(array))):
+        if all(math.isfinite(end) for end in self._ends(name)):
             return
-        bad = ~np.isfinite(_as_numpy(array))
-        if not bad.any():
-            return  # a sum of finite numbers that overflowed
-        row, column = _first(bad)
-        value = float(_as_numpy(array)[row, column])
+        values = _as_numpy(self.arrays[name])
+        row, column = _first(~np.isfinite(values))
+        value = float(values[row, column])
         index = self._index(row) if name in self.scalars else (*self._index(row), column)
         raise ValueError(f"{_at(index, name)}={value}: must be a finite number")
 
     @about_values
     def _check_range(self, name: str) -> None:
         """Numbers of each row are finite, and their range has a square."""
+        low, high = self._ends(name)
+        if high - low <= self._largest:  # of all rows together, so of each
+            return
         spread = self._spread(name)
-        if bool(self.module.all(spread <= self._largest)):
+        if _all(spread <= self._largest):
             return
         self._check_finite(name)
         row, _ = _first(_as_numpy(~(spread <= self._largest)))
@@ -222,15 +228,22 @@ class Arguments:
             f"{self._largest:.1g}, beyond which {self._precision} overflows; change the unit"
         )
 
+    def _ends(self, name: str) -> tuple[float, float]:
+        """The least and the largest number of an array, NaN if it has one; without rows ones, which nothing refuses."""
+        if name not in self._found_ends:
+            array: Any = detached(self.arrays[name])
+            none = array.shape[0] == 0
+            ends = (1.0, 1.0) if none else (float(array.min()), float(array.max()))
+            self._found_ends[name] = ends
+        return self._found_ends[name]
+
     def _spread(self, name: str) -> Any:
         """max - min of each row, [rows, 1]."""
-        if name not in self._spreads:
-            array = self.arrays[name]
-            top = self.module.max(array, axis=-1, keepdims=True)
-            bottom = self.module.min(array, axis=-1, keepdims=True)
-            with np.errstate(all="ignore"):
-                self._spreads[name] = top - bottom
-        return self._spreads[name]
+        array = self.arrays[name]
+        top = self.module.max(array, axis=-1, keepdims=True)
+        bottom = self.module.min(array, axis=-1, keepdims=True)
+        with np.errstate(all="ignore"):
+            return top - bottom
 
     @property
     def _precision(self) -> str:
@@ -243,11 +256,15 @@ class Arguments:
     @about_values
     def check_product(self, real: str, scalar: str, *, inverse: bool = False) -> None:
         """The range of a real times (or over) a positive number of the world still has a square."""
+        (low, high), (least, most) = self._ends(real), self._ends(scalar)
+        reach = high - low
+        if (reach <= self._largest * least) if inverse else (reach * most <= self._largest):
+            return
         factor = self.arrays[scalar]
         with np.errstate(all="ignore"):
             size = self._spread(real) / factor if inverse else self._spread(real) * factor
         fine = size <= self._largest
-        if bool(self.module.all(fine)):
+        if _all(fine):
             return
         row, _ = _first(_as_numpy(~fine))
         value, how = float(_as_numpy(factor)[row, 0]), "over" if inverse else "times"
@@ -260,13 +277,22 @@ class Arguments:
     @about_values
     def check_least(self, law: str, why: str) -> None:
         """No probability of the law is below the smallest normal number."""
-        least = self.arrays[law] < math.log(float(self.module.finfo(self.dtype).smallest_normal))
-        if bool(self.module.any(least)):
-            row, column = _first(_as_numpy(least))
+        smallest = math.log(float(self.module.finfo(self.dtype).smallest_normal))
+        if self._ends(law)[0] >= smallest:
+            return
+        less = self.arrays[law] < smallest
+        if bool(self.module.any(less)):
+            row, column = _first(_as_numpy(less))
             value = float(_as_numpy(self.arrays[law])[row, column])
             raise ValueError(
                 f"{_at((*self._index(row), column), law)}={value:.6g}: {why}, which {self._precision} does not hold"
             )
+
+    @about_values
+    def _check_interval(self, name: str, inside: Callable[[Any], Any], wanted: str) -> None:
+        """All numbers are inside of an interval if the least and the largest are."""
+        if not all(inside(end) for end in self._ends(name)):
+            self.refuse(name, ~inside(self.arrays[name]), wanted)
 
     @about_values
     def refuse(self, name: str, wrong: Mask, wanted: str) -> None:
@@ -281,8 +307,13 @@ class Arguments:
         return self.arrays[name] == -math.inf
 
     @about_values
+    def _check_full_support(self, name: str) -> None:
+        if not self._ends(name)[0] > -math.inf:
+            self._check_support(name, ~self._misses(name), "full support is assumed")
+
+    @about_values
     def _check_support(self, name: str, fine: Mask, why: str) -> None:
-        if bool(self.module.all(fine)):
+        if _all(fine):
             return
         row, column = _first(_as_numpy(~fine))
         raise ValueError(
@@ -295,7 +326,7 @@ class Arguments:
         """Rows of log-probabilities must sum to one within sqrt(eps) of their dtype."""
         total = xp.sum(xp.exp(block))
         fine = self._is_one(xp, total)
-        if bool(self.module.all(fine)):
+        if _all(fine):
             return
         row, _ = _first(_as_numpy(~fine))
         entries = _as_numpy(block)[row]
@@ -310,7 +341,7 @@ class Arguments:
     ) -> None:
         """The masses of rows, [rows, 1], are one within sqrt(eps) of their dtype."""
         fine = self._is_one(xp, total)
-        if bool(self.module.all(fine)):
+        if _all(fine):
             return
         row = int(np.flatnonzero(_as_numpy(~fine))[0])
         value = float(_as_numpy(total).reshape(-1)[row])
@@ -337,7 +368,7 @@ class Arguments:
 
     def all_rows(self, function: Callable[..., Any]) -> Any:
         """``function(xp, **arrays)`` on all rows at once, for what is not computed row by row."""
-        xp = floats_of(next(iter(self.arrays.values())))
+        xp = Floats(self.module)
         with _quiet(xp):
             for name in self.laws:
                 self.check_law(xp, name, self.arrays[name], 0)
@@ -356,7 +387,7 @@ class Arguments:
         ``keeps_responses`` says so, for all or for each. ``numbers_per_row`` is how many it works with in each row,
         where that is more than the responses.
         """
-        xp = floats_of(next(iter(self.arrays.values())))
+        xp = Floats(self.module)
         rows, n = next(iter(self.arrays.values())).shape
         size = max(1, BLOCK_NUMBERS // max(n, numbers_per_row))
         pieces = []

@@ -31,17 +31,15 @@ class Kind(NamedTuple):
 
 def common_kind(values: Mapping[str, Any]) -> Kind:
     """Torch if one of the arguments is a tensor; the dtype of those that have a floating one."""
+    tensor, floating = None, {}
     for name, value in values.items():
-        _require_known(name, value)
-    tensor = next((value for value in values.values() if is_torch(value)), None)
-    lead = np.zeros(0) if tensor is None else tensor
-    module = namespace_of(lead)
-    dtypes = {
-        name: _name_of_dtype(value)
-        for name, value in values.items()
-        if hasattr(value, "dtype") and len(value.shape) > 0
-    }
-    floating = {name: dtype for name, dtype in dtypes.items() if "float" in dtype}
+        require_known(name, value)
+        if tensor is None and is_torch(value):
+            tensor = value
+        if hasattr(value, "dtype") and len(value.shape) > 0:
+            dtype = _name_of_dtype(value)
+            if "float" in dtype:
+                floating[name] = dtype
     for name, dtype in floating.items():
         if dtype not in ("float32", "float64"):
             raise ValueError(f"{name}.dtype={dtype}: convert to float32 or float64 first")
@@ -49,13 +47,14 @@ def common_kind(values: Mapping[str, Any]) -> Kind:
     if len(kinds) > 1:
         shown = ", ".join(f"{name}: {dtype}" for name, dtype in floating.items())
         raise ValueError(f"dtypes differ ({shown}): convert all arguments to one of them")
+    lead = np.zeros(0) if tensor is None else tensor
+    module = namespace_of(lead)
     dtype = getattr(module, kinds.pop() if kinds else "float64")
     return Kind(module, device_of(lead), dtype)
 
 
 def read(name: str, value: Any, kind: Kind) -> Any:
-    """The argument as an array of the kind; gradients are kept."""
-    _require_known(name, value)
+    """The argument, of which ``require_known`` was asked, as an array of the kind; gradients are kept."""
     if is_torch(value):
         if value.device != kind.device:
             raise ValueError(
@@ -97,7 +96,7 @@ def _real_numbers(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _require_known(name: str, value: Any) -> None:
+def require_known(name: str, value: Any) -> None:
     """Arrays of kinds that would lose something are refused."""
     if type(value) in (float, int):
         return
@@ -121,7 +120,7 @@ def _require_known(name: str, value: Any) -> None:
                 raise ValueError(
                     f"{name}: tensors in a {type(value).__name__}, whose gradients would be lost; torch.stack them"
                 )
-            _require_known(name, item)
+            require_known(name, item)
     elif not isinstance(value, (np.ndarray, np.generic)):
         _require_readable(name, value)
 
@@ -142,7 +141,7 @@ def _require_readable(name: str, value: Any) -> None:
 
 def read_mask(value: Any, kind: Kind) -> Any:
     """``mask`` as an array of truth values beside arrays of the kind."""
-    _require_known("mask", value)
+    require_known("mask", value)
     dtype = str(getattr(value, "dtype", np.asarray(value).dtype)).removeprefix("torch.")
     if dtype != "bool":
         raise ValueError(f"mask.dtype={dtype}: give truth values, True where a response counts")

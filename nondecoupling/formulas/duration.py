@@ -20,7 +20,7 @@ from nondecoupling.formulas.laws import (
 )
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.formulas.tilt import log_exponential_ratio, tilt_at
-from nondecoupling.numbers.floats import Floats, detached, device_of, dtype_of
+from nondecoupling.numbers.floats import BLOCK_NUMBERS, Floats, detached, device_of, dtype_of
 from nondecoupling.numbers.number_system import Array, NumberSystem
 
 
@@ -135,9 +135,7 @@ def optimal_rl_duration(
     low, high = duration_interval(xp, law, value, multiplier)
     high = xp.maximum(high, low)
     grid = _duration_grid(xp, low, high)
-    cells = law[:, None, :], value[:, None, :], multiplier[:, None, :], grid[:, :, None]
-    beyond = _past_the_optimum(xp, *cells)[0][:, :, 0]
-    utility = duration_utility(xp, *cells)[:, :, 0]
+    beyond, utility = _on_grid(xp, law, value, multiplier, grid)
     falls = (beyond[:, :-1] < 0) & (beyond[:, 1:] >= 0)
     score = xp.where(falls, xp.maximum(utility[:, :-1], utility[:, 1:]), -INF)
     best, best_value = low, xp.full_like(low, -INF)
@@ -159,6 +157,21 @@ def optimal_rl_duration(
     beyond, steepness = _past_the_optimum(xp, log_d, reward, weight, best)
     best = with_root_gradient(xp, best, beyond, steepness)
     return xp.where(varies, best, 0.0), xp.where(varies, low, 0.0), xp.where(varies, high, 0.0)
+
+
+def _on_grid(
+    xp: Floats, log_d: Array, reward: Array, weight: Array, grid: Array
+) -> tuple[Array, Array]:
+    """At the times of each row what has the sign of -U', and U, both [rows, times]."""
+    rows, times = grid.shape
+    width = max(1, BLOCK_NUMBERS // max(1, rows * reward.shape[-1]))
+    beyond, utility = [], []
+    for start in range(0, times, width):
+        at = grid[:, start : start + width, None]
+        cells = log_d[:, None, :], reward[:, None, :], weight[:, None, :], at
+        beyond.append(_past_the_optimum(xp, *cells)[0][:, :, 0])
+        utility.append(duration_utility(xp, *cells)[:, :, 0])
+    return xp.module.concat(beyond, axis=-1), xp.module.concat(utility, axis=-1)
 
 
 def _past_the_optimum(

@@ -138,7 +138,7 @@ def log_one_plus_excess(xp: NumberSystem, log_w: Array, x: Array) -> Array:
     on = xp.support(log_w)
     x = xp.where(on, x, 0.0)
     weight = xp.where(on, log_w, 0.0)
-    shift = overflow_shift(xp, xp.where(on, weight + x, -INF))
+    shift = overflow_shift(xp, log_w + x)
     terms = xp.where(on, xp.excess(weight - shift, x), 0.0)
     return shift + xp.log1p(xp.expm1(-shift) + xp.sum(terms))
 

@@ -75,7 +75,8 @@ def log_exponential_ratio(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
 
 def log_tilt_ratio(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
     """log(tilt/ref) = r/beta - log Z."""
-    return log_exponential_ratio(xp, log_ref, reward_in_units_of_beta(xp, log_ref, reward, beta))
+    x = centred(xp, log_ref, reward) / beta
+    return x - log_one_plus_excess(xp, log_ref, x)
 
 
 def kl_to_tilt(xp: NumberSystem, log_p: Array, log_ref: Array, ratio: Array) -> Array:
@@ -110,7 +111,7 @@ def divergence_of_tilt(xp: Floats, log_ref: Array, x: Array, time: Array) -> Arr
     """KL(tilt_t||ref); by its definition from the tilt's own mode where it is large and tx may be huge."""
     tilt = log_softmax(xp, log_ref + time * from_mode(xp, log_ref + time * x, x))
     large = kl_by_definition(xp, tilt, log_ref)
-    ratio = log_exponential_ratio(xp, log_ref, from_mode(xp, log_ref, time * x))
+    ratio = log_exponential_ratio(xp, log_ref, time * x)
     return xp.where(large > 1, large, kl_of_tilt(xp, log_ref, ratio))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from nondecoupling.numbers.number_system import Array, Index, Mask
 
-# 2/(k+2)!, k = 0..15: the Taylor coefficients of 2 (e^u - 1 - u)/u^2. The first term left out is
-# below 2e-19 on |u| < 1/2, under the rounding of float64.
-_EXCESS_SERIES = tuple(2.0 / math.factorial(k + 2) for k in range(16))
+# 1/(k+2)!, k = 14..0: the Taylor coefficients of (e^u - 1 - u)/u^2, the last one first. The first term left out
+# is below 9e-20 on |u| < 1/2, under the rounding of float64.
+_EXCESS_SERIES = tuple(1.0 / math.factorial(k + 2) for k in reversed(range(15)))
 _EXCESS_SERIES_RADIUS = 0.5
+# Large arrays are worked through in blocks of about this many numbers, so that temporaries stay in cache.
+BLOCK_NUMBERS = 32_768
 # Quadratic convergence from within 0.6 of the root in log omega: six steps reach float64.
 _OMEGA_STEPS = 6
 
@@ -51,20 +54,25 @@ def namespace_of(*arrays: Any) -> ModuleType:
 
 
 def device_of(x: Any) -> Any:
-    return x.device if is_torch(x) else array_api_compat.device(x)
+    return x.device if is_torch(x) else "cpu"
 
 
 class Floats:
-    """NumPy or torch, through the array API standard."""
+    """NumPy or torch, through the array API standard; NumPy's own where the layers of that cost as much as the work."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
+        self._numpy = module.__name__.endswith("numpy")
+        own = (np.add.reduce, np.maximum.reduce, np.minimum.reduce, np.ndarray.argmax)
+        standard = (module.sum, module.max, module.min, module.argmax)
+        reductions: tuple[Callable[..., Any], ...] = own if self._numpy else standard
+        self._sum, self._max, self._min, self._argmax = reductions
 
     def exp(self, x: Array) -> Array:
         return self.module.exp(x)
 
     def log(self, x: Array) -> Array:
-        if self.module.__name__.endswith("numpy"):
+        if self._numpy:
             with np.errstate(divide="ignore"):
                 return self.module.log(x)
         return self.module.log(x)
@@ -90,19 +98,19 @@ class Floats:
         return float(self.module.finfo(dtype_of(x)).smallest_normal)
 
     def sum(self, x: Array) -> Array:
-        return self.module.sum(x, axis=-1, keepdims=True)
+        return self._sum(x, axis=-1, keepdims=True)
 
     def max(self, x: Array) -> Array:
-        return self.module.max(x, axis=-1, keepdims=True)
+        return self._max(x, axis=-1, keepdims=True)
 
     def min(self, x: Array) -> Array:
-        return self.module.min(x, axis=-1, keepdims=True)
+        return self._min(x, axis=-1, keepdims=True)
 
     def where(self, condition: Mask | bool, x: Array | float, y: Array | float) -> Array:
         """x where the condition holds, else y; a number takes the dtype of the other, and must fit into it."""
+        if self._numpy:
+            return self.module.where(condition, x, y)
         like = x if hasattr(x, "dtype") else y
-        if not is_torch(like):
-            return self.module.where(condition, self._like(x, like), self._like(y, like))
         if isinstance(condition, np.ndarray):  # a pattern of responses
             condition = self.module.asarray(condition, device=device_of(like))
         # Torch takes a number as it is, several times faster than an array of it.
@@ -131,13 +139,13 @@ class Floats:
         return self.module.asarray(values, dtype=dtype_of(like), device=device)
 
     def gather(self, x: Array, index: Index) -> Array:
-        if self.module.__name__.endswith("numpy"):
-            return self.module.take_along_axis(x, index, axis=-1)
+        if self._numpy:
+            return _rows_at(x, index)
         index = self.module.asarray(index, device=device_of(x))
         return self.module.take_along_dim(x, index, dim=-1)
 
     def mode(self, log_p: Array) -> Index:
-        return self.module.argmax(log_p, axis=-1, keepdims=True)
+        return self._argmax(log_p, axis=-1, keepdims=True)
 
     def support(self, log_p: Array) -> Mask:
         return log_p > -math.inf
@@ -147,21 +155,14 @@ class Floats:
         return self.where(self.module.isfinite(top), top, 0.0)
 
     def excess(self, log_w: Array, u: Array) -> Array:
-        near = self.abs(u) < _EXCESS_SERIES_RADIUS
-        infinite = self.abs(u) == math.inf
+        size = self.abs(u)
+        near, infinite = size < _EXCESS_SERIES_RADIUS, size == math.inf
         small = self.where(near, u, 0.0)
         large = self.where(near | infinite, 1.0, u)
         weight = self.exp(log_w)
-        series = small * _EXCESS_SERIES[-1] + _EXCESS_SERIES[-2]
-        in_place = isinstance(series, np.ndarray)  # torch keeps each step for its gradient
-        for coefficient in _EXCESS_SERIES[-3::-1]:
-            if in_place:
-                series *= small
-                series += coefficient
-            else:
-                series = series * small + coefficient
+        series = self._polynomial(_EXCESS_SERIES, small)
         far = self.exp(log_w + large) - weight * (1.0 + large)
-        curve = self.where(near, weight * small * small * (series * 0.5), far)
+        curve = self.where(near, weight * small * small * series, far)
         return self.where(infinite, math.inf, curve)
 
     def wright_omega(self, z: Array) -> Array:
@@ -181,12 +182,38 @@ class Floats:
         omega = omega + omega / (1 + omega) * (z - fixed)
         return self.where(there, omega, 0.0)
 
+    def _polynomial(self, coefficients: tuple[float, ...], x: Array) -> Array:
+        """Horner's rule, from the coefficient of the highest power."""
+        numbers = _numpy_numbers(coefficients, dtype_of(x)) if self._numpy else coefficients
+        total: Any = x * numbers[0] + numbers[1]
+        for number in numbers[2:]:
+            if self._numpy:
+                total *= x
+                total += number
+            else:  # torch keeps each step for its gradient
+                total = total * x + number
+        return total
+
     def _like(self, value: Array | float, like: Any) -> Any:
-        if hasattr(value, "dtype"):
+        if self._numpy or hasattr(value, "dtype"):  # NumPy itself fits a number to the array
             return value
-        if isinstance(like, np.ndarray):  # asked for thousands of times where roots are sought
-            return np.asarray(value, dtype=like.dtype)
         return self.module.asarray(value, dtype=like.dtype, device=device_of(like))
+
+
+@cache
+def _numpy_numbers(values: tuple[float, ...], dtype: np.dtype) -> tuple[np.ndarray, ...]:
+    """Numbers as NumPy's arrays, which it would make of them anew in each operation."""
+    return tuple(np.asarray(value, dtype=dtype) for value in values)
+
+
+def _rows_at(x: Array, index: Index) -> Array:
+    """NumPy's take_along_axis for the last axis; several times faster where the other axes agree."""
+    values, places = np.asarray(x), np.asarray(index)
+    if values.shape[:-1] != places.shape[:-1]:
+        return np.take_along_axis(values, places, axis=-1)
+    rows = values.reshape(-1, values.shape[-1])
+    found = rows[np.arange(len(rows))[:, None], places.reshape(-1, places.shape[-1])]
+    return found.reshape(places.shape)
 
 
 def floats_of(*arrays: Array) -> Floats:
