@@ -135,6 +135,7 @@ def test_what_makes_no_sense_is_refused(options, words):
 def test_every_option_of_a_schedule_reaches_the_configuration():
     words = "--recipe k3-in-loss --advantage group-normalised --group-size 4 --entropy-bonus 0.1 --cycles 9"
     words += " --sft-share 0.5 --finish sft --replay-share 0.3 --best-of 7 --weights exponential"
+    words += " --precision float32"
     given = parse_arguments(words.split(), "").asked
     assert set(given) == set(LATER)
     config = configuration(given)
