@@ -31,7 +31,7 @@ RESULT = ROOT / "experiments" / "results" / "bounds_versions.md"
 WORLDS, RESPONSES = 200, 8
 REPEATS = 15
 # Slow functions are called less often.
-LEAST_REPEATS, MOST_SECONDS = 5, 20.0
+LEAST_REPEATS, MOST_SECONDS = 3, 20.0
 SLOWER = 1.25  # the ratio from which a function is listed as slower
 LEAST_SECONDS = 0.02  # of one repetition; what is quicker is called several times
 
