@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "experiments" / "results" / "bounds_versions.md"
 WORLDS, RESPONSES = 200, 8
-REPEATS = 15
+REPEATS = 31
 # Slow functions are called less often.
 LEAST_REPEATS, MOST_SECONDS = 3, 20.0
 SLOWER = 1.25  # the ratio from which a function is listed as slower
