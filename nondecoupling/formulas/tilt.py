@@ -69,13 +69,16 @@ def tilt_at(xp: NumberSystem, log_d: Array, reward: Array, duration: Array) -> A
 
 def log_exponential_ratio(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
     """log(q/ref) = x - log E_ref e^x of q proportional to ref e^x: small where x varies little."""
-    shifted = centred(xp, log_ref, x)
-    return shifted - log_one_plus_excess(xp, log_ref, shifted)
+    return _ratio_of_centred(xp, log_ref, centred(xp, log_ref, x))
 
 
 def log_tilt_ratio(xp: NumberSystem, log_ref: Array, reward: Array, beta: Array) -> Array:
     """log(tilt/ref) = r/beta - log Z."""
-    x = centred(xp, log_ref, reward) / beta
+    return _ratio_of_centred(xp, log_ref, centred(xp, log_ref, reward) / beta)
+
+
+def _ratio_of_centred(xp: NumberSystem, log_ref: Array, x: Array) -> Array:
+    """x - log E_ref e^x where E_ref x = 0."""
     return x - log_one_plus_excess(xp, log_ref, x)
 
 
