@@ -40,6 +40,9 @@ from nondecoupling.kernels.triton_gradients import (
 )
 
 __all__ = [
+    "LOG2E",
+    "SUMS_TOGETHER",
+    "StatsPartials",
     "token_kl_backward",
     "token_kl_forward",
     "token_stats_backward",
@@ -156,67 +159,85 @@ def _excluding(targets: Tensor, exclude: Tensor | None) -> dict[str, Any]:
     }
 
 
+class StatsPartials:
+    """What ``stats_forward`` writes of each split of the vocabulary, and the statistics made of it."""
+
+    def __init__(self, head: Head, exclude: Tensor | None, splits: int) -> None:
+        self.head, self.splits, self.has_exclude = head, splits, exclude is not None
+        # The logit of a raw unit.
+        self.unit = head.scales[0 if head.softcap is None else 1]
+        tokens, rests = head.tokens, head.tokens if self.has_exclude else 0
+        new = head.hidden.new_empty
+        names = ("maximum", "ties", "mass", "spread")
+        partials = new(4, splits, tokens, dtype=torch.float32)
+        self._values = dict(zip(names, partials, strict=True))
+        rest_partials = new(2, splits, rests, dtype=torch.float32)
+        self._values |= dict(zip(("rest_maximum", "rest_mass"), rest_partials, strict=True))
+        # Written where the target is a token, and read there only.
+        self._values["target"] = new(tokens, dtype=torch.float32)
+
+    def written(self) -> dict[str, Tensor]:
+        """By the names of the parameters of the kernel that writes them."""
+        return {f"{name}_out": values for name, values in self._values.items()}
+
+    def together(
+        self, targets: Tensor, ignore_index: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(logprob, logsumexp, entropy, logsumexp_rest, origins) in float64, as in ``chunked``."""
+        tokens = self.head.tokens
+        new = self.head.hidden.new_empty
+        logprob, logsumexp, entropy = (new(tokens, dtype=torch.float64) for _ in range(3))
+        rest = logprob.new_empty(tokens if self.has_exclude else 0)
+        origins = logprob.new_empty(4 if self.has_exclude else 2, tokens)
+        high = torch.tensor(self.unit, dtype=torch.float32, device="cpu").item()
+        if tokens:
+            triton_stats.stats_finalise[(blocks_of(tokens, FINALISE["BLOCK_T"]),)](
+                **{f"{name}_in": values for name, values in self._values.items()},
+                targets=targets,
+                logprob_out=logprob,
+                logsumexp_out=logsumexp,
+                entropy_out=entropy,
+                rest_out=rest,
+                origins_out=origins,
+                tokens=tokens,
+                vocabulary=self.head.vocabulary,
+                splits=self.splits,
+                ignore_index=ignore_index,
+                unit_high=high,
+                unit_low=self.unit - high,
+                HAS_EXCLUDE=self.has_exclude,
+                **FINALISE,
+            )
+        return logprob, logsumexp, entropy, rest, origins
+
+
 def token_stats_forward(
     head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(logprob, logsumexp, entropy, logsumexp_rest, origins) in float64, as in ``chunked``."""
     device = _on_device(head.hidden)
     head = _contiguous(head)
-    tokens = head.tokens
-    rests = 0 if exclude is None else tokens
-    logprob, logsumexp, entropy = (
-        head.hidden.new_empty(tokens, dtype=torch.float64) for _ in range(3)
-    )
-    rest = logprob.new_empty(rests)
-    origins = logprob.new_empty(2 if exclude is None else 4, tokens)
-    if tokens == 0:
-        return logprob, logsumexp, entropy, rest, origins
     extended = _is_extended(head) or exclude is not None
     tile, descriptors = _chosen("stats_forward", head, extended=extended)
     splits, columns = _splits(head, tile)
-    partials = head.hidden.new_empty(4, splits, tokens, dtype=torch.float32)
-    names = ("maximum", "ties", "mass", "spread")
-    given = dict(zip(names, partials, strict=True))
-    rest_partials = head.hidden.new_empty(2, splits, rests, dtype=torch.float32)
-    given |= dict(zip(("rest_maximum", "rest_mass"), rest_partials, strict=True))
-    # Written where the target is a token, and read there only.
-    given["target"] = head.hidden.new_empty(tokens, dtype=torch.float32)
-    # The logit of a raw unit.
-    unit = head.scales[0 if head.softcap is None else 1]
-    high = torch.tensor(unit, dtype=torch.float32, device="cpu").item()
+    partials = StatsPartials(head, exclude, splits)
     with device:
-        triton_stats.stats_forward[(blocks_of(tokens, tile.rows) * splits,)](
-            **{f"{name}_out": values for name, values in given.items()},
-            targets=targets,
-            tokens=tokens,
-            vocabulary=head.vocabulary,
-            split_width=columns,
-            splits=splits,
-            unit2=unit * LOG2E,
-            SLICES=tile.slices,
-            TOGETHER=SUMS_TOGETHER,
-            **_excluding(targets, exclude),
-            **_arguments(head, tile, descriptors),
-            **_options(head, tile, descriptors),
-        )
-        triton_stats.stats_finalise[(blocks_of(tokens, FINALISE["BLOCK_T"]),)](
-            **{f"{name}_in": values for name, values in given.items()},
-            targets=targets,
-            logprob_out=logprob,
-            logsumexp_out=logsumexp,
-            entropy_out=entropy,
-            rest_out=rest,
-            origins_out=origins,
-            tokens=tokens,
-            vocabulary=head.vocabulary,
-            splits=splits,
-            ignore_index=ignore_index,
-            unit_high=high,
-            unit_low=unit - high,
-            HAS_EXCLUDE=exclude is not None,
-            **FINALISE,
-        )
-    return logprob, logsumexp, entropy, rest, origins
+        if head.tokens:
+            triton_stats.stats_forward[(blocks_of(head.tokens, tile.rows) * splits,)](
+                **partials.written(),
+                targets=targets,
+                tokens=head.tokens,
+                vocabulary=head.vocabulary,
+                split_width=columns,
+                splits=splits,
+                unit2=partials.unit * LOG2E,
+                SLICES=tile.slices,
+                TOGETHER=SUMS_TOGETHER,
+                **_excluding(targets, exclude),
+                **_arguments(head, tile, descriptors),
+                **_options(head, tile, descriptors),
+            )
+        return partials.together(targets, ignore_index)
 
 
 def token_stats_backward(

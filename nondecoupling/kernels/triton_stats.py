@@ -33,7 +33,7 @@ from nondecoupling.kernels.triton_math import (
     to_tf32,
 )
 
-__all__ = ["stats_backward", "stats_finalise", "stats_forward"]
+__all__ = ["absorb", "stats_backward", "stats_finalise", "stats_forward"]
 
 LN2 = tl.constexpr(0.6931471805599453)
 LARGEST_FLOAT32 = tl.constexpr(3.4028234663852886e38)
@@ -45,7 +45,7 @@ def _sum_of_three(a, b, c, x, y, z):
 
 
 @triton.jit
-def _absorb(
+def absorb(
     z,
     start,
     last,
@@ -209,7 +209,7 @@ def stats_forward(
         else:
             slices = (z,)
         for i in tl.static_range(SLICES):
-            maximum, ties, mass, spread, rest_maximum, rest_mass = _absorb(
+            maximum, ties, mass, spread, rest_maximum, rest_mass = absorb(
                 slices[i],
                 start + i * (BLOCK_V // SLICES),
                 last,

@@ -33,6 +33,7 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
 
 import torch
 import triton
+from instructions import instructions_per_logit
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -46,7 +47,11 @@ SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 PROCESSORS = {80: 108, 90: 132, 100: 148}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # The flags of each operator; a variant is the set of those that are on, such as "bias+softcap", or "plain".
-FLAGS = {"stats": ("bias", "softcap", "exclude"), "kl": ("bias", "softcap")}
+FLAGS = {
+    "stats": ("bias", "softcap", "exclude"),
+    "kl": ("bias", "softcap"),
+    "rival": ("bias", "softcap", "exclude"),
+}
 KERNELS = (
     "stats_forward",
     "stats_finalise",
@@ -56,6 +61,8 @@ KERNELS = (
     "kl_backward",
     "accumulate",
 )
+# Of the GPU session alone.
+RIVAL = "reduce_logits"
 # T, V, D of the inputs: aligned, and with nothing that divides anything.
 SIZES = {"aligned": (128, 512, 64), "odd": (125, 509, 61)}
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -65,7 +72,7 @@ TENSOR_CORES = re.compile(r"wgmma\.mma_async\S*|tcgen05\.mma\S*|mma\.sync\S*")
 
 @dataclass(frozen=True)
 class Resources:
-    """What ptxas reports of one compiled kernel; sizes in bytes."""
+    """What ptxas reports of one compiled kernel, sizes in bytes, and what its machine code says."""
 
     kernel: str
     dtype: str
@@ -78,6 +85,8 @@ class Resources:
     spill_loads: int
     shared: int
     tensor_cores: str
+    # Beside the product; of a divergence for each pair. None where no tensor core makes logits.
+    per_logit: float | None
 
     @property
     def fits(self) -> bool:
@@ -156,6 +165,10 @@ def launch_all(operator: str, inputs: str, dtype: torch.dtype, flags: tuple[str,
         triton_launch.token_stats_backward(
             upstream, head, targets, exclude, -100, saved, needs, synchronize=False
         )
+    elif operator == "rival":
+        from benchmarks.gpu_session import cublas_chunks
+
+        cublas_chunks.token_stats_forward(head, targets, exclude, -100)
     else:
         kl, origins = triton_launch.token_kl_forward(head, head, synchronize=False)
         triton_launch.token_kl_backward(
@@ -195,9 +208,18 @@ def resources(
                 spill_loads=int(spills[3]),
                 shared=built.metadata.shared,
                 tensor_cores=tensor_cores[0].split(".")[0] if tensor_cores else "none",
+                per_logit=per_logit(built, arguments),
             )
         )
     return rows
+
+
+def per_logit(built: Any, arguments: dict[str, Any]) -> float | None:
+    """``instructions_per_logit`` of a kernel that makes logits."""
+    if "BLOCK_D" not in arguments:
+        return None
+    logits = arguments["BLOCK_T"] * arguments["BLOCK_V"]
+    return instructions_per_logit(built.asm["sass"], 32 * arguments["num_warps"], logits)
 
 
 def variants(operator: str, which: str) -> list[tuple[str, ...]]:
@@ -212,13 +234,14 @@ def table(rows: list[Resources]) -> str:
     lines = [
         f"triton {triton.__version__}",
         f"{'kernel':15} {'dtype':5} {'variant':20} {'inputs':8} {'tile':20} {'sm':>4} {'regs':>5} "
-        f"{'spill st':>8} {'spill ld':>8} {'shared KiB':>10} {'limit':>6} tensor cores",
+        f"{'spill st':>8} {'spill ld':>8} {'shared KiB':>10} {'limit':>6} {'per logit':>9} tensor cores",
     ]
     for r in rows:
         lines.append(
             f"{r.kernel:15} {r.dtype:5} {r.variant:20} {r.inputs:8} {r.tile:20} {r.architecture:4} {r.registers:5} "
             f"{r.spill_stores:8} {r.spill_loads:8} {r.shared / 1024:10.1f} "
-            f"{SHARED_LIMIT[r.architecture] // 1024:6} {r.tensor_cores}{'' if r.fits else '   <-- does not fit'}"
+            f"{SHARED_LIMIT[r.architecture] // 1024:6} {'-' if r.per_logit is None else f'{r.per_logit:.1f}':>9} "
+            f"{r.tensor_cores}{'' if r.fits else '   <-- does not fit'}"
         )
     return "\n".join(lines)
 
@@ -236,7 +259,7 @@ def overridden(kernels: tuple[str, ...], tile: Configuration) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=KERNELS)
+    parser.add_argument("--kernels", nargs="+", choices=(*KERNELS, RIVAL), default=KERNELS)
     parser.add_argument("--dtypes", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES))
     parser.add_argument("--inputs", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
     parser.add_argument(
@@ -255,10 +278,11 @@ def main() -> int:
         overridden(
             tuple(arguments.kernels), Configuration(*map(int, arguments.override.split(",")))
         )
+    several = {"accumulate": ("stats", "kl"), RIVAL: ("rival",)}
     operators = dict.fromkeys(
         operator
         for kernel in arguments.kernels
-        for operator in (("stats", "kl") if kernel == "accumulate" else (kernel.split("_")[0],))
+        for operator in several.get(kernel, (kernel.split("_")[0],))
     )
     rows = []
     for operator, dtype, inputs, architecture in itertools.product(

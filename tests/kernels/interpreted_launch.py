@@ -202,3 +202,23 @@ def test_sums_taken_in_one_walk_are_the_sums(impl, monkeypatch):
         found.append(kernel_stats(head.to(torch.float32), targets, exclude, impl=impl))
     for one_by_one, together in zip(*found, strict=True):
         assert torch.allclose(one_by_one, together, rtol=0, atol=16 * EPS32)
+
+
+@pytest.mark.parametrize("chunk", [(2, 100), (4, 1100), (1024, 8192)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_rival_by_chunks_of_a_product_is_as_exact(impl, dtype, chunk, monkeypatch):
+    """Of the GPU session: it gives what the launcher gives, with every option, and the backward goes on from it."""
+    from benchmarks.gpu_session.cublas_chunks import token_stats_forward
+
+    called = []
+
+    def rival(*arguments):
+        called.append(arguments)
+        return token_stats_forward(*arguments, chunk=chunk)
+
+    monkeypatch.setattr(triton_launch, "token_stats_forward", rival)
+    for options in ({}, {"softcap": 10.0, "temperature": 0.7}):
+        head = Model.random(5, 1200, 7, bias=True)
+        targets, exclude = tokens_for(head)
+        check_stats(impl, head, targets, exclude, dtype, options)
+    assert len(called) >= 2

@@ -19,8 +19,9 @@ SCRIPT = Path(__file__).with_name("compile_kernels.py")
 
 
 def compile_kernels(*arguments: str, triton: str = "") -> subprocess.CompletedProcess[str]:
-    root = str(SCRIPT.parents[2])
-    path = os.pathsep.join(filter(None, [triton, root, os.environ.get("PYTHONPATH")]))
+    root = SCRIPT.parents[2]
+    here = [str(root), str(root / "experiments")]
+    path = os.pathsep.join(filter(None, [triton, *here, os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         env=dict(os.environ, PYTHONPATH=path),
@@ -46,14 +47,19 @@ PLAIN = ("--dtypes", "bf16", "--variants", "plain", "--architectures", "90", "--
 
 @pytest.mark.slow  # compiles kernels
 def test_hopper_s_configurations_compile_without_spills(tmp_path):
-    kernels = ("stats_forward", "stats_backward", "stats_finalise")
+    kernels = ("stats_forward", "stats_backward", "stats_finalise", "reduce_logits")
     rows = assert_all_fit(tmp_path / "rows.json", "--kernels", *kernels, *PLAIN)
     assert {row["kernel"]: row["inputs"] for row in rows} == {
         "stats_forward": "TMA",
         "stats_backward": "TMA",
         "stats_finalise": "aligned",
+        "reduce_logits": "aligned",
     }
     assert all(row["tensor_cores"] == "wgmma" for row in rows if row["inputs"] == "TMA")
+    # At least a maximum, a difference, an exponential and a sum; only kernels with a product have the figure.
+    counted = {row["kernel"]: row["per_logit"] for row in rows if row["per_logit"] is not None}
+    assert set(counted) == {"stats_forward", "stats_backward"}
+    assert all(4 < count < 100 for count in counted.values())
 
 
 @pytest.mark.slow  # two hundred kernels

@@ -17,10 +17,13 @@ from benchmarks.gpu_session.problem import HeadProblem, Sizes, stats_error
 from torch import Tensor
 
 from nondecoupling.kernels import token_kl, token_stats
+from nondecoupling.kernels.head import Head
 
 __all__ = ["cases"]
 
 TRL_CHUNK = 32_768
+# No target of the problem.
+IGNORE_INDEX = -100
 DTYPE = torch.bfloat16
 COMPILE_SECONDS = 60.0
 # For the repetitions of one pass.
@@ -36,6 +39,8 @@ class Route(NamedTuple):
     divergence: bool = False
     # TRL's divergence has gradients of the student alone.
     one_model: bool = False
+    # Only the forward is another; its results know no gradient.
+    forward_only: bool = False
 
 
 def eager_stats(p: HeadProblem) -> tuple[Tensor, ...]:
@@ -52,6 +57,17 @@ def eager_kl(p: HeadProblem) -> tuple[Tensor, ...]:
 def our_stats(p: HeadProblem) -> tuple[Tensor, ...]:
     stats = token_stats(p.hidden, p.weight, p.targets, impl="triton")
     return stats.logprob, stats.entropy, stats.logsumexp
+
+
+def cublas_stats(p: HeadProblem) -> tuple[Tensor, ...]:
+    # Triton is imported where it is used: without it this is a row that says so.
+    from benchmarks.gpu_session import cublas_chunks
+
+    head = Head(p.hidden.detach(), p.weight.detach(), None, 1.0, None)
+    logprob, logsumexp, entropy, _, _ = cublas_chunks.token_stats_forward(
+        head, p.targets, None, IGNORE_INDEX
+    )
+    return logprob, entropy, logsumexp
 
 
 def our_kl(p: HeadProblem) -> tuple[Tensor, ...]:
@@ -98,6 +114,7 @@ def _compiled(function: Callable[[HeadProblem], tuple[Tensor, ...]]) -> Any:
 
 ROUTES = (
     Route("token_stats, triton: logprob, logsumexp, entropy", our_stats),
+    Route("cuBLAS chunks: logprob, logsumexp, entropy", cublas_stats, forward_only=True),
     Route("eager: logprob, entropy", eager_stats),
     Route("Liger: logprob", liger),
     Route("CCE: logprob", cce),
@@ -172,8 +189,10 @@ def route_rows(route: Route, p: HeadProblem) -> Iterator[dict[str, Any]]:
 
     logprob, _, kl = p.exact()
     # Backward alone comes last: a route that cannot do it twice has been measured without it.
-    passes = {"forward": forward_fields, "forward+backward": both_fields}
-    for name, measure in (passes | {"backward": backward_fields}).items():
+    passes = {"forward": forward_fields}
+    if not route.forward_only:
+        passes |= {"forward+backward": both_fields, "backward": backward_fields}
+    for name, measure in passes.items():
         try:
             fields = measure()
             if name != "forward" and "extra_bytes" in fields:
