@@ -8,7 +8,7 @@ from torch import Tensor
 from nondecoupling.kernels.head import Head
 from nondecoupling.kernels.tiles import tile_logits
 
-__all__ = ["HeadPair"]
+__all__ = ["HeadPair", "same_memory"]
 
 
 class HeadPair:
@@ -21,9 +21,9 @@ class HeadPair:
 
     def __init__(self, p: Head, q: Head, *, differences: bool = False) -> None:
         self.p, self.q = p, q
-        self.shared = _same(p.weight, q.weight) and (
+        self.shared = same_memory(p.weight, q.weight) and (
             p.bias is q.bias
-            or (p.bias is not None and q.bias is not None and _same(p.bias, q.bias))
+            or (p.bias is not None and q.bias is not None and same_memory(p.bias, q.bias))
         )
         self.differences = differences or self.shared
 
@@ -72,7 +72,7 @@ class HeadPair:
         return after - before
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
+def same_memory(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors are one view of one memory."""
     return (
         first.data_ptr() == second.data_ptr()

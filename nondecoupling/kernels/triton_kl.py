@@ -19,11 +19,103 @@ from nondecoupling.kernels.triton_math import (
     finite_base,
     logits,
     phi,
+    product,
+    products,
     tile_of,
     to_tf32,
 )
 
 __all__ = ["kl_backward", "kl_finalise", "kl_forward"]
+
+
+@triton.jit
+def _logits_of_both(
+    hidden_p,
+    weight_p,
+    bias_p,
+    hidden_q,
+    weight_q,
+    bias_q,
+    row,
+    column,
+    tokens,
+    last,
+    width_p,
+    width_q,
+    hidden_p_stride,
+    weight_p_stride,
+    hidden_q_stride,
+    weight_q_stride,
+    inner_scale,
+    outer_scale,
+    HAS_BIAS_P: tl.constexpr,
+    HAS_BIAS_Q: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    ONE_HEAD: tl.constexpr,
+    TMA: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Logits of a tile by p and by q; with ONE_HEAD weight_q is weight_p, whose tiles are loaded once."""
+    if ONE_HEAD:
+        z, z_q = products(
+            hidden_p,
+            hidden_q,
+            weight_p,
+            row,
+            column,
+            tokens,
+            last,
+            width_p,
+            hidden_p_stride,
+            hidden_q_stride,
+            weight_p_stride,
+            TMA,
+            PRECISION,
+            BLOCK_T,
+            BLOCK_V,
+            BLOCK_D,
+        )
+    else:
+        z = product(
+            hidden_p,
+            weight_p,
+            row,
+            column,
+            tokens,
+            last,
+            width_p,
+            hidden_p_stride,
+            weight_p_stride,
+            TMA,
+            PRECISION,
+            BLOCK_T,
+            BLOCK_V,
+            BLOCK_D,
+        )
+        z_q = product(
+            hidden_q,
+            weight_q,
+            row,
+            column,
+            tokens,
+            last,
+            width_q,
+            hidden_q_stride,
+            weight_q_stride,
+            TMA,
+            PRECISION,
+            BLOCK_T,
+            BLOCK_V,
+            BLOCK_D,
+        )
+    z = logits(z, bias_p, column, last, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP, BLOCK_V)
+    z_q = logits(
+        z_q, bias_q, column, last, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP, BLOCK_V
+    )
+    return z, z_q
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -56,6 +148,7 @@ def kl_forward(
     HAS_BIAS_P: tl.constexpr,
     HAS_BIAS_Q: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    ONE_HEAD: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -65,7 +158,8 @@ def kl_forward(
 ):
     """Partial divergences of a block of tokens over one split of the vocabulary; grid (blocks of tokens * splits,).
 
-    hidden_p, weight_p, bias_p and the same of q: as in ``_logits``, of one vocabulary.
+    hidden_p, weight_p, bias_p and the same of q: as in ``product``, of one vocabulary. ONE_HEAD is whether weight_q is
+    weight_p.
 
     Written, float32 [splits, tokens], with g = z_q - z_p - offset: maximum_out m and mass_out the sum of e^(z_p - m);
     offset_out; centre_out c, the p-mean of g; excess_out the sum of e^(z_p - m) phi(g - c); maximum_q_out M and
@@ -89,28 +183,10 @@ def kl_forward(
 
     for start in range(first, last, BLOCK_V):
         columns = start + tl.arange(0, BLOCK_V)
-        z = logits(
+        z, z_q = _logits_of_both(
             hidden_p,
             weight_p,
             bias_p,
-            row,
-            start,
-            tokens,
-            last,
-            width_p,
-            hidden_p_stride,
-            weight_p_stride,
-            inner_scale,
-            outer_scale,
-            HAS_BIAS_P,
-            HAS_SOFTCAP,
-            TMA,
-            PRECISION,
-            BLOCK_T,
-            BLOCK_V,
-            BLOCK_D,
-        )
-        z_q = logits(
             hidden_q,
             weight_q,
             bias_q,
@@ -118,13 +194,18 @@ def kl_forward(
             start,
             tokens,
             last,
+            width_p,
             width_q,
+            hidden_p_stride,
+            weight_p_stride,
             hidden_q_stride,
             weight_q_stride,
             inner_scale,
             outer_scale,
+            HAS_BIAS_P,
             HAS_BIAS_Q,
             HAS_SOFTCAP,
+            ONE_HEAD,
             TMA,
             PRECISION,
             BLOCK_T,
@@ -336,6 +417,7 @@ def kl_backward(
     HAS_BIAS_P: tl.constexpr,
     HAS_BIAS_Q: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    ONE_HEAD: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -359,28 +441,10 @@ def kl_backward(
     row_mask = rows < tokens
     columns = column + tl.arange(0, BLOCK_V)
     column_mask = columns < last
-    z = logits(
+    z, z_q = _logits_of_both(
         hidden_p,
         weight_p,
         bias_p,
-        row,
-        column,
-        tokens,
-        last,
-        width_p,
-        hidden_p_stride,
-        weight_p_stride,
-        inner_scale,
-        outer_scale,
-        HAS_BIAS_P,
-        HAS_SOFTCAP,
-        TMA,
-        PRECISION,
-        BLOCK_T,
-        BLOCK_V,
-        BLOCK_D,
-    )
-    z_q = logits(
         hidden_q,
         weight_q,
         bias_q,
@@ -388,13 +452,18 @@ def kl_backward(
         column,
         tokens,
         last,
+        width_p,
         width_q,
+        hidden_p_stride,
+        weight_p_stride,
         hidden_q_stride,
         weight_q_stride,
         inner_scale,
         outer_scale,
+        HAS_BIAS_P,
         HAS_BIAS_Q,
         HAS_SOFTCAP,
+        ONE_HEAD,
         TMA,
         PRECISION,
         BLOCK_T,

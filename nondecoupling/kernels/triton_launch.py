@@ -22,7 +22,7 @@ from nondecoupling.kernels.chunked import GAP, LARGE, refine, take_again
 from nondecoupling.kernels.coefficients import kl_coefficients, stats_coefficients
 from nondecoupling.kernels.far_logits import any_divergence
 from nondecoupling.kernels.head import Head
-from nondecoupling.kernels.pair import HeadPair
+from nondecoupling.kernels.pair import HeadPair, same_memory
 from nondecoupling.kernels.triton_configurations import (
     INTERPRETED,
     PRECISIONS,
@@ -320,6 +320,7 @@ def token_kl_forward(p: Head, q: Head, synchronize: bool) -> tuple[Tensor, Tenso
             split_width=columns,
             splits=splits,
             outer_scale=p.scales[1],
+            ONE_HEAD=same_memory(p.weight, q.weight),
             **_arguments(p, tile, descriptors, "_p"),
             **_arguments(q, tile, descriptors, "_q"),
             **_options(p, tile, descriptors),
@@ -384,6 +385,7 @@ def token_kl_backward(
                 gradient_stride=gradients_p.buffer.stride(0),
                 outer_scale=p.scales[1],
                 ROUND=p.hidden.dtype == torch.float16,
+                ONE_HEAD=same_memory(p.weight, q.weight),
                 **_arguments(p, tile, descriptors, "_p"),
                 **_arguments(q, tile, descriptors, "_q"),
                 **_options(p, tile, descriptors),

@@ -20,6 +20,7 @@ __all__ = [
     "logits",
     "phi",
     "product",
+    "products",
     "tanh",
     "tile_of",
     "to_tf32",
@@ -153,47 +154,68 @@ def product(
 
 
 @triton.jit
-def logits(
-    hidden,
+def products(
+    hidden_p,
+    hidden_q,
     weight,
-    bias,
     row,
     column,
     tokens,
     last,
     width,
-    hidden_stride,
+    hidden_p_stride,
+    hidden_q_stride,
     weight_stride,
-    inner_scale,
-    outer_scale,
-    HAS_BIAS: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr,
     TMA: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Logits of a tile, as ``product``'s: outer_scale * tanh(inner_scale * (hidden @ weight.T + bias)), or
-    inner_scale * (...) without a cap; -inf from column ``last`` on. bias [V] is contiguous, or anything without
-    HAS_BIAS.
+    """``product`` of two models' hidden states with one head, which is loaded once."""
+    sums_p = tl.zeros((BLOCK_T, BLOCK_V), dtype=tl.float32)
+    sums_q = tl.zeros((BLOCK_T, BLOCK_V), dtype=tl.float32)
+    if TMA:
+        for step in tl.range(0, tl.cdiv(width, BLOCK_D)):
+            b = weight.load([column, step * BLOCK_D]).T
+            sums_p = dot(hidden_p.load([row, step * BLOCK_D]), b, sums_p, PRECISION)
+            sums_q = dot(hidden_q.load([row, step * BLOCK_D]), b, sums_q, PRECISION)
+    else:
+        rows = row + tl.arange(0, BLOCK_T)
+        columns = column + tl.arange(0, BLOCK_V)
+        depth = tl.arange(0, BLOCK_D)
+        row_mask = rows < tokens
+        column_mask = columns < last
+        h_p = hidden_p + rows.to(tl.int64)[:, None] * hidden_p_stride + depth[None, :]
+        h_q = hidden_q + rows.to(tl.int64)[:, None] * hidden_q_stride + depth[None, :]
+        w = weight + columns.to(tl.int64)[None, :] * weight_stride + depth[:, None]
+        for start in range(0, width, BLOCK_D):
+            inside = depth < width - start
+            mask = row_mask[:, None] & inside[None, :]
+            b = tl.load(w, mask=column_mask[None, :] & inside[:, None], other=0.0)
+            sums_p = dot(tl.load(h_p, mask=mask, other=0.0), b, sums_p, PRECISION)
+            sums_q = dot(tl.load(h_q, mask=mask, other=0.0), b, sums_q, PRECISION)
+            h_p += BLOCK_D
+            h_q += BLOCK_D
+            w += BLOCK_D
+    return sums_p, sums_q
+
+
+@triton.jit
+def logits(
+    z,
+    bias,
+    column,
+    last,
+    inner_scale,
+    outer_scale,
+    HAS_BIAS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    """Logits of a tile from its ``product`` z: outer_scale * tanh(inner_scale * (z + bias)), or inner_scale * (...)
+    without a cap; -inf from column ``last`` on. bias [V] is contiguous, or anything without HAS_BIAS.
     """
-    z = product(
-        hidden,
-        weight,
-        row,
-        column,
-        tokens,
-        last,
-        width,
-        hidden_stride,
-        weight_stride,
-        TMA,
-        PRECISION,
-        BLOCK_T,
-        BLOCK_V,
-        BLOCK_D,
-    )
     columns = column + tl.arange(0, BLOCK_V)
     column_mask = columns < last
     if HAS_BIAS:

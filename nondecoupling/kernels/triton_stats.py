@@ -394,10 +394,9 @@ def stats_backward(
     row_mask = rows < tokens
     columns = column + tl.arange(0, BLOCK_V)
     column_mask = columns < last
-    z = logits(
+    z = product(
         hidden,
         weight,
-        bias,
         row,
         column,
         tokens,
@@ -405,16 +404,13 @@ def stats_backward(
         width,
         hidden_stride,
         weight_stride,
-        inner_scale,
-        outer_scale,
-        HAS_BIAS,
-        HAS_SOFTCAP,
         TMA,
         PRECISION,
         BLOCK_T,
         BLOCK_V,
         BLOCK_D,
     )
+    z = logits(z, bias, column, last, inner_scale, outer_scale, HAS_BIAS, HAS_SOFTCAP, BLOCK_V)
 
     target = tl.load(targets + rows, mask=row_mask, other=-1).to(tl.int32)
     high = tl.load(high_in + rows, mask=row_mask, other=0.0)

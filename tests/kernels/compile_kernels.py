@@ -49,7 +49,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # The flags of each operator; a variant is the set of those that are on, such as "bias+softcap", or "plain".
 FLAGS = {
     "stats": ("bias", "softcap", "exclude"),
-    "kl": ("bias", "softcap"),
+    "kl": ("bias", "softcap", "one-head"),
     "rival": ("bias", "softcap", "exclude"),
 }
 KERNELS = (
@@ -170,9 +170,12 @@ def launch_all(operator: str, inputs: str, dtype: torch.dtype, flags: tuple[str,
 
         cublas_chunks.token_stats_forward(head, targets, exclude, -100)
     else:
-        kl, origins = triton_launch.token_kl_forward(head, head, synchronize=False)
+        other, _, _ = head_of(inputs, dtype, flags)
+        if "one-head" in flags:
+            other = other._replace(weight=head.weight)
+        kl, origins = triton_launch.token_kl_forward(head, other, synchronize=False)
         triton_launch.token_kl_backward(
-            torch.zeros_like(kl), head, head, kl, origins, needs, needs, synchronize=False
+            torch.zeros_like(kl), head, other, kl, origins, needs, needs, synchronize=False
         )
 
 
@@ -225,7 +228,10 @@ def per_logit(built: Any, arguments: dict[str, Any]) -> float | None:
 def variants(operator: str, which: str) -> list[tuple[str, ...]]:
     """Sets of flags to compile ``operator`` with."""
     flags = FLAGS[operator]
-    sizes = {"plain": (0,), "ends": (0, len(flags)), "every": range(len(flags) + 1)}[which]
+    if which == "ends":
+        # A policy with adapters shares its head with the model it started from.
+        return [(), flags, *([("one-head",)] if operator == "kl" else [])]
+    sizes = {"plain": (0,), "every": range(len(flags) + 1)}[which]
     return [chosen for size in sizes for chosen in itertools.combinations(flags, size)]
 
 
@@ -266,7 +272,7 @@ def main() -> int:
         "--variants",
         choices=("plain", "ends", "every"),
         default="ends",
-        help="no flags, none and all of them, or every set",
+        help="no flags; none, all, and one head for two models; or every set",
     )
     parser.add_argument(
         "--architectures", nargs="+", type=int, choices=tuple(SHARED_LIMIT), default=(80, 90, 100)

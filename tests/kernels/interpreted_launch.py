@@ -114,6 +114,36 @@ def test_far_and_masked_logits_without_a_bias(impl, descriptors, monkeypatch):
     assert nothing.logprob.isnan().all() and (nothing.logsumexp == -torch.inf).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("width", [8, 9])
+def test_one_head_of_two_models_is_loaded_once_and_changes_nothing(impl, dtype, width, monkeypatch):
+    """The products are the same ones in the same order; with descriptors too, which no shipped divergence has."""
+    plain = CONFIGURATIONS["kl_forward"]["float32"]
+    for kernel in ("kl_forward", "kl_backward"):
+        monkeypatch.setitem(
+            TMA_CONFIGURATIONS[9], kernel, {"float32": plain, "bfloat16": plain._replace(depth=16)}
+        )
+    p = Model.random(5, 300, width, bias=True).to(dtype).leaves()
+    q = p.moved(0.3).to(dtype).leaves()
+    asked = []
+    same = triton_launch.same_memory
+    monkeypatch.setattr(
+        triton_launch, "same_memory", lambda *two: asked.append(same(*two)) or asked[-1]
+    )
+    found = []
+    for weight in (p.weight, p.weight.detach().clone()):
+        kl = token_kl(
+            *(p.hidden, p.weight, q.hidden, weight),
+            **{"bias_p": p.bias, "bias_q": q.bias, "softcap": 10.0},
+            impl=impl,
+            synchronize=False,
+        )
+        found.append((kl, *torch.autograd.grad(kl.sum(), [p.hidden, q.hidden, p.bias, q.bias])))
+    assert asked == [True] * 2 + [False] * 2
+    for one, two in zip(*found, strict=True):
+        assert one.isfinite().all() and one.any() and torch.equal(one, two)
+
+
 def test_nothing_is_written_twice_or_never(impl):
     """Memory that was NaN before shows in no result."""
     torch.use_deterministic_algorithms(True, warn_only=True)
