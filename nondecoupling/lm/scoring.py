@@ -144,9 +144,8 @@ def _compare(
             some = pairs[start : start + rows_at_once]
             ref = at_ref()
             hidden_ref, targets, owner = _places(ref, some)
-            # p may be the same model in another state.
-            weight_ref, bias_ref = ref.head.weight.clone(), getattr(ref.head, "bias", None)
-            bias_ref = None if bias_ref is None else bias_ref.clone()
+            weight_ref, bias_ref = map(_kept, (ref.head.weight, getattr(ref.head, "bias", None)))
+            assert weight_ref is not None
             log_ref = token_stats(
                 hidden_ref, weight_ref, targets, bias=bias_ref, **ref.logit_options
             ).logprob
@@ -173,6 +172,16 @@ def _compare(
     tokens = _token_scores(np.concatenate(flat), pairs) if per_token else None
     log_p_sums, log_ref_sums, kl_sums = map(np.concatenate, parts)
     return Scores(log_p_sums, log_ref_sums, kl_sums, tokens)
+
+
+def _kept(parameter: Tensor | None) -> Tensor | None:
+    """A parameter as it is now: p may be the same model in another state of what is trained.
+
+    One that no state changes stays itself: then two states share it, and their divergence takes fewer products.
+    """
+    if parameter is None or not parameter.requires_grad:
+        return parameter
+    return parameter.clone()
 
 
 def _columns(stats: TokenStats, log_ref: Tensor) -> Floats:

@@ -194,8 +194,11 @@ class Measurer:
             for x, seed in zip(prompts, seeds, strict=True)
         ]
         own = compare_states(language_model, _pairs(prompts, drawn), p, ref, per_token=True)
-        returned = [of_ref[i] for i in indices] if of_ref else drawn
-        back = compare_states(language_model, _pairs(prompts, returned), ref, p, per_token=True)
+        # A ref is its own ref, whose responses are scored already.
+        back = own
+        if of_ref:
+            returned = _pairs(prompts, [of_ref[i] for i in indices])
+            back = compare_states(language_model, returned, ref, p, per_token=True)
         assert own.tokens is not None and back.tokens is not None
         own_tokens, back_tokens = rows_of(own.tokens), rows_of(back.tokens)
         experts = [[response_tokens(tokenizer, r) for r in q.responses] for q in questions]
