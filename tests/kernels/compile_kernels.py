@@ -19,7 +19,9 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +40,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
+from triton.tools.disasm import path_to_cuobjdump
 
 from nondecoupling.kernels import triton_configurations, triton_launch
 from nondecoupling.kernels.head import Head
@@ -222,7 +225,19 @@ def per_logit(built: Any, arguments: dict[str, Any]) -> float | None:
     if "BLOCK_D" not in arguments:
         return None
     logits = arguments["BLOCK_T"] * arguments["BLOCK_V"]
-    return instructions_per_logit(built.asm["sass"], 32 * arguments["num_warps"], logits)
+    return instructions_per_logit(
+        machine_code(built.asm["cubin"]), 32 * arguments["num_warps"], logits
+    )
+
+
+def machine_code(cubin: bytes) -> str:
+    """What ``cuobjdump``, which comes with Triton, says of a compiled kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [path_to_cuobjdump(), "-sass", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def variants(operator: str, which: str) -> list[tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """Instructions of a compiled kernel that its loop over the vocabulary spends on a logit beside the product.
 
-Static, from the machine code that ``nvdisasm`` prints: a block that a branch skips counts as if it never did, so that
-the figure is the most that a logit can take. What a tile's loop holds outside the loop of its tensor cores is shared
-among the logits of the tile.
+Static, from the machine code that ``cuobjdump -sass`` prints: a block that a branch skips counts as if it never did, so
+that the figure is the most that a logit can take. What a tile's loop holds outside the loop of its tensor cores is
+shared among the logits of the tile.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 __all__ = ["instructions_per_logit"]
 
-LABEL = re.compile(r"^\.?(\w+):\s*$")
-LINE = re.compile(r"^\S+\t(?P<guard>@!?U?P\w+ )?(?P<operation>[\w.]+)(?P<operands>[^;]*);")
+LINE = re.compile(
+    r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?P<guard>@!?U?P\w+\s+)?(?P<operation>[\w.]+)\s*(?P<operands>[^;]*);"
+)
 BRANCHES = ("BRA", "JMP")
 ENDS = ("EXIT", "RET")
 TENSOR_CORES = ("HMMA", "HGMMA", "IMMA", "UTCHMMA", "UTCQMMA")
@@ -29,8 +30,9 @@ class Block(NamedTuple):
 def instructions_per_logit(sass: str, threads: int, logits: int) -> float | None:
     """Instructions of all ``threads`` for each of a tile's ``logits``; None without tensor cores.
 
-    >>> tile = ["A:", "-\\tLDS R0;", "B:", "-\\tHMMA R0;", "-\\t@P0 BRA B;", "-\\tFADD R0;", "-\\t@P1 BRA A;"]
-    >>> instructions_per_logit("\\n".join([*tile, "-\\tEXIT;"]), threads=8, logits=4)  # LDS, FADD, outer BRA
+    >>> lines = ["LDS R0", "HMMA R0", "@P0 BRA 0x0010", "FADD R0", "@P1 BRA 0x0000", "EXIT"]
+    >>> tile = "\\n".join(f"/*{16 * i:04x}*/ {line} ;" for i, line in enumerate(lines))
+    >>> instructions_per_logit(tile, threads=8, logits=4)  # LDS, FADD and the outer branch
     6.0
     """
     blocks = _blocks(sass)
@@ -54,30 +56,29 @@ def instructions_per_logit(sass: str, threads: int, logits: int) -> float | None
 
 def _blocks(sass: str) -> list[Block]:
     """Basic blocks in the order of the text, the entry first."""
-    lists: list[list[str]] = [[]]
-    jumps: dict[int, tuple[str, bool]] = {}
-    labels: dict[str, int] = {}
-    for line in sass.splitlines():
-        if label := LABEL.match(line):
-            if lists[-1] or len(lists) - 1 in jumps:
-                lists.append([])
-            labels[label[1]] = len(lists) - 1
-        elif found := LINE.match(line):
-            operation = found["operation"]
-            lists[-1].append(operation)
-            always = found["guard"] is None
-            if operation.startswith(BRANCHES):
-                target = found["operands"].split(",")[-1].strip().strip("`().")
-                jumps[len(lists) - 1] = target, always
-                lists.append([])
-            elif operation.startswith(ENDS) and always:
-                jumps[len(lists) - 1] = "", True
-                lists.append([])
+    found = [line for line in map(LINE.match, sass.splitlines()) if line]
+    place = {int(line["address"], 16): i for i, line in enumerate(found)}
+    after: list[set[int]] = []
+    for i, line in enumerate(found):
+        *conditions, target = line["operands"].split(",")
+        following = {i + 1} if i + 1 < len(found) else set()
+        always = not line["guard"] and not any(map(str.strip, conditions))
+        if line["operation"].startswith((*BRANCHES, *ENDS)) and always:
+            following = set()
+        if line["operation"].startswith(BRANCHES):
+            following.add(place[int(target, 16)])
+        after.append(following)
+    # A block begins where a jump leads, and behind one.
+    starts = {0} | {
+        j for i, following in enumerate(after) for j in following if following != {i + 1}
+    }
+    starts |= {i + 1 for i, following in enumerate(after[:-1]) if following != {i + 1}}
+    order = sorted(starts)
+    number = {first: n for n, first in enumerate(order)}
     blocks = []
-    for i, operations in enumerate(lists):
-        target, always = jumps.get(i, ("", False))
-        following = set() if always or i + 1 == len(lists) else {i + 1}
-        blocks.append(Block(operations, following | ({labels[target]} if target else set())))
+    for first, end in zip(order, [*order[1:], len(found)], strict=True):
+        operations = [line["operation"] for line in found[first:end]]
+        blocks.append(Block(operations, {number[j] for j in after[end - 1]}))
     return blocks
 
 
