@@ -15,6 +15,8 @@ from nondecoupling.forecast.samples import Samples
 FOLDS = 4
 # A rate off the best costs the floor little, few prompts cost it more.
 PROMPTS_FOR_THE_RATE = 0.25
+# Of a floor under all targets.
+LINES = 4
 
 
 def plug_in_price(samples: Samples, target: float) -> float:
@@ -42,18 +44,42 @@ def price_floor(samples: Samples, target: float, delta: float) -> Interval:
     rate comes from the first quarter of the prompts, the lines from the others. The limit fails with probability at
     most delta/2. Source: S5, Waudby-Smith and Ramdas 2024.
     """
-    responses, best = samples.drawn, samples.reward_bounds[1]
-    pilot = int(samples.prompts * PROMPTS_FOR_THE_RATE)
-    rate = plug_in_rate(responses.at(slice(pilot)), best, target)
+    pilot = _pilot(samples)
+    rate = plug_in_rate(samples.drawn.at(slice(pilot)), samples.reward_bounds[1], target)
     if rate is None:
         return Interval(0.0, math.inf, 0.0, delta, samples.prompts - pilot, "no rate to bet on")
-    paid, limits = paid_at_least(samples, responses.at(slice(pilot, None)), target, rate)
-    weights = responses.weights
-    found = mean_interval(
-        paid, limits, delta, weights=weights[pilot:], largest_weight=weights.max()
-    )
+    found = _paid(samples, target, rate, delta)
     lower, estimate = max(float(found.low), 0.0), max(float(found.estimate), 0.0)
     return Interval(lower, math.inf, estimate, delta, found.units, found.method)
+
+
+def price_floors(samples: Samples, targets: Array, delta: float) -> Array:
+    """Lower limits for the prices of all ``targets``, [n] and rising, at once: one fails with probability delta/2.
+
+    They are the highest of a few lines, each with a rate of its own, so rising and convex as the price is. At one
+    target ``price_floor`` is the sharper.
+    """
+    pilot = samples.drawn.at(slice(_pilot(samples)))
+    found = np.zeros(len(targets))
+    for target in targets[np.linspace(0, len(targets) - 1, LINES).round().astype(int)]:
+        rate = plug_in_rate(pilot, samples.reward_bounds[1], float(target))
+        if rate is not None:
+            paid = _paid(samples, 0.0, rate, delta / LINES)
+            found = np.maximum(found, paid.low + rate * targets)
+    return found
+
+
+def _pilot(samples: Samples) -> int:
+    """How many prompts say at which rate."""
+    return int(samples.prompts * PROMPTS_FOR_THE_RATE)
+
+
+def _paid(samples: Samples, target: float, rate: float, delta: float) -> Interval:
+    """The mean of ``paid_at_least`` over the prompts that have not said at which rate."""
+    responses, pilot = samples.drawn, _pilot(samples)
+    paid, limits = paid_at_least(samples, responses.at(slice(pilot, None)), target, rate)
+    weights = responses.weights
+    return mean_interval(paid, limits, delta, weights=weights[pilot:], largest_weight=weights.max())
 
 
 def paid_at_least(

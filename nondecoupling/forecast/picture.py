@@ -51,12 +51,14 @@ def draw(
 
 
 def _floor(plans: Plans, rewards: np.ndarray, ax: Axes) -> None:
-    """What no algorithm gets below, by the lower end, and up to the plug-in price."""
-    prices = [plans.price(float(reward)) for reward in rewards]
+    """What no algorithm gets below, by lower ends that hold together, and up to the plug-in price."""
     at = np.concatenate([[plans.trainer.samples.mean_reward], rewards])
-    low, value = (np.array([0.0, *(getattr(p, name) for p in prices)]) for name in ("low", "value"))
+    low = np.concatenate([[0.0], plans.floor(rewards)])
+    value = np.concatenate([[0.0], plans.plug_in_prices(rewards)])
     level = 1 - plans.delta
-    ax.plot(at, low, color=plot.BLACK, label=f"floor of any algorithm, at level {level:g}")
+    ax.plot(
+        at, low, color=plot.BLACK, label=f"floor of any algorithm, all of it at level {level:g}"
+    )
     shown = np.where(np.isfinite(value), np.maximum(value, low), low)
     ax.fill_between(at, low, shown, color=plot.GREY, alpha=0.3, lw=0, label="up to its estimate")
 

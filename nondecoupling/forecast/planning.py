@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from nondecoupling.estimate import Interval
+from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import floors
 from nondecoupling.forecast.answers import AtBeta, Estimate, Recommendation
 from nondecoupling.forecast.curves import Path
@@ -60,6 +61,14 @@ class Plans:
         how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in"
         value = floors.plug_in_price(samples, target)
         return Estimate(value, float(floor.low), math.inf, 1 - self.delta, how)
+
+    def floor(self, targets: Array) -> Array:
+        """Of the prices of all ``targets`` together, rising."""
+        return floors.price_floors(self.trainer.samples, targets, self.delta)
+
+    def plug_in_prices(self, targets: Array) -> Array:
+        samples = self.trainer.samples
+        return np.array([floors.plug_in_price(samples, float(target)) for target in targets])
 
     def beta_reaching(self, target: float) -> Estimate | Unsupported:
         if self.trainer.refusal:

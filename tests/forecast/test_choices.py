@@ -148,7 +148,7 @@ def test_the_picture_shows_floor_paths_start_and_run(trained):
     assert trained.plot(axes, run=[(0.5, 0.1), (0.6, 0.3)]) is axes
     lines = {line.get_label(): np.column_stack(line.get_data()) for line in axes.lines}
     assert {"exact RL", "the recipe", "start policy", "the run"} <= set(lines)
-    floor = lines["floor of any algorithm, at level 0.95"]
+    floor = lines["floor of any algorithm, all of it at level 0.95"]
     rl, recipe = lines["exact RL"], lines["the recipe"]
     np.testing.assert_allclose(lines["start policy"], [[0.375, 0.0]])
     np.testing.assert_allclose(lines["the run"], [(0.5, 0.1), (0.6, 0.3)])

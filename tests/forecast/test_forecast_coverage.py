@@ -16,7 +16,7 @@ from known_runs import DELTA, LEVEL, RUNS, p_value
 from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.forecast import AtBeta, Samples, UnsupportedBeta, forecast
-from nondecoupling.forecast.floors import paid_at_least, plug_in_price, price_floor
+from nondecoupling.forecast.floors import paid_at_least, plug_in_price, price_floor, price_floors
 from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
@@ -55,6 +55,22 @@ def test_the_floor_holds(kind, k, worlds):
     lows = [price_floor(s, TARGET, DELTA).low for s in runs(kind, k, worlds, prompts=128)]
     assert np.mean(lows) > truth / 2  # it says something
     assert p_value(sum(low > truth for low in lows), worlds, DELTA / 2) >= LEVEL
+
+
+@pytest.mark.parametrize("worlds", [4, pytest.param(30, marks=pytest.mark.slow)])  # roots
+@pytest.mark.parametrize("kind", ["binary", "graded"])
+def test_the_floor_of_a_picture_holds_everywhere_at_once(kind, worlds):
+    targets = np.linspace(0.5, 0.8, 7)
+    truth = np.array([RUNS[kind].price(float(target)) for target in targets])
+    floors = np.array([price_floors(s, targets, DELTA) for s in runs(kind, 16, worlds, 128)])
+    assert p_value(int((floors > truth).any(axis=1).sum()), worlds, DELTA / 2) >= LEVEL
+    assert (np.diff(floors, axis=1) >= 0).all()
+    assert (np.diff(floors, n=2, axis=1) >= -1e-12).all()
+    # It says something, if less than the floor of one target.
+    assert floors[:, -1].mean() > truth[-1] / 3
+    alone = [price_floor(s, 0.8, DELTA).low for s in runs(kind, 16, worlds, 128)]
+    together = [float(floor[-1]) for floor in floors]
+    assert np.mean(alone) > np.mean(together)
 
 
 @pytest.mark.slow  # many runs
