@@ -21,6 +21,7 @@ from nondecoupling.estimate import NUCLEUS, TEMPERATURES, TokenScores
 from nondecoupling.kernels import TokenStats, token_kl, token_stats
 from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel, State
+from nondecoupling.lm.response_rows import evaluate
 from nondecoupling.lm.tokens import PromptResponse, prompt_response
 
 __all__ = ["Scores", "compare_models", "compare_states", "log_probs", "score_responses"]
@@ -228,22 +229,11 @@ def _places(
     language_model: LanguageModel, pairs: Sequence[PromptResponse]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states that predict the tokens of the responses, these tokens, and whose they are."""
-    rows = [[*pair.prompt, *pair.response] for pair in pairs]
-    width = max(map(len, rows))
-    device = language_model.device
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-    positions = torch.arange(width, device=device).expand(len(rows), -1)
-    hidden = language_model.hidden_states(tokens, None, positions)
-    flat: list[int] = []
-    targets: list[int] = []
-    owner: list[int] = []
-    for index, pair in enumerate(pairs):
-        first = index * width + len(pair.prompt) - 1
-        flat += range(first, first + len(pair.response))
-        targets += pair.response
-        owner += [index] * len(pair.response)
-    chosen = hidden.reshape(-1, hidden.shape[-1])[torch.tensor(flat, device=device)]
-    return chosen, torch.tensor(targets, device=device), torch.tensor(owner, device=device)
+    hidden = evaluate(language_model, pairs)
+    targets = [token for pair in pairs for token in pair.response]
+    owner = [index for index, pair in enumerate(pairs) for _ in pair.response]
+    device = hidden.device
+    return hidden, torch.tensor(targets, device=device), torch.tensor(owner, device=device)
 
 
 def _sums(values: Tensor, owner: Tensor, count: int) -> Floats:

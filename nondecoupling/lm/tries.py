@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +31,11 @@ __all__ = [
     "SHARED_PREFIXES",
     "Batch",
     "Candidates",
+    "TokenRow",
+    "attention_mask",
     "encode",
     "make_batch",
+    "padded",
 ]
 
 SHARED_PREFIXES, ONE_ROW_EACH = "shared prefixes", "one row each"
@@ -96,7 +100,7 @@ class _Trie:
 
 
 @dataclass
-class _Row:
+class TokenRow:
     """Tokens of one row, for each its position, and the earlier place it attends through (-1: none)."""
 
     tokens: list[int]
@@ -104,9 +108,9 @@ class _Row:
     parent: list[int]
 
 
-def _shared_row(trie: _Trie) -> tuple[list[_Row], list[tuple[int, int]]]:
+def _shared_row(trie: _Trie) -> tuple[list[TokenRow], list[tuple[int, int]]]:
     length = len(trie.prompt)
-    row = _Row(list(trie.prompt), list(range(length)), list(range(-1, length - 1)))
+    row = TokenRow(list(trie.prompt), list(range(length)), list(range(-1, length - 1)))
     for node in range(1, len(trie.token)):
         row.tokens.append(trie.token[node])
         row.positions.append(length - 1 + trie.depth[node])
@@ -114,12 +118,12 @@ def _shared_row(trie: _Trie) -> tuple[list[_Row], list[tuple[int, int]]]:
     return [row], [(0, length - 1 + node) for node in range(len(trie.token))]
 
 
-def _row_per_candidate(trie: _Trie) -> tuple[list[_Row], list[tuple[int, int]]]:
+def _row_per_candidate(trie: _Trie) -> tuple[list[TokenRow], list[tuple[int, int]]]:
     rows = []
     for response in trie.responses:
         tokens = [*trie.prompt, *response[:-1]]
         size = len(tokens)
-        rows.append(_Row(tokens, list(range(size)), list(range(-1, size - 1))))
+        rows.append(TokenRow(tokens, list(range(size)), list(range(-1, size - 1))))
     last = len(trie.prompt) - 1
     return rows, [(trie.seen_in[n], last + trie.depth[n]) for n in range(len(trie.token))]
 
@@ -173,37 +177,45 @@ def make_batch(encoded: Iterable[Candidates], layout: str, dtype: torch.dtype) -
         raise ResponseError(
             f"prompts have {sizes or 'no'} candidate responses; give each of them the same number, at least one"
         )
-    rows: list[_Row] = []
+    rows: list[TokenRow] = []
     places: list[list[tuple[int, int]]] = []
     for trie in tries:
         new, where = LAYOUTS[layout](trie)
         places.append([(len(rows) + row, place) for row, place in where])
         rows += new
-    tokens, positions, mask = _pad(rows, dtype)
+    tokens, positions = padded(rows)
     return Batch(
         tokens=tokens,
         positions=positions,
-        mask=mask if layout == SHARED_PREFIXES else None,
+        mask=attention_mask(rows, dtype) if layout == SHARED_PREFIXES else None,
         candidates=len(tries[0].responses),
         **_edges(tries, places, tokens.shape[1]),
     )
 
 
-def _pad(rows: Sequence[_Row], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def padded(rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
+    """(tokens, positions), [rows, length], with zeros behind."""
     length = max(len(row.tokens) for row in rows)
     tokens = torch.zeros(len(rows), length, dtype=torch.long)
     positions = torch.zeros(len(rows), length, dtype=torch.long)
-    # A padding position sees itself, since a softmax over nothing is NaN; nobody else sees it.
-    allowed = torch.eye(length, dtype=torch.bool).repeat(len(rows), 1, 1)
     for index, row in enumerate(rows):
         size = len(row.tokens)
         tokens[index, :size] = torch.tensor(row.tokens)
         positions[index, :size] = torch.tensor(row.positions)
+    return tokens, positions
+
+
+def attention_mask(rows: Sequence[TokenRow], dtype: torch.dtype) -> Tensor:
+    """[rows, 1, length, length]: 0 where a place attends, to itself and to what its parent attends to."""
+    length = max(len(row.tokens) for row in rows)
+    # A padding place sees itself, since a softmax over nothing is NaN; nobody else sees it.
+    allowed = np.tile(np.eye(length, dtype=bool), (len(rows), 1, 1))
+    for seen, row in zip(allowed, rows, strict=True):
         for place, parent in enumerate(row.parent):
             if parent >= 0:
-                allowed[index, place] |= allowed[index, parent]
-    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
-    return tokens, positions, mask[:, None]
+                seen[place] |= seen[parent]
+    mask = torch.zeros(allowed.shape, dtype=dtype)
+    return mask.masked_fill(~torch.from_numpy(allowed), torch.finfo(dtype).min)[:, None]
 
 
 def _edges(

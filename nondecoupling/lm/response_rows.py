@@ -1,0 +1,172 @@
+"""Responses as rows of tokens that the network evaluates; a prompt stands once for several of its responses.
+
+A row is a prompt with a tree of responses behind it: a token attends to the prompt and to what comes before it in its
+own response, at the position that it has there. What responses begin with alike is evaluated once. Not every
+architecture honours such a mask (those without attention do not, a window of attention is lost), so every call
+compares two responses with rows of their own, and falls back on those for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nondecoupling.kernels import token_stats
+from nondecoupling.lm.language_model import LanguageModel
+from nondecoupling.lm.tokens import PromptResponse
+from nondecoupling.lm.tolerances import enumeration_tolerance
+from nondecoupling.lm.tries import TokenRow, attention_mask, padded
+
+__all__ = ["ResponseRows", "evaluate", "response_rows"]
+
+# Tokens. The mask has the square of it, and so has what attention computes in vain.
+LONGEST_ROW = 512
+# What has been seen not to honour the mask.
+_WITHOUT_MASKS: WeakSet[nn.Module] = WeakSet()
+
+
+@dataclass(frozen=True)
+class ResponseRows:
+    """Rows of tokens, and where the responses are in them.
+
+    ``tokens``, ``positions`` [rows, length]; ``mask`` [rows, 1, length, length], 0 where attention is allowed, None for
+    plain sequences. ``source``: of each response the flat places whose hidden states predict its tokens. ``checked``:
+    responses that would show a mask or a position that is not honoured.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    mask: Tensor | None
+    source: list[list[int]]
+    checked: list[int]
+
+
+@dataclass
+class _Tree:
+    """A prompt and its responses so far; a node is a place in the row."""
+
+    prompt: list[int]
+    row: TokenRow = field(init=False)
+    children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = len(self.prompt)
+        self.row = TokenRow(list(self.prompt), list(range(size)), list(range(-1, size - 1)))
+
+    def add(self, response: Sequence[int]) -> list[int]:
+        """The places whose hidden states predict the tokens of ``response``."""
+        row, at = self.row, len(self.prompt) - 1
+        places = [at]
+        for token in response[:-1]:
+            if (at, token) not in self.children:
+                self.children[at, token] = len(row.tokens)
+                row.tokens.append(token)
+                row.positions.append(row.positions[at] + 1)
+                row.parent.append(at)
+            at = self.children[at, token]
+            places.append(at)
+        return places
+
+
+def response_rows(
+    pairs: Sequence[PromptResponse], longest: int, dtype: torch.dtype
+) -> ResponseRows:
+    """Rows of at most ``longest`` tokens, but for a single response that has more; with 0 a row for each response.
+
+    ``dtype`` is that of the mask.
+    """
+    trees: list[_Tree] = []
+    filling: dict[tuple[int, ...], int] = {}
+    found: list[tuple[int, list[int]]] = []
+    displaced: list[int] = []
+    for index, pair in enumerate(pairs):
+        prompt = tuple(pair.prompt)
+        number = filling.get(prompt)
+        if number is None or len(trees[number].row.tokens) + len(pair.response) > longest:
+            number = filling[prompt] = len(trees)
+            trees.append(_Tree(pair.prompt))
+        places = trees[number].add(pair.response)
+        found.append((number, places))
+        if places[-1] != len(pair.prompt) + len(pair.response) - 2:
+            displaced.append(index)
+    rows = [tree.row for tree in trees]
+    tokens, positions = padded(rows)
+    width = tokens.shape[1]
+    largest = max(range(len(pairs)), key=lambda i: len(pairs[i].prompt) + len(pairs[i].response))
+    return ResponseRows(
+        tokens=tokens,
+        positions=positions,
+        mask=attention_mask(rows, dtype) if displaced else None,
+        source=[[row * width + place for place in places] for row, places in found],
+        checked=[largest, *displaced[-1:]],
+    )
+
+
+def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
+    """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another."""
+    model, dtype = language_model.model, language_model.head.weight.dtype
+    if model not in _WITHOUT_MASKS:
+        rows = response_rows(pairs, LONGEST_ROW, dtype)
+        try:
+            hidden = _flat(language_model, rows)
+            honoured = rows.mask is None or _agree(language_model, pairs, rows, hidden)
+        except (RuntimeError, TypeError, ValueError):
+            # Architectures without attention may not even accept its mask.
+            honoured = False
+        if honoured:
+            return hidden[_places(rows.source, hidden)]
+        _WITHOUT_MASKS.add(model)
+    rows = response_rows(pairs, 0, dtype)
+    hidden = _flat(language_model, rows)
+    return hidden[_places(rows.source, hidden)]
+
+
+def _places(source: Sequence[Sequence[int]], hidden: Tensor) -> Tensor:
+    return torch.tensor([place for places in source for place in places], device=hidden.device)
+
+
+def _flat(language_model: LanguageModel, rows: ResponseRows) -> Tensor:
+    """[rows * length, D]."""
+    device = language_model.device
+    mask = None if rows.mask is None else rows.mask.to(device)
+    hidden = language_model.hidden_states(rows.tokens.to(device), mask, rows.positions.to(device))
+    return hidden.reshape(-1, hidden.shape[-1])
+
+
+def _agree(
+    language_model: LanguageModel,
+    pairs: Sequence[PromptResponse],
+    rows: ResponseRows,
+    hidden: Tensor,
+) -> bool:
+    """Whether the responses to be checked have the log-probabilities that they have in rows of their own."""
+    some = [pairs[i] for i in rows.checked]
+    alone = response_rows(some, 0, hidden.dtype)
+    hidden_alone = _flat(language_model, alone)
+    depth = language_model.causal.config.get_text_config().num_hidden_layers
+    eps = torch.finfo(hidden.dtype).eps
+    for index, pair, source in zip(rows.checked, some, alone.source, strict=True):
+        expected = _log_prob(language_model, hidden_alone, source, pair)
+        found = _log_prob(language_model, hidden, rows.source[index], pair)
+        if not abs(found - expected) <= enumeration_tolerance(np.array(expected), depth, eps):
+            return False
+    return True
+
+
+def _log_prob(
+    language_model: LanguageModel, hidden: Tensor, source: Sequence[int], pair: PromptResponse
+) -> float:
+    head = language_model.head
+    stats = token_stats(
+        hidden[_places([source], hidden)],
+        head.weight,
+        torch.tensor(pair.response, device=hidden.device),
+        bias=getattr(head, "bias", None),
+        **language_model.logit_options,
+    )
+    return float(stats.logprob.sum())
