@@ -3,7 +3,8 @@
 A row is a prompt with a tree of responses behind it: a token attends to the prompt and to what comes before it in its
 own response, at the position that it has there. What responses begin with alike is evaluated once. Not every
 architecture honours such a mask (those without attention do not, a window of attention is lost), so every call
-compares two responses with rows of their own, and falls back on those for all.
+compares two responses with rows of their own, and falls back on those for all. In half precision rounding would hide
+the difference, and every response has a row of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ __all__ = ["ResponseRows", "evaluate", "response_rows"]
 
 # Tokens. The mask has the square of it, and so has what attention computes in vain.
 LONGEST_ROW = 512
+# Of a precision in which a wrong mask may pass for rounding.
+COARSE = 1e-4
 # What has been seen not to honour the mask.
 _WITHOUT_MASKS: WeakSet[nn.Module] = WeakSet()
 
@@ -76,10 +79,13 @@ class _Tree:
 def response_rows(
     pairs: Sequence[PromptResponse], longest: int, dtype: torch.dtype
 ) -> ResponseRows:
-    """Rows of at most ``longest`` tokens, but for a single response that has more; with 0 a row for each response.
+    """Rows of at most ``longest`` tokens; where a response with its prompt has more, each has a row of its own.
 
     ``dtype`` is that of the mask.
     """
+    largest = max(range(len(pairs)), key=lambda i: len(pairs[i].prompt) + len(pairs[i].response))
+    if len(pairs[largest].prompt) + len(pairs[largest].response) > longest:
+        longest = 0
     trees: list[_Tree] = []
     filling: dict[tuple[int, ...], int] = {}
     found: list[tuple[int, list[int]]] = []
@@ -97,7 +103,6 @@ def response_rows(
     rows = [tree.row for tree in trees]
     tokens, positions = padded(rows)
     width = tokens.shape[1]
-    largest = max(range(len(pairs)), key=lambda i: len(pairs[i].prompt) + len(pairs[i].response))
     return ResponseRows(
         tokens=tokens,
         positions=positions,
@@ -110,7 +115,7 @@ def response_rows(
 def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
     """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another."""
     model, dtype = language_model.model, language_model.head.weight.dtype
-    if model not in _WITHOUT_MASKS:
+    if model not in _WITHOUT_MASKS and torch.finfo(dtype).eps < COARSE:
         rows = response_rows(pairs, LONGEST_ROW, dtype)
         try:
             hidden = _flat(language_model, rows)

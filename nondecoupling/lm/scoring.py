@@ -51,6 +51,9 @@ def score_responses(
 ) -> Floats:
     """log p(y|x) of each whole response to the prompt at its place, [n], in nats.
 
+    ``rows_at_once`` responses are evaluated together; a prompt that stands before several of them is evaluated once,
+    where the architecture honours the mask that this takes.
+
     Raises:
         ResponseError: as many prompts as responses are needed, at least one, all with known tokens.
 

@@ -43,7 +43,9 @@ def test_rows_end_where_they_would_be_too_long():
     assert rows_of(pairs, 8).tokens.tolist() == [[5, 6, 7, 1, 2, 4, 5], [5, 6, 7, 7, 8, 1, 2]]
     each = rows_of(pairs, 0)
     assert each.mask is None and each.tokens.shape == (4, 5)
-    assert rows_of(pairs_of([1] * 20), 8).tokens.shape == (1, 22)
+    # A mask as wide as one long response would be large for all.
+    mixed = rows_of([*pairs, *pairs_of([1] * 20)], 8)
+    assert mixed.mask is None and mixed.tokens.shape == (5, 22)
 
 
 @pytest.mark.parametrize("family", ["nothing", "a cap", "a bias", "a scale, another name"])
@@ -87,6 +89,17 @@ def test_a_mask_that_is_ignored_is_noticed(tiny, monkeypatch):
     assert model.model in response_rows._WITHOUT_MASKS
     each = [score_responses(model, [PROMPTS[0]], [response])[0] for response in responses]
     np.testing.assert_allclose(found, each, atol=2e-4)
+
+
+def test_in_half_precision_nothing_is_shared(tiny, monkeypatch):
+    model = from_transformers(made("nothing", tiny.tokenizer).bfloat16(), tiny.tokenizer)
+    asked = []
+    plain = response_rows.response_rows
+    monkeypatch.setattr(
+        response_rows, "response_rows", lambda pairs, *how: asked.append(how) or plain(pairs, *how)
+    )
+    score_responses(model, [PROMPTS[0]] * 6, CANDIDATES[0])
+    assert asked == [(0, torch.bfloat16)]
 
 
 def test_two_models_of_which_one_shares(tiny):
