@@ -320,8 +320,11 @@ def test_a_row_without_content_earns_nothing(committed):
 
 
 def test_a_run_with_a_failed_row_or_self_test_earns_nothing(committed):
-    failed = committed["smollm2-135m-sampled"]
-    assert failed.report["outcome"] == "violated" and failed.failed() and earned(failed) == {}
+    failed = copy.deepcopy(committed["tiny-qwen3-sampled"])
+    assert not failed.failed() and earned(failed)
+    alarm = next(row for row in failed.rows if row["kind"] == "self-test")
+    alarm["outcome"] = failed.report["outcome"] = "violated"
+    assert failed.failed() and earned(failed) == {} and problems(failed) == []
     run, row = spoilt(committed["tiny-qwen3"], ANY_RL)
     row["lhs"] = row["rhs"] - 1
     assert earned(run) == {}
