@@ -151,6 +151,11 @@ def _options(head: Head, tile: Configuration, descriptors: bool) -> dict[str, An
     }
 
 
+def _one_head(p: Head, q: Head) -> bool:
+    """Whether both models' products are made in one walk over one head, for which GPUs before Hopper lack registers."""
+    return same_memory(p.weight, q.weight) and capability(p.hidden.device)[0] >= 9
+
+
 def _excluding(targets: Tensor, exclude: Tensor | None) -> dict[str, Any]:
     return {
         "exclude": targets if exclude is None else exclude,
@@ -320,7 +325,7 @@ def token_kl_forward(p: Head, q: Head, synchronize: bool) -> tuple[Tensor, Tenso
             split_width=columns,
             splits=splits,
             outer_scale=p.scales[1],
-            ONE_HEAD=same_memory(p.weight, q.weight),
+            ONE_HEAD=_one_head(p, q),
             **_arguments(p, tile, descriptors, "_p"),
             **_arguments(q, tile, descriptors, "_q"),
             **_options(p, tile, descriptors),
@@ -385,7 +390,7 @@ def token_kl_backward(
                 gradient_stride=gradients_p.buffer.stride(0),
                 outer_scale=p.scales[1],
                 ROUND=p.hidden.dtype == torch.float16,
-                ONE_HEAD=same_memory(p.weight, q.weight),
+                ONE_HEAD=_one_head(p, q),
                 **_arguments(p, tile, descriptors, "_p"),
                 **_arguments(q, tile, descriptors, "_q"),
                 **_options(p, tile, descriptors),
