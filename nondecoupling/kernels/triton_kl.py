@@ -78,6 +78,12 @@ def _logits_of_both(
             BLOCK_V,
             BLOCK_D,
         )
+        z = logits(
+            z, bias_p, column, last, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP, BLOCK_V
+        )
+        z_q = logits(
+            z_q, bias_q, column, last, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP, BLOCK_V
+        )
     else:
         z = product(
             hidden_p,
@@ -95,6 +101,10 @@ def _logits_of_both(
             BLOCK_V,
             BLOCK_D,
         )
+        # One after the other, for which fewer registers do.
+        z = logits(
+            z, bias_p, column, last, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP, BLOCK_V
+        )
         z_q = product(
             hidden_q,
             weight_q,
@@ -111,10 +121,9 @@ def _logits_of_both(
             BLOCK_V,
             BLOCK_D,
         )
-    z = logits(z, bias_p, column, last, inner_scale, outer_scale, HAS_BIAS_P, HAS_SOFTCAP, BLOCK_V)
-    z_q = logits(
-        z_q, bias_q, column, last, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP, BLOCK_V
-    )
+        z_q = logits(
+            z_q, bias_q, column, last, inner_scale, outer_scale, HAS_BIAS_Q, HAS_SOFTCAP, BLOCK_V
+        )
     return z, z_q
 
 
