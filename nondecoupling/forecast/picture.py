@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLOOR_POINTS = 12
-# Of the way from the start policy to the highest reward, beyond which prices leave the page; dots may lie further.
+# Of the way from the start policy to the most that RL reaches: beyond it prices leave the page. Dots may lie further.
 FAR = 0.9
 REWARD = "average reward"
 LOSS = "change of SFT loss, nats per response"
@@ -32,8 +32,10 @@ def draw(
     samples = exact.trainer.samples
     start, (_, high) = samples.mean_reward, samples.reward_bounds
     dots = [mark.reward.value for mark in marks] + [reward for reward, _ in run]
+    # Prompts without a success keep the average from the highest reward.
+    most = min(high, float(np.max(exact.path.rewards.estimate)))
     furthest = max(
-        start + FAR * (high - start), *(reward for reward in (start, *dots) if reward < high)
+        start + FAR * (most - start), *(reward for reward in (start, *dots) if reward < high)
     )
     _path(exact, furthest, "exact RL", plot.line(0), ax)
     if recipe is not None and recipe.trainer.refusal is None:

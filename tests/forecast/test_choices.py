@@ -159,6 +159,20 @@ def test_the_picture_shows_floor_paths_start_and_run(trained):
     assert dots == [[answer.reward.value, answer.own_loss_change.value]]
 
 
+def test_prices_near_the_most_that_rl_reaches_stay_off_the_picture():
+    """Half of the prompts have no success: RL to 0.49 of the 0.5 there is would cost tens of nats."""
+    from nondecoupling.plot import subplots
+
+    rewards = np.zeros((64, 32))
+    rewards[::2, ::4] = 1.0
+    _, axes = subplots(size=(6, 4))
+    forecast(Samples(rewards, reward_bounds=(0, 1))).plot(axes)
+    (path,) = (line.get_xydata() for line in axes.lines if line.get_label() == "exact RL")
+    start, most = 0.125, 0.5
+    assert 0.3 < path[:, 0].max() <= start + 0.9 * (most - start)
+    assert path[:, 1].max() < 3
+
+
 def test_the_page_is_self_contained_and_leads_with_the_picture(trained):
     page = trained.html(trained.recommend(loss_budget=0.1))
     assert page.index("<svg") < page.index("Recommended for") < page.index("At beta = 0.3")
