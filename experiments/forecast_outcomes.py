@@ -33,6 +33,7 @@ from validate.enumerated.inputs import inputs_of as enumerated_inputs
 from validate.enumerated.training import planned as enumerated_plan
 from validate.errors import RunError, RunFolderError
 from validate.orders import EPISODES, STAGES
+from validate.places import complete_runs
 from validate.reports import Reached, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
@@ -245,24 +246,6 @@ def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
         )
 
 
-def run_folders(places: Sequence[Path]) -> list[Path]:
-    """The complete runs in folders, or below them.
-
-    Raises:
-        RunError: there is none in one of them.
-    """
-    found: list[Path] = []
-    for place in places:
-        below = sorted(path.parent for path in place.rglob("report.json"))
-        below = [path for path in below if (path / "config.json").exists()]
-        if not below:
-            raise RunError(
-                f"{place} has no complete run in it; give folders of qwen_validate.py or sweep.py"
-            )
-        found += below
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="runs, or sweeps")
@@ -272,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     found: list[ForecastOutcome] = []
     try:
-        for folder in run_folders(given.runs):
+        for folder in complete_runs(given.runs):
             found += _outcomes_of(folder)
         if not found:
             raise RunError(

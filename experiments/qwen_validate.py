@@ -151,7 +151,8 @@ def _first_line(error: Exception) -> str:
 
 def _protocol_and_folder(given: Given, processes: Processes) -> tuple[RunProtocol, RunFolder]:
     """The run and its folder, which the first process makes or finds for all, and keeps others out of."""
-    from validate.run_folder import RunFolder, free_folder, newest_folder
+    from validate.places import free_folder, newest_folder
+    from validate.run_folder import RunFolder
 
     def found() -> tuple[RunProtocol, RunFolder]:
         if not given.resume:

@@ -9,6 +9,7 @@ models         the model of a run, from scratch or loaded, whole or with LoRA
 progress       progress bars
 output         what a run says, which may fail without ending the run
 requirements   whether what a run needs is installed
+places         where run folders lie: a free place, the newest run, complete runs below a folder
 run_folder     the files of a run: configuration, environment, metrics, checkpoints
 checksums      checksums that files carry themselves, so that a run reads what it wrote
 disk           files that are whole or not there, lines that are added whole, and the lock

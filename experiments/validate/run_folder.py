@@ -58,9 +58,8 @@ from validate.environment import environment
 from validate.errors import InputError, RunFolderError
 from validate.orders import BASE, plan
 
-__all__ = ["MEASUREMENTS", "PLAN", "TRAINING", "RunFolder", "free_folder", "newest_folder"]
+__all__ = ["MEASUREMENTS", "PLAN", "TRAINING", "RunFolder"]
 
-DEFAULT_PARENT = Path("runs")
 CONFIG, INPUTS, ENVIRONMENT, REPORT, CHECKPOINT = (
     "config.json",
     "inputs.json",
@@ -73,33 +72,6 @@ MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
 # A stage and a step in it.
 Place = tuple[str, int]
 ANEW = "start anew with another --out"
-
-
-def free_folder(name: str) -> Path:
-    """``runs/<name>-1``, or with the first number that is free."""
-    number = 1
-    while (folder := DEFAULT_PARENT / f"{name}-{number}").exists():
-        number += 1
-    return folder
-
-
-def newest_folder(name: str) -> Path:
-    """The folder of that name with the highest number.
-
-    Raises:
-        RunFolderError: there is none.
-    """
-    folders = [
-        folder
-        for folder in DEFAULT_PARENT.glob(f"{name}-*")
-        if folder.name.removeprefix(f"{name}-").isdigit()
-    ]
-    if not folders:
-        raise RunFolderError(
-            f"nothing to resume: no run folder {DEFAULT_PARENT}/{name}-N here; "
-            "name it with --out, or leave --resume away"
-        )
-    return max(folders, key=lambda folder: int(folder.name.removeprefix(f"{name}-")))
 
 
 class RunFolder:

@@ -9,7 +9,7 @@ import pytest
 import qwen_validate
 import torch
 from run_helpers import start_and_kill
-from validate import disk, run_folder
+from validate import disk, places, run_folder
 from validate.configuration import configuration, run_name
 from validate.enumerated.facts import vocabulary_texts
 from validate.errors import RunFolderError
@@ -363,12 +363,8 @@ def test_a_saved_folder_of_the_same_format_runs_with_lora(tmp_path, small):
 
 def test_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (
-        str(run_folder.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-1"
-    )
+    assert str(places.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-1"
     for number in (1, 2, 10):
         (tmp_path / f"runs/Qwen3-0.6B-{number}").mkdir(parents=True)
-    assert (
-        str(run_folder.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-3"
-    )
-    assert str(run_folder.newest_folder("Qwen3-0.6B")) == "runs/Qwen3-0.6B-10"
+    assert str(places.free_folder(run_name({"model": "Qwen/Qwen3-0.6B"}))) == "runs/Qwen3-0.6B-3"
+    assert str(places.newest_folder("Qwen3-0.6B")) == "runs/Qwen3-0.6B-10"

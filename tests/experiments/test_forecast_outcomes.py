@@ -8,9 +8,10 @@ import forecast_outcomes
 import numpy as np
 import pytest
 import qwen_validate
-from forecast_outcomes import outcome_of, run_folders, stages_of, table
+from forecast_outcomes import outcome_of, stages_of, table
 from validate.enumerated.inputs import inputs_of
 from validate.errors import RunError
+from validate.places import complete_runs
 from validate.reports import Reached
 from validate.run_folder import RunFolder
 
@@ -109,7 +110,7 @@ def test_an_estimated_reward_is_priced_at_its_lower_end(stages):
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     with pytest.raises(RunError, match="has no complete run in it"):
-        run_folders([tmp_path])
+        complete_runs([tmp_path])
     assert forecast_outcomes.main([str(tmp_path)]) == 2
     assert "has no complete run" in capsys.readouterr().err
 

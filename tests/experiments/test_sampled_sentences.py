@@ -328,13 +328,29 @@ def test_the_grammar_needs_no_datasets(monkeypatch):
 # The grammar.
 
 
+FEW, MANY = 2 * PAIRS * len(PHENOMENA), 7000
+
+
 @pytest.fixture(scope="module")
 def sentences():
     return grammar_sentences()
 
 
-def test_size_and_shape(sentences):
-    assert len(sentences) == len({s.text for s in sentences}) == 2 * PAIRS * len(PHENOMENA) >= 2000
+@pytest.fixture(scope="module", params=[FEW, MANY])
+def few_or_many(request):
+    return grammar_sentences(request.param)
+
+
+def test_as_many_as_are_wanted_are_written():
+    assert len(grammar_sentences(FEW + 1)) == FEW + 2 * len(PHENOMENA)  # each phenomenon one more
+    assert len(grammar_sentences(FEW - 1000)) == len(grammar_sentences(FEW)) == FEW >= 2000
+    all_of_them = grammar_sentences(1_000_000)
+    assert MANY < len(all_of_them) == len(grammar_sentences(len(all_of_them))) < 10_000
+
+
+def test_size_and_shape(few_or_many):
+    sentences = few_or_many
+    assert len(sentences) == len({s.text for s in sentences}) in (FEW, MANY)
     for sentence in sentences:
         assert 3 <= len(sentence.text.split()) <= 12, sentence
         assert sentence.text[0].isupper() and sentence.text[-1] in ".?", sentence
@@ -343,14 +359,16 @@ def test_size_and_shape(sentences):
     assert len(words) < 400
 
 
-def test_every_phenomenon_has_both_labels_equally(sentences):
-    counts = Counter((s.source, s.acceptable) for s in sentences)
-    expected = {(name, label): PAIRS for name in PHENOMENA for label in (True, False)}
+def test_every_phenomenon_has_both_labels_equally(few_or_many):
+    counts = Counter((s.source, s.acceptable) for s in few_or_many)
+    each = len(few_or_many) // (2 * len(PHENOMENA))
+    expected = {(name, label): each for name in PHENOMENA for label in (True, False)}
     assert counts == expected and len(PHENOMENA) >= 8
 
 
-def test_neighbours_are_minimal_pairs(sentences):
+def test_neighbours_are_minimal_pairs(few_or_many):
     """At most two words of a sentence are not in its partner, the order aside."""
+    sentences = few_or_many
     for one, two in zip(sentences[::2], sentences[1::2], strict=True):
         assert one.place == two.place and one.source == two.source
         assert one.acceptable != two.acceptable
@@ -358,8 +376,8 @@ def test_neighbours_are_minimal_pairs(sentences):
         assert max((a - b).total(), (b - a).total()) <= 2, (one, two)
 
 
-def test_the_order_says_nothing(sentences):
-    first = sum(s.acceptable for s in sentences[::2]) / len(sentences[::2])
+def test_the_order_says_nothing(few_or_many):
+    first = sum(s.acceptable for s in few_or_many[::2]) / len(few_or_many[::2])
     assert 0.45 < first < 0.55
 
 
@@ -371,10 +389,10 @@ def test_any_200_in_a_row_are_a_fair_mixture(sentences, start):
     assert set(counts) == set(PHENOMENA) and max(counts.values()) - min(counts.values()) <= 2
 
 
-def test_most_words_are_on_both_sides(sentences):
+def test_most_words_are_on_both_sides(few_or_many):
     """Only forms of pronouns and a negation at the beginning give a label away."""
     right, wrong = (
-        {word for s in sentences if s.acceptable is label for word in s.text.strip(".?").split()}
+        {word for s in few_or_many if s.acceptable is label for word in s.text.strip(".?").split()}
         for label in (True, False)
     )
     assert right - wrong == {"He", "She", "They", "We", "No", "her", "him", "me", "them", "us"}

@@ -1,8 +1,9 @@
 """A small grammar that writes minimal pairs: an acceptable English sentence and an unacceptable one beside it.
 
-One function per phenomenon yields every pair that its tables allow. Each phenomenon gives ``PAIRS`` of them, the first
-in the order of their SHA-256, which looks random and is the same on every machine and in every version of Python. The
-phenomena take turns, so any beginning of the list is a fair mixture, and the two sentences of a pair stay together.
+One function per phenomenon yields every pair that its tables allow. Each phenomenon gives ``PAIRS`` of them, or more
+where more sentences are wanted, the first in the order of their SHA-256, which looks random and is the same on every
+machine and in every version of Python. The phenomena take turns, so any beginning of the list is a fair mixture, and
+the two sentences of a pair stay together.
 
 Most words occur on both sides: what is wrong is a combination of words. Left out is what standard written English
 tolerates or can parse another way: objects that may be dropped, singular "they", collective nouns, particles ("brought
@@ -12,6 +13,7 @@ in the car"), "any" of free choice, verbs that hide in a form ("will found").
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 
@@ -232,17 +234,22 @@ def _digest(pair: tuple[str, str]) -> bytes:
     return hashlib.sha256("\n".join(pair).encode()).digest()
 
 
-def grammar_sentences() -> list[Sentence]:
-    """``2 * PAIRS`` sentences of every phenomenon, each sentence once, pair after pair."""
+def grammar_sentences(wanted: int = 0) -> list[Sentence]:
+    """Equally many sentences of every phenomenon, each sentence once, pair after pair.
+
+    ``2 * PAIRS`` of each, or so many more that there are ``wanted`` in all, as far as the tables allow.
+    """
+    pairs_each = max(PAIRS, math.ceil(wanted / (2 * len(PHENOMENA))))
     used: set[str] = set()
     columns: dict[str, list[tuple[str, str]]] = {name: [] for name in PHENOMENA}
     for name, write in PHENOMENA.items():
         for texts in sorted(write(), key=_digest):
-            if used.isdisjoint(texts) and len(columns[name]) < PAIRS:
+            if used.isdisjoint(texts) and len(columns[name]) < pairs_each:
                 used.update(texts)
                 columns[name].append(texts)
     sentences: list[Sentence] = []
-    for turn, (name, pairs) in product(range(PAIRS), columns.items()):
+    turns = min(len(pairs) for pairs in columns.values())
+    for turn, (name, pairs) in product(range(turns), columns.items()):
         place = f"grammar, {name}, pair {turn + 1}"
         pair = [Sentence(text, text == pairs[turn][0], name, place) for text in pairs[turn]]
         # Which of the two comes first must say nothing about the label.

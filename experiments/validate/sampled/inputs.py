@@ -21,6 +21,9 @@ from validate.sampled.task import SampledTask, make_task
 
 __all__ = ["Inputs", "inputs_of", "task_of"]
 
+# Sentences that the grammar writes beside those to train on.
+HELD_OUT = 1000
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -43,7 +46,8 @@ def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
         RunFolderError: it is not what the run began with.
     """
     digests: dict[str, str] = {}
-    sentences, reward = load_sentences(config.data), load_reward(config.reward)
+    sentences = load_sentences(config.data, config.train_prompts + HELD_OUT)
+    reward = load_reward(config.reward)
     if config.data != GRAMMAR:
         rows = [(s.text, s.acceptable, s.source) for s in sentences]
         digests["data"] = _sha256(repr(rows).encode())

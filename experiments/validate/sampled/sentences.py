@@ -50,14 +50,14 @@ class _Row:
     text: str
 
 
-def load_sentences(source: str) -> list[Sentence]:
-    """The sentences of ``source``: "grammar", "cola", or the path of a TSV.
+def load_sentences(source: str, wanted: int = 0) -> list[Sentence]:
+    """The sentences of ``source``: "grammar", which writes as many as are ``wanted``, "cola", or the path of a TSV.
 
     Raises:
         DataError: they are missing, unreadable, unlabelled, mislabelled, or all of one label.
     """
     if source == GRAMMAR:
-        return grammar_sentences()
+        return grammar_sentences(wanted)
     return _from_hub() if source == COLA else _from_file(Path(source))
 
 

@@ -1,0 +1,173 @@
+#!/usr/bin/env python
+"""What recipes of RL pay in samples, at the rewards that they reached, in the run folders of qwen_validate.py.
+
+    python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order sft-rl --out runs/in-loss -- --protocol sampled \
+        --reward combined --rl k3-in-loss
+    python experiments/sampled_recipes.py runs/in-loss runs/with-ratio --write experiments/results/comparison-sampled
+
+Per RL stage after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval;
+and what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the
+reverse leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any
+policy (S5). The table averages over seeds; it has a number for a recipe only where RL raised the reward in each.
+
+Exit status: 0 done, 2 usage error or nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import brentq
+from validate.configuration import SampledConfiguration
+from validate.disk import replace_file
+from validate.errors import RunError, RunFolderError
+from validate.pareto import Landscape
+from validate.places import complete_runs
+from validate.reports import Reached, strict_json
+from validate.run_folder import MEASUREMENTS, RunFolder
+from validate.sampled.digest import Result, digest
+from validate.sampled.inputs import inputs_of
+from validate.sampled.measuring import load_measurement
+from validate.sampled.resampling import resampled
+
+from nondecoupling import bounds
+from nondecoupling.estimate import mean_interval
+
+DISPLAY = 0.05
+SMALLEST_AND_LARGEST = np.log(1e-3), np.log(1e4)
+Optimum = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class RecipeOutcome:
+    """One RL stage; nats per response. ``before`` is KL(d||ref), ``gap`` how far E[r] - beta KL(p||ref) is at most
+    below its optimum; ``reverse``, ``forward`` and ``least`` are None where RL raised no reward."""
+
+    rl: str
+    beta: float
+    seed: int
+    before: Reached
+    reward_before: Reached
+    reward: Reached
+    paid: Reached
+    reverse: float | None
+    forward: float | None
+    least: float | None
+
+
+def at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | None:
+    """KL(d||p) of the optimum with this average reward, by the one beta that ends there; None if none does."""
+
+    def short(log_beta: float) -> float:
+        law = optimum(land.log_ref, land.reward, np.exp(log_beta))
+        return reward - float(bounds.expected_reward(law, land.reward).mean())
+
+    ends = [short(log_beta) for log_beta in SMALLEST_AND_LARGEST]
+    if not ends[0] < 0 < ends[1]:
+        return None
+    beta = float(np.exp(brentq(short, *SMALLEST_AND_LARGEST, xtol=1e-10)))
+    law = optimum(land.log_ref, land.reward, beta)
+    return float(bounds.kl_divergence(land.log_d, law).mean())
+
+
+def outcome_of(folder: RunFolder) -> RecipeOutcome:
+    """
+    Raises:
+        RunError: not a sampled run whose RL starts from SFT, or without its measurements.
+    """
+    config = folder.configuration({})
+    if not isinstance(config, SampledConfiguration):
+        raise RunError(f"{folder.path}: a run of --protocol {config.protocol}; give sampled ones")
+    inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
+    measured = {}
+    for name in ("sft", "rl"):
+        place = folder.path / MEASUREMENTS / f"{name}.jsonl"
+        if not place.exists():
+            raise RunError(
+                f"{place} is missing; give a run with RL after SFT, such as --order sft-rl, and the folder of the run "
+                "itself"
+            )
+        measured[name] = load_measurement(place, prompts)
+    return _outcome(digest(config, inputs.task, inputs.reward, measured, {}))
+
+
+def _outcome(result: Result) -> RecipeOutcome:
+    config, land, e = result.config, result.landscapes["sft"], result.evidence("rl")
+    within = result.experts.reward.bounds
+    reached = float(e.reward.mean())
+    return RecipeOutcome(
+        rl=config.rl,
+        beta=config.beta,
+        seed=config.seed,
+        before=Reached.of(resampled(e.ref_excess)(DISPLAY)),
+        reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
+        reward=Reached.of(mean_interval(e.reward, within, DISPLAY)),
+        paid=Reached.of(resampled(e.excess)(DISPLAY)),
+        reverse=at_reward(land, bounds.gibbs_tilt, reached),
+        forward=at_reward(land, bounds.forward_leash_optimum, reached),
+        least=land.price(reached) if reached > float(e.ref_reward.mean()) else None,
+    )
+
+
+HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "paid, nats"]
+HEAD += ["exact reverse leash", "exact forward leash", "least", "paid / reverse leash"]
+
+
+def table(found: Sequence[RecipeOutcome]) -> str:
+    """Markdown: a line per recipe and beta, mean ± standard deviation over seeds."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
+    for rl, beta in dict.fromkeys((one.rl, one.beta) for one in found):
+        mine = [one for one in found if (one.rl, one.beta) == (rl, beta)]
+        cells = [rl, f"{beta:g}", str(len(mine)), *_cells(mine)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(some: Sequence[RecipeOutcome]) -> Iterator[str]:
+    for name in ("reward_before", "before", "reward", "paid"):
+        yield _spread([getattr(one, name).value for one in some])
+    for name in ("reverse", "forward", "least"):
+        yield _spread([getattr(one, name) for one in some])
+    yield _spread([one.paid.value / one.reverse if one.reverse else None for one in some])
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    text = f"{np.mean(known):.3f}"
+    return f"{text} ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="runs, or sweeps")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="also write table.md and outcomes.json"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        found = [outcome_of(RunFolder(run)) for run in complete_runs(given.runs)]
+    except (RunError, RunFolderError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    found.sort(key=lambda one: (one.rl, one.beta, one.seed))
+    text = table(found)
+    print(text)
+    if given.write:
+        given.write.mkdir(parents=True, exist_ok=True)
+        command = f"`python experiments/sampled_recipes.py {' '.join(map(str, given.runs))}`"
+        replace_file(given.write / "table.md", f"{text}\nMade by {command}.\n".encode())
+        values = strict_json([asdict(one) for one in found])
+        replace_file(given.write / "outcomes.json", (json.dumps(values, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

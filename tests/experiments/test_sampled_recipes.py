@@ -1,0 +1,91 @@
+"""Recipes compared in samples: what the theory pays for a reward, and the table of finished runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import qwen_validate
+import sampled_recipes
+from sampled_recipes import RecipeOutcome, at_reward, table
+from validate.pareto import Landscape
+from validate.reports import Reached
+
+from nondecoupling import bounds
+
+RESULTS = Path(sampled_recipes.__file__).parent / "results"
+SIZES = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 64, "responses": 4}
+SIZES |= {"sft-steps": 60, "rl-steps": 20, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
+WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.fixture
+def land():
+    rng = np.random.default_rng(3)
+    log_d, log_ref = (np.log(rng.dirichlet(np.ones(5), size=6)) for _ in range(2))
+    reward = rng.choice([0.0, 0.5, 1.0], size=(6, 5))
+    return Landscape(log_d, log_ref, reward, 0.2, np.ones((6, 1)))
+
+
+@pytest.mark.parametrize("beta", [0.07, 0.4, 2.0])
+@pytest.mark.parametrize("optimum", [bounds.gibbs_tilt, bounds.forward_leash_optimum])
+def test_a_leash_is_found_again_by_its_reward(land, optimum, beta):
+    law = optimum(land.log_ref, land.reward, beta)
+    reached = float(bounds.expected_reward(law, land.reward).mean())
+    paid = at_reward(land, optimum, reached)
+    assert paid == pytest.approx(float(bounds.kl_divergence(land.log_d, law).mean()), rel=1e-7)
+    assert paid >= land.price(reached) > 0
+
+
+@pytest.mark.parametrize("optimum", [bounds.gibbs_tilt, bounds.forward_leash_optimum])
+def test_no_leash_has_less_than_ref_s_reward_nor_more_than_the_best(land, optimum):
+    before = float(bounds.expected_reward(land.log_ref, land.reward).mean())
+    assert at_reward(land, optimum, before - 0.01) is None
+    assert at_reward(land, optimum, 1.01) is None
+
+
+def outcome(seed, paid, reverse):
+    sure = Reached.exact(0.5)
+    return RecipeOutcome(
+        "rloo", 0.2, seed, sure, sure, sure, Reached.exact(paid), reverse, 0.3, 0.25
+    )
+
+
+def test_the_table_averages_over_seeds():
+    *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, 1.0)]).splitlines()
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["rloo", "0.2", "2"]
+    assert cells[6:8] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
+
+
+def test_where_one_seed_raised_no_reward_there_is_no_number():
+    *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, None)]).splitlines()
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[7] == cells[-1] == "-" and cells[8] == "0.300 ± 0.000"
+
+
+def test_runs_that_have_no_such_outcome_are_refused(tmp_path, capsys):
+    assert sampled_recipes.main([str(RESULTS / "tiny-qwen3")]) == 2
+    assert "give sampled ones" in capsys.readouterr().err
+    assert sampled_recipes.main([str(RESULTS / "smollm2-135m-sampled")]) == 2
+    assert "sft.jsonl is missing; give a run with RL after SFT" in capsys.readouterr().err
+    assert sampled_recipes.main([str(tmp_path)]) == 2
+    assert f"{tmp_path} has no complete run in it" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # trains two stages
+def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    given = ["--protocol", "sampled", "--order", "sft-rl", *WORDS]
+    assert qwen_validate.main([*given, "--rl", "k3-in-loss", "--out", str(run)]) == 0
+    assert sampled_recipes.main([str(tmp_path), "--write", str(out)]) == 0
+    (mine,) = json.loads((out / "outcomes.json").read_text())
+    before, after = json.loads((run / "report.json").read_text())["averages"]
+    assert (mine["rl"], mine["beta"], mine["seed"]) == ("k3-in-loss", 0.2, 0)
+    assert mine["before"]["value"] == pytest.approx(before["excess_loss"])
+    assert mine["reward_before"]["value"] == pytest.approx(before["reward"])
+    assert mine["paid"]["value"] == pytest.approx(after["excess_loss"])
+    assert mine["reward"]["value"] == pytest.approx(after["reward"])
+    assert "k3-in-loss" in capsys.readouterr().out and "0.2" in (out / "table.md").read_text()
