@@ -18,15 +18,13 @@ Exit status: 0 no floor is broken, 2 usage error or nothing to compare, 5 a floo
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from validate.configuration import EnumeratedConfiguration, RunConfiguration, SampledConfiguration
-from validate.disk import replace_file
 from validate.enumerated.digest import digest as enumerated_digest
 from validate.enumerated.endings import recipe_of
 from validate.enumerated.inputs import inputs_of as enumerated_inputs
@@ -34,7 +32,7 @@ from validate.enumerated.training import planned as enumerated_plan
 from validate.errors import RunError, RunFolderError
 from validate.orders import EPISODES, STAGES
 from validate.places import complete_runs
-from validate.reports import Reached, strict_json
+from validate.reports import Reached, write_table
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
@@ -267,11 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(found)
     print(text)
     if given.write:
-        given.write.mkdir(parents=True, exist_ok=True)
-        command = f"`python experiments/forecast_outcomes.py {' '.join(map(str, given.runs))}`"
-        replace_file(given.write / "table.md", f"{text}\nMade by {command}.\n".encode())
-        values = strict_json([asdict(one) for one in found])
-        replace_file(given.write / "outcomes.json", (json.dumps(values, indent=1) + "\n").encode())
+        write_table(given.write, text, found, "forecast_outcomes.py", given.runs)
     return 0 if all(one.floor_holds for one in found) else 5
 
 

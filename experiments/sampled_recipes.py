@@ -16,20 +16,18 @@ Exit status: 0 done, 2 usage error or nothing to compare.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
 from validate.configuration import SampledConfiguration
-from validate.disk import replace_file
-from validate.errors import RunError, RunFolderError
+from validate.errors import RunError
 from validate.pareto import Landscape
 from validate.places import complete_runs
-from validate.reports import Reached, strict_json
+from validate.reports import Reached, write_table
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import inputs_of
@@ -154,18 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         found = [outcome_of(RunFolder(run)) for run in complete_runs(given.runs)]
-    except (RunError, RunFolderError) as error:
+    except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     found.sort(key=lambda one: (one.rl, one.beta, one.seed))
     text = table(found)
     print(text)
     if given.write:
-        given.write.mkdir(parents=True, exist_ok=True)
-        command = f"`python experiments/sampled_recipes.py {' '.join(map(str, given.runs))}`"
-        replace_file(given.write / "table.md", f"{text}\nMade by {command}.\n".encode())
-        values = strict_json([asdict(one) for one in found])
-        replace_file(given.write / "outcomes.json", (json.dumps(values, indent=1) + "\n").encode())
+        write_table(given.write, text, found, "sampled_recipes.py", given.runs)
     return 0
 
 
