@@ -59,9 +59,10 @@ LAST_LABEL = (0.0, 1.0)
 class MeasuredEnd:
     """The policy at the end of a stage, ``step`` training steps from the start.
 
-    ``predicted_loss``, ``predicted_reward``: at the exact optimum of E[r] - beta KL(p||ref), by S1, or of the joint
-    objective, by J1, whatever the trainer; ``predicted_by`` says which. ``least_loss``: of any policy with the lower
-    end of its reward. None where no RL was done.
+    ``by_label``: the last-label reward at the prompts with each right label, which shows an answer that is always the
+    same. ``predicted_loss``, ``predicted_reward``: at the exact optimum of E[r] - beta KL(p||ref), by S1, or of the
+    joint objective, by J1, whatever the trainer; ``predicted_by`` says which. ``least_loss``: of any policy with the
+    lower end of its reward. None where no RL was done.
     """
 
     title: str
@@ -69,6 +70,7 @@ class MeasuredEnd:
     loss: Reached
     reward: Reached
     last_label: Reached
+    by_label: dict[str, float]
     predicted_by: str | None = None
     predicted_loss: float | None = None
     predicted_reward: float | None = None
@@ -158,12 +160,15 @@ def _ends(result: Result, untrained: Measurement) -> list[MeasuredEnd]:
 
 
 def _end(title: str, step: int, e: Evidence, result: Result) -> MeasuredEnd:
+    last_label = e.policy.robust.mean(axis=1)
+    labels = np.array([question.label for question in result.task.evaluation[result.pilot :]])
     return MeasuredEnd(
         title,
         step,
         Reached.of(resampled(e.excess)(DISPLAY)),
         Reached.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)),
-        Reached.of(mean_interval(e.policy.robust.mean(axis=1), LAST_LABEL, DISPLAY)),
+        Reached.of(mean_interval(last_label, LAST_LABEL, DISPLAY)),
+        {str(label): float(last_label[labels == label].mean()) for label in np.unique(labels)},
     )
 
 
@@ -193,13 +198,13 @@ def _logged(config: SampledConfiguration, records: Sequence[Line]) -> tuple[tupl
 def draw(story: Story) -> str:
     """SVG: SFT loss above, reward below, over training steps."""
     with plot.in_style():
-        figure, (loss, reward) = plot.subplots(2, 1, size=(5.2, 6.0), sharex=True)
+        figure, (loss, reward) = plot.subplots(2, 1, size=(5.2, 6.8), sharex=True)
         _loss(loss, story)
         _reward(reward, story)
-        for axis in (loss, reward):
+        for axis, below in ((loss, -0.03), (reward, -0.16)):  # the lower one has labels there
             for end in story.ends[1:-1]:
                 axis.axvline(end.step, color=plot.GREY, lw=0.8)
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, below))
         for before, end in zip(story.ends, story.ends[1:], strict=False):
             at = (before.step + end.step) / 2
             loss.annotate(

@@ -421,7 +421,10 @@ def test_figures_are_current(name, figures, tmp_path):
 
 
 # Copies of what a committed run drew.
-FROM_RESULTS = {"recipes_in_a_network": "comparison/comparison.svg"}
+FROM_RESULTS = {
+    "recipes_in_a_network": "comparison/comparison.svg",
+    "cola": "smollm2-135m-cola/figures.svg",
+}
 
 
 def test_every_figure_has_a_script(figures):

@@ -21,7 +21,7 @@ WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(val
 
 def end(title, step, loss, **predicted):
     sure = Reached(0.5, 0.4, 0.6)
-    return MeasuredEnd(title, step, Reached(loss, -np.inf, np.inf), sure, sure, **predicted)
+    return MeasuredEnd(title, step, Reached(loss, -np.inf, np.inf), sure, sure, {}, **predicted)
 
 
 def story(**predicted):
@@ -68,6 +68,9 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
         assert mine["loss"]["value"] == pytest.approx(theirs["excess_loss"])
         assert mine["reward"]["value"] == pytest.approx(theirs["reward"])
         assert mine["last_label"]["value"] == pytest.approx(theirs["last_label"])
+        # Of 64 prompts about half have each label.
+        apart = sorted(mine["by_label"].values())
+        assert apart[0] <= theirs["last_label"] <= apart[-1] and len(apart) == 2
         assert mine["reward"]["low"] <= theirs["reward"] <= mine["reward"]["high"]
     ((change,),) = [[c for c in report["changes"] if c["stage"] == "rl"]]
     rise = change["predicted_loss_change"]
