@@ -12,6 +12,11 @@ import pytest
 import qwen_validate
 from paper_figures import MeasuredEnd, Story, draw
 from validate.reports import Reached
+from validate.run_folder import RunFolder
+from validate.sampled.inputs import inputs_of
+from validate.sampled.measuring import load_measurement
+from validate.sampled.rewards import last_label
+from validate.sampled.task import LABELS
 
 SIZES = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 64, "responses": 4}
 SIZES |= {"sft-steps": 20, "rl-steps": 4, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
@@ -68,10 +73,19 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
         assert mine["loss"]["value"] == pytest.approx(theirs["excess_loss"])
         assert mine["reward"]["value"] == pytest.approx(theirs["reward"])
         assert mine["last_label"]["value"] == pytest.approx(theirs["last_label"])
-        # Of 64 prompts about half have each label.
-        apart = sorted(mine["by_label"].values())
-        assert apart[0] <= theirs["last_label"] <= apart[-1] and len(apart) == 2
         assert mine["reward"]["low"] <= theirs["reward"] <= mine["reward"]["high"]
+    # What the model wrote, judged anew, of the prompts behind the pilot's.
+    folder = RunFolder(run, writes=False)
+    questions = inputs_of(folder.configuration({}), folder).task.evaluation
+    written = load_measurement(run / "measurements" / "rl.jsonl", len(questions)).texts
+    for label in LABELS:
+        judged = [
+            value
+            for question, texts in list(zip(questions, written, strict=True))[20:]
+            if question.label == label
+            for value in last_label(texts, [label] * len(texts))
+        ]
+        assert ends[1]["by_label"][label] == pytest.approx(np.mean(judged))
     ((change,),) = [[c for c in report["changes"] if c["stage"] == "rl"]]
     rise = change["predicted_loss_change"]
     assert ends[1]["predicted_loss"] == pytest.approx(ends[0]["loss"]["value"] + rise)
