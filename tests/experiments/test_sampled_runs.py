@@ -347,7 +347,7 @@ LOADS_A_MODEL = pytest.mark.slow
         (["--reward", "nowhere:f"], "cannot import 'nowhere'"),
         (["--reward", "json:f"], "has no function 'f'"),
         (["--data", "missing.tsv"], "missing.tsv"),
-        (["--train-prompts", "5000"], "--train-prompts is 5000, but there are only 2800"),
+        (["--train-prompts", "9500"], "--train-prompts is 9500, but there are only 9408"),
         pytest.param(
             ["--max-tokens", "3"], "has 5 tokens, more than --max-tokens 3", marks=LOADS_A_MODEL
         ),
@@ -359,9 +359,9 @@ LOADS_A_MODEL = pytest.mark.slow
         (["--seed", "-1"], "--seed is -1; it must be at least 0"),
     ],
 )
-def test_bad_requests_are_named(given, words, tmp_path, monkeypatch, capsys):
+def test_bad_requests_are_named(options, given, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert qwen_validate.main(["--protocol", "sampled", *given]) == 2
+    assert qwen_validate.main([*options, *given]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
