@@ -17,7 +17,6 @@ Exit status: 0 no floor is broken, 2 usage error or nothing to compare, 5 a floo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,9 +29,8 @@ from validate.enumerated.endings import recipe_of
 from validate.enumerated.inputs import inputs_of as enumerated_inputs
 from validate.enumerated.training import planned as enumerated_plan
 from validate.errors import RunError, RunFolderError
+from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
 from validate.orders import EPISODES, STAGES
-from validate.places import complete_runs
-from validate.reports import Reached, write_table
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
@@ -245,12 +243,7 @@ def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="runs, or sweeps")
-    parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="also write table.md and outcomes.json"
-    )
-    given = parser.parse_args(arguments)
+    given = parser_of_runs(__doc__).parse_args(arguments)
     found: list[ForecastOutcome] = []
     try:
         for folder in complete_runs(given.runs):

@@ -31,9 +31,10 @@ from rich.console import Console
 from validate.configuration import SampledConfiguration
 from validate.disk import Line, read_json, replace_file
 from validate.errors import RunError, RunFolderError
+from validate.finished_runs import Reached
 from validate.models import model_of_run
 from validate.orders import BASE, ORDERS, STAGES
-from validate.reports import Change, Reached, strict_json
+from validate.reports import Change, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result, digest

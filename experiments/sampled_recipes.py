@@ -15,20 +15,17 @@ Exit status: 0 done, 2 usage error or nothing to compare.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from scipy.optimize import brentq
 from validate.configuration import SampledConfiguration
 from validate.errors import RunError
+from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
 from validate.pareto import Landscape
-from validate.places import complete_runs
-from validate.reports import Reached, write_table
 from validate.run_folder import MEASUREMENTS, RunFolder
+from validate.same_reward import Optimum, law_at_reward
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
@@ -38,8 +35,6 @@ from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 
 DISPLAY = 0.05
-SMALLEST_AND_LARGEST = np.log(1e-3), np.log(1e4)
-Optimum = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,19 +54,10 @@ class RecipeOutcome:
     least: float | None
 
 
-def at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | None:
-    """KL(d||p) of the optimum with this average reward, by the one beta that ends there; None if none does."""
-
-    def short(log_beta: float) -> float:
-        law = optimum(land.log_ref, land.reward, np.exp(log_beta))
-        return reward - float(bounds.expected_reward(law, land.reward).mean())
-
-    ends = [short(log_beta) for log_beta in SMALLEST_AND_LARGEST]
-    if not ends[0] < 0 < ends[1]:
-        return None
-    beta = float(np.exp(brentq(short, *SMALLEST_AND_LARGEST, xtol=1e-10)))
-    law = optimum(land.log_ref, land.reward, beta)
-    return float(bounds.kl_divergence(land.log_d, law).mean())
+def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | None:
+    """KL(d||p) of the optimum with this average reward; None if no beta ends there."""
+    log_p = law_at_reward(optimum, land.log_ref, land.reward, reward)
+    return None if log_p is None else float(bounds.kl_divergence(land.log_d, log_p).mean())
 
 
 def outcome_of(folder: RunFolder) -> RecipeOutcome:
@@ -107,8 +93,8 @@ def _outcome(result: Result) -> RecipeOutcome:
         reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
         reward=Reached.of(mean_interval(e.reward, within, DISPLAY)),
         paid=Reached.of(resampled(e.excess)(DISPLAY)),
-        reverse=at_reward(land, bounds.gibbs_tilt, reached),
-        forward=at_reward(land, bounds.forward_leash_optimum, reached),
+        reverse=paid_at_reward(land, bounds.gibbs_tilt, reached),
+        forward=paid_at_reward(land, bounds.forward_leash_optimum, reached),
         least=land.price(reached) if reached > float(e.ref_reward.mean()) else None,
     )
 
@@ -144,12 +130,7 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="runs, or sweeps")
-    parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="also write table.md and outcomes.json"
-    )
-    given = parser.parse_args(arguments)
+    given = parser_of_runs(__doc__).parse_args(arguments)
     try:
         found = [outcome_of(RunFolder(run)) for run in complete_runs(given.runs)]
     except RunError as error:

@@ -1,13 +1,12 @@
-"""Where run folders lie: a free place for a new run, the newest run, and the complete ones below a folder."""
+"""Where run folders lie: a free place for a new run, and the newest run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from validate.errors import RunError, RunFolderError
+from validate.errors import RunFolderError
 
-__all__ = ["complete_runs", "free_folder", "newest_folder"]
+__all__ = ["free_folder", "newest_folder"]
 
 DEFAULT_PARENT = Path("runs")
 
@@ -37,21 +36,3 @@ def newest_folder(name: str) -> Path:
             "name it with --out, or leave --resume away"
         )
     return max(folders, key=lambda folder: int(folder.name.removeprefix(f"{name}-")))
-
-
-def complete_runs(places: Sequence[Path]) -> list[Path]:
-    """The complete runs in folders, or below them.
-
-    Raises:
-        RunError: there is none in one of them.
-    """
-    found: list[Path] = []
-    for place in places:
-        below = sorted(path.parent for path in place.rglob("report.json"))
-        below = [path for path in below if (path / "config.json").exists()]
-        if not below:
-            raise RunError(
-                f"{place} has no complete run in it; give folders of qwen_validate.py or sweep.py"
-            )
-        found += below
-    return found

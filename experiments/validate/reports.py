@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nondecoupling.estimate import Interval
-from validate.disk import replace_file
 from validate.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-__all__ = ["Change", "Reached", "strict_json", "write_files", "write_table"]
-
-
-@dataclass(frozen=True)
-class Reached:
-    """A number of a trained policy, and the ends of its interval where it is an estimate."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def exact(cls, value: float) -> Reached:
-        return cls(value, value, value)
-
-    @classmethod
-    def of(cls, interval: Interval) -> Reached:
-        return cls(float(interval.estimate), float(interval.low), float(interval.high))
+__all__ = ["Change", "strict_json", "write_files"]
 
 
 @dataclass(frozen=True)
@@ -80,18 +56,3 @@ def write_files(
         folder.replace(name, content.encode())
     folder.replace("report.html", html.encode())
     folder.write_report(strict_json(report))
-
-
-def write_table(
-    folder: Path,
-    table: str,
-    outcomes: Sequence[DataclassInstance],
-    script: str,
-    runs: Sequence[Path],
-) -> None:
-    """table.md, with the command that made it, and outcomes.json, of what a script says about run folders."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = f"python experiments/{script} {' '.join(map(str, runs))}"
-    replace_file(folder / "table.md", f"{table}\nMade by `{command}`.\n".encode())
-    values = strict_json([asdict(one) for one in outcomes])
-    replace_file(folder / "outcomes.json", (json.dumps(values, indent=1) + "\n").encode())

@@ -11,8 +11,7 @@ import qwen_validate
 from forecast_outcomes import outcome_of, stages_of, table
 from validate.enumerated.inputs import inputs_of
 from validate.errors import RunError
-from validate.places import complete_runs
-from validate.reports import Reached
+from validate.finished_runs import Reached, complete_runs
 from validate.run_folder import RunFolder
 
 from nondecoupling.forecast import Samples

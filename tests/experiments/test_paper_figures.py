@@ -11,7 +11,7 @@ import paper_figures
 import pytest
 import qwen_validate
 from paper_figures import MeasuredEnd, Story, draw
-from validate.reports import Reached
+from validate.finished_runs import Reached
 from validate.run_folder import RunFolder
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import qwen_validate
 import sampled_recipes
-from sampled_recipes import RecipeOutcome, at_reward, table
+from sampled_recipes import RecipeOutcome, paid_at_reward, table
+from validate.finished_runs import Reached
 from validate.pareto import Landscape
-from validate.reports import Reached
 
 from nondecoupling import bounds
 
@@ -34,7 +34,7 @@ def land():
 def test_a_leash_is_found_again_by_its_reward(land, optimum, beta):
     law = optimum(land.log_ref, land.reward, beta)
     reached = float(bounds.expected_reward(law, land.reward).mean())
-    paid = at_reward(land, optimum, reached)
+    paid = paid_at_reward(land, optimum, reached)
     assert paid == pytest.approx(float(bounds.kl_divergence(land.log_d, law).mean()), rel=1e-7)
     assert paid >= land.price(reached) > 0
 
@@ -42,8 +42,8 @@ def test_a_leash_is_found_again_by_its_reward(land, optimum, beta):
 @pytest.mark.parametrize("optimum", [bounds.gibbs_tilt, bounds.forward_leash_optimum])
 def test_no_leash_has_less_than_ref_s_reward_nor_more_than_the_best(land, optimum):
     before = float(bounds.expected_reward(land.log_ref, land.reward).mean())
-    assert at_reward(land, optimum, before - 0.01) is None
-    assert at_reward(land, optimum, 1.01) is None
+    assert paid_at_reward(land, optimum, before - 0.01) is None
+    assert paid_at_reward(land, optimum, 1.01) is None
 
 
 def outcome(seed, paid, reverse):

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from nondecoupling import bounds
 from nondecoupling.formulas.averages import pinsker_radius
+from validate.same_reward import law_at_reward
 
 __all__ = ["PromptMeans"]
 
 Law = NDArray[np.floating[Any]]
-# Between which logarithms of 1/beta the tilt with a given reward is sought.
-SHORTEST_AND_LONGEST = (-16.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,12 @@ class PromptMeans:
 
     def tilt_with_reward(self, log_d: Law, target: float) -> Law:
         """The tilt of a law that has an average reward between its own and the best, at one beta for all prompts."""
-
-        def short(log_time: float) -> float:
-            return target - self.j(bounds.gibbs_tilt(log_d, self.reward, np.exp(-log_time)))
-
-        log_time = brentq(short, *SHORTEST_AND_LONGEST, xtol=1e-12)
-        return bounds.gibbs_tilt(log_d, self.reward, np.exp(-log_time))
+        law = law_at_reward(bounds.gibbs_tilt, log_d, self.reward, target)
+        if law is None:
+            raise ValueError(
+                f"target is {target}, which no tilt of log_d has as its average reward"
+            )
+        return law
 
     # --- with the reward and beta ------------------------------------------------------------------
 
