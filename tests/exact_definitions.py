@@ -9,27 +9,36 @@ import itertools
 
 from flint import acb_mat, arb, arb_mat
 
-from tests.test_accuracy import best_dual, mean, total
+
+def total(values):
+    return sum(values, arb(0))
+
+
+def mean(p, values):
+    return total(m * v for m, v in zip(p, values, strict=True) if not m.is_zero())
 
 
 def root(increasing, low, high):
-    """The root of an increasing function in [low, high], by regula falsi with bisection."""
+    """The root of an increasing function in [low, high], by regula falsi (Illinois) with bisection."""
     low, high = arb(low), arb(high)
     at_low, at_high = increasing(low), increasing(high)
+    moved = None
     for step in range(400):
         if at_low >= 0:
             return low
         if at_high <= 0:
             return high
         middle = (low + high) / 2
-        if step % 3 and at_low.is_finite() and at_high.is_finite():
+        if step % 6 and at_low.is_finite() and at_high.is_finite():
             middle = high - at_high * (high - low) / (at_high - at_low)
         middle = arb(middle.mid())
         value = increasing(middle)
         if value > 0:
-            high, at_high = middle, value
+            at_low = at_low / 2 if moved == "high" else at_low
+            high, at_high, moved = middle, value, "high"
         elif value < 0:
-            low, at_low = middle, value
+            at_high = at_high / 2 if moved == "low" else at_high
+            low, at_low, moved = middle, value, "low"
         else:
             return middle
         if abs(high - low) <= abs(high) * arb(2) ** -150:
@@ -89,6 +98,19 @@ def frontier(d, r, rate):
 def line_and_policy(d, r, rate):
     p, h, _ = frontier(d, r, rate)
     return [h, *(x.log() for x in p)]
+
+
+def best_dual(law, r, c):
+    """max over l of E log(1 - l (r-c)/(M-c)), where its derivative is 0, by log(1 - l)."""
+    top = max(r, key=float)
+    a = [(v - c) / (top - c) for v in r]
+
+    def rising(log_w):
+        w = log_w.exp()
+        return -total(m * x / ((1 - w) * (1 - x) + w) for m, x in zip(law, a, strict=True))
+
+    w = root(rising, arb(-700), arb(0)).exp()
+    return total(m * ((1 - w) * (1 - x) + w).log() for m, x in zip(law, a, strict=True))
 
 
 def average_rate(laws, rewards, target):

@@ -12,6 +12,7 @@ from flint import arb
 
 from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
+from tests.exact_definitions import best_dual, mean, total
 
 DIGITS_BITS = 170
 SIZES = [2, 3, 8, 200]
@@ -32,10 +33,6 @@ def certain(compute):
         flint.ctx.prec = saved
 
 
-def total(values):
-    return sum(values, arb(0))
-
-
 def exact_law(log_p):
     """The exactly normalised law next to a float law, as (mass, log mass)."""
     weights = [arb(float(x)).exp() if x > -math.inf else arb(0) for x in log_p]
@@ -45,10 +42,6 @@ def exact_law(log_p):
 
 def log_of(p):
     return p.log()
-
-
-def mean(p, values):
-    return total(m * v for m, v in zip(p, values, strict=True) if not m.is_zero())
 
 
 def kl_of(p, q):
@@ -290,23 +283,6 @@ def test_price_of_reward_against_weak_duality_in_balls():
             np.float64,
             f"{p}, {r}, {target}",
         )
-
-
-def best_dual(law, r, c):
-    """max over l of E log(1 - l (r-c)/(M-c)) by bisection on its derivative, in balls."""
-    top = max(r, key=float)
-    a = [(v - c) / (top - c) for v in r]
-    low, high = -arb(700), arb(0)  # of log w, w = 1 - l
-    for _ in range(flint.ctx.prec + 20):
-        middle = arb(((low + high) / 2).mid())
-        w = middle.exp()
-        slope = total(m * x / ((1 - w) * (1 - x) + w) for m, x in zip(law, a, strict=True))
-        if slope > 0:
-            low = middle
-        else:
-            high = middle
-    w = arb(high.mid()).exp()
-    return total(m * ((1 - w) * (1 - x) + w).log() for m, x in zip(law, a, strict=True))
 
 
 def test_large_n():

@@ -10,7 +10,8 @@ from flint import arb
 
 from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
-from tests.test_accuracy import balls, exact_law, mean, random_law, total
+from tests.exact_definitions import mean, total
+from tests.test_accuracy import balls, exact_law, random_law
 
 
 def exact_bound(log_p, log_ref, reward, gold):

@@ -11,7 +11,8 @@ from flint import arb
 
 from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
-from tests.test_accuracy import balls, best_dual, certain, exact_law, mean, random_law, total
+from tests.exact_definitions import best_dual, mean, total
+from tests.test_accuracy import balls, certain, exact_law, random_law
 
 UNITS = accuracy.RELATIVE_UNITS
 

@@ -19,7 +19,8 @@ from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
 from nondecoupling.formulas.trees import TokenTree
 from tests import exact_definitions as exact_of
-from tests.test_accuracy import best_dual, exact_law, mean
+from tests.exact_definitions import best_dual, mean
+from tests.test_accuracy import exact_law
 
 BITS = 1000
 TREE = TokenTree(((0,), (1, 0), (1, 1, 0), (1, 1, 1)))
