@@ -1,8 +1,9 @@
 """Compile what the launcher launches, for GPUs that are not here, and fail if a kernel spills registers.
 
-    python tests/kernels/compile_kernels.py                            # all kernels, sm_80, sm_90, sm_100
+    python tests/kernels/compile_kernels.py --write experiments/results/kernels    # all kernels, sm_80, sm_90, sm_100
     python tests/kernels/compile_kernels.py --architectures 90 --dtypes bf16 --variants every
     python tests/kernels/compile_kernels.py --kernels stats_forward --override 128,256,32,8,3,1    # spills: exit 1
+    PYTHONPATH=triton-3.6 python tests/kernels/compile_kernels.py    # another Triton, by pip install --no-deps --target
 
 The launcher itself runs, on small inputs on the CPU, with a driver that says it has a GPU of the architecture; each
 launch is compiled and not run. So dtypes, constants, alignment and divisibility are those of real launches: of aligned
@@ -35,6 +36,7 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
 
 import torch
 import triton
+from compiled_from import compiled_from
 from instructions import instructions_per_logit
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
@@ -267,6 +269,14 @@ def table(rows: list[Resources]) -> str:
     return "\n".join(lines)
 
 
+def write(folder: Path, rows: list[Resources]) -> None:
+    """The table, and the figures with what they are of: they say nothing of other kernels or another compiler."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"of": compiled_from(), "rows": [asdict(row) for row in rows]}
+    (folder / "compiled.json").write_text(json.dumps(record, indent=0) + "\n")
+    (folder / "compiled.txt").write_text(table(rows) + "\n")
+
+
 def overridden(kernels: tuple[str, ...], tile: Configuration) -> None:
     """Every configuration of ``kernels`` becomes ``tile``."""
     tables = [
@@ -293,7 +303,9 @@ def main() -> int:
         "--architectures", nargs="+", type=int, choices=tuple(SHARED_LIMIT), default=(80, 90, 100)
     )
     parser.add_argument("--override", help="rows,columns,depth,num_warps,num_stages,slices")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="also write compiled.txt and compiled.json"
+    )
     arguments = parser.parse_args()
     if arguments.override:
         overridden(
@@ -314,8 +326,8 @@ def main() -> int:
             rows += [row for row in found if row.kernel in arguments.kernels]
             print(f"# {operator} {dtype} {inputs} {architecture} {flags}", file=sys.stderr)
     print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if arguments.write:
+        write(arguments.write, rows)
     failed = [row for row in rows if not row.fits]
     print(f"{len(rows)} compiled, {len(failed)} spill or do not fit")
     return 1 if failed or not rows else 0
