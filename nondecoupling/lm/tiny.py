@@ -34,7 +34,7 @@ def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
 
     torch.manual_seed(seed)
     tokenizer = word_tokenizer(texts)
-    longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
+    longest = max((len(tokenizer(text)["input_ids"]) for text in set(texts)), default=1)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.tokens import check_one_tokenisation, prompt_tokens, response_tokens
@@ -25,14 +25,20 @@ def check_lengths(
         ResponseError: the trainers would see other prompts than the measurement.
     """
     check_one_tokenisation(language_model.tokenizer, [q.text for q in questions])
-    problems = [p for q in questions for p in _problems(language_model, q, max_tokens)]
+    lengths = {
+        response: len(response_tokens(language_model.tokenizer, response))
+        for response in dict.fromkeys(r for q in questions for r in q.responses)
+    }
+    problems = [p for q in questions for p in _problems(language_model, q, lengths, max_tokens)]
     if problems:
         count = f"{len(problems)} prompts or responses are too long, the first ones:\n  "
         shown = "\n  ".join(problems[:PROBLEMS_SHOWN])
         raise DataError((count if len(problems) > 1 else "") + shown)
 
 
-def _problems(language_model: LanguageModel, question: Question, max_tokens: int) -> Iterator[str]:
+def _problems(
+    language_model: LanguageModel, question: Question, lengths: Mapping[str, int], max_tokens: int
+) -> Iterator[str]:
     context = language_model.context
     size = len(prompt_tokens(language_model.tokenizer, question.text))
     if context is not None and size + max_tokens > context:
@@ -40,8 +46,7 @@ def _problems(language_model: LanguageModel, question: Question, max_tokens: int
             f"{question.place}: the prompt has {size} tokens, which with a response of up to {max_tokens} is "
             f"more than the model's context of {context}; leave the sentence out, or lower --max-tokens"
         )
-    lengths = {r: len(response_tokens(language_model.tokenizer, r)) for r in question.responses}
-    longest = max(lengths, key=lengths.__getitem__)
+    longest = max(question.responses, key=lengths.__getitem__)
     if lengths[longest] > max_tokens:
         yield (
             f"{question.place}: the expert's response {longest!r} has {lengths[longest]} tokens, more than "
