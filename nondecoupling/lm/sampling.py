@@ -14,7 +14,7 @@ import torch
 
 from nondecoupling.lm.errors import ResponseError
 from nondecoupling.lm.language_model import LanguageModel
-from nondecoupling.lm.tokens import prompt_tokens
+from nondecoupling.lm.tokens import tokens_of_prompts
 
 __all__ = ["draw", "sample_responses", "text_of"]
 
@@ -43,7 +43,7 @@ def sample_responses(
         raise ResponseError(f"max_tokens is {max_tokens}; it must be at least 1")
     if not prompts:
         raise ResponseError("prompts is empty; give at least one")
-    tokens = [prompt_tokens(language_model.tokenizer, prompt) for prompt in prompts]
+    tokens = tokens_of_prompts(language_model.tokenizer, prompts)
     drawn = draw(language_model, tokens, max_tokens, seed, rows_at_once)
     return [text_of(language_model, response) for response in drawn]
 

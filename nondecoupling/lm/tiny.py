@@ -33,8 +33,9 @@ def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(seed)
+    texts = sorted(set(texts))
     tokenizer = word_tokenizer(texts)
-    longest = max((len(tokenizer(text)["input_ids"]) for text in set(texts)), default=1)
+    longest = max(map(len, tokenizer(texts)["input_ids"]), default=1) if texts else 1
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

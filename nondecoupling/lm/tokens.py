@@ -21,6 +21,7 @@ __all__ = [
     "prompt_tokens",
     "response_tokens",
     "text_or_chat_tokens",
+    "tokens_of_prompts",
 ]
 
 
@@ -38,7 +39,16 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     Raises:
         ResponseError: there are none.
     """
-    ids = list(tokenizer(text)["input_ids"])
+    return _prompt_tokens(tokenizer, text, list(tokenizer(text)["input_ids"]))
+
+
+def tokens_of_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """``prompt_tokens`` of each, and one call of the tokenizer."""
+    every = tokenizer(list(texts))["input_ids"] if texts else []
+    return [_prompt_tokens(tokenizer, *one) for one in zip(texts, every, strict=True)]
+
+
+def _prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
     if not ids:
@@ -68,8 +78,9 @@ def check_one_tokenisation(tokenizer: PreTrainedTokenizerBase, prompts: Sequence
     Raises:
         ResponseError: it would see something else, so that its policy would answer other prompts than are measured.
     """
-    for prompt in prompts:
-        own, ours = list(tokenizer(prompt)["input_ids"]), prompt_tokens(tokenizer, prompt)
+    every = tokenizer(list(prompts))["input_ids"] if prompts else []
+    for prompt, own in zip(prompts, every, strict=True):
+        ours = _prompt_tokens(tokenizer, prompt, own)
         if own != ours:
             behind = tokenizer.convert_ids_to_tokens(own[len(ours) :])
             raise ResponseError(

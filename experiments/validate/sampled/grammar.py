@@ -12,6 +12,7 @@ in the car"), "any" of free choice, verbs that hide in a form ("will found").
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -239,7 +240,11 @@ def grammar_sentences(wanted: int = 0) -> list[Sentence]:
 
     ``2 * PAIRS`` of each, or so many more that there are ``wanted`` in all, as far as the tables allow.
     """
-    pairs_each = max(PAIRS, math.ceil(wanted / (2 * len(PHENOMENA))))
+    return list(_sentences(max(PAIRS, math.ceil(wanted / (2 * len(PHENOMENA))))))
+
+
+@functools.cache
+def _sentences(pairs_each: int) -> tuple[Sentence, ...]:
     used: set[str] = set()
     columns: dict[str, list[tuple[str, str]]] = {name: [] for name in PHENOMENA}
     for name, write in PHENOMENA.items():
@@ -254,4 +259,4 @@ def grammar_sentences(wanted: int = 0) -> list[Sentence]:
         pair = [Sentence(text, text == pairs[turn][0], name, place) for text in pairs[turn]]
         # Which of the two comes first must say nothing about the label.
         sentences += pair if _digest(pairs[turn])[-1] % 2 else pair[::-1]
-    return sentences
+    return tuple(sentences)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nondecoupling.lm import LanguageModel
-from nondecoupling.lm.tokens import check_one_tokenisation, prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import check_one_tokenisation, response_tokens, tokens_of_prompts
 from validate.sampled.sentences import DataError
 from validate.sampled.task import Question
 
@@ -24,12 +24,16 @@ def check_lengths(
             responses are longer than ``max_tokens``; the message counts them and shows the first ones.
         ResponseError: the trainers would see other prompts than the measurement.
     """
-    check_one_tokenisation(language_model.tokenizer, [q.text for q in questions])
-    lengths = {
-        response: len(response_tokens(language_model.tokenizer, response))
-        for response in dict.fromkeys(r for q in questions for r in q.responses)
-    }
-    problems = [p for q in questions for p in _problems(language_model, q, lengths, max_tokens)]
+    tokenizer, texts = language_model.tokenizer, [q.text for q in questions]
+    check_one_tokenisation(tokenizer, texts)
+    sizes = map(len, tokens_of_prompts(tokenizer, texts))
+    responses = dict.fromkeys(r for q in questions for r in q.responses)
+    lengths = {response: len(response_tokens(tokenizer, response)) for response in responses}
+    problems = [
+        problem
+        for question, size in zip(questions, sizes, strict=True)
+        for problem in _problems(language_model.context, question, size, lengths, max_tokens)
+    ]
     if problems:
         count = f"{len(problems)} prompts or responses are too long, the first ones:\n  "
         shown = "\n  ".join(problems[:PROBLEMS_SHOWN])
@@ -37,10 +41,8 @@ def check_lengths(
 
 
 def _problems(
-    language_model: LanguageModel, question: Question, lengths: Mapping[str, int], max_tokens: int
+    context: int | None, question: Question, size: int, lengths: Mapping[str, int], max_tokens: int
 ) -> Iterator[str]:
-    context = language_model.context
-    size = len(prompt_tokens(language_model.tokenizer, question.text))
     if context is not None and size + max_tokens > context:
         yield (
             f"{question.place}: the prompt has {size} tokens, which with a response of up to {max_tokens} is "

@@ -19,7 +19,7 @@ from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.scoring import compare_states, log_probs
-from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import PromptResponse, response_tokens, tokens_of_prompts
 from validate.checksums import append_sealed_line, read_sealed_lines
 from validate.configuration import SampledConfiguration
 from validate.disk import Line
@@ -187,7 +187,7 @@ class Measurer:
         language_model, k = self.language_model, self.config.responses
         tokenizer = language_model.tokenizer
         questions = [self.questions[i] for i in indices]
-        prompts = [prompt_tokens(tokenizer, q.text) for q in questions]
+        prompts = tokens_of_prompts(tokenizer, [q.text for q in questions])
         language_model.restore(p)
         drawn = [
             draw(language_model, [x] * k, self.config.max_tokens, seed)

@@ -14,7 +14,7 @@ from rich.text import Text
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.sampling import draw
-from nondecoupling.lm.tokens import PromptResponse, prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import PromptResponse, response_tokens, tokens_of_prompts
 from validate.configuration import SampledConfiguration
 from validate.errors import RunError
 from validate.models import model_of_run
@@ -155,7 +155,7 @@ def _trainer(
     if stage.objective == "sft":
         questions = inputs.task.sft_draws(stage.name, steps * config.sft_batch)
         responses = _responses(config, inputs, policies, stage, questions)
-        prompts = [prompt_tokens(language_model.tokenizer, q.text) for q in questions]
+        prompts = tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
         pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
         language_model.restore(policies.state(stage.start))
         processes = session.processes
@@ -180,7 +180,7 @@ def _responses(
     tokenizer = language_model.tokenizer
     if config.self_distilled and stage.ref is not None:
         language_model.restore(policies.state(stage.ref))
-        prompts = [prompt_tokens(tokenizer, q.text) for q in questions]
+        prompts = tokens_of_prompts(tokenizer, [q.text for q in questions])
         seed = inputs.task.number(SELF, stage.name)
         return draw(language_model, prompts, config.max_tokens, seed)
     texts = inputs.task.expert_draws(stage.name, questions)
