@@ -203,8 +203,8 @@ def duration(d, r, weight):
     spread = max(r, key=float) - min(r, key=float)
     grid = [arb(k).exp() / spread for k in range(-25, 12)]
     grid = [s / 8 * (8 + k) for s in grid for k in range(8)] + [arb(12).exp() / spread]
-    cells = [(a, b) for a, b in itertools.pairwise(grid) if past(a) < 0 < past(b)]
-    found = [root(past, a, b) for a, b in cells]
+    cells = itertools.pairwise((s, past(s)) for s in grid)
+    found = [root(past, a, b) for (a, at_a), (b, at_b) in cells if at_a < 0 < at_b]
     return max(found, key=lambda s: float(mean(tilt(d, r, s), r) - weight * kl(d, tilt(d, r, s))))
 
 

@@ -29,7 +29,7 @@ from validate.sampled.claims import (
 from validate.sampled.digest import _claims, claims_in
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, Measurement
-from validate.sampled.per_token import padded, rows_of, token_scores_of
+from validate.sampled.per_token import COLUMNS, padded, rows_of, table_of, token_scores_of
 from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward, strict
 
@@ -60,8 +60,8 @@ def one_token(log_law, log_other, drawn):
     prompts, k = drawn.shape
     laws = np.repeat(log_law, k, axis=0)[:, None]
     other = np.take_along_axis(log_other, drawn, axis=1).reshape(-1, 1)
-    rows = rows_of(token_scores(laws, drawn.reshape(-1, 1), other, np.ones_like(other)))
-    return padded([rows[x * k : (x + 1) * k] for x in range(prompts)])
+    scores = token_scores(laws, drawn.reshape(-1, 1), other, np.ones_like(other))
+    return table_of(scores).reshape(prompts, k, 1, COLUMNS)
 
 
 class Simulated:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nondecoupling.estimate import TEMPERATURES, TokenScores
 
-__all__ = ["padded", "rows_of", "token_scores_of"]
+__all__ = ["COLUMNS", "padded", "rows_of", "table_of", "token_scores_of"]
 
 SINGLE = ("log_p", "log_ref", "mass_before", "nucleus_mass", "in_nucleus")
 COLUMNS = len(SINGLE) + len(TEMPERATURES)
@@ -22,12 +22,17 @@ DIGITS = 6
 Numbers = NDArray[np.float64]
 
 
-def rows_of(scores: TokenScores) -> list[list[list[float]]]:
-    """Per response a list of its tokens, each a list of ``COLUMNS`` numbers."""
+def table_of(scores: TokenScores) -> Numbers:
+    """[responses, longest, ``COLUMNS``], rounded to what is kept."""
     columns = [np.asarray(getattr(scores, name), dtype=float)[..., None] for name in SINGLE]
     table = np.concatenate([*columns, np.asarray(scores.log_sums)], axis=-1).round(DIGITS)
+    return np.where(np.asarray(scores.mask, dtype=bool)[..., None], table, np.nan)
+
+
+def rows_of(scores: TokenScores) -> list[list[list[float]]]:
+    """Per response a list of its tokens, each a list of ``COLUMNS`` numbers."""
     mask = np.asarray(scores.mask, dtype=bool)
-    return [row[kept].tolist() for row, kept in zip(table, mask, strict=True)]
+    return [row[kept].tolist() for row, kept in zip(table_of(scores), mask, strict=True)]
 
 
 def padded(prompts: Sequence[Sequence[Sequence[Sequence[float]]]]) -> Numbers:
