@@ -40,7 +40,8 @@ DISPLAY = 0.05
 @dataclass(frozen=True)
 class RecipeOutcome:
     """One RL stage; nats per response. ``before`` is KL(d||ref), ``gap`` how far E[r] - beta KL(p||ref) is at most
-    below its optimum; ``reverse``, ``forward`` and ``least`` are None where RL raised no reward."""
+    below its optimum; ``reverse``, ``forward`` and ``least`` are None where RL raised no reward,
+    the first two at the best reward too."""
 
     rl: str
     beta: float
@@ -55,7 +56,9 @@ class RecipeOutcome:
 
 
 def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | None:
-    """KL(d||p) of the optimum with this average reward; None if no beta ends there."""
+    """KL(d||p) of the optimum with this average reward; None if no beta ends there, as at the best reward."""
+    if reward >= float(land.reward.max(axis=1).mean()):
+        return None
     log_p = law_at_reward(optimum, land.log_ref, land.reward, reward)
     return None if log_p is None else float(bounds.kl_divergence(land.log_d, log_p).mean())
 

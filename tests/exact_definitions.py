@@ -18,12 +18,16 @@ def mean(p, values):
     return total(m * v for m, v in zip(p, values, strict=True) if not m.is_zero())
 
 
-def root(increasing, low, high):
-    """The root of an increasing function in [low, high], by regula falsi (Illinois) with bisection."""
+def root(increasing, low, high, steps=400):
+    """The root of an increasing function in [low, high], by regula falsi (Illinois) with bisection.
+
+    Raises:
+        ArithmeticError: it is not known to 150 bits after so many steps.
+    """
     low, high = arb(low), arb(high)
     at_low, at_high = increasing(low), increasing(high)
     moved = None
-    for step in range(400):
+    for step in range(steps):
         if at_low >= 0:
             return low
         if at_high <= 0:
@@ -42,8 +46,8 @@ def root(increasing, low, high):
         else:
             return middle
         if abs(high - low) <= abs(high) * arb(2) ** -150:
-            break
-    return middle
+            return middle
+    raise ArithmeticError(f"the root in [{low}, {high}] is not found in {steps} steps")
 
 
 def kl(p, q):

@@ -19,7 +19,6 @@ from nondecoupling import bounds
 from nondecoupling.bounds import accuracy
 from nondecoupling.formulas.trees import TokenTree
 from tests import exact_definitions as exact_of
-from tests.exact_definitions import best_dual, mean
 from tests.test_accuracy import exact_law
 
 BITS = 1000
@@ -27,11 +26,11 @@ TREE = TokenTree(((0,), (1, 0), (1, 1, 0), (1, 1, 1)))
 
 # name -> (arguments of bounds, the exact values). Laws come normalised, numbers as balls.
 CASES = {
-    "price_of_reward": ("log_d reward target", lambda d, r, c: [best_dual(d, r, c)]),
+    "price_of_reward": ("log_d reward target", lambda d, r, c: [exact_of.best_dual(d, r, c)]),
     "approximate_price_of_reward": (
-        "log_d reward target eps", lambda d, r, c, e: [best_dual(d, r, c) - e],
+        "log_d reward target eps", lambda d, r, c, e: [exact_of.best_dual(d, r, c) - e],
     ),
-    "price_of_policy": ("log_d log_p reward", lambda d, p, r: [best_dual(d, r, mean(p, r))]),
+    "price_of_policy": ("log_d log_p reward", lambda d, p, r: [exact_of.best_dual(d, r, exact_of.mean(p, r))]),
     "price_of_average_reward": (
         "log_d reward target", lambda *w: [exact_of.average_price(*w)],
     ),
@@ -242,6 +241,13 @@ def largest_error(name, dtype, trials, seed):
     finally:
         flint.ctx.prec = saved
     return worst, compared
+
+
+def test_a_root_that_is_not_found_is_no_reference():
+    with pytest.raises(ArithmeticError, match="not found in 9 steps"):
+        exact_of.root(lambda x: (x - arb(1) / 3) ** 3, 0, 1, steps=9)
+    found = exact_of.root(lambda x: (x - arb(1) / 3) ** 3, 0, 1)
+    assert abs(found - arb(1) / 3) < arb(2) ** -40
 
 
 def test_every_promise_of_a_root_is_measured():

@@ -22,7 +22,8 @@ def law_at_reward(
 ) -> np.ndarray | None:
     """log p, [prompts, responses], of the optimum whose reward averages ``target``, at one beta for all prompts.
 
-    None if no beta ends there: the target is not between the reward of ref and the best one.
+    None if no beta ends there: the target is not between the reward of ref and the best one. At the best one, which
+    only the limit of small beta has, it is the optimum of the smallest beta that is tried.
     """
 
     def short(log_time: float) -> float:

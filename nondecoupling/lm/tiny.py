@@ -35,7 +35,7 @@ def tiny_qwen3(texts: Sequence[str], seed: int) -> LanguageModel:
     torch.manual_seed(seed)
     texts = sorted(set(texts))
     tokenizer = word_tokenizer(texts)
-    longest = max(map(len, tokenizer(texts)["input_ids"]), default=1) if texts else 1
+    longest = max(map(len, tokenizer(texts)["input_ids"])) if texts else 1
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

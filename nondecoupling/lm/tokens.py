@@ -39,16 +39,24 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     Raises:
         ResponseError: there are none.
     """
-    return _prompt_tokens(tokenizer, text, list(tokenizer(text)["input_ids"]))
+    return tokens_of_prompts(tokenizer, [text])[0]
 
 
 def tokens_of_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """``prompt_tokens`` of each, and one call of the tokenizer."""
-    every = tokenizer(list(texts))["input_ids"] if texts else []
-    return [_prompt_tokens(tokenizer, *one) for one in zip(texts, every, strict=True)]
+    """``prompt_tokens`` of each, by one call of the tokenizer.
+
+    Raises:
+        ResponseError: one has none.
+    """
+    every = _own_tokens(tokenizer, texts)
+    return [_without_end(tokenizer, *one) for one in zip(texts, every, strict=True)]
 
 
-def _prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]) -> list[int]:
+def _own_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    return [list(ids) for ids in tokenizer(list(texts))["input_ids"]] if texts else []
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
     if not ids:
@@ -72,15 +80,17 @@ def text_or_chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list
     return list(rendered["input_ids"])
 
 
-def check_one_tokenisation(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> None:
-    """Whether a trainer that tokenises prompts by itself, with the tokenizer's own settings, sees ``prompt_tokens``.
+def check_one_tokenisation(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
+) -> list[list[int]]:
+    """``tokens_of_prompts``, which a trainer that tokenises by itself, with the tokenizer's own settings, sees too.
 
     Raises:
         ResponseError: it would see something else, so that its policy would answer other prompts than are measured.
     """
-    every = tokenizer(list(prompts))["input_ids"] if prompts else []
-    for prompt, own in zip(prompts, every, strict=True):
-        ours = _prompt_tokens(tokenizer, prompt, own)
+    every = []
+    for prompt, own in zip(prompts, _own_tokens(tokenizer, prompts), strict=True):
+        ours = _without_end(tokenizer, prompt, own)
         if own != ours:
             behind = tokenizer.convert_ids_to_tokens(own[len(ours) :])
             raise ResponseError(
@@ -88,6 +98,8 @@ def check_one_tokenisation(tokenizer: PreTrainedTokenizerBase, prompts: Sequence
                 "than is measured; set its add_eos_token to false (or remove the end-of-sequence token from its "
                 "post-processor), and save it"
             )
+        every.append(ours)
+    return every
 
 
 def response_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -36,7 +36,7 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"
 
 import torch
 import triton
-from compiled_from import compiled_from
+from compiled_from import digests
 from instructions import instructions_per_logit
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
@@ -269,10 +269,15 @@ def table(rows: list[Resources]) -> str:
     return "\n".join(lines)
 
 
-def write(folder: Path, rows: list[Resources]) -> None:
+def write(folder: Path, rows: list[Resources], options: dict[str, Any]) -> None:
     """The table, and the figures with what they are of: they say nothing of other kernels or another compiler."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"of": compiled_from(), "rows": [asdict(row) for row in rows]}
+    record = {
+        "triton": triton.__version__,
+        "options": options,
+        "sources": digests(),
+        "rows": [asdict(row) for row in rows],
+    }
     (folder / "compiled.json").write_text(json.dumps(record, indent=0) + "\n")
     (folder / "compiled.txt").write_text(table(rows) + "\n")
 
@@ -327,7 +332,8 @@ def main() -> int:
             print(f"# {operator} {dtype} {inputs} {architecture} {flags}", file=sys.stderr)
     print(table(rows))
     if arguments.write:
-        write(arguments.write, rows)
+        options = {key: value for key, value in vars(arguments).items() if key != "write"}
+        write(arguments.write, rows, options)
     failed = [row for row in rows if not row.fits]
     print(f"{len(rows)} compiled, {len(failed)} spill or do not fit")
     return 1 if failed or not rows else 0

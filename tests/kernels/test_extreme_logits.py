@@ -287,13 +287,12 @@ def test_statistics_of_logits_beyond_any_difference(route, row):
         assert_close(gradient, slope[finite].sum(dim=0), "gradient", scale=0.2)
 
 
-# The steps of -m slow are not for Triton's interpreter, which takes a second and a half for a pair.
 @pytest.mark.parametrize(
     "step", (0, 1, 3, *(pytest.param(s, marks=pytest.mark.slow) for s in (5, 6, 8)))
 )
 @pytest.mark.parametrize("first", range(len(ROWS)))
 def test_divergence_of_logits_beyond_any_difference(route, first, step):
-    """Half of all pairs of the rows."""
+    """A quarter of all pairs of the rows; with -m slow half of them, but not in Triton's interpreter: 1.5 s a pair."""
     p, q = spread_out(ROWS[first]), spread_out(ROWS[(first + step) % len(ROWS)])
     truth, slope_p, slope_q = true_kl(p.bias.double()[None], q.bias.double()[None])
     leaves = p.leaves(), q.leaves()

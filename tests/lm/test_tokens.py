@@ -7,7 +7,12 @@ from tokenizers.processors import TemplateProcessing
 from yes_or_no import PROMPTS
 
 from nondecoupling.lm import ResponseError
-from nondecoupling.lm.tokens import check_one_tokenisation, prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import (
+    check_one_tokenisation,
+    prompt_tokens,
+    response_tokens,
+    tokens_of_prompts,
+)
 
 
 def with_template(tokenizer, template):
@@ -43,3 +48,17 @@ def test_a_response_has_one_end_whatever_the_tokenizer_appends(tiny):
     tokens = response_tokens(appending, " yes.")
     assert tokens == response_tokens(tiny.tokenizer, " yes.") and tokens.count(end) == 1
     assert response_tokens(tiny.tokenizer, "") == [end]
+
+
+@pytest.mark.parametrize("template", ["$A", "<pad> $A", "$A <eos>"])
+def test_many_prompts_have_the_tokens_that_each_has(tiny, template):
+    tokenizer = with_template(tiny.tokenizer, template)
+    prompts = [*PROMPTS, "Is snow"]
+    together = tokens_of_prompts(tokenizer, prompts)
+    alone = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    assert together == [ids[:-1] if "eos" in template else ids for ids in alone]
+    assert len({len(ids) for ids in together}) > 1, "of one length, padding would not be seen"
+    assert tokens_of_prompts(tokenizer, []) == []
+    if template != "<pad> $A":
+        with pytest.raises(ResponseError, match="the prompt '' has no tokens"):
+            tokens_of_prompts(tokenizer, [PROMPTS[0], ""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nondecoupling.lm import LanguageModel
-from nondecoupling.lm.tokens import check_one_tokenisation, response_tokens, tokens_of_prompts
+from nondecoupling.lm.tokens import check_one_tokenisation, response_tokens
 from validate.sampled.sentences import DataError
 from validate.sampled.task import Question
 
@@ -25,8 +25,7 @@ def check_lengths(
         ResponseError: the trainers would see other prompts than the measurement.
     """
     tokenizer, texts = language_model.tokenizer, [q.text for q in questions]
-    check_one_tokenisation(tokenizer, texts)
-    sizes = map(len, tokens_of_prompts(tokenizer, texts))
+    sizes = map(len, check_one_tokenisation(tokenizer, texts))
     responses = dict.fromkeys(r for q in questions for r in q.responses)
     lengths = {response: len(response_tokens(tokenizer, response)) for response in responses}
     problems = [

@@ -23,7 +23,7 @@ Numbers = NDArray[np.float64]
 
 
 def table_of(scores: TokenScores) -> Numbers:
-    """[responses, longest, ``COLUMNS``], rounded to what is kept."""
+    """[responses, longest, ``COLUMNS``], rounded to what is kept; NaN where the mask leaves a token out."""
     columns = [np.asarray(getattr(scores, name), dtype=float)[..., None] for name in SINGLE]
     table = np.concatenate([*columns, np.asarray(scores.log_sums)], axis=-1).round(DIGITS)
     return np.where(np.asarray(scores.mask, dtype=bool)[..., None], table, np.nan)
