@@ -39,9 +39,8 @@ DISPLAY = 0.05
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """One RL stage; nats per response. ``before`` is KL(d||ref), ``gap`` how far E[r] - beta KL(p||ref) is at most
-    below its optimum; ``reverse``, ``forward`` and ``least`` are None where RL raised no reward,
-    the first two at the best reward too."""
+    """One RL stage; nats per response. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and
+    ``least`` are None where RL raised no reward, the first two at the best reward too."""
 
     rl: str
     beta: float
