@@ -10,6 +10,7 @@ READY := .venv/.ready
 PYTEST_ALONE := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 # Two processes, and one thread in each: what two cores can do. An idle one takes over what waits at the other.
 PYTEST := $(PYTEST_ALONE) --numprocesses 2 --dist worksteal
+SUITES := --doctest-modules nondecoupling tests proofs
 
 .PHONY: help setup validate test test-full lowest mutants lint docs figures package rocq ledger clean
 
@@ -27,20 +28,17 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@if command -v coqc >/dev/null; then echo "compiling the Rocq proofs: a minute, only once"; \
 		$(BIN)/python -m proofs.rocq.audit --keep >/dev/null || echo "make test will say it again"; fi
-	@for suite in "--doctest-modules nondecoupling tests" proofs; do \
-		$(PYTEST_ALONE) --collect-only $$suite >/dev/null || echo "make test will say it again"; done
+	@$(PYTEST_ALONE) --collect-only $(SUITES) >/dev/null || echo "make test will say it again"
 	@touch $@
 
 validate: $(READY) ## the theorems on a language model: a tiny Qwen3, trained in the run
 	$(BIN)/python experiments/qwen_validate.py
 
-test: $(READY) ## tests of the code, doctests, then the proofs; the ledger comes last
-	$(PYTEST) --doctest-modules nondecoupling tests
-	$(PYTEST) proofs
+test: $(READY) ## tests of the code, doctests and the proofs; the ledger comes last
+	$(PYTEST) $(SUITES)
 
 test-full: $(READY) ## all of them, the slow ones too; packages are left to make package
-	$(PYTEST) --durations 25 -m "not packaging" --doctest-modules nondecoupling tests
-	$(PYTEST) --durations 25 -m "" proofs
+	$(PYTEST) --durations 25 -m "not packaging" $(SUITES)
 
 # What meets the versions of other projects: arrays in and out, plots, recipes.
 CORE := tests/test_bounds.py tests/test_bad_arrays.py tests/test_named_results.py tests/test_policies_from.py \

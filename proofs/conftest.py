@@ -12,6 +12,7 @@ writes the ledger.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,11 +38,9 @@ settings.register_profile(
     "proofs",
     deadline=None,
     max_examples=100,
-    derandomize=True,
+    derandomize="CI" in os.environ,  # the same examples at every run of CI, others elsewhere
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-settings.load_profile("proofs")
-
 MADE = pytest.StashKey[list[Decision]]()
 
 
@@ -77,8 +76,20 @@ def evidence_for(request: pytest.FixtureRequest):
 
     return record
 
+collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
+
+
+def pytest_make_collect_report() -> None:
+    """For the settings that a module makes; tests/ has others, and may be in the same session."""
+    settings.load_profile("proofs")
+
 
 # --- one test -----------------------------------------------------------------------------------
+
+
+def pytest_runtest_setup() -> None:
+    """For the tests without settings of their own."""
+    settings.load_profile("proofs")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -260,7 +271,8 @@ def is_complete(config: pytest.Config) -> bool:
     arguments = {str(Path(a.split("::")[0]).resolve()) for a in config.args if "::" not in a}
     whole = {str(HERE), str(HERE.parent)}
     narrowed = config.getoption("keyword") or config.getoption("lf", False)
-    without_fast_tests = config.getoption("markexpr") not in ("", "not slow")
+    whole_suites = ("", "not slow", "not packaging")  # no proof packs anything
+    without_fast_tests = config.getoption("markexpr") not in whole_suites
     return bool(arguments & whole) and not (narrowed or without_fast_tests)
 
 

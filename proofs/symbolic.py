@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import sympy as sp
+from sympy.polys.fields import FracElement
 
 from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.numbers.symbolic import sympy_numbers
@@ -109,10 +110,8 @@ class NormalForm:
         return self.powers[key]
 
     def _log(self, argument: sp.Expr) -> sp.Expr:
-        numerator, denominator = sp.fraction(sp.cancel(sp.together(argument)))
         total = sp.Integer(0)
-        for sign, polynomial in ((1, numerator), (-1, denominator)):
-            constant, factors = sp.factor_list(polynomial)
+        for sign, (constant, factors) in zip((1, -1), _factored(argument), strict=True):
             total += sign * sp.log(sp.Abs(constant))
             for base, power in factors:
                 total += sign * power * self._log_irreducible(base)
@@ -138,16 +137,34 @@ class NormalForm:
         return self.log_of[base]
 
 
-def _cancelled(e: sp.Expr) -> sp.Expr:
-    """Numerator over denominator without a common factor."""
-    generators = sorted(e.atoms(sp.Symbol, sp.log), key=sp.default_sort_key)
-    if not generators:
-        return e
+def _fraction(e: sp.Expr) -> FracElement | None:
+    """Numerator over denominator without a common factor, unless e is not rational in symbols, logarithms and extremes.
+
+    As an element of a field of fractions: several times faster than by way of expressions.
+    """
+    generators = sorted(e.atoms(sp.Symbol, sp.log, sp.Max, sp.Min), key=sp.default_sort_key)
     try:
-        # As elements of a field of fractions: several times faster than by way of expressions.
-        return sp.QQ.frac_field(*generators).field.from_expr(e).as_expr()
-    except ValueError:  # not rational in symbols and logarithms: exponentials are left
-        return sp.cancel(sp.together(sp.expand(e)))
+        return sp.QQ.frac_field(*generators).field.from_expr(e) if generators else None
+    except ValueError:  # exponentials are left
+        return None
+
+
+def _cancelled(e: sp.Expr) -> sp.Expr:
+    """``_fraction`` as an expression, whatever is in it."""
+    fraction = _fraction(e)
+    return sp.cancel(sp.together(sp.expand(e))) if fraction is None else fraction.as_expr()
+
+
+def _factored(e: sp.Expr) -> list[tuple[sp.Expr, list[tuple[sp.Expr, int]]]]:
+    """A constant and the irreducible factors with their powers, of the numerator and of the denominator."""
+    fraction = _fraction(e)
+    if fraction is None:
+        return [sp.factor_list(part) for part in sp.fraction(sp.cancel(sp.together(e)))]
+    found = []
+    for part in (fraction.numer, fraction.denom):
+        constant, factors = part.factor_list()
+        found.append((sp.QQ.to_sympy(constant), [(f.as_expr(), power) for f, power in factors]))
+    return found
 
 
 # Symbols of rewards, logits and betas take any positive value; all others are seen as small shares.
@@ -158,14 +175,16 @@ def _signs(base: sp.Expr) -> set[int]:
     """The signs that a factor takes at some points of the worlds that the symbols stand for."""
     random = Random(0)
     signs = set()
+    symbols = sorted(base.free_symbols, key=str)
+    value = sp.lambdify(symbols, base, "sympy")  # several times faster than to substitute
     for _ in range(12):
-        point = {
-            x: sp.Rational(*(random.randint(1, 99) for _ in range(2)))
+        point = [
+            sp.Rational(*(random.randint(1, 99) for _ in range(2)))
             if WIDE.fullmatch(x.name)
             else sp.Rational(random.randint(1, 99), 1000)
-            for x in base.free_symbols
-        }
-        signs.add(int(sp.sign(base.subs(point))))
+            for x in symbols
+        ]
+        signs.add(int(sp.sign(value(*point))))
     return signs
 
 

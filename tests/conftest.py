@@ -12,13 +12,27 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shared machine makes deadlines flaky.
-settings.register_profile("tests", deadline=None, max_examples=50)
-settings.load_profile("tests")
+# A shared machine makes deadlines flaky. The same examples at every run of CI, others elsewhere.
+settings.register_profile("tests", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+
+collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
+
+
+def pytest_make_collect_report() -> None:
+    """For the settings that a module makes; proofs/ has others, and may be in the same session."""
+    settings.load_profile("tests")
+
+
+def pytest_runtest_setup() -> None:
+    """For the tests without settings of their own."""
+    settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """A test that draws from torch's own generator draws the same in any order, and alone."""
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(0)
+        # What torch.manual_seed does where there is one device; for others it takes longer than most tests.
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(0)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from nondecoupling import __version__, bounds, cli
 from nondecoupling.cli.report import AS_THE_THEORY_SAYS, NO_COUNTEREXAMPLE
@@ -21,6 +20,7 @@ from nondecoupling.theory import catalog, ledger
 from nondecoupling.theory.fields import Law, Same
 from nondecoupling.theory.statement import tightened
 from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
+from tests.command_line import invoke
 
 S2_WORLD = ["--data", "1/4,3/4", "--reward", "0,1", "--beta", "1/2"]
 SMALL_ATTACK = ["--restarts", "16", "--steps", "20"]
@@ -31,7 +31,7 @@ def words(line: str) -> list[str]:
 
 
 def run(*arguments: str):
-    result = CliRunner().invoke(cli.app, list(arguments))
+    result = invoke(*arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
@@ -577,6 +577,7 @@ def test_a_crash_has_not_the_status_of_a_refutation(monkeypatch, capsys):
     assert left.value.code == 70 and "a bug" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # several processes
 def test_misuse_from_a_shell():
     result = shell("nondecoupling nonsense")
     assert result.returncode == 2 and "nonsense" in result.stderr
@@ -600,12 +601,12 @@ def test_a_forecast_that_was_asked_nothing_says_so(tmp_path):
     rows = [{"prompt": f"p{k}", "reward": [0, k % 2, 1]} for k in range(20)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["forecast", str(file), "--reward-low", "0", "--reward-high", "1"]
-    assert "nothing was asked: add --beta" in CliRunner().invoke(cli.app, words).output
-    lost = CliRunner().invoke(cli.app, [*words, "--beta", "1", "--run", "0.5,0.1"])
+    assert "nothing was asked: add --beta" in invoke(*words).output
+    lost = invoke(*words, "--beta", "1", "--run", "0.5,0.1")
     assert lost.exit_code == 2 and "name it with --html" in lost.output
-    wrong = CliRunner().invoke(cli.app, [*words, "--reward", "rewards"])
+    wrong = invoke(*words, "--reward", "rewards")
     assert wrong.exit_code == 2 and "and no 'rewards'" in wrong.output
     options = tmp_path / "grpo.json"
     options.write_text(json.dumps({"beta": 1.0, "temperature": 0.7}))
-    told = CliRunner().invoke(cli.app, [*words, "--beta", "1", "--recipe", str(options)]).output
+    told = invoke(*words, "--beta", "1", "--recipe", str(options)).output
     assert "the recipe: " in told and "outside the theory: temperature" in told

@@ -34,10 +34,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from nondecoupling import bounds, cli
+from nondecoupling import bounds
 from nondecoupling.theory import catalog, ledger
+from tests.command_line import invoke
 from tests.statement_parts import half_finished
 
 ROOT = Path(__file__).parents[1]
@@ -268,7 +268,7 @@ def run_command(line: str) -> str:
     """The output of a ``nondecoupling`` command, which must succeed."""
     name, *arguments = shlex.split(line, comments=True)
     assert name == "nondecoupling", f"$ {name}: only nondecoupling runs here; use a bash block"
-    result = CliRunner().invoke(cli.app, arguments)
+    result = invoke(*arguments)
     assert result.exit_code == 0, f"$ {line}\nleft with {result.exit_code}: {result.output}"
     return result.output
 

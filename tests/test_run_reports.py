@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from nondecoupling.cli import app
 from nondecoupling.run_reports import StageEnd, compare, html, read_report
+from tests.command_line import invoke
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 
@@ -116,10 +115,10 @@ def test_names_are_shown_as_they_are(runs):
 
 def test_the_command(runs, tmp_path):
     page = tmp_path / "page.html"
-    told = CliRunner().invoke(app, ["compare", *map(str, runs), "--html", str(page)])
+    told = invoke("compare", *map(str, runs), "--html", str(page))
     assert told.exit_code == 0 and "refuted" in told.output and "+0.25" in told.output
     assert page.read_text().startswith("<!doctype html>")
-    as_json = CliRunner().invoke(app, ["compare", *map(str, runs), "--json"])
+    as_json = invoke("compare", *map(str, runs), "--json")
     assert json.loads(as_json.output)["unshared_rows"] == [0, 1]
-    gone = CliRunner().invoke(app, ["compare", str(runs[0]), str(tmp_path / "gone")])
+    gone = invoke("compare", str(runs[0]), str(tmp_path / "gone"))
     assert gone.exit_code == 2 and "there is no such file" in gone.output

@@ -127,7 +127,7 @@ def _attack(
         values = {name: field.from_raw(xp, raw[name]) for name, field in free.items()}
         return world_values(statement.world, values)
 
-    optimiser = torch.optim.Adam(list(raw.values()), lr=0.1)
+    optimiser = torch.optim.Adam(list(raw.values()), lr=0.1, fused=True)
     best = torch.full((restarts,), -torch.inf, dtype=torch.float64)
     kept = {name: value.detach().clone() for name, value in raw.items()}
     for step in range(steps + 1):

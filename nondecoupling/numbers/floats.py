@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -58,15 +58,19 @@ def device_of(x: Any) -> Any:
 
 
 class Floats:
-    """NumPy or torch, through the array API standard; NumPy's own where the layers of that cost as much as the work."""
+    """NumPy or torch, through the array API standard; their own where the layers of that cost as much as the work."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
         self._numpy = module.__name__.endswith("numpy")
-        own = (np.add.reduce, np.maximum.reduce, np.minimum.reduce, np.ndarray.argmax)
-        standard = (module.sum, module.max, module.min, module.argmax)
-        reductions: tuple[Callable[..., Any], ...] = own if self._numpy else standard
-        self._sum, self._max, self._min, self._argmax = reductions
+        of: Any
+        if self._numpy:
+            of = (np.add.reduce, np.maximum.reduce, np.minimum.reduce, np.ndarray.argmax)
+        else:
+            import torch
+
+            of = (torch.sum, torch.amax, torch.amin, torch.argmax)
+        self._sum, self._max, self._min, self._argmax = of
 
     def exp(self, x: Array) -> Array:
         return self.module.exp(x)

@@ -52,6 +52,7 @@ def test_no_gambler_refutes_what_is_kept():
     assert most_wealth(interval.low - 1e-6) >= 20 > most_wealth(interval.low + 1e-6)
 
 
+@pytest.mark.slow  # a simulation
 def test_the_mean_of_the_weighted_law_is_covered():
     """Weights tied to the samples: the unweighted interval misses, the weighted one does not."""
     rng, delta, worlds = np.random.default_rng(2), 0.2, 150
@@ -68,6 +69,7 @@ def test_the_mean_of_the_weighted_law_is_covered():
     assert stats.binomtest(int(missed[1]), worlds, delta, alternative="greater").pvalue < 1e-9
 
 
+@pytest.mark.slow  # a simulation
 def test_a_part_of_the_samples_needs_the_largest_weight_of_all():
     """A rare sample of weight 50 whose x is 0: a part without it must not take its own largest for that of all."""
     rng, delta, worlds, chance, heavy = np.random.default_rng(3), 0.2, 200, 0.02, 50.0

@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from nondecoupling import bounds, cli
+from nondecoupling import bounds
 from nondecoupling.forecast import AtBeta, Forecast, Samples, UnsupportedBeta, forecast
 from nondecoupling.recipes import Recipe
+from tests.command_line import invoke
 
 GRADES, LOG_REF = np.array([0.0, 0.5, 1.0]), np.log([0.5, 0.25, 0.25])
 ROWS = np.tile([0.0, 0.0, 0.5, 1.0] * 8, (100, 1))
@@ -203,7 +203,7 @@ def test_the_command_takes_a_recipe_and_writes_the_page(tmp_path):
         "0.2",
     ]
     told = [*options, "--recipe", str(recipe), "--html", str(page), "--run", "0.6,0.1"]
-    result = CliRunner().invoke(cli.app, ["forecast", *told, "--json"])
+    result = invoke("forecast", *told, "--json")
     assert result.exit_code == 0, result.output
     assert "<svg" in page.read_text() and "weighted" in page.read_text()
     reply = json.loads(result.stdout)
@@ -230,7 +230,7 @@ def test_the_command_names_what_is_wrong_with_a_recipe(tmp_path, text, change, m
         recipe.write_text(text)
     options = ["--reward-low", "0", "--reward-high", "1", "--recipe", str(recipe)]
     page = ["--html", str(tmp_path / "out.html")]
-    result = CliRunner().invoke(cli.app, ["forecast", str(file), *options, *page, *change])
+    result = invoke("forecast", str(file), *options, *page, *change)
     assert result.exit_code == 2
     assert message in result.output
 
@@ -246,6 +246,6 @@ def test_a_page_that_fails_takes_no_results_with_it(tmp_path, as_json, monkeypat
 
     monkeypatch.setattr(Forecast, "html", no_matplotlib)
     command = ["forecast", str(file), "--reward-low", "0", "--reward-high", "1", "--html", "x.html"]
-    shown = CliRunner().invoke(cli.app, [*command, *as_json])
+    shown = invoke(*command, *as_json)
     assert shown.exit_code == 2 and "no matplotlib" in shown.stderr
     assert "20 prompts" in shown.stdout or json.loads(shown.stdout)

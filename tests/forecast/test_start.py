@@ -56,6 +56,7 @@ def test_a_mean_at_the_edge_of_the_bounds_is_not_rounded_beyond_them():
     assert forecast(samples).at_start().reward.high <= 0.1
 
 
+@pytest.mark.slow  # a simulation
 def test_lower_ends_hold_as_often_as_they_say():
     rng, worlds, delta = np.random.default_rng(1), 400, 0.2
     truth, missed, plainly = math.exp(0.5), 0, 0
@@ -70,6 +71,7 @@ def test_lower_ends_hold_as_often_as_they_say():
     assert stats.binomtest(plainly, worlds, delta / 2, alternative="greater").pvalue < 1e-3
 
 
+@pytest.mark.slow  # a simulation
 def test_a_heavy_prompt_in_one_half_counts_in_the_other():
     """Loss 0 at weight 100, loss 1 at weight 1: one half has often no heavy prompt, and must know of the other's."""
     rng, chance, heavy, delta = np.random.default_rng(4), 0.02, 100.0, 0.2

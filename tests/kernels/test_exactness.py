@@ -34,7 +34,7 @@ def test_gradcheck_of_token_stats(route, options):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("size", (1e-2, pytest.param(1.0, marks=pytest.mark.slow)))
 def test_gradcheck_of_token_kl(route, options, size):
-    p = Model.random(5, 11, 3, bias=True)
+    p = Model.random(3, 7, 2, bias=True)
     heads = p.leaves().tensors() + p.moved(size).leaves().tensors()
 
     def function(*tensors):

@@ -25,6 +25,7 @@ def inputs(dtype=torch.float32, bias=True):
     return head, targets, exclude
 
 
+@pytest.mark.slow  # seconds for each operator: torch traces and compiles it
 @pytest.mark.parametrize("bias", (True, False))
 @pytest.mark.parametrize("softcap", (None, 5.0))
 def test_opcheck_token_stats(bias, softcap):

@@ -67,6 +67,7 @@ def test_every_shared_test_passes_under_the_interpreter(tmp_path, record_propert
     assert counts["passed"] >= 470
 
 
+@pytest.mark.slow  # several processes
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -9,11 +9,10 @@ import time
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from nondecoupling.cli import app
 from nondecoupling.collected import CollectedSamples
 from nondecoupling.lm import load_model, tiny_qwen3
+from tests.command_line import invoke
 
 PROMPTS = [f"Is {thing} {word}?" for thing in ("snow", "coal", "sky", "sea") for word in "abcd"]
 REWARD = """
@@ -51,7 +50,7 @@ def arguments(place, **changes):
 
 
 def test_from_a_checkpoint_to_the_rise_of_its_successor(place):
-    shown = CliRunner().invoke(app, arguments(place))
+    shown = invoke(*arguments(place))
     assert shown.exit_code == 0, shown.output
     assert "16 prompts, 4 responses" in shown.output
     later = load_model(place / "start")
@@ -60,14 +59,13 @@ def test_from_a_checkpoint_to_the_rise_of_its_successor(place):
     later.model.save_pretrained(place / "later")
     later.tokenizer.save_pretrained(place / "later")
     file = str(place / "ref.parquet")
-    shown = CliRunner().invoke(app, ["score", str(place / "later"), file, "--name", "20"])
+    shown = invoke("score", str(place / "later"), file, "--name", "20")
     assert shown.exit_code == 0 and "nats per response" in shown.output, shown.output
     rollouts = [{"input": PROMPTS[i % 16], "score": float(i % 2)} for i in range(64)]
     (place / "20.jsonl").write_text("\n".join(map(json.dumps, rollouts)))
     page = place / "run.html"
-    shown = CliRunner().invoke(
-        app,
-        ["monitor", str(place / "20.jsonl"), "--samples", file, "--html", str(page), "--json"],
+    shown = invoke(
+        "monitor", str(place / "20.jsonl"), "--samples", file, "--html", str(page), "--json"
     )
     assert shown.exit_code == 0, shown.output
     (reading,) = json.loads(shown.output)["readings"]
@@ -92,7 +90,7 @@ def test_from_a_checkpoint_to_the_rise_of_its_successor(place):
     ],
 )
 def test_misuse_is_named(place, change, named):
-    shown = CliRunner().invoke(app, arguments(place, **change))
+    shown = invoke(*arguments(place, **change))
     assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
 
 
@@ -126,5 +124,5 @@ def test_a_killed_collection_goes_on_and_makes_the_same_file(place):
     assert 3 <= done < 16 and not (place / "ref.parquet").exists()
     assert subprocess.run(command, **quiet).returncode == 0
     whole = str(place / "whole.parquet")
-    assert CliRunner().invoke(app, arguments(place, **options, out=whole)).exit_code == 0
+    assert invoke(*arguments(place, **options, out=whole)).exit_code == 0
     assert (place / "ref.parquet").read_bytes() == (place / "whole.parquet").read_bytes()
