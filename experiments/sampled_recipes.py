@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """What recipes of RL pay in samples, at the rewards that they reached, in the run folders of qwen_validate.py.
 
-    python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order sft-rl --out runs/in-loss -- --protocol sampled \
-        --reward combined --rl k3-in-loss
+    python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order sft-rl --reward combined --out runs/in-loss \
+        -- --protocol sampled --rl k3-in-loss
     python experiments/sampled_recipes.py runs/in-loss runs/with-ratio --write experiments/results/comparison-sampled
 
 Per RL stage after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval;
