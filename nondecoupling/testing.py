@@ -30,7 +30,7 @@ def worlds(draw: st.DrawFn, statement: StatementType, *, max_responses: int = 4)
     """Exact rational worlds of a statement, with 2 to ``max_responses`` responses."""
     n = draw(st.integers(2, max_responses))
     return World(
-        {name: draw(values(field, n)) for name, field in free_fields(statement.world).items()}
+        {name: field.draw(draw, n) for name, field in free_fields(statement.world).items()}
     )
 
 

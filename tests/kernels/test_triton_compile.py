@@ -72,16 +72,36 @@ def test_hopper_s_configurations_compile_without_spills(tmp_path):
     assert all(4 < count < 100 for count in counted.values())
 
 
+OTHER = "triton-3.6"  # of torch 2.11; also the folder of its table
+
+
 @pytest.fixture(scope="module")
 def committed():
     return json.loads((RESULTS / "compiled.json").read_text())
 
 
-def test_the_committed_table_is_of_these_kernels(committed):
-    assert committed["sources"] == digests(), (
-        "nondecoupling/kernels has changed: run "
-        "python tests/kernels/compile_kernels.py --write experiments/results/kernels"
+@pytest.fixture(scope="module", params=["", OTHER])
+def folder(request):
+    return RESULTS / request.param
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    """Of the pinned Triton, and of the other one."""
+    return json.loads((folder / "compiled.json").read_text())
+
+
+def test_the_committed_tables_are_of_these_kernels(table, folder):
+    assert table["sources"] == digests(), (
+        "nondecoupling/kernels has changed: run python tests/kernels/compile_kernels.py "
+        f"--write {folder.relative_to(SCRIPT.parents[2])} with triton {table['triton']}"
     )
+
+
+def test_the_other_table_is_of_another_triton(committed):
+    other = json.loads((RESULTS / OTHER / "compiled.json").read_text())
+    assert other["triton"].startswith(OTHER.removeprefix("triton-"))
+    assert other["options"] == committed["options"] and other["rows"] != committed["rows"]
 
 
 def test_the_committed_table_is_of_the_triton_that_ci_installs(committed):
@@ -99,10 +119,24 @@ def test_any_change_of_a_kernel_is_seen(tmp_path):
         copy.write_bytes(before)
 
 
-def test_the_committed_table_has_every_kernel_and_none_spills(committed):
-    options, rows = committed["options"], committed["rows"]
+def test_no_kernel_spills_under_the_pinned_triton(committed):
+    assert_all_fit(committed["rows"])
+
+
+def test_the_page_says_what_spills_under_the_other_one():
+    """ptxas spills a few bytes of four kernels there: no configuration was found that it does not, under both."""
+    rows = json.loads((RESULTS / OTHER / "compiled.json").read_text())["rows"]
+    spilling = [row for row in rows if row["spill_stores"] or row["spill_loads"]]
+    bytes_ = [row["spill_stores"] for row in spilling]
+    said = f"Under triton 3.6 {len(spilling)} of {len(rows)} spill {min(bytes_)} to {max(bytes_)} bytes"
+    assert said in (SCRIPT.parents[2] / "docs" / "kernels.md").read_text()
+    text = (RESULTS / OTHER / "compiled.txt").read_text()
+    assert text.count("<-- does not fit") == len(spilling)
+
+
+def test_the_committed_tables_have_every_kernel(table):
+    options, rows = table["options"], table["rows"]
     assert options["variants"] == "ends" and options["override"] is None
-    assert_all_fit(rows)
     seen = {
         name: {row[name] for row in rows} for name in ("architecture", "dtype", "inputs", "kernel")
     }
@@ -121,13 +155,13 @@ def test_the_committed_table_has_every_kernel_and_none_spills(committed):
     }
 
 
-def test_the_text_says_what_the_figures_say(committed):
-    compiler, _, *lines = (RESULTS / "compiled.txt").read_text().splitlines()
-    assert compiler == f"triton {committed['triton']}"
-    for line, row in zip(lines, committed["rows"], strict=True):
+def test_the_text_says_what_the_figures_say(table, folder):
+    compiler, _, *lines = (folder / "compiled.txt").read_text().splitlines()
+    assert compiler == f"triton {table['triton']}"
+    for line, row in zip(lines, table["rows"], strict=True):
         names = ("kernel", "dtype", "variant", "inputs", "tile", "architecture", "registers")
         said = " ".join(str(row[name]) for name in names).split()
-        assert line.split()[: len(said)] == said and "does not fit" not in line
+        assert line.split()[: len(said)] == said
 
 
 @pytest.mark.slow  # compiles kernels
