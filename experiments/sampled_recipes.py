@@ -8,18 +8,21 @@
 Per RL stage after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval;
 and what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the
 reverse leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any
-policy (S5). The table averages over seeds; it has a number for a recipe only where RL raised the reward in each.
+policy (S5). The table averages over seeds; it has a number for a recipe only where RL raised the reward in each. Below
+it, how any two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %.
 
 Exit status: 0 done, 2 usage error or nothing to compare.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from validate.configuration import SampledConfiguration
 from validate.errors import RunError
 from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
@@ -115,6 +118,33 @@ def table(found: Sequence[RecipeOutcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def differences(found: Sequence[RecipeOutcome]) -> str:
+    """A line of Markdown per two recipes and betas with at least two seeds in common: the first less the second."""
+    groups = dict.fromkeys((one.rl, one.beta) for one in found)
+    at = {(one.rl, one.beta, one.seed): one for one in found}
+    lines = []
+    for second, first in itertools.combinations(groups, 2):
+        seeds = sorted(
+            {one.seed for one in found if {(*first, one.seed), (*second, one.seed)} <= at.keys()}
+        )
+        if len(seeds) < 2:
+            continue
+        said = []
+        for name in ("paid", "reward"):
+            gaps = [
+                getattr(at[*first, seed], name).value - getattr(at[*second, seed], name).value
+                for seed in seeds
+            ]
+            low, high = stats.ttest_1samp(gaps, 0.0).confidence_interval(1 - DISPLAY)
+            above = sum(gap > 0 for gap in gaps)
+            said.append(
+                f"{name} {np.mean(gaps):.3f} more, {low:.3f} to {high:.3f}, more at {above} of {len(seeds)} seeds"
+            )
+        named = [f"{rl}, beta {beta:g}" for rl, beta in (first, second)]
+        lines.append(f"- {named[0]}, beside {named[1]}: {'; '.join(said)}.")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
 def _cells(some: Sequence[RecipeOutcome]) -> Iterator[str]:
     for name in ("reward_before", "before", "reward", "paid"):
         yield _spread([getattr(one, name).value for one in some])
@@ -139,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     found.sort(key=lambda one: (one.rl, one.beta, one.seed))
-    text = table(found)
+    text = "\n".join(filter(None, (table(found), differences(found))))
     print(text)
     if given.write:
         write_table(given.write, text, found, "sampled_recipes.py", given.runs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import qwen_validate
 import sampled_recipes
-from sampled_recipes import RecipeOutcome, paid_at_reward, table
+from sampled_recipes import RecipeOutcome, differences, paid_at_reward, table
 from validate.finished_runs import Reached
 from validate.pareto import Landscape
 
@@ -53,6 +54,18 @@ def outcome(seed, paid, reverse):
     return RecipeOutcome(
         "rloo", 0.2, seed, sure, sure, sure, Reached.exact(paid), reverse, 0.3, 0.25
     )
+
+
+def test_recipes_are_compared_at_the_seeds_that_both_have():
+    """Gaps of 1 and 2: the mean 1.5, and t(.975, 1) = 12.706 times 1/2 to either side."""
+    cheap = [replace(outcome(seed, paid, 0.5), beta=0.1) for seed, paid in enumerate((1.0, 1.5))]
+    dear = [outcome(seed, paid, 0.5) for seed, paid in enumerate((2.0, 3.5, 9.0))]
+    (line,) = differences([*cheap, *dear]).splitlines()
+    assert line.startswith(
+        "- rloo, beta 0.2, beside rloo, beta 0.1: paid 1.500 more, -4.853 to 7.853,"
+    )
+    assert "more at 2 of 2 seeds; reward 0.000 more" in line
+    assert differences(dear) == differences([cheap[0], *dear[1:]]) == ""
 
 
 def test_the_table_averages_over_seeds():
