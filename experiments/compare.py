@@ -4,7 +4,7 @@
     python experiments/compare.py                              # tiny Qwen3, one seed
     python experiments/compare.py --seed 0 1 2 --out runs/three
     python experiments/compare.py --out runs/three             # go on with one that was stopped
-    python experiments/compare.py --method k3-in-loss weighted -- --model smollm2-135m
+    python experiments/compare.py --method k3-in-loss weights -- --model smollm2-135m
 
 The enumerated protocol: exact sums, exact expected gradients. Per seed the model is trained by SFT once; every method
 starts from its result. Options after ``--`` are those of qwen_validate.py. The folder receives results.jsonl as
@@ -157,9 +157,13 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
         task = inputs.task
         methods = methods_for(config, task.reward)
         if words := settings["method"]:
+            names = [method.name for method in methods]
+            for word in words:
+                if not any(word in name for name in names):
+                    raise InputError(
+                        f"--method {word!r} is in no method's name: {'; '.join(names)}"
+                    )
             methods = [m for m in methods if any(word in m.name for word in words)]
-            if not methods:
-                raise InputError(f"--method {' '.join(words)} is in no method's name")
         order |= {(seed, method.name): len(order) for method in methods}
         have = {outcome.method for outcome in done if outcome.seed == seed}
         missing = [method for method in methods if method.name not in have]

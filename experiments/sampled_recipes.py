@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,21 @@ def _spread(values: Sequence[float | None]) -> str:
     return f"{text} ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else text
 
 
+def _label(one: RecipeOutcome) -> tuple[str, float, int]:
+    return one.rl, one.beta, one.seed
+
+
+def _refuse_repetitions(found: Sequence[RecipeOutcome]) -> None:
+    """
+    Raises:
+        RunError: two runs are of one recipe, beta and seed: one would count twice.
+    """
+    for label, times in Counter(map(_label, found)).items():
+        if times > 1:
+            rl, beta, seed = label
+            raise RunError(f"{times} runs of {rl}, beta {beta:g}, seed {seed}: give one of them")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser_of_runs(__doc__).parse_args(arguments)
     try:
@@ -168,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    found.sort(key=lambda one: (one.rl, one.beta, one.seed))
+        _refuse_repetitions(found)
+    found.sort(key=_label)
     text = "\n".join(filter(None, (table(found), differences(found))))
     print(text)
     if given.write:

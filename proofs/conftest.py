@@ -41,6 +41,9 @@ settings.register_profile(
     derandomize="CI" in os.environ,  # the same examples at every run of CI, others elsewhere
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+settings.load_profile("proofs")
+collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
+
 MADE = pytest.StashKey[list[Decision]]()
 
 
@@ -76,20 +79,26 @@ def evidence_for(request: pytest.FixtureRequest):
 
     return record
 
-collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
+
+def load_settings(config: pytest.Config) -> None:
+    """This suite's, unless the command line has its own."""
+    if not any(
+        config.getoption(f"--hypothesis-{what}") for what in ("profile", "verbosity", "explain")
+    ):
+        settings.load_profile("proofs")
 
 
-def pytest_make_collect_report() -> None:
-    """For the settings that a module makes; tests/ has others, and may be in the same session."""
-    settings.load_profile("proofs")
+def pytest_make_collect_report(collector: pytest.Collector) -> None:
+    """For the tests of a module; tests/ has other settings, and may be in the same session."""
+    load_settings(collector.config)
 
 
 # --- one test -----------------------------------------------------------------------------------
 
 
-def pytest_runtest_setup() -> None:
-    """For the tests without settings of their own."""
-    settings.load_profile("proofs")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """For what a test itself decorates or finds."""
+    load_settings(item.config)
 
 
 @pytest.hookimpl(hookwrapper=True)

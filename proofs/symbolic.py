@@ -189,7 +189,7 @@ def _signs(base: sp.Expr) -> set[int]:
 
 
 def normal_form(expression: sp.Expr) -> sp.Expr:
-    """Zero iff the expression vanishes identically (see ``NormalForm``)."""
+    """Zero only if the expression vanishes identically; without extremes iff it does (see ``NormalForm``)."""
     return NormalForm()(expression)
 
 

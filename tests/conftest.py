@@ -14,18 +14,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # A shared machine makes deadlines flaky. The same examples at every run of CI, others elsewhere.
 settings.register_profile("tests", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+settings.load_profile("tests")
 
 collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
 
 
-def pytest_make_collect_report() -> None:
-    """For the settings that a module makes; proofs/ has others, and may be in the same session."""
-    settings.load_profile("tests")
+def load_settings(config: pytest.Config) -> None:
+    """This suite's, unless the command line has its own."""
+    if not any(
+        config.getoption(f"--hypothesis-{what}") for what in ("profile", "verbosity", "explain")
+    ):
+        settings.load_profile("tests")
 
 
-def pytest_runtest_setup() -> None:
-    """For the tests without settings of their own."""
-    settings.load_profile("tests")
+def pytest_make_collect_report(collector: pytest.Collector) -> None:
+    """For the tests of a module; proofs/ has other settings, and may be in the same session."""
+    load_settings(collector.config)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """For what a test itself decorates or finds."""
+    load_settings(item.config)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -201,7 +202,8 @@ def small_project(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "proofs" / "conftest.py", tmp_path / "proofs")
     (tmp_path / "pytest.ini").write_text(
-        "[pytest]\naddopts = --strict-markers -m 'not slow'\nmarkers = slow: not run here\n"
+        "[pytest]\naddopts = --strict-markers -m 'not slow'\n"
+        "markers =\n  slow: not run here\n  packaging: none of these\n"
     )
     for statement in catalog.statements().values():
         text = PROOF if statement.id == "F1" else ""
@@ -229,6 +231,17 @@ def test_a_partial_run_assembles_no_ledger(small_project):
     run = run_proofs(small_project, "-k", "test_guard")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "covers only a part" in run.stdout
+
+
+@pytest.mark.slow  # test runs of their own
+def test_what_the_makefile_runs_assembles_a_ledger(small_project):
+    """The marks that its commands choose by leave no proof out; others do."""
+    makefile = (ROOT / "Makefile").read_text()
+    marks = set(re.findall(r'-m "([^"]*)".* \$\(SUITES\)', makefile))
+    assert marks == {"not packaging"}
+    for mark in marks:
+        assert "covers only a part" not in run_proofs(small_project, "-m", mark).stdout
+    assert "covers only a part" in run_proofs(small_project, "-m", "sampled").stdout
 
 
 @pytest.mark.slow  # a test run of its own

@@ -83,6 +83,9 @@ def test_a_part_of_the_samples_needs_the_largest_weight_of_all():
             missed[place] += found.low > truth
     assert stats.binomtest(int(missed[0]), worlds, delta / 2, alternative="greater").pvalue > 1e-3
     assert stats.binomtest(int(missed[1]), worlds, delta / 2, alternative="greater").pvalue < 1e-9
+
+
+def test_the_largest_weight_of_all_is_what_is_taken_without_another():
     equal = mean_interval(X, (0, 1), 0.1, weights=WEIGHTS, largest_weight=WEIGHTS.max())
     assert equal == mean_interval(X, (0, 1), 0.1, weights=WEIGHTS)
 

@@ -106,7 +106,7 @@ def test_the_figure_has_the_frontier_and_every_outcome():
         (["--", "--order", "all"], "--order is set by the methods"),
         (["--", "--protocol", "sampled"], "a comparison is of the enumerated protocol"),
         (["--", "--resume"], "go before the --"),
-        (["--method", "magic"], "--method magic is in no method's name"),
+        (["--method", "magic"], "--method 'magic' is in no method's name"),
         (["--", "--prompts", "99"], "prompts is 99"),
     ],
 )

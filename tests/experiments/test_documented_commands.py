@@ -7,10 +7,13 @@ import shlex
 from pathlib import Path
 
 import compare
+import numpy as np
 import pytest
 import qwen_validate
 import sweep
 import validate.session
+from comparisons.methods import methods_for
+from validate.configuration import configuration
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -47,12 +50,44 @@ def test_pages_have_commands_of_each_kind():
 
 @pytest.mark.parametrize(("script", "options"), commands())
 def test_it_is_accepted(script, options, tmp_path, monkeypatch, capsys):
+    left = outcome(script, options, tmp_path, monkeypatch)
+    assert left == "begun", f"left with {left}: {capsys.readouterr().err}"
+
+
+def outcome(script, options, tmp_path, monkeypatch):
+    """The exit status, or "begun"."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validate.session, "Session", begin)
     monkeypatch.setattr(sweep, "_run", begin)
     monkeypatch.setattr(compare, "_compare", begin)
     try:
-        left = MAINS[script](shlex.split(options))
+        return MAINS[script](shlex.split(options))
     except BegunError:
-        return
-    pytest.fail(f"left with {left}: {capsys.readouterr().err}")
+        return "begun"
+    except SystemExit as left:
+        return left.code
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("qwen_validate", "--protocol sampled --sft-share 0.5"),
+        ("qwen_validate", "--no-such-option"),
+        ("sweep", "--seed 0 1 --out runs/two -- --protocol sampled --reward combined"),
+        ("compare", "--seed 0 -- --beta 0.2"),
+    ],
+)
+def test_a_bad_command_would_be_seen(script, options, tmp_path, monkeypatch):
+    assert outcome(script, options, tmp_path, monkeypatch) == 2
+
+
+def test_methods_that_are_named_exist():
+    """Two levels of reward and few prompts: all the methods that there are."""
+    names = [m.name for m in methods_for(configuration({}), np.array([[0.0, 1.0]]))]
+    words = [
+        word
+        for script, options in commands()
+        if script == "compare"
+        for word in compare.parse_arguments(shlex.split(options.split(" -- ")[0])).method or ()
+    ]
+    assert len(words) > 5 and all(any(word in name for name in names) for word in words)

@@ -11,6 +11,7 @@ import pytest
 import qwen_validate
 import sampled_recipes
 from sampled_recipes import RecipeOutcome, differences, paid_at_reward, table
+from validate.errors import RunError
 from validate.finished_runs import Reached
 from validate.pareto import Landscape
 
@@ -66,6 +67,11 @@ def test_recipes_are_compared_at_the_seeds_that_both_have():
     )
     assert "more at 2 of 2 seeds; reward 0.000 more" in line
     assert differences(dear) == differences([cheap[0], *dear[1:]]) == ""
+
+
+def test_a_run_that_is_given_twice_is_refused():
+    with pytest.raises(RunError, match=r"2 runs of rloo, beta 0\.2, seed 1: give one"):
+        sampled_recipes._refuse_repetitions([outcome(k, 1.0, 0.5) for k in (0, 1, 1)])
 
 
 def test_the_table_averages_over_seeds():

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from nondecoupling import bounds, cli
+from nondecoupling import bounds
 from nondecoupling.forecast import AtBeta, Estimate, Forecast, Samples, UnsupportedBeta, forecast
+from tests.command_line import invoke
 
 # Every prompt shows the law of the start policy exactly: a half, a quarter, a quarter.
 GRADES, LOG_REF = np.array([0.0, 0.5, 1.0]), np.log([0.5, 0.25, 0.25])
@@ -202,7 +202,7 @@ def file(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, ["forecast", *arguments])
+    return invoke("forecast", *arguments)
 
 
 def test_the_command_prints_what_python_says(file):

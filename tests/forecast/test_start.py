@@ -8,10 +8,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from typer.testing import CliRunner
 
-from nondecoupling import cli
 from nondecoupling.forecast import Samples, forecast
+from tests.command_line import invoke
 
 REWARDS = np.tile([0.0, 1.0], (40, 2))
 UNIT = (0, 1)
@@ -71,7 +70,6 @@ def test_lower_ends_hold_as_often_as_they_say():
     assert stats.binomtest(plainly, worlds, delta / 2, alternative="greater").pvalue < 1e-3
 
 
-@pytest.mark.slow  # a simulation
 def test_a_heavy_prompt_in_one_half_counts_in_the_other():
     """Loss 0 at weight 100, loss 1 at weight 1: one half has often no heavy prompt, and must know of the other's."""
     rng, chance, heavy, delta = np.random.default_rng(4), 0.02, 100.0, 0.2
@@ -107,12 +105,12 @@ def test_command_and_page_say_it_where_it_is_known(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     options = ["forecast", str(path), "--reward-low", "0", "--reward-high", "1"]
-    without = CliRunner().invoke(cli.app, options).stdout
+    without = invoke(*options).stdout
     assert "The start policy" not in without
-    shown = CliRunner().invoke(cli.app, [*options, "--log-prob", "lp", "--html", str(page)])
+    shown = invoke(*options, "--log-prob", "lp", "--html", str(page))
     assert shown.exit_code == 0, shown.output
     assert "SFT loss, own data" in shown.stdout and "SFT loss, expert data" not in shown.stdout
     assert "At the start" in page.read_text() and "SFT loss, own data" in page.read_text()
-    reply = json.loads(CliRunner().invoke(cli.app, [*options, "--log-prob", "lp", "--json"]).stdout)
+    reply = json.loads(invoke(*options, "--log-prob", "lp", "--json").stdout)
     assert reply["at_start"]["own_loss"]["value"] == 2.0
     assert reply["at_start"]["own_loss"]["high"] is None

@@ -6,11 +6,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from nondecoupling.cli import app
 from nondecoupling.monitor import PriceCurves, read_rollouts
 from nondecoupling.monitor.prices import Bounded
+from tests.command_line import invoke
 
 PROMPTS = [f"problem {i}" for i in range(40)]
 
@@ -117,7 +116,7 @@ def test_the_command_prints_a_line_for_each_step(tmp_path, start):
     for step, chance in ((10, 0.45), (20, 0.7)):
         trl(tmp_path, step, (rng.random(80) < chance).astype(float))
     command = ["monitor", str(tmp_path), "--samples", str(start), *BOUNDS]
-    answer = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    answer = json.loads(invoke(*command, "--json").output)
     steps = [reading["step"] for reading in answer["readings"]]
     prices = [reading["price"] for reading in answer["readings"]]
     assert steps == [10, 20] and 0 <= prices[0] < prices[1]
@@ -130,14 +129,14 @@ def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
         ([str(tmp_path), "--samples", str(tmp_path / "none.parquet")], "no such file"),
         ([str(tmp_path), "--samples", str(start)], "give --reward-low and --reward-high"),
     ):
-        shown = CliRunner().invoke(app, ["monitor", *arguments])
+        shown = invoke("monitor", *arguments)
         assert shown.exit_code == 2 and named in shown.output, shown.output
 
 
 @pytest.mark.parametrize(("given", "missing"), [("low", "high"), ("high", "low")])
 def test_one_bound_alone_is_refused(tmp_path, start, given, missing):
     command = ["monitor", str(tmp_path), "--samples", str(start), f"--reward-{given}", "1"]
-    shown = CliRunner().invoke(app, command)
+    shown = invoke(*command)
     assert shown.exit_code == 2 and f"without --reward-{missing}" in shown.output
 
 
@@ -156,6 +155,6 @@ def test_a_page_that_fails_takes_no_results_with_it(tmp_path, start, as_json, mo
         monkeypatch.setattr(PriceCurves, name, unmade)
     monkeypatch.setattr(PriceCurves, "beta", lambda self, reward: Bounded(math.inf))
     command = ["monitor", str(tmp_path), "--samples", str(start), *BOUNDS, "--html", "x.html"]
-    shown = CliRunner().invoke(app, [*command, *as_json])
+    shown = invoke(*command, *as_json)
     assert shown.exit_code == 2 and "no matplotlib" in shown.stderr
     assert "overpa" in shown.stdout
