@@ -117,6 +117,7 @@ def _in_tree(tree: Path, output: str, arguments: list[str]) -> None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     os.environ["PYTHONPATH"] = str(tree)  # of programs that a test starts
+    os.environ["CI"] = "1"  # Hypothesis draws the same examples with the fault and without
     sys.dont_write_bytecode = True
     status = pytest.main(["-q", "-x", "--tb=line", "-p", "no:cacheprovider", *arguments])
     sys.stdout.flush()
