@@ -119,15 +119,17 @@ def table(found: Sequence[RecipeOutcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _label(one: RecipeOutcome) -> tuple[str, float, int]:
+    return one.rl, one.beta, one.seed
+
+
 def differences(found: Sequence[RecipeOutcome]) -> str:
     """A line of Markdown per two recipes and betas with at least two seeds in common: the first less the second."""
-    groups = dict.fromkeys((one.rl, one.beta) for one in found)
-    at = {(one.rl, one.beta, one.seed): one for one in found}
+    at = {_label(one): one for one in found}
+    groups = dict.fromkeys((rl, beta) for rl, beta, _ in at)
     lines = []
     for second, first in itertools.combinations(groups, 2):
-        seeds = sorted(
-            {one.seed for one in found if {(*first, one.seed), (*second, one.seed)} <= at.keys()}
-        )
+        seeds = [seed for *group, seed in at if tuple(group) == first and (*second, seed) in at]
         if len(seeds) < 2:
             continue
         said = []
@@ -160,10 +162,6 @@ def _spread(values: Sequence[float | None]) -> str:
         return "-"
     text = f"{np.mean(known):.3f}"
     return f"{text} ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else text
-
-
-def _label(one: RecipeOutcome) -> tuple[str, float, int]:
-    return one.rl, one.beta, one.seed
 
 
 def _refuse_repetitions(found: Sequence[RecipeOutcome]) -> None:
