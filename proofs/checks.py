@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.deciding.attack import AttackResult, attack, smallest_witness
+from nondecoupling.deciding.attack import AttackResult, attack, attacks, smallest_witness
 from nondecoupling.deciding.certify import certify, is_equality_case
 from nondecoupling.deciding.decisions import Decision, report
 from nondecoupling.deciding.verdict import Status, Verdict
@@ -23,11 +23,14 @@ def exact_world(**values: Iterable[object]) -> World:
     return World({k: tuple(Fraction(x) for x in str(v).split()) for k, v in values.items()})
 
 
-def assert_survives(statement: StatementType, claim: str, *, responses: int = 3) -> AttackResult:
-    """The attack finds no violation; returns how tight it got."""
-    result = attack(statement, claim, responses=responses)
-    assert not result.violation, f"{statement.id} {claim}: {result}"
-    return result
+def assert_survives(
+    statement: StatementType, *claims: str, responses: int = 3
+) -> list[AttackResult]:
+    """The attack finds no violation of any of the claims; returns how tight each got."""
+    results = attacks(statement, claims, responses=responses)
+    for result in results:
+        assert not result.violation, f"{statement.id} {result.claim}: {result}"
+    return results
 
 
 def assert_tightened_fails(

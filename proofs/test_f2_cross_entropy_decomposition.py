@@ -46,7 +46,7 @@ def test_equality_at_the_data_law():
 
 @pytest.mark.attacked
 def test_attained_in_the_limit(evidence):
-    result = assert_survives(CrossEntropyDecomposition, LEAST)
+    (result,) = assert_survives(CrossEntropyDecomposition, LEAST)
     assert result.tightness > 0.999
     evidence(tightness_line(result))
 

@@ -140,7 +140,7 @@ def test_the_share_is_the_whole_iff_later_tokens_agree(evidence):
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(ChainRule, SHARE, responses=4)
+    (result,) = assert_survives(ChainRule, SHARE, responses=4)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

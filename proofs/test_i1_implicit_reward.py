@@ -61,7 +61,7 @@ def test_size_is_attained_by_two_responses_and_not_by_three():
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(ImplicitReward, SIZE)
+    (result,) = assert_survives(ImplicitReward, SIZE)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

@@ -65,9 +65,9 @@ def test_sharper_form_is_attained(n):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", ["PL inequality", "sharper form", "two prompts"])
-def test_no_violation_is_found(claim, evidence):
-    evidence(tightness_line(assert_survives(PlOfTheSftLoss, claim)))
+def test_no_violation_is_found(evidence):
+    for result in assert_survives(PlOfTheSftLoss, "PL inequality", "sharper form", "two prompts"):
+        evidence(tightness_line(result))
 
 
 @pytest.mark.parametrize("claim", ["PL inequality", "two prompts"])

@@ -76,9 +76,9 @@ def test_equality_at_equal_logits(claim):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_no_violation_is_found(claim, evidence):
-    evidence(tightness_line(assert_survives(LogitSandwich, claim)))
+def test_no_violation_is_found(evidence):
+    for result in assert_survives(LogitSandwich, *CLAIMS):
+        evidence(tightness_line(result))
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

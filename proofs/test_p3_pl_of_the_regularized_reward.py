@@ -75,11 +75,10 @@ def test_equality_at_the_tilt(claim):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.parametrize("responses", [2, 3])
-def test_no_violation_is_found(claim, responses, evidence):
-    result = assert_survives(PlOfTheRegularizedReward, claim, responses=responses)
-    evidence(f"n = {responses}, {tightness_line(result)}")
+def test_no_violation_is_found(responses, evidence):
+    for result in assert_survives(PlOfTheRegularizedReward, *CLAIMS, responses=responses):
+        evidence(f"n = {responses}, {tightness_line(result)}")
 
 
 @pytest.mark.parametrize("claim", CLAIMS[:2])

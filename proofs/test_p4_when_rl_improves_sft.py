@@ -67,9 +67,9 @@ def test_drawn_worlds(world):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [CURVATURE, IMPROVEMENT, TRIANGLE])
-def test_no_violation_is_found(claim, evidence):
-    evidence(tightness_line(assert_survives(WhenRlImprovesSft, claim, responses=2)))
+def test_no_violation_is_found(evidence):
+    for result in assert_survives(WhenRlImprovesSft, CURVATURE, IMPROVEMENT, TRIANGLE, responses=2):
+        evidence(tightness_line(result))
 
 
 SHARP = pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_just_inside_the_surface_it_is_nearly_attained(evidence):
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(KlBall, DROP)
+    (result,) = assert_survives(KlBall, DROP)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

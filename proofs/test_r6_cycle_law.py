@@ -50,12 +50,14 @@ def test_equality_iff_the_reward_is_constant_on_the_support():
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    evidence(tightness_line(assert_survives(CycleLaw, GAP)))
+    (result,) = assert_survives(CycleLaw, GAP)
+    evidence(tightness_line(result))
 
 
 def test_beyond_the_best_ratio_is_refuted(evidence):
     """The two sides meet only where both vanish or in the limit; the attack measures how nearly."""
-    best = max(assert_survives(CycleLaw, GAP, responses=n).tightness for n in (2, 3))
+    (pairs,), (triples,) = (assert_survives(CycleLaw, GAP, responses=n) for n in (2, 3))
+    best = max(pairs.tightness, triples.tightness)
     assert_tightened_fails(CycleLaw, GAP, 1.01 / best)
     evidence(f"refuted 1 % past the best ratio {best:.4f}")
 

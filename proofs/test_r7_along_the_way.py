@@ -95,7 +95,7 @@ def test_the_fall_is_strict_unless_d_is_the_tilt():
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(AlongTheWay, FASTER)
+    (result,) = assert_survives(AlongTheWay, FASTER)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

@@ -212,7 +212,8 @@ def test_a_longer_run_gains_on_a_box(evidence):
 
 @pytest.mark.attacked
 def test_no_longer_run_that_loses_is_found(evidence):
-    evidence(tightness_line(assert_survives(SecondTheoremRefuted, LONGER)))
+    (result,) = assert_survives(SecondTheoremRefuted, LONGER)
+    evidence(tightness_line(result))
 
 
 # --- the checks can fail ----------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_a_run_without_move_proves_nothing_and_loses_nothing():
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(WhatARunProves, BOUND)
+    (result,) = assert_survives(WhatARunProves, BOUND)
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

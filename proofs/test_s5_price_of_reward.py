@@ -109,11 +109,10 @@ def test_bernoulli_bound_is_attained_by_two_reward_levels():
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [DUAL, LINE, BERNOULLI, PINSKER])
-def test_attack(claim, evidence):
-    result = assert_survives(PriceOfReward, claim)
-    assert result.tightness > 0.99
-    evidence(tightness_line(result))
+def test_attack(evidence):
+    for result in assert_survives(PriceOfReward, DUAL, LINE, BERNOULLI, PINSKER):
+        assert result.tightness > 0.99
+        evidence(tightness_line(result))
 
 
 @pytest.mark.parametrize("claim", [DUAL, LINE, BERNOULLI, PINSKER])

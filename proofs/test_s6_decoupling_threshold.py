@@ -114,11 +114,10 @@ def test_equality_at_constant_rewards_only(claim):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_attack(claim, evidence):
-    result = assert_survives(DecouplingThreshold, claim, responses=2)
-    assert result.tightness > 0.99
-    evidence(tightness_line(result))
+def test_attack(evidence):
+    for result in assert_survives(DecouplingThreshold, *CLAIMS, responses=2):
+        assert result.tightness > 0.99
+        evidence(tightness_line(result))
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -268,11 +268,10 @@ def test_the_tilt_overpays_on_a_box_of_three_levels(evidence):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [OFF_DATA, TILT])
-def test_attack(claim, evidence):
-    result = assert_survives(Overpayment, claim, responses=2)
-    assert result.tightness > 0.99
-    evidence(tightness_line(result))
+def test_attack(evidence):
+    for result in assert_survives(Overpayment, OFF_DATA, TILT, responses=2):
+        assert result.tightness > 0.99
+        evidence(tightness_line(result))
 
 
 # --- the checks can fail ----------------------------------------------------------------------

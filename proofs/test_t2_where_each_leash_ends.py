@@ -222,17 +222,15 @@ def test_k3_in_the_reward_is_not_best_at_the_tilt(evidence, capsys):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [BEST, HARDEST, K2_BOUND])
-def test_attack(claim, evidence):
-    result = assert_survives(WhereEachLeashEnds, claim)
-    assert result.tightness > 0.9
-    evidence(tightness_line(result))
+def test_attack(evidence):
+    for result in assert_survives(WhereEachLeashEnds, BEST, HARDEST, K2_BOUND):
+        assert result.tightness > 0.9
+        evidence(tightness_line(result))
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("claim", [UNBOUNDED, AWAY])
-def test_attack_of_bounds_that_are_not_sharp(claim):
-    assert_survives(WhereEachLeashEnds, claim)
+def test_attack_of_bounds_that_are_not_sharp():
+    assert_survives(WhereEachLeashEnds, UNBOUNDED, AWAY)
 
 
 # --- flows, preconditioned (Fisher), run to their end -----------------------------------------

@@ -122,7 +122,7 @@ def test_equality_at_the_optimum():
 
 @pytest.mark.attacked
 def test_attack(evidence):
-    result = assert_survives(WeightedSft, "the only optimum")
+    (result,) = assert_survives(WeightedSft, "the only optimum")
     assert result.tightness > 0.99
     evidence(tightness_line(result))
 

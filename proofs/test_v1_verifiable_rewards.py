@@ -186,11 +186,10 @@ def test_on_a_box(name, evidence):
 
 
 @pytest.mark.attacked
-@pytest.mark.parametrize("name", [LEAST_KL, LEAST_LOSS, PASS_AT_K])
-def test_attack(name, evidence):
-    result = assert_survives(VerifiableRewards, name)
-    assert result.tightness > 0.99
-    evidence(tightness_line(result))
+def test_attack(evidence):
+    for result in assert_survives(VerifiableRewards, LEAST_KL, LEAST_LOSS, PASS_AT_K):
+        assert result.tightness > 0.99
+        evidence(tightness_line(result))
 
 
 @pytest.mark.parametrize("name", [LEAST_KL, LEAST_LOSS, PASS_AT_K])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from nondecoupling import bounds
-from nondecoupling.deciding.attack import _fields_in_use, attack, smallest_witness
+from nondecoupling.deciding.attack import _fields_in_use, attack, attacks, smallest_witness
 from nondecoupling.deciding.certify import certify, is_equality_case
 from nondecoupling.deciding.sampling import check_arguments, check_random_worlds
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory.statement import Claim, assumptions, dropping, only, tightened
+from nondecoupling.theory.theorems.j3_little_sft_is_nearly_free import LittleSftIsNearlyFree
 from nondecoupling.theory.theorems.r3_kl_ball import KlBall
 from nondecoupling.theory.theorems.r5_sft_can_raise_reward import SftCanRaiseReward
 from nondecoupling.theory.theorems.r7_along_the_way import AlongTheWay
 from nondecoupling.theory.theorems.s2_coupling_at_sft_optimality import CouplingAtSftOptimality
 from nondecoupling.theory.theorems.s3_two_sided_size import TwoSidedSize
-from nondecoupling.theory.worlds import World
+from nondecoupling.theory.worlds import World, sample_worlds
 
 HALF = (Fraction(1, 2), Fraction(1, 2))
 RAISES = "RL raises the SFT loss"
@@ -124,6 +126,38 @@ def test_the_attack_result_is_a_world_that_reproduces_its_margin():
     arguments = {name: np.array([value]) for name, value in found.world.items()}
     results = {r.claim: r for r in check_arguments(SftCanRaiseReward, arguments)}
     assert results[found.claim].margin[0] == pytest.approx(found.margin, rel=1e-12)
+
+
+class WithInfiniteSlopes(TwoSidedSize):
+    """The slope of the first claim is infinite in every world, and NaN after the chain rule."""
+
+    @staticmethod
+    def claims(xp, w):
+        yield Claim("steep", 2 + xp.sqrt(0 * w.beta), ">=", 0 * w.beta + 1)
+        yield Claim("plain", 1 + w.beta, ">=", 0 * w.beta + 1)
+
+
+@pytest.mark.parametrize("statement", [TwoSidedSize, LittleSftIsNearlyFree, WithInfiniteSlopes])
+def test_claims_attacked_together_end_where_each_ends_alone(statement):
+    settings = {"restarts": 8, "steps": 20}
+    world = sample_worlds(statement.world, np.random.default_rng(0), 1, 2)
+    names = [r.claim for r in check_arguments(statement, world) if not r.is_identity]
+    together = attacks(statement, names[::-1], **settings)
+    assert [found.claim for found in together] == names[::-1]
+    for found in together:
+        alone = attack(statement, found.claim, **settings)
+        assert found.margin == pytest.approx(alone.margin, rel=1e-9), found.claim
+        assert found.tightness == pytest.approx(alone.tightness, rel=1e-9), found.claim
+
+
+def test_an_attack_that_meets_no_world_in_scope_decides_nothing():
+    class Nowhere(TwoSidedSize):
+        @staticmethod
+        def conditions(xp, w):
+            yield Claim("never", 0 * w.beta, ">", w.beta)
+
+    found = attack(Nowhere, "Hoeffding upper bound", restarts=4, steps=3)
+    assert found.status is Status.OUT_OF_SCOPE and math.isnan(found.tightness)
 
 
 def test_the_attack_climbs():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
 import typer
@@ -35,6 +35,9 @@ from nondecoupling.deciding.sampling import BatchResult, check_arguments
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory.statement import Claim, StatementType
 from nondecoupling.theory.worlds import sample_worlds
+
+if TYPE_CHECKING:
+    from nondecoupling.deciding.attack import AttackResult
 
 CHUNK = 20_000  # worlds checked at once, between two steps of the progress bar
 
@@ -145,9 +148,13 @@ def attack(
         )
         fail(f"{what}, with no margin to attack; use: nondecoupling check {statement.id}")
     settings = Search(responses=responses, restarts=restarts, steps=steps, seed=seed)
+    from nondecoupling.deciding.attack import attacks
+
+    results = attacks(statement, [c.name for c in found], **settings)
+    attacked = list(zip(found, results, strict=True))
     rows = [
-        _attacked(statement, c, settings)
-        for c in with_progress(found, f"{statement.id}: claims", hidden=as_json)
+        _row_of_attack(statement, c, result)
+        for c, result in with_progress(attacked, f"{statement.id}: claims", hidden=as_json)
     ]
     report("attack", statement, settings, rows, as_json)
 
@@ -161,23 +168,22 @@ class Search(TypedDict):
     seed: int
 
 
-def _attacked(statement: StatementType, claim: Claim, settings: Search) -> Row:
-    from nondecoupling.deciding.attack import attack as search
+def _row_of_attack(statement: StatementType, claim: Claim, result: AttackResult) -> Row:
     from nondecoupling.deciding.attack import smallest_witness
 
-    result = search(statement, claim.name, **settings)
     world = readable(result.world) if result.violation else None
+    status = result.status
     if claim.refuted:
         witness = smallest_witness(statement, claim.name)
         status = Status.REFUTED if witness or result.violation else Status.UNDECIDED
         reason = f"smallest witness: {witness}" if witness else "no small rational witness found"
         world = None if witness else world
-    elif result.violation:
-        status, reason = Status.REFUTED, "violated"
-    elif math.isfinite(result.tightness):
-        status, reason = Status.HOLDS, "no violation found"
     else:
-        status, reason = Status.OUT_OF_SCOPE, "no world met the conditions"
+        reason = {
+            Status.REFUTED: "violated",
+            Status.HOLDS: "no violation found",
+            Status.OUT_OF_SCOPE: "no world met the conditions",
+        }[status]
     numbers = {"margin": result.margin, "tolerance": result.error, "tightness": result.tightness}
     text = status_text(status, claim.refuted)
     return Row(claim.name, claim.refuted, text, numbers, reason, world)

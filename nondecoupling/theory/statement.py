@@ -91,27 +91,30 @@ def tightened(statement: StatementType, claim: str, factor: float) -> StatementT
     def move(c: Claim) -> Claim:
         return replace(c, rhs=c.rhs / factor if c.relation == "<=" else c.rhs * factor)
 
-    return _only(statement, claim, move, f"{claim}, tightened by {factor}")
+    return _only(statement, (claim,), move, f"{claim}, tightened by {factor}")
 
 
-def only(statement: StatementType, claim: str) -> StatementType:
-    """The statement reduced to one of its claims."""
-    kept = _only(statement, claim, lambda c: c, claim)
+def only(statement: StatementType, *claims: str) -> StatementType:
+    """The statement reduced to some of its claims."""
+    kept = _only(statement, claims, lambda c: c, ", ".join(claims))
     kept.__module__ = statement.__module__  # still what the catalogue says: nothing is altered
     return kept
 
 
 def _only(
-    statement: StatementType, claim: str, change: Callable[[Claim], Claim], what: str
+    statement: StatementType, kept: tuple[str, ...], change: Callable[[Claim], Claim], what: str
 ) -> StatementType:
     def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         names = []
+        missing = set(kept)
         for found in statement.claims(xp, w):
-            if found.name == claim:
-                yield change(found)
-                return  # the claims after it are not computed
             names.append(found.name)
-        raise ValueError(f"claim={claim!r}: {statement.id} has {names}")
+            if found.name in missing:
+                missing.remove(found.name)
+                yield change(found)
+            if not missing:
+                return  # the claims after it are not computed
+        raise ValueError(f"claim={min(missing)!r}: {statement.id} has {names}")
 
     return _variant(statement, what, claims=claims)
 
