@@ -67,6 +67,7 @@ class ForecastOutcome:
     protocol: str
     trainer: str
     beta: float
+    rate: float
     seed: int
     stage: str
     predicted_reward: tuple[float, float, float] | None
@@ -182,6 +183,7 @@ def outcome_of(name: str, title: str, config: RunConfiguration, stage: RlStage) 
         protocol=config.protocol,
         trainer=trainer,
         beta=config.beta,
+        rate=config.rl_rate,
         seed=config.seed,
         stage=title,
         predicted_reward=_ends(supported.reward) if supported else None,
@@ -201,11 +203,13 @@ def _ends(estimate: Estimate | None) -> tuple[float, float, float] | None:
 
 def table(found: Sequence[ForecastOutcome]) -> str:
     """Markdown: a line per RL stage, and how often the floor held and the forecasts were off."""
-    head = ["protocol", "trainer", "beta", "seed", "stage", "reward, forecast", "reached"]
+    head = ["protocol", "trainer", "beta", "learning rate", "seed", "stage"]
+    head += ["reward, forecast", "reached"]
     head += ["SFT loss change, forecast", "trained", "floor", "paid"]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head))]
     for one in found:
-        cells = [one.protocol, one.trainer, f"{one.beta:g}", str(one.seed), one.stage]
+        cells = [one.protocol, one.trainer, f"{one.beta:g}", f"{one.rate:g}", str(one.seed)]
+        cells += [one.stage]
         cells += [_shown(one.predicted_reward), f"{one.reward.value:.3f}"]
         cells += [_shown(one.predicted_loss), f"{one.loss.value:+.3f}"]
         cells += [f"{one.floor:.3f}", f"{one.paid.value:.3f}"]
@@ -228,15 +232,17 @@ def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
         f"- The floor held in {held} of the {len(told)} stages where it could have been broken, of {len(found)}; "
         "each is right with probability 0.95."
     )
-    for protocol in sorted({one.protocol for one in found}):
-        mine = [one for one in found if one.protocol == protocol and one.predicted_reward]
+    for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
+        group = [one for one in found if (one.protocol, one.rate) == (protocol, rate)]
+        mine = [one for one in group if one.predicted_reward]
+        name = f"{protocol} at learning rate {rate:g}"
         if not mine:
-            yield f"- {protocol}: no beta was supported."
+            yield f"- {name}: no beta was supported."
             continue
         short = [one.predicted_reward[0] - one.reward.value for one in mine if one.predicted_reward]
         off = [one.loss.value - one.predicted_loss[0] for one in mine if one.predicted_loss]
         yield (
-            f"- {protocol}, {len(mine)} stages whose beta was supported: RL ended {np.mean(short):.3f} of reward below "
+            f"- {name}, {len(mine)} stages whose beta was supported: RL ended {np.mean(short):.3f} of reward below "
             f"the forecast (from {min(short):+.3f} to {max(short):+.3f}); the SFT loss on the experts' data rose by "
             f"{np.mean(off):+.3f} nats more than forecast (from {min(off):+.3f} to {max(off):+.3f})."
         )

@@ -227,9 +227,10 @@ class _Search:
             ]
 
         joint = slopes(losses)
-        if len(self.blocks) > 1:
+        finite = torch.cat(joint, dim=1).isfinite().all(dim=1)
+        if len(self.blocks) > 1 and not finite.all():
             for block, loss in zip(self.blocks, losses, strict=True):
-                if not all(bool(slope[block].isfinite().all()) for slope in joint):
+                if not finite[block].all():
                     # Perhaps zero times the infinite slope of another claim: this one alone.
                     for slope, alone in zip(joint, slopes([loss]), strict=True):
                         slope[block] = alone[block]

@@ -2,7 +2,8 @@
 
 The vocabulary is walked in tiles of rows of the head. A tile of logits is made by one matrix product into a
 buffer that is allocated once, reduced to a few numbers per token, and overwritten. The backward makes the tiles
-again. No [T, V] array exists; the extra memory is a handful of tile buffers, whatever T and V.
+again. No [T, V] array exists; the extra memory is a handful of tile buffers, whatever T and V. On request the
+forward keeps its logits in one that it is given, ``stored``, and the backward reads them there.
 
 Implementation notes
     * A tile is reduced relative to its own maximum, in float32. What is kept per token (maximum, mass, ...) is
@@ -31,7 +32,14 @@ from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.pair import HeadPair
 from nondecoupling.kernels.partials import NOTHING, Divergence, Mass
 from nondecoupling.kernels.reference import finite_base
-from nondecoupling.kernels.tiles import HeadGradients, Tiles, cap_slope, shaped, tile_logits
+from nondecoupling.kernels.tiles import (
+    HeadGradients,
+    Tiles,
+    cap_slope,
+    shaped,
+    stored_tile,
+    tile_logits,
+)
 
 __all__ = [
     "refine",
@@ -86,12 +94,16 @@ def _reduce(
 
 
 def token_stats_forward(
-    head: Head, targets: Tensor, exclude: Tensor | None, ignore_index: int
+    head: Head,
+    targets: Tensor,
+    exclude: Tensor | None,
+    ignore_index: int,
+    stored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(logprob, logsumexp, entropy, logsumexp_rest, origins), in float64.
 
     The first four are [T], the rest empty without ``exclude``; origins [2, T] is ``Mass.origin``, and [4, T] with
-    that of the rest where there is one.
+    that of the rest where there is one. Logits are written to ``stored`` [T, V].
     """
     device = head.hidden.device
     statistics = statistics_dtype(device)
@@ -109,6 +121,8 @@ def token_stats_forward(
         for rows in tiles.rows():
             out = shaped(buffer, rows.stop - rows.start, stop - start)
             logits = tile_logits(head.only(rows), rows_of_weight, start, out)
+            if stored is not None:
+                stored[rows, start:stop] = logits
             (hit,) = _inside(targets[rows], start, stop)
             target_logits[rows][hit] = logits[hit, targets[rows][hit] - start].to(statistics)
             left_out = None
@@ -142,10 +156,12 @@ def token_stats_backward(
     saved: Sequence[Tensor],
     needs: tuple[bool, bool, bool],
     synchronize: bool = True,
+    stored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias; empty where not needed.
 
-    ``upstream`` are the gradients of the loss with respect to the first four results of the forward, ``saved``.
+    ``upstream`` are the gradients of the loss with respect to the first four results of the forward, ``saved``;
+    ``stored`` has the forward's logits, if it kept them.
     """
     every = head.tokens
     c = stats_coefficients(
@@ -165,7 +181,11 @@ def token_stats_backward(
         weight_tile = results.tile(rows_of_weight, start)
         for rows in tiles.rows():
             shape = (rows.stop - rows.start, stop - start)
-            logits = tile_logits(head.only(rows), rows_of_weight, start, shaped(buffer, *shape))
+            logits = shaped(buffer, *shape)
+            if stored is None:
+                tile_logits(head.only(rows), rows_of_weight, start, logits)
+            else:
+                stored_tile(stored, c.active, rows, start, logits)
             if head.softcap is not None:
                 slope_tile = cap_slope(head, logits, shaped(slope, *shape))
             if c.exclude is not None:
@@ -214,8 +234,8 @@ FAR = 60.0
 LARGE = 1e5
 
 
-def divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
-    """(kl [T], origins [4, T]), as ``Divergence.result``."""
+def divergence(pair: HeadPair, stored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]), as ``Divergence.result``; logits and gaps are written to ``stored`` [2, T, V]."""
     device = pair.p.hidden.device
     statistics = statistics_dtype(device)
     tiles = Tiles(pair.p, pair.q)
@@ -228,6 +248,9 @@ def divergence(pair: HeadPair) -> tuple[Tensor, Tensor]:
             shape = (rows.stop - rows.start, stop - start)
             logits, gap, p, *scratch = (shaped(buffer, *shape) for buffer in buffers)
             pair.only(rows).logits_and_gap(weights, start, logits, gap)
+            if stored is not None:
+                stored[0, rows, start:stop] = logits
+                stored[1, rows, start:stop] = gap
             maximum = logits.amax(dim=1, keepdim=True)
             torch.exp(logits.sub_(maximum), out=p)
             mass = p.sum(dim=1)
@@ -271,10 +294,12 @@ def take_again(
         kl[tokens], origins[:, tokens] = how(pair.only(tokens))
 
 
-def token_kl_forward(p: Head, q: Head, synchronize: bool = True) -> tuple[Tensor, Tensor]:
-    """(kl [T], origins [4, T]) in float64, as ``Divergence.result``."""
+def token_kl_forward(
+    p: Head, q: Head, synchronize: bool = True, stored: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(kl [T], origins [4, T]) in float64, as ``Divergence.result``; ``stored`` as in ``divergence``."""
     pair = HeadPair(p, q)
-    kl, origins = divergence(pair)
+    kl, origins = divergence(pair, stored)
     if not pair.differences and p.dtype != torch.float64:
         refine(pair, kl, origins)
     return kl, origins
@@ -301,10 +326,12 @@ def token_kl_backward(
     needs_p: tuple[bool, bool, bool],
     needs_q: tuple[bool, bool, bool],
     synchronize: bool = True,
+    stored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to hidden, weight and bias of p, then of q; empty where not needed.
 
-    ``upstream`` is the gradient of the loss with respect to ``kl``, which the forward returned with ``origins``.
+    ``upstream`` is the gradient of the loss with respect to ``kl``, which the forward returned with ``origins``;
+    ``stored`` has the forward's logits and gaps, if it kept them.
     """
     every = p.tokens
     c = kl_coefficients(upstream, p.temperature, kl, origins, p.dtype)
@@ -325,7 +352,11 @@ def token_kl_backward(
             shape = (rows.stop - rows.start, stop - start)
             logits, gap, scratch = (shaped(buffer, *shape) for buffer in buffers)
             here = pair.only(rows)
-            here.logits_and_gap(weights, start, logits, gap)
+            if stored is None:
+                here.logits_and_gap(weights, start, logits, gap)
+            else:
+                stored_tile(stored[0], c.active, rows, start, logits)
+                stored_tile(stored[1], c.active, rows, start, gap)
             if capped:
                 slope_p = cap_slope(p, logits, shaped(slopes[0], *shape))
                 slope_q = cap_slope(q, logits + gap, shaped(slopes[1], *shape))

@@ -12,6 +12,7 @@ with the functions ``token_stats_forward``, ``token_stats_backward``, ``token_kl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,12 @@ def _dense(gradients: Sequence[Tensor | None], saved: Sequence[Tensor]) -> list[
     ]
 
 
+def _room(head: Head, keep_logits: bool, arrays: int) -> Tensor:
+    """Room for [T, V] logits, empty unless they are kept."""
+    shape = (arrays, head.tokens, head.vocabulary) if keep_logits else (arrays, 0, 0)
+    return head.hidden.new_empty(shape, dtype=head.dtype)
+
+
 def _wanted(results: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
     return [result if need else None for result, need in zip(results, needs, strict=True)]
 
@@ -68,10 +75,15 @@ def token_stats(
     ignore_index: int,
     impl: str,
     synchronize: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(logprob, logsumexp, entropy, logsumexp_rest, origins); the last serves the backward and has no gradient."""
+    keep_logits: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(logprob, logsumexp, entropy, logsumexp_rest, origins, stored); the last two serve the backward alone."""
     head = Head(hidden, weight, bias, temperature, softcap)
-    return _implementation(impl).token_stats_forward(head, targets, exclude, ignore_index)
+    stored = _room(head, keep_logits, 1)
+    forward = _implementation(impl).token_stats_forward
+    if keep_logits:
+        forward = partial(chunked.token_stats_forward, stored=stored[0])
+    return (*forward(head, targets, exclude, ignore_index), stored)
 
 
 @token_stats.register_fake
@@ -81,14 +93,14 @@ def _(
     bias: Tensor | None,
     targets: Tensor,
     exclude: Tensor | None,
-    *options: object,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    tokens = hidden.shape[0]
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    tokens, keep_logits = hidden.shape[0], options[-1]
     logprob, logsumexp, entropy = (_statistics(hidden, tokens) for _ in range(3))
-    if exclude is None:
-        return logprob, logsumexp, entropy, _statistics(hidden, 0), _statistics(hidden, 2, tokens)
-    rest, origins = _statistics(hidden, tokens), _statistics(hidden, 4, tokens)
-    return logprob, logsumexp, entropy, rest, origins
+    rest = _statistics(hidden, 0 if exclude is None else tokens)
+    origins = _statistics(hidden, 2 if exclude is None else 4, tokens)
+    stored = _room(Head(hidden, weight, bias, 1.0, None), keep_logits, 1)
+    return logprob, logsumexp, entropy, rest, origins, stored
 
 
 @torch.library.custom_op("nondecoupling::token_stats_backward", mutates_args=())
@@ -103,13 +115,18 @@ def _token_stats_backward(
     ignore_index: int,
     impl: str,
     synchronize: bool,
+    keep_logits: bool,
     upstream: Sequence[Tensor],
     saved: Sequence[Tensor],
+    stored: Tensor,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of hidden, weight and bias, of which ``needs`` says which are wanted."""
     head = Head(hidden, weight, bias, temperature, softcap)
-    return _implementation(impl).token_stats_backward(
+    backward = _implementation(impl).token_stats_backward
+    if keep_logits:
+        backward = partial(chunked.token_stats_backward, stored=stored[0])
+    return backward(
         upstream, head, targets, exclude, ignore_index, saved, tuple(needs), synchronize
     )
 
@@ -129,15 +146,16 @@ def _save_token_stats(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
 
 
 def _differentiate_token_stats(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-    hidden, weight, bias, targets, exclude, *saved = ctx.saved_tensors
+    hidden, weight, bias, targets, exclude, *saved, stored = ctx.saved_tensors
     needs = ctx.needs_input_grad[:3]
     results = _token_stats_backward(
         *(hidden, weight, bias, targets, exclude, *ctx.options),
         _dense(upstream[:4], saved[:4]),
         saved,
+        stored,
         needs,
     )
-    return (*_wanted(results, needs), *[None] * 7)
+    return (*_wanted(results, needs), *[None] * 8)
 
 
 token_stats.register_autograd(_differentiate_token_stats, setup_context=_save_token_stats)
@@ -155,19 +173,23 @@ def token_kl(
     softcap: float | None,
     impl: str,
     synchronize: bool,
-) -> tuple[Tensor, Tensor]:
-    """(kl, origins); the second serves the backward and has no gradient."""
-    return _implementation(impl).token_kl_forward(
-        Head(hidden_p, weight_p, bias_p, temperature, softcap),
-        Head(hidden_q, weight_q, bias_q, temperature, softcap),
-        synchronize,
-    )
+    keep_logits: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(kl, origins, stored); the last two serve the backward and have no gradient."""
+    p = Head(hidden_p, weight_p, bias_p, temperature, softcap)
+    q = Head(hidden_q, weight_q, bias_q, temperature, softcap)
+    stored = _room(p, keep_logits, 2)
+    forward = _implementation(impl).token_kl_forward
+    if keep_logits:
+        forward = partial(chunked.token_kl_forward, stored=stored)
+    return (*forward(p, q, synchronize), stored)
 
 
 @token_kl.register_fake
-def _(hidden_p: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
-    tokens = hidden_p.shape[0]
-    return _statistics(hidden_p, tokens), _statistics(hidden_p, 4, tokens)
+def _(hidden_p: Tensor, weight_p: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, keep_logits = hidden_p.shape[0], rest[-1]
+    stored = _room(Head(hidden_p, weight_p, None, 1.0, None), keep_logits, 2)
+    return _statistics(hidden_p, tokens), _statistics(hidden_p, 4, tokens), stored
 
 
 @torch.library.custom_op("nondecoupling::token_kl_backward", mutates_args=())
@@ -182,13 +204,18 @@ def _token_kl_backward(
     softcap: float | None,
     impl: str,
     synchronize: bool,
+    keep_logits: bool,
     upstream: Tensor,
     kl: Tensor,
     origins: Tensor,
+    stored: Tensor,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of hidden, weight and bias of p, then of q, of which ``needs`` says which are wanted."""
-    return _implementation(impl).token_kl_backward(
+    backward = _implementation(impl).token_kl_backward
+    if keep_logits:
+        backward = partial(chunked.token_kl_backward, stored=stored)
+    return backward(
         upstream,
         Head(hidden_p, weight_p, bias_p, temperature, softcap),
         Head(hidden_q, weight_q, bias_q, temperature, softcap),
@@ -209,17 +236,16 @@ def _(hidden_p: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *heads, temperature, softcap, impl, synchronize = inputs
-    ctx.options = (temperature, softcap, impl, synchronize)
+    heads, ctx.options = inputs[:6], inputs[6:]
     ctx.save_for_backward(*heads, *output)
 
 
 def _differentiate_token_kl(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-    *heads, kl, origins = ctx.saved_tensors
+    *heads, kl, origins, stored = ctx.saved_tensors
     needs = ctx.needs_input_grad[:6]
     (gradient,) = _dense(upstream[:1], [kl])
-    results = _token_kl_backward(*heads, *ctx.options, gradient, kl, origins, needs)
-    return (*_wanted(results, needs), None, None, None, None)
+    results = _token_kl_backward(*heads, *ctx.options, gradient, kl, origins, stored, needs)
+    return (*_wanted(results, needs), *[None] * 5)
 
 
 token_kl.register_autograd(_differentiate_token_kl, setup_context=_save_token_kl)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nondecoupling.kernels.head import Head
 
-__all__ = ["HeadGradients", "Tiles", "cap_slope", "shaped", "tile_logits"]
+__all__ = ["HeadGradients", "Tiles", "cap_slope", "shaped", "stored_tile", "tile_logits"]
 
 TOKENS_PER_TILE = 1024
 # 4 MiB of float32 logits: a few such buffers stay in the last-level cache of current CPUs, and the matrix
@@ -66,6 +66,14 @@ def tile_logits(head: Head, weight: Tensor, start: int, out: Tensor) -> Tensor:
     if head.softcap is not None:
         out.tanh_().mul_(outer)
     return out
+
+
+def stored_tile(
+    stored: Tensor, active: Tensor | None, rows: slice, start: int, out: Tensor
+) -> Tensor:
+    """Logits of a tile from ``stored`` [every token, V] into ``out``; ``rows`` are among the ``active`` tokens."""
+    columns = slice(start, start + out.shape[1])
+    return out.copy_(stored[rows, columns] if active is None else stored[active[rows], columns])
 
 
 def cap_slope(head: Head, logits: Tensor, out: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ def test_opcheck_token_stats(bias, softcap):
     head, targets, exclude = inputs(bias=bias)
     arguments = (head.hidden, head.weight, head.bias, targets)
     rest = (0.8, softcap, -100, "chunked", True)
-    torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest))
-    torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest))
+    torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest, True))
+    torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest, False))
 
 
 @pytest.mark.parametrize("bias", (True, False))
@@ -49,21 +49,21 @@ def test_opcheck_token_kl(bias):
     p, _, _ = inputs(bias=bias)
     q = p.moved(0.3).to(torch.float32).leaves()
     heads = (p.hidden, p.weight, p.bias, q.hidden, q.weight, q.bias)
-    torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked", True))
+    torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked", True, not bias))
 
 
 def test_opcheck_the_backwards_and_the_check():
     head, targets, exclude = inputs()
     detached = [tensor.detach() for tensor in head.tensors()]
     hidden, weight, bias = detached
-    arguments = (hidden, weight, bias, targets, exclude, 1.0, None, -100, "chunked", True)
-    saved = OPERATORS.token_stats(*arguments)
+    arguments = (hidden, weight, bias, targets, exclude, 1.0, None, -100, "chunked", True, True)
+    *saved, stored = OPERATORS.token_stats(*arguments)
     upstream = [torch.ones_like(value) for value in saved]
     torch.library.opcheck(
         OPERATORS.token_stats_backward,
-        (*arguments, upstream[:4], list(saved), [True, False, True]),
+        (*arguments, upstream[:4], saved, stored, [True, False, True]),
     )
-    arguments = (hidden, weight, bias, hidden, weight, None, 1.0, None, "chunked", True)
+    arguments = (hidden, weight, bias, hidden, weight, None, 1.0, None, "chunked", True, True)
     saved = OPERATORS.token_kl(*arguments)
     needs = [True, True, True, True, True, False]
     torch.library.opcheck(OPERATORS.token_kl_backward, (*arguments, upstream[0], *saved, needs))
