@@ -34,11 +34,12 @@ PAGE = HERE.parent / "docs" / "ledger.md"
 RUNG_MARKS = {a.value.replace("-", "_"): a.value for a in Assurance}
 LEDGER = "ledger"  # the key of results in a report's user_properties, and of this plugin
 
+IN_CI = "CI" in os.environ
 settings.register_profile(
     "proofs",
     deadline=None,
-    max_examples=100,
-    derandomize="CI" in os.environ,  # the same examples at every run of CI, others elsewhere
+    max_examples=100 if IN_CI else 50,
+    derandomize=IN_CI,  # the same examples at every run of CI, others elsewhere
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("proofs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 # Two pytest-xdist workers on two cores: one thread each, set before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is imported lives as long as the session: the collector need not look at it again and again.
+gc.disable()
 
 # A shared machine makes deadlines flaky. The same examples at every run of CI, others elsewhere.
 settings.register_profile("tests", deadline=None, max_examples=50, derandomize="CI" in os.environ)
@@ -30,6 +34,12 @@ def load_settings(config: pytest.Config) -> None:
 def pytest_make_collect_report(collector: pytest.Collector) -> None:
     """For the tests of a module; proofs/ has other settings, and may be in the same session."""
     load_settings(collector.config)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -124,6 +124,8 @@ def attacks(
     Each claim descends from the same ``restarts`` worlds. They share the evaluation of the statement,
     which costs hardly more for all of them than for one.
     """
+    if not claims:
+        return []
     import torch
 
     threads = torch.get_num_threads()

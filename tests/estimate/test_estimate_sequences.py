@@ -36,7 +36,7 @@ def normal_at_every_size(samples):
     return np.where(count < 20, 0, mean - half), np.where(count < 20, 1, mean + half)
 
 
-@pytest.mark.parametrize("kind", WORLDS)
+@pytest.mark.parametrize("kind", ["coins", pytest.param("skewed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("worlds", BUDGETS)
 def test_ends_are_never_wrong_more_often_than_half_of_delta(kind, worlds):
     """At the worst stopping time there is: the first at which the end has missed the mean."""
@@ -49,7 +49,7 @@ def test_ends_are_never_wrong_more_often_than_half_of_delta(kind, worlds):
     assert p_value(ever_above | ever_below) >= LEVEL
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_verdicts_at_random_stopping_times_hold(seed):
     """Stop when the data please: at the first verdict, or when the mean looks extreme, or by a clock."""
     rng = np.random.default_rng(seed)

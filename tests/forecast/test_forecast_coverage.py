@@ -21,7 +21,14 @@ from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
 BUDGETS = [10, pytest.param(100, marks=pytest.mark.slow)]
-CELLS = [(kind, k) for kind in ("binary", "graded") for k in (8, 64)]
+# One cell of each in the normal suite.
+KINDS = ["binary", pytest.param("graded", marks=pytest.mark.slow)]
+CELLS = [
+    ("binary", 8),
+    pytest.param("binary", 64, marks=pytest.mark.slow),
+    pytest.param("graded", 8, marks=pytest.mark.slow),
+    pytest.param("graded", 64, marks=pytest.mark.slow),
+]
 BETAS = (3.0, 1.0, 0.5)
 TARGET = 0.8  # costs 0.57 and 0.96 nats
 
@@ -58,7 +65,7 @@ def test_the_floor_holds(kind, k, worlds):
 
 
 @pytest.mark.parametrize("worlds", [4, pytest.param(30, marks=pytest.mark.slow)])  # roots
-@pytest.mark.parametrize("kind", ["binary", "graded"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_floor_of_a_picture_holds_everywhere_at_once(kind, worlds):
     targets = np.linspace(0.5, 0.8, 7)
     truth = np.array([RUNS[kind].price(float(target)) for target in targets])
@@ -81,7 +88,7 @@ def test_a_plug_in_floor_does_not_hold():
 
 
 @pytest.mark.parametrize("worlds", [4, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["binary", "graded"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_beta_and_price_of_a_reward_hold(kind, worlds):
     run, beta = RUNS[kind], 0.8
     truth = run.truth(beta)

@@ -27,11 +27,10 @@ def inputs(dtype=torch.float32, bias=True):
 
 @pytest.mark.parametrize(
     ("bias", "softcap"),
+    # Some seconds each: torch traces and compiles it. The operator of the divergence has a fast variant.
     [
-        (True, None),
-        pytest.param(
-            True, 5.0, marks=pytest.mark.slow
-        ),  # a second each: torch traces and compiles it
+        pytest.param(True, None, marks=pytest.mark.slow),
+        pytest.param(True, 5.0, marks=pytest.mark.slow),
         pytest.param(False, None, marks=pytest.mark.slow),
         pytest.param(False, 5.0, marks=pytest.mark.slow),
     ],

@@ -70,5 +70,7 @@ def test_unaligned_rows_of_low_precision_take_smaller_tiles():
         unaligned, by_descriptors = configuration(kernel, torch.float16, aligned=False)
         assert not by_descriptors
         assert (unaligned == cases["unaligned"] != aligned) if "unaligned" in cases else True
-    single = configuration("stats_forward", torch.float32, aligned=False)[0]
-    assert single == CONFIGURATIONS["stats_forward"]["float32"]
+    cases = CONFIGURATIONS["stats_forward"]
+    for extended in (False, True):
+        single, _ = configuration("stats_forward", torch.float32, extended=extended, aligned=False)
+        assert single == cases["float32, unaligned"] != cases["float32"]

@@ -65,6 +65,12 @@ class AlongTheWay(Statement):
     def claims(xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
         tilt = gibbs_tilt(xp, w.log_ref, w.reward, w.beta)
         at_tilt = expected_reward(xp, tilt, w.reward)
+        slope = sft_step_reward_slope(xp, tilt, w.log_d, w.reward)
+        pull = xp.exp(w.log_d) - xp.exp(tilt)
+        covariance = expectation(xp, tilt, pull * w.reward) - expectation(xp, tilt, pull) * at_tilt
+        yield Claim("slope of a step", covariance, "==", slope)
+        zero = xp.full_like(slope, 0.0)
+        yield Claim("the first SFT step lowers the reward", slope, "<=", zero, refuted=True)
         at_data = expected_reward(xp, w.log_d, w.reward)
         there = mixture(xp, tilt, w.log_d, w.mix)
         affine = (1 - w.mix) * at_tilt + w.mix * at_data
@@ -78,9 +84,3 @@ class AlongTheWay(Statement):
         fall = w.beta * kl_divergence(xp, there, tilt)
         yield Claim("fall of J_b", fallen_there, "==", fall)
         yield Claim("J_b falls ever faster", fallen_here, "<=", w.share * fall)
-        slope = sft_step_reward_slope(xp, tilt, w.log_d, w.reward)
-        pull = xp.exp(w.log_d) - xp.exp(tilt)
-        covariance = expectation(xp, tilt, pull * w.reward) - expectation(xp, tilt, pull) * at_tilt
-        yield Claim("slope of a step", covariance, "==", slope)
-        zero = xp.full_like(slope, 0.0)
-        yield Claim("the first SFT step lowers the reward", slope, "<=", zero, refuted=True)
