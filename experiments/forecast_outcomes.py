@@ -202,14 +202,19 @@ def _ends(estimate: Estimate | None) -> tuple[float, float, float] | None:
 
 
 def table(found: Sequence[ForecastOutcome]) -> str:
-    """Markdown: a line per RL stage, and how often the floor held and the forecasts were off."""
-    head = ["protocol", "trainer", "beta", "learning rate", "seed", "stage"]
+    """Markdown: a line per RL stage, and how often the floor held and the forecasts were off.
+
+    Learning rates are shown where there are several.
+    """
+    rates = len({one.rate for one in found}) > 1
+    head = ["protocol", "trainer", "beta", *(["learning rate"] if rates else []), "seed", "stage"]
     head += ["reward, forecast", "reached"]
     head += ["SFT loss change, forecast", "trained", "floor", "paid"]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head))]
     for one in found:
-        cells = [one.protocol, one.trainer, f"{one.beta:g}", f"{one.rate:g}", str(one.seed)]
-        cells += [one.stage]
+        cells = [one.protocol, one.trainer, f"{one.beta:g}"]
+        cells += [f"{one.rate:g}"] if rates else []
+        cells += [str(one.seed), one.stage]
         cells += [_shown(one.predicted_reward), f"{one.reward.value:.3f}"]
         cells += [_shown(one.predicted_loss), f"{one.loss.value:+.3f}"]
         cells += [f"{one.floor:.3f}", f"{one.paid.value:.3f}"]
@@ -232,10 +237,12 @@ def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
         f"- The floor held in {held} of the {len(told)} stages where it could have been broken, of {len(found)}; "
         "each is right with probability 0.95."
     )
-    for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
+    groups = sorted({(one.protocol, one.rate) for one in found})
+    several = len({rate for _, rate in groups}) > 1
+    for protocol, rate in groups:
         group = [one for one in found if (one.protocol, one.rate) == (protocol, rate)]
         mine = [one for one in group if one.predicted_reward]
-        name = f"{protocol} at learning rate {rate:g}"
+        name = f"{protocol} at learning rate {rate:g}" if several else protocol
         if not mine:
             yield f"- {name}: no beta was supported."
             continue

@@ -69,6 +69,15 @@ def test_a_beta_that_the_samples_do_not_support_has_no_number(stages):
     assert "not supported" in text and "no beta was supported" in text
 
 
+def test_learning_rates_are_told_apart_where_there_are_several(stages):
+    title, config, stage = stages[0]
+    found = [outcome_of("run", title, replace(config, rl_rate=rate), stage) for rate in (0.25, 0.5)]
+    assert "learning rate" not in table(found[:1])
+    text = table(found)
+    assert "| beta | learning rate | seed |" in text and "| 0.25 | 0 |" in text
+    assert "at learning rate 0.25, 1 stages" in text and "at learning rate 0.5, 1 stages" in text
+
+
 @pytest.mark.slow  # bootstraps whole runs
 def test_the_script_writes_its_table_and_says_a_broken_floor(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
