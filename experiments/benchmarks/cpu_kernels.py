@@ -171,7 +171,7 @@ def build(route: str, tokens: int, vocabulary: int, width: int) -> tuple[Callabl
         forward = lambda: (hidden @ weight.T, hidden_q @ weight_q.T)  # noqa: E731
     elif route.startswith("token_stats"):
         forward = (
-            lambda: token_stats(  # noqa: E731
+            lambda: token_stats(
                 hidden, weight, targets, impl="chunked", keep_logits=keep
             )[:3]
         )
