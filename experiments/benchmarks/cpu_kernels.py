@@ -120,7 +120,7 @@ def build(route: str, tokens: int, vocabulary: int, width: int) -> tuple[Callabl
     upstream = normal(3, tokens)
     two = " kl " in route or route.startswith(("token_kl", "two"))
     backward = "backward" in route
-    keep = route.endswith("kept")
+    options: dict[str, Any] = {"impl": "chunked", "keep_logits": route.endswith("kept")}
     if two:
         size = 1e-4 if "tiny" in route else 0.1
         hidden_q = hidden + size * normal(tokens, width)
@@ -170,15 +170,9 @@ def build(route: str, tokens: int, vocabulary: int, width: int) -> tuple[Callabl
     elif route.startswith("two gemms"):
         forward = lambda: (hidden @ weight.T, hidden_q @ weight_q.T)  # noqa: E731
     elif route.startswith("token_stats"):
-        forward = (
-            lambda: token_stats(
-                hidden, weight, targets, impl="chunked", keep_logits=keep
-            )[:3]
-        )
+        forward = lambda: token_stats(hidden, weight, targets, **options)[:3]  # noqa: E731
     elif route.startswith("token_kl"):
-        forward = lambda: (  # noqa: E731
-            token_kl(hidden, weight, hidden_q, weight_q, impl="chunked", keep_logits=keep),
-        )
+        forward = lambda: (token_kl(hidden, weight, hidden_q, weight_q, **options),)  # noqa: E731
     else:
         forward = {
             "eager kl": eager_kl,

@@ -128,3 +128,10 @@ def test_chunked_never_holds_the_logits():
             level += event.nbytes()
             peak = max(peak, level)
     assert 0 < peak < tokens * vocabulary * 4 / 8
+
+
+def test_torch_has_no_product_of_bfloat16_with_a_float32_result_on_a_cpu():
+    """Rounding logits to bfloat16 would lose them, so tiles are converted first; once it has one, they need not be."""
+    x = torch.ones(2, 2, dtype=torch.bfloat16)
+    with pytest.raises(NotImplementedError, match="aten::mm"):
+        torch.mm(x, x, out_dtype=torch.float32)
