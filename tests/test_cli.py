@@ -497,6 +497,7 @@ def test_the_commands_of_the_readme_run(line, tmp_path, monkeypatch):
     assert run(*line.split()).exit_code == 0
 
 
+@pytest.mark.slow  # a process
 def test_console_script_as_installed():
     code = "import sys; from nondecoupling.cli import main; sys.argv[1:] = ['list']; main()"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

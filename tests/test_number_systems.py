@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import flint
 import numpy as np
 import pytest
 import torch
@@ -59,6 +60,19 @@ def test_excess_ball_contains_the_value_near_zero():
     wide = xp.excess(xp.array([0]), np.array([ball(0, 0.1)], dtype=object)).flat[0]
     assert wide.contains(ball(0.05).exp() - 1 - ball(0.05))
     assert wide.lower() > -1e-8  # a ball's radius has 30 bits: it ends just below zero
+
+
+@pytest.mark.parametrize("precision", [64, 128, 300])
+def test_excess_balls_near_zero_are_as_small_as_the_precision(precision):
+    """Against e^u - 1 - u at many times the precision, where it does not cancel."""
+    with flint.ctx.workprec(precision):
+        points = [flint.arb(-7) / 29, flint.arb(1) / 5, flint.arb(1) / 3**20, -flint.arb(1) / 7**90]
+        xp = arb()
+        balls = xp.excess(xp.array([0] * len(points)), xp.array(points))
+    with flint.ctx.workprec(8 * precision + 2000):
+        for u, found in zip(points, balls, strict=True):
+            assert found.contains(u.mid().expm1() - u.mid())
+            assert found.rad() < abs(found) * flint.arb(2) ** (16 - precision)
 
 
 def test_square_of_a_ball_around_zero_stays_above_zero():

@@ -161,6 +161,7 @@ def test_the_same_figure_is_the_same_svg_and_well_formed():
     assert ElementTree.fromstring(drawn(1.0)).tag.endswith("svg")
 
 
+@pytest.mark.slow  # a process
 def test_without_axes_pyplot_shows_new_ones():
     code = (
         "import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot as plt, numpy as np\n"

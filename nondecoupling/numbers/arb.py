@@ -66,12 +66,22 @@ def _curve_over_square(u: Any) -> Any:
     """A ball around (e^u - 1 - u)/u^2 for |u| < 1/4, from its series with Lagrange remainder."""
     import flint
 
-    terms = max(6, flint.ctx.prec // 4)
-    total, power, factorial = flint.arb(0), flint.arb(1), 2
-    for k in range(terms):
-        total += power / factorial
-        power *= u
-        factorial *= k + 3
-    # remainder: |u|^terms e^(1/4) / (terms + 2)!
-    remainder = abs(power).upper() * flint.arb(0.25).exp() / factorial
+    largest = u.abs_upper()
+    # The remainder is at most |u|^terms e^(1/4) / (terms + 2)!; as many terms as bring it below the precision.
+    shrinks = -math.log2(max(float(largest), 1e-300))
+    terms = 1
+    while terms * shrinks + math.lgamma(terms + 3) / math.log(2) < flint.ctx.prec:
+        terms += 1
+    total = flint.arb(0)
+    for coefficient in _coefficients(terms, flint.ctx.prec):
+        total = total * u + coefficient
+    remainder = largest**terms * flint.arb(0.25).exp() / math.factorial(terms + 2)
     return total + flint.arb(0, remainder.upper())
+
+
+@lru_cache
+def _coefficients(terms: int, precision: int) -> list[Any]:
+    """1/(k + 2)! for k = terms - 1 .. 0 as balls, at the precision that is set."""
+    import flint
+
+    return [1 / flint.arb(math.factorial(k + 2)) for k in reversed(range(terms))]

@@ -103,7 +103,7 @@ def test_beta_and_price_of_a_reward_hold(kind, worlds):
     assert missed and all(p_value(count, worlds, DELTA) >= LEVEL for count in missed.values())
 
 
-@pytest.mark.parametrize("worlds", [4, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("worlds", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_guaranteed_choice_keeps_its_word(worlds):
     run, budget, target = RUNS["binary"], 0.3, 0.45
     over = short = 0
