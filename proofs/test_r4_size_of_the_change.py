@@ -144,16 +144,17 @@ def cheapest_divergence(law, reward, change):
     from scipy.optimize import minimize_scalar
 
     out = []
+    grid = np.linspace(-14, 12, 261)
     for log_p, r, c in zip(law, reward, change, strict=True):
         x = r - np.exp(log_p) @ r
 
         def dual(log_t, x=x, log_p=log_p, c=c):
             t = np.exp(log_t)
-            top = (t * x).max()
-            return -(t * c - top - np.log(np.exp(log_p + t * x - top).sum()))
+            tx = np.multiply.outer(t, x)
+            top = tx.max(axis=-1)
+            return -(t * c - top - np.log(np.exp(log_p + tx - top[..., None]).sum(axis=-1)))
 
-        grid = np.linspace(-14, 12, 261)
-        best = grid[np.argmin([dual(g) for g in grid])]
+        best = grid[np.argmin(dual(grid))]
         found = minimize_scalar(
             dual, bounds=(best - 0.2, best + 0.2), method="bounded", options={"xatol": 1e-10}
         )
