@@ -27,6 +27,7 @@ def assert_survives(
     statement: StatementType, *claims: str, responses: int = 3
 ) -> list[AttackResult]:
     """The attack finds no violation of any of the claims; returns how tight each got."""
+    assert claims, f"{statement.id}: nothing to attack"
     results = attacks(statement, claims, responses=responses)
     for result in results:
         assert not result.violation, f"{statement.id} {result.claim}: {result}"

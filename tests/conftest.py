@@ -23,6 +23,11 @@ settings.load_profile("tests")
 collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):  # collects nothing itself
+        gc.enable()
+
+
 def load_settings(config: pytest.Config) -> None:
     """This suite's, unless the command line has its own."""
     if not any(

@@ -150,6 +150,16 @@ def test_claims_attacked_together_end_where_each_ends_alone(statement):
         assert found.tightness == pytest.approx(alone.tightness, rel=1e-9), found.claim
 
 
+def test_an_attack_on_sides_that_vanish_is_undecided():
+    class Nothing(TwoSidedSize):
+        @staticmethod
+        def claims(xp, w):
+            yield Claim("nothing", 0 * w.beta, ">=", 0 * w.beta)
+
+    found = attack(Nothing, "nothing", restarts=4, steps=3)
+    assert found.status is Status.UNDECIDED and found.in_scope and math.isnan(found.tightness)
+
+
 def test_an_attack_that_meets_no_world_in_scope_decides_nothing():
     class Nowhere(TwoSidedSize):
         @staticmethod
@@ -157,7 +167,8 @@ def test_an_attack_that_meets_no_world_in_scope_decides_nothing():
             yield Claim("never", 0 * w.beta, ">", w.beta)
 
     found = attack(Nowhere, "Hoeffding upper bound", restarts=4, steps=3)
-    assert found.status is Status.OUT_OF_SCOPE and math.isnan(found.tightness)
+    assert found.status is Status.OUT_OF_SCOPE and not found.in_scope
+    assert attacks(Nowhere, []) == []
 
 
 def test_the_attack_climbs():

@@ -25,6 +25,7 @@ from nondecoupling.cli.options import (
 from nondecoupling.cli.report import (
     NO_COUNTEREXAMPLE,
     Row,
+    at_work,
     readable,
     report,
     status_text,
@@ -150,12 +151,9 @@ def attack(
     settings = Search(responses=responses, restarts=restarts, steps=steps, seed=seed)
     from nondecoupling.deciding.attack import attacks
 
-    results = attacks(statement, [c.name for c in found], **settings)
-    attacked = list(zip(found, results, strict=True))
-    rows = [
-        _row_of_attack(statement, c, result)
-        for c, result in with_progress(attacked, f"{statement.id}: claims", hidden=as_json)
-    ]
+    with at_work(f"{statement.id}: {len(found)} claims attacked", hidden=as_json):
+        results = attacks(statement, [c.name for c in found], **settings)
+        rows = [_row_of_attack(statement, *pair) for pair in zip(found, results, strict=True)]
     report("attack", statement, settings, rows, as_json)
 
 
@@ -182,6 +180,7 @@ def _row_of_attack(statement: StatementType, claim: Claim, result: AttackResult)
         reason = {
             Status.REFUTED: "violated",
             Status.HOLDS: "no violation found",
+            Status.UNDECIDED: "its sides vanish or overflow in all worlds that were met",
             Status.OUT_OF_SCOPE: "no world met the conditions",
         }[status]
     numbers = {"margin": result.margin, "tolerance": result.error, "tightness": result.tightness}

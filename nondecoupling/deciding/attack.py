@@ -42,8 +42,8 @@ class AttackResult:
 
     ``tightness`` is 1 - margin/max(|lhs|, |rhs|), for nonnegative sides the smaller one over the
     larger: 1 means attained, above 1 violated. It is rounded against the attack, and NaN where no world
-    in scope was met. ``violation`` says that some world's margin is negative beyond the error of its
-    computation.
+    that was met has one: none is in scope (``in_scope``), or sides vanish or overflow in all that are.
+    ``violation`` says that some world's margin is negative beyond the error of its computation.
     """
 
     statement: str
@@ -53,12 +53,15 @@ class AttackResult:
     tightness: float
     violation: bool
     world: dict[str, list[float]]
+    in_scope: bool
 
     @property
     def status(self) -> Status:
         if self.violation:
             return Status.REFUTED
-        return Status.OUT_OF_SCOPE if math.isnan(self.tightness) else Status.HOLDS
+        if math.isnan(self.tightness):
+            return Status.UNDECIDED if self.in_scope else Status.OUT_OF_SCOPE
+        return Status.HOLDS
 
 
 # Sides below this are too small for a ratio to mean anything in float64.
@@ -97,15 +100,7 @@ def attack(
 
     ``first_violation`` ends the search at the first clear violation instead of going on to the worst.
     """
-    (result,) = attacks(
-        statement,
-        [claim],
-        responses=responses,
-        restarts=restarts,
-        steps=steps,
-        seed=seed,
-        first_violation=first_violation,
-    )
+    (result,) = _attacks(statement, [claim], responses, restarts, steps, seed, first_violation)
     return result
 
 
@@ -117,7 +112,6 @@ def attacks(
     restarts: int = 128,
     steps: int = 150,
     seed: int = 0,
-    first_violation: bool = False,
 ) -> list[AttackResult]:
     """``attack`` for several claims of one statement: the same searches side by side, in less time.
 
@@ -126,6 +120,18 @@ def attacks(
     """
     if not claims:
         return []
+    return _attacks(statement, claims, responses, restarts, steps, seed, first_violation=False)
+
+
+def _attacks(
+    statement: StatementType,
+    claims: Sequence[str],
+    responses: int,
+    restarts: int,
+    steps: int,
+    seed: int,
+    first_violation: bool,
+) -> list[AttackResult]:
     import torch
 
     threads = torch.get_num_threads()
@@ -199,8 +205,7 @@ class _Search:
             best = torch.where(improved, score, best)
             for name, value in self.raw.items():
                 kept[name] = torch.where(improved[:, None], value.detach(), kept[name])
-            worst = [float(best[block].max()) for block in self.blocks]
-            if step == steps or (first_violation and min(worst) > CLEAR_VIOLATION):
+            if step == steps or (first_violation and float(best.max()) > CLEAR_VIOLATION):
                 break
             losses = [
                 torch.nan_to_num(10 * outside[block] - violation, 0.0, 0.0, 0.0).sum()
@@ -267,6 +272,7 @@ class _Search:
                     float(proven[index]) if usable.any() else math.nan,
                     bool(result.violated[block].any()),
                     {field: value[block][index].tolist() for field, value in found.items()},
+                    bool(result.applies[block].any()),
                 )
             )
         return results

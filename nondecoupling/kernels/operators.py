@@ -141,6 +141,7 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[
 
 
 def _save_token_stats(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)  # of the stored logits there is none
     hidden, weight, bias, targets, exclude, *ctx.options = inputs
     ctx.save_for_backward(hidden, weight, bias, targets, exclude, *output)
 
@@ -236,6 +237,7 @@ def _(hidden_p: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _save_token_kl(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)  # of the stored logits there is none
     heads, ctx.options = inputs[:6], inputs[6:]
     ctx.save_for_backward(*heads, *output)
 

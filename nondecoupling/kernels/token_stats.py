@@ -1,6 +1,6 @@
 """Per-token statistics of a language-model head, straight from the hidden states.
 
-    logits = softcap * tanh((hidden @ weight.T + bias) / softcap) / temperature        [T, V], never stored
+    logits = softcap * tanh((hidden @ weight.T + bias) / softcap) / temperature        [T, V], never stored unasked
 
 ``token_stats`` gives log-probability, logsumexp and entropy per token, ``token_kl`` the exact Kullback-Leibler
 divergence of two models over the whole vocabulary, ``sequence_logprob`` log-probabilities of sequences. All are
@@ -12,7 +12,8 @@ and biases with any upstream gradient per token, and work under ``torch.compile(
     ``"reference"``  plain torch with all logits, differentiated by autograd; any dtype, any device.
     ``"chunked"``    cache-sized tiles of logits, bounded memory; any dtype, any device.
     ``"triton"``     GPU kernels; bfloat16, float16 and float32. Triton is imported only then.
-    ``"auto"``       triton on a CUDA device where it is installed and takes the dtype, chunked elsewhere.
+    ``"auto"``       triton on a CUDA device where it is installed and takes the dtype, chunked elsewhere, and where
+                     logits are kept.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ def _differentiated(*tensors: Tensor | None) -> bool:
 
 
 def _resolve(impl: str, hidden: Tensor, keep_logits: bool) -> str:
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl is {impl!r}; choose one of {', '.join(map(repr, IMPLEMENTATIONS))}")
+    if not isinstance(keep_logits, bool):
+        raise TypeError(f"keep_logits is {keep_logits!r}; use True or False")
     if keep_logits and impl not in ("auto", "chunked"):
         raise ValueError(
             f"keep_logits is True and impl is {impl!r}; only 'chunked' keeps logits on request"
         )
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl is {impl!r}; choose one of {', '.join(map(repr, IMPLEMENTATIONS))}")
     supported = hidden.dtype in TRITON_DTYPES
     if impl == "auto":
         use_triton = (
@@ -146,8 +149,8 @@ def token_stats(
             there, and a NaN in a hidden state makes the gradient of the head NaN even if its token has no upstream
             gradient.
         keep_logits: True keeps the [T, V] logits of the forward until the backward, in float32 or better: three
-            matrix products in all instead of four, for 4 T V bytes and more. Of ``"chunked"``, which ``"auto"``
-            then takes.
+            matrix products in all instead of four, for 4 T V bytes, or 8 T V in float64. Of ``"chunked"``, which
+            ``"auto"`` then takes on any device.
         double: True returns float64 whatever the inputs. Statistics are put together in it; a logsumexp L loses
             |L| eps32 / 2 to float32, which shows in its difference from another one. (On a device without float64,
             float32 all the same.)

@@ -36,6 +36,7 @@ def normal_at_every_size(samples):
     return np.where(count < 20, 0, mean - half), np.where(count < 20, 1, mean + half)
 
 
+# One kind and one seed in the normal suite: simulations.
 @pytest.mark.parametrize("kind", ["coins", pytest.param("skewed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("worlds", BUDGETS)
 def test_ends_are_never_wrong_more_often_than_half_of_delta(kind, worlds):

@@ -21,7 +21,7 @@ from nondecoupling.forecast.tilts import Tilts
 
 PROMPTS = 64
 BUDGETS = [10, pytest.param(100, marks=pytest.mark.slow)]
-# One cell of each in the normal suite.
+# One cell of each in the normal suite: simulations.
 KINDS = ["binary", pytest.param("graded", marks=pytest.mark.slow)]
 CELLS = [
     ("binary", 8),

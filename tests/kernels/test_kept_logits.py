@@ -56,14 +56,15 @@ def test_tokens_without_upstream_gradient_are_left_out(options):
             torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
 
 
-def test_one_sided_and_far_logits_are_taken_again():
-    weight = torch.tensor([[0.0, 1.0], [300.0, 0.0], [1.0, 1.0]])
+@pytest.mark.parametrize("masked", (0.0, -torch.inf))
+def test_far_and_one_sided_logits_are_taken_again(masked):
+    weight = torch.tensor([[0.0, 1.0], [300.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     p, q = torch.tensor([[1.0, 0.5], [0.1, 2.0]]), torch.tensor([[-1.0, 0.5], [0.1, 2.001]])
     leaves = [tensor.clone().requires_grad_() for tensor in (p, weight, q, weight)]
-    found, expected = (
-        torch.autograd.grad(token_kl(*leaves, keep_logits=keep).sum(), leaves)
-        for keep in (True, False)
-    )
+    bias = torch.tensor([0.0, 0.0, 0.0, masked])
+    kl = [token_kl(*leaves, bias_p=bias, keep_logits=keep) for keep in (True, False)]
+    found, expected = (torch.autograd.grad(value.sum(), leaves) for value in kl)
+    assert torch.equal(*kl) and torch.isfinite(kl[0]).all() and (kl[0] > 0).all()
     assert all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
 
 
@@ -78,6 +79,37 @@ def test_they_are_kept_only_for_a_backward(differentiated):
         logprob = token_stats(hidden, weight, torch.arange(8), keep_logits=True).logprob
     assert logprob.requires_grad is differentiated
     assert (8 * 30 in stored) is differentiated
+
+
+@pytest.mark.parametrize("models", (1, 2))
+def test_nothing_else_of_that_size_is_held(models):
+    """Peak memory of forward and backward: the logits, for a divergence also the gaps, and a few tiles."""
+    tokens, vocabulary, width = 2048, 30_000, 4
+    heads = [Model.random(tokens, vocabulary, width, bias=False, seed=k) for k in range(models)]
+    heads = [head.to(torch.float32).leaves() for head in heads]
+    targets = torch.zeros(tokens, dtype=torch.int64)
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        if models == 1:
+            values = kernel_stats(*heads, targets, keep_logits=True)[0]
+        else:
+            values = kernel_kl(*heads, keep_logits=True)
+        torch.autograd.grad(values.sum(), [leaf for head in heads for leaf in head.tensors()])
+    level = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            level += event.nbytes()
+            peak = max(peak, level)
+    logits = models * tokens * vocabulary * 4
+    assert logits < peak < 1.25 * logits
+
+
+@pytest.mark.parametrize("keep", ("no", 1))
+def test_it_is_yes_or_no(keep):
+    hidden, weight = torch.randn(2, 4), torch.randn(5, 4)
+    with pytest.raises(TypeError, match=r"keep_logits is .*; use True or False"):
+        token_stats(hidden, weight, torch.arange(2), keep_logits=keep)
+    with pytest.raises(ValueError, match="choose one of 'auto'"):
+        token_stats(hidden, weight, torch.arange(2), impl="nope", keep_logits=True)
 
 
 @pytest.mark.parametrize("impl", ("reference", "triton"))

@@ -27,11 +27,11 @@ def inputs(dtype=torch.float32, bias=True):
 
 @pytest.mark.parametrize(
     ("bias", "softcap"),
-    # Some seconds each: torch traces and compiles it. The operator of the divergence has a fast variant.
+    # A second each and more: torch traces and compiles it.
     [
         pytest.param(True, None, marks=pytest.mark.slow),
         pytest.param(True, 5.0, marks=pytest.mark.slow),
-        pytest.param(False, None, marks=pytest.mark.slow),
+        (False, None),
         pytest.param(False, 5.0, marks=pytest.mark.slow),
     ],
 )
@@ -40,7 +40,8 @@ def test_opcheck_token_stats(bias, softcap):
     arguments = (head.hidden, head.weight, head.bias, targets)
     rest = (0.8, softcap, -100, "chunked", True)
     torch.library.opcheck(OPERATORS.token_stats, (*arguments, exclude, *rest, True))
-    torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest, False))
+    if bias:
+        torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest, False))
 
 
 @pytest.mark.parametrize("bias", (True, False))

@@ -7,6 +7,7 @@ changes. Here its table is held against today's sources, and some of its lines a
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiled_from import SOURCES, digests
+from compiled_from import FACE, KERNELS, SOURCES, digests
 
 pytest.importorskip("triton", reason="Triton is not installed: nothing can be compiled")
 SCRIPT = Path(__file__).with_name("compile_kernels.py")
@@ -117,6 +118,16 @@ def test_any_change_of_a_kernel_is_seen(tmp_path):
         copy.write_bytes(before.replace(b"import", b"import ", 1))
         assert digests(copies) != digests(), copy.name
         copy.write_bytes(before)
+
+
+def test_what_is_left_out_of_the_digests_is_not_launched():
+    """No module below the public face imports it."""
+    for path in SOURCES:
+        if path.parent == KERNELS:
+            imported = re.findall(r"^\s*(?:from|import) .*", path.read_text(), re.MULTILINE)
+            named = {word for line in imported for word in re.findall(r"\w+", line)}
+            assert not named & set(FACE), path.name
+    assert "triton_launch" in (KERNELS / "operators.py").read_text()  # the other way round
 
 
 @pytest.mark.parametrize("triton", (".", OTHER))
