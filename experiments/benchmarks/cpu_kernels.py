@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -337,7 +338,7 @@ def main() -> int:
         print(json.dumps(measure(arguments.one, arguments)))
         return 0
     record: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "environment": environment(arguments),
         "sizes": {
             name: getattr(arguments, name)
