@@ -219,7 +219,7 @@ def table(found: Sequence[ForecastOutcome]) -> str:
         cells += [_shown(one.predicted_loss), f"{one.loss.value:+.3f}"]
         cells += [f"{one.floor:.3f}", f"{one.paid.value:.3f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_summary(found)]
+    lines += ["", *_summary(found, rates)]
     return "\n".join(lines) + "\n"
 
 
@@ -230,19 +230,17 @@ def _shown(predicted: tuple[float, float, float] | None) -> str:
     return f"{value:.3f} in [{low:.3f}, {high:.3f}]"
 
 
-def _summary(found: Sequence[ForecastOutcome]) -> Iterator[str]:
+def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
     told = [one for one in found if one.says_something]
     held = sum(one.floor_holds for one in told)
     yield (
         f"- The floor held in {held} of the {len(told)} stages where it could have been broken, of {len(found)}; "
         "each is right with probability 0.95."
     )
-    groups = sorted({(one.protocol, one.rate) for one in found})
-    several = len({rate for _, rate in groups}) > 1
-    for protocol, rate in groups:
+    for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
         group = [one for one in found if (one.protocol, one.rate) == (protocol, rate)]
         mine = [one for one in group if one.predicted_reward]
-        name = f"{protocol} at learning rate {rate:g}" if several else protocol
+        name = f"{protocol} at learning rate {rate:g}" if rates else protocol
         if not mine:
             yield f"- {name}: no beta was supported."
             continue

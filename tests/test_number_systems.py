@@ -64,7 +64,10 @@ def test_excess_ball_contains_the_value_near_zero():
 
 @pytest.mark.parametrize("precision", [64, 128, 300])
 def test_excess_balls_near_zero_are_as_small_as_the_precision(precision):
-    """Against e^u - 1 - u at many times the precision, where it does not cancel."""
+    """Against e^u - 1 - u at many times the precision, where it does not cancel.
+
+    At most 64 terms round twice each, and u, its square and the factor a few times: below 2^8 roundings.
+    """
     with flint.ctx.workprec(precision):
         points = [flint.arb(-7) / 29, flint.arb(1) / 5, flint.arb(1) / 3**20, -flint.arb(1) / 7**90]
         xp = arb()
@@ -72,7 +75,7 @@ def test_excess_balls_near_zero_are_as_small_as_the_precision(precision):
     with flint.ctx.workprec(8 * precision + 2000):
         for u, found in zip(points, balls, strict=True):
             assert found.contains(u.mid().expm1() - u.mid())
-            assert found.rad() < abs(found) * flint.arb(2) ** (16 - precision)
+            assert found.rad() < abs(found) * flint.arb(2) ** (8 - precision)
 
 
 def test_square_of_a_ball_around_zero_stays_above_zero():

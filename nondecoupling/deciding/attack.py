@@ -140,7 +140,7 @@ def _attacks(
         target = only(statement, *claims)
         search = _Search(target, claims, responses, restarts, seed)
         search.descend(steps, first_violation)
-        results = search.results(statement)
+        results = search.results()
     finally:
         torch.set_num_threads(threads)
     for result in results:
@@ -243,7 +243,7 @@ class _Search:
                         slope[block] = alone[block]
         return [torch.nan_to_num(slope, 0.0, 0.0, 0.0) for slope in joint]
 
-    def results(self, statement: StatementType) -> list[AttackResult]:
+    def results(self) -> list[AttackResult]:
         """The worst world of each claim, judged with the bounds on the errors of float64."""
         import torch
 
@@ -261,11 +261,10 @@ class _Search:
                 # Rounding is held against the attack: only a tightness beyond the error bound counts.
                 proven = 1 - (margin + error) / size
             usable = (result.applies & ~result.undecided)[block] & np.isfinite(proven)
-            # A search that met no world in scope decides nothing.
             index = int(np.argmax(np.where(usable, proven, -np.inf)))
             results.append(
                 AttackResult(
-                    statement.id,
+                    self.target.id,
                     name,
                     float(margin[index]),
                     float(error[index]),
