@@ -84,7 +84,7 @@ def test_they_are_kept_only_for_a_backward(differentiated):
 @pytest.mark.parametrize("models", (1, 2))
 def test_nothing_else_of_that_size_is_held(models):
     """Peak memory of forward and backward: the logits, for a divergence also the gaps, and a few tiles."""
-    tokens, vocabulary, width = 2048, 30_000, 4
+    tokens, vocabulary, width = 1024, 30_000, 4
     heads = [Model.random(tokens, vocabulary, width, bias=False, seed=k) for k in range(models)]
     heads = [head.to(torch.float32).leaves() for head in heads]
     targets = torch.zeros(tokens, dtype=torch.int64)
