@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.text import Annotation, Text
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from nondecoupling import bounds, plot
 from nondecoupling.policies import TokenTree
@@ -136,12 +137,11 @@ def schedules() -> Figure:
 
 
 def tilt_with_reward(log_d: np.ndarray, reward: np.ndarray, target: float) -> np.ndarray:
-    low, high = 1e-2, 1e2
-    for _ in range(80):
-        beta = (low * high) ** 0.5
-        tilt = bounds.gibbs_tilt(log_d, reward, beta)
-        low, high = (beta, high) if bounds.expected_reward(tilt, reward) > target else (low, beta)
-    return tilt
+    def above(log_beta: float) -> float:
+        tilt = bounds.gibbs_tilt(log_d, reward, np.exp(log_beta))
+        return float(bounds.expected_reward(tilt, reward)) - target
+
+    return bounds.gibbs_tilt(log_d, reward, np.exp(brentq(above, np.log(1e-2), np.log(1e2))))
 
 
 # --- where SFT raises the raw reward (What is refuted) ----------------------------------------

@@ -171,7 +171,7 @@ def test_no_more_than_a_block_of_rows_is_held(monkeypatch):
     assert 0 < peak < 16 * vocabulary * 100 < tokens * vocabulary * 4
 
 
-@pytest.mark.parametrize("tokens", (6, 3))
+@pytest.mark.parametrize("tokens", (pytest.param(6, marks=pytest.mark.slow), 3))
 def test_as_an_operator(tokens):
     model = Model.random(tokens, 40, 5, bias=True).to(torch.float32)
     arguments = (model.hidden, model.weight, model.bias, torch.arange(tokens), 0.8, None, -100)
@@ -183,7 +183,7 @@ def test_as_an_operator(tokens):
     torch.__version__ < "2.12",
     reason="the compiler of torch 2.11 fails there, as the docstring says",
 )
-@pytest.mark.parametrize("tokens", [3, 6])
+@pytest.mark.parametrize("tokens", [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_it_compiles_to_one_graph(tokens):
     model = Model.random(tokens, 40, 5, bias=True).to(torch.float32)
     compiled = torch.compile(lambda m, t: ask(m, t, "auto"), fullgraph=True, backend="aot_eager")

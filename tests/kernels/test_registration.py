@@ -44,7 +44,7 @@ def test_opcheck_token_stats(bias, softcap):
         torch.library.opcheck(OPERATORS.token_stats, (*arguments, None, *rest, False))
 
 
-@pytest.mark.parametrize("bias", (True, False))
+@pytest.mark.parametrize("bias", (pytest.param(True, marks=pytest.mark.slow), False))
 def test_opcheck_token_kl(bias):
     p, _, _ = inputs(bias=bias)
     q = p.moved(0.3).to(torch.float32).leaves()
@@ -52,6 +52,7 @@ def test_opcheck_token_kl(bias):
     torch.library.opcheck(OPERATORS.token_kl, (*heads, 0.8, 5.0, "chunked", True, not bias))
 
 
+@pytest.mark.slow  # traces and compiles
 def test_opcheck_the_backwards_and_the_check():
     head, targets, exclude = inputs()
     detached = [tensor.detach() for tensor in head.tensors()]
