@@ -130,7 +130,7 @@ def attack(
     restarts: Annotated[
         int, typer.Option(callback=at_least(1), help="Worlds descended from at once.")
     ] = 128,
-    steps: Annotated[int, typer.Option(callback=at_least(1), help="Gradient steps.")] = 150,
+    steps: Annotated[int, typer.Option(callback=at_least(1), help="Gradient steps.")] = 75,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
