@@ -38,7 +38,7 @@ IN_CI = "CI" in os.environ
 settings.register_profile(
     "proofs",
     deadline=None,
-    max_examples=100 if IN_CI else 50,
+    max_examples=100 if IN_CI else 25,
     derandomize=IN_CI,  # the same examples at every run of CI, others elsewhere
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

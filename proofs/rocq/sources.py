@@ -10,6 +10,7 @@ A command that is not listed is refused, whatever it does: whoever needs one add
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Headline:
     proved_in: str  #: the file that holds the proof, ``SftThenRl.v``
 
 
+@functools.cache
 def strip(file: str, text: str) -> str:
     """Source without its (nested) comments, each replaced by a space, and with empty strings."""
     if odd := re.search(r"[^\S \n]|[\u200b-\u200f\u2028-\u202e\ufeff]", text):

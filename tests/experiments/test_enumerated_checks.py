@@ -64,7 +64,7 @@ def test_no_law_violates_a_statement(seed):
 
 
 @pytest.mark.parametrize("reward", REWARDS)
-@pytest.mark.parametrize("beta", [0.02, 0.2, 5.0])
+@pytest.mark.parametrize("beta", [0.02, 0.2, pytest.param(5.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("weight", [0.01, 1e4])
 def test_rounding_refutes_nothing_at_the_edges(reward, beta, weight):
     """Policies next to the data, to ref and to the optimum, optima so sharp that a reward rounds to the best one."""
