@@ -132,7 +132,7 @@ def check(name, got, want, scale, dtype, context):
 
 
 @pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_relative_accuracy(dtype, library):
     lift = torch.tensor if library == "torch" else np.asarray
     for p, q, r, beta in worlds(dtype, 200, seed=1):
@@ -167,7 +167,7 @@ def test_relative_accuracy(dtype, library):
         assert float(upper) >= float(want) * (1 - slack) - np.finfo(dtype).tiny, context
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_signed_quantities(dtype):
     for p, q, r, beta in worlds(dtype, 200, seed=2):
         context = f"p={p[:4]}, q={q[:4]}, r={r[:4]}, beta={beta}"
@@ -204,7 +204,7 @@ def through_a_tilt(kl, size, dtype):
     return math.sqrt(2 * kl) * size + unit * size + kl
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_divergences_from_a_computed_tilt(dtype):
     for p, q, r, beta in worlds(dtype, 200, seed=5):
         if not np.isfinite(q).all():

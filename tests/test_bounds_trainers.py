@@ -83,7 +83,7 @@ def leaf(*values):
 
 
 @pytest.mark.parametrize("leash", ["reverse", "forward"])
-@pytest.mark.parametrize("size", [2, 8, None])
+@pytest.mark.parametrize("size", [2, pytest.param(8, marks=pytest.mark.slow), None])
 def test_gradcheck_of_success(leash, size):
     def success(ref_success, beta, eps):
         return bounds.group_normalized_success(
@@ -101,6 +101,7 @@ def test_gradcheck_of_numbers():
     assert torch.autograd.gradcheck(bounds.noisy_beta, (leaf(1.0), leaf(0.1), leaf(0.2)))
 
 
+@pytest.mark.slow  # a root at each of hundreds of points
 def test_gradcheck_of_policies():
     generator = torch.Generator().manual_seed(0)
     logits, reward = (

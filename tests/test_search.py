@@ -137,7 +137,10 @@ class WithInfiniteSlopes(TwoSidedSize):
         yield Claim("plain", 1 + w.beta, ">=", 0 * w.beta + 1)
 
 
-@pytest.mark.parametrize("statement", [TwoSidedSize, LittleSftIsNearlyFree, WithInfiniteSlopes])
+@pytest.mark.parametrize(
+    "statement",
+    [TwoSidedSize, pytest.param(LittleSftIsNearlyFree, marks=pytest.mark.slow), WithInfiniteSlopes],
+)
 def test_claims_attacked_together_end_where_each_ends_alone(statement):
     settings = {"restarts": 8, "steps": 20}
     world = sample_worlds(statement.world, np.random.default_rng(0), 1, 2)

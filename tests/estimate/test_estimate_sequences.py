@@ -90,6 +90,7 @@ def test_every_prefix_has_the_interval_that_it_would_have_had():
         np.testing.assert_allclose(found.estimate[..., t - 1], alone.estimate)
 
 
+@pytest.mark.slow  # a simulation
 def test_ends_only_move_inwards_and_the_price_of_looking_is_bounded():
     samples = np.random.default_rng(0).beta(2.0, 2.0, size=(20, 300))
     found = mean_sequence(samples, (0, 1), 0.05)

@@ -341,6 +341,7 @@ def few_or_many(request):
     return grammar_sentences(request.param)
 
 
+@pytest.mark.slow  # thousands of sentences
 def test_as_many_as_are_wanted_are_written():
     assert len(grammar_sentences(FEW + 1)) == FEW + 2 * len(PHENOMENA)  # each phenomenon one more
     assert len(grammar_sentences(FEW - 1000)) == len(grammar_sentences(FEW)) == FEW >= 2000

@@ -114,6 +114,7 @@ def test_chunked_matches_one_tile_whatever_the_tile(monkeypatch):
             assert torch.allclose(first, second, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow  # at a size that shows
 def test_chunked_never_holds_the_logits():
     """Peak memory of forward and backward beyond inputs and gradients: a few tiles, not [T, V]."""
     tokens, vocabulary, width = 2048, 30_000, 4

@@ -81,7 +81,7 @@ def test_they_are_kept_only_for_a_backward(differentiated):
     assert (8 * 30 in stored) is differentiated
 
 
-@pytest.mark.parametrize("models", (1, 2))
+@pytest.mark.parametrize("models", (1, pytest.param(2, marks=pytest.mark.slow)))
 def test_nothing_else_of_that_size_is_held(models):
     """Peak memory of forward and backward: the logits, for a divergence also the gaps, and a few tiles."""
     tokens, vocabulary, width = 1024, 30_000, 4

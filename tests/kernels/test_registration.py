@@ -25,16 +25,9 @@ def inputs(dtype=torch.float32, bias=True):
     return head, targets, exclude
 
 
-@pytest.mark.parametrize(
-    ("bias", "softcap"),
-    # A second each and more: torch traces and compiles it.
-    [
-        pytest.param(True, None, marks=pytest.mark.slow),
-        pytest.param(True, 5.0, marks=pytest.mark.slow),
-        (False, None),
-        pytest.param(False, 5.0, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # a second each and more: torch traces and compiles it
+@pytest.mark.parametrize("softcap", (None, 5.0))
+@pytest.mark.parametrize("bias", (True, False))
 def test_opcheck_token_stats(bias, softcap):
     head, targets, exclude = inputs(bias=bias)
     arguments = (head.hidden, head.weight, head.bias, targets)

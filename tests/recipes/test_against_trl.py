@@ -105,7 +105,9 @@ def grpo_gradient(tmp_path_factory):
     return trainer, recipe, trainer.expected_gradient()
 
 
-@pytest.mark.parametrize("change", [{"sd": "population"}, {"eps": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"sd": "population"}, pytest.param({"eps": 0.0}, marks=pytest.mark.slow)], ids=str
+)
 def test_another_standard_deviation_would_be_seen(change, tmp_path):
     trainer, recipe = built("grpo, ratio, sd", tmp_path)
     trainer.set_law(AWAY)
