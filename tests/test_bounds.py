@@ -180,7 +180,6 @@ def test_gradcheck_of_price_of_reward():
     assert torch.autograd.gradcheck(composed, (leaf(3, 4), leaf(3, 4, seed=1), leaf(3, seed=2)))
 
 
-@pytest.mark.slow  # a root at each of hundreds of points
 def test_gradcheck_of_frontiers():
     def policy(logits, reward, log_rate):
         return bounds.frontier_policy(torch.log_softmax(logits, -1), reward, log_rate.exp())
