@@ -42,7 +42,6 @@ def pytest_make_collect_report(collector: pytest.Collector) -> None:
 
 
 def pytest_collection_finish() -> None:
-    gc.collect()
     gc.freeze()
     gc.enable()
 
