@@ -234,7 +234,7 @@ def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
     told = [one for one in found if one.says_something]
     held = sum(one.floor_holds for one in told)
     yield (
-        f"- The floor held in {held} of the {len(told)} stages where it could have been broken, of {len(found)}; "
+        f"- The floor held in {held} of {len(told)} where it could have been broken, among {_stages(len(found))}; "
         "each is right with probability 0.95."
     )
     for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
@@ -247,10 +247,18 @@ def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
         short = [one.predicted_reward[0] - one.reward.value for one in mine if one.predicted_reward]
         off = [one.loss.value - one.predicted_loss[0] for one in mine if one.predicted_loss]
         yield (
-            f"- {name}, {len(mine)} stages whose beta was supported: RL ended {np.mean(short):.3f} of reward below "
-            f"the forecast (from {min(short):+.3f} to {max(short):+.3f}); the SFT loss on the experts' data rose by "
-            f"{np.mean(off):+.3f} nats more than forecast (from {min(off):+.3f} to {max(off):+.3f})."
+            f"- {name}, {_stages(len(mine))} whose beta was supported: RL ended {np.mean(short):.3f} of reward below "
+            f"the forecast{_range(short)}; the SFT loss on the experts' data rose by "
+            f"{np.mean(off):+.3f} nats more than forecast{_range(off)}."
         )
+
+
+def _stages(count: int) -> str:
+    return "one stage" if count == 1 else f"{count} stages"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f" (from {min(values):+.3f} to {max(values):+.3f})" if len(values) > 1 else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -83,7 +83,7 @@ def test_the_script_writes_its_table_and_says_a_broken_floor(tmp_path, monkeypat
     out = tmp_path / "out"
     assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3"), "--write", str(out)]) == 0
     # After SFT the samples of 32 prompts give no floor; from the warm-up they do.
-    assert "The floor held in 1 of the 1 stages where it" in capsys.readouterr().out
+    assert "The floor held in 1 of 1 where it" in capsys.readouterr().out
     assert len(json.loads((out / "outcomes.json").read_text())) == 2
     assert "forecast_outcomes.py" in (out / "table.md").read_text()
     monkeypatch.setattr(forecast_outcomes.ForecastOutcome, "floor_holds", False)
