@@ -8,8 +8,13 @@
 Per RL stage after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval;
 and what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the
 reverse leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any
-policy (S5). The table averages over seeds; it has a number for a recipe only where RL raised the reward in each. Below
-it, how any two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %.
+policy (S5). What a run overpaid has two sides. *Not there yet*: the reward at the exact end of the recipe's own leash,
+at its beta, where theory names one (S1, T2). *Another direction*: R^2 of log(p/ref) on the reward, within prompts and
+under ref, on the experts' responses. It is 1 at the tilt, however far; a small move pays 1/R^2 times the price (S9).
+
+The table averages over seeds; it has a number for a recipe only where RL raised the reward in each. Below it, how any
+two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %. Rewards are not quite equal:
+what was paid *beyond the exact reverse leash* with the run's own reward takes that out.
 
 Exit status: 0 done, 2 usage error or nothing to compare.
 """
@@ -44,7 +49,8 @@ DISPLAY = 0.05
 @dataclass(frozen=True)
 class RecipeOutcome:
     """One RL stage; nats per response. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and
-    ``least`` are None where RL raised no reward, the first two at the best reward too."""
+    ``least`` are None where RL raised no reward, the first two at the best reward too; ``reward_at_end`` is None for a
+    trainer whose end no statement names."""
 
     rl: str
     beta: float
@@ -52,10 +58,31 @@ class RecipeOutcome:
     before: Reached
     reward_before: Reached
     reward: Reached
+    reward_at_end: float | None
+    alignment: float
     paid: Reached
     reverse: float | None
     forward: float | None
     least: float | None
+
+
+# Where a leash of weight beta ends (S1, T2).
+ENDS: dict[str, Optimum] = {
+    "rloo": bounds.gibbs_tilt,
+    "k3-with-ratio": bounds.gibbs_tilt,
+    "k3-in-loss": bounds.forward_leash_optimum,
+}
+
+
+def alignment(log_ref: np.ndarray, log_p: np.ndarray, reward: np.ndarray) -> float:
+    """R^2 of log(p/ref) on the reward under ref, pooled within prompts; [prompts, responses], a part of all responses.
+
+    With centred h = log(p/ref) and r it is E[h r]^2 / (E[h^2] E[r^2]). NaN where p is ref or no prompt has two rewards.
+    """
+    weight = np.exp(log_ref - np.logaddexp.reduce(log_ref, axis=1, keepdims=True))
+    h, r = (x - (weight * x).sum(axis=1, keepdims=True) for x in (log_p - log_ref, reward))
+    variances = (weight * h**2).sum() * (weight * r**2).sum()
+    return float((weight * h * r).sum() ** 2 / variances) if variances > 0 else np.nan
 
 
 def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | None:
@@ -89,7 +116,7 @@ def outcome_of(folder: RunFolder) -> RecipeOutcome:
 
 def _outcome(result: Result) -> RecipeOutcome:
     config, land, e = result.config, result.landscapes["sft"], result.evidence("rl")
-    within = result.experts.reward.bounds
+    within, end = result.experts.reward.bounds, ENDS.get(config.rl)
     reached = float(e.reward.mean())
     return RecipeOutcome(
         rl=config.rl,
@@ -98,6 +125,10 @@ def _outcome(result: Result) -> RecipeOutcome:
         before=Reached.of(resampled(e.ref_excess)(DISPLAY)),
         reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
         reward=Reached.of(mean_interval(e.reward, within, DISPLAY)),
+        reward_at_end=None
+        if end is None
+        else _average(land, end(land.log_ref, land.reward, land.beta)),
+        alignment=alignment(e.ref.expert_log_p, e.policy.expert_log_p, e.experts.listed_reward),
         paid=Reached.of(resampled(e.excess)(DISPLAY)),
         reverse=paid_at_reward(land, bounds.gibbs_tilt, reached),
         forward=paid_at_reward(land, bounds.forward_leash_optimum, reached),
@@ -105,7 +136,12 @@ def _outcome(result: Result) -> RecipeOutcome:
     )
 
 
-HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "paid, nats"]
+def _average(land: Landscape, log_p: np.ndarray) -> float:
+    return float(bounds.expected_reward(log_p, land.reward).mean())
+
+
+HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "at the exact end", "R²"]
+HEAD += ["paid, nats"]
 HEAD += ["exact reverse leash", "exact forward leash", "least", "paid / reverse leash"]
 
 
@@ -132,25 +168,35 @@ def differences(found: Sequence[RecipeOutcome]) -> str:
         seeds = [seed for *group, seed in at if tuple(group) == first and (*second, seed) in at]
         if len(seeds) < 2:
             continue
-        said = []
-        for name in ("paid", "reward"):
-            gaps = [
-                getattr(at[*first, seed], name).value - getattr(at[*second, seed], name).value
-                for seed in seeds
-            ]
-            low, high = stats.ttest_1samp(gaps, 0.0).confidence_interval(1 - DISPLAY)
-            above = sum(gap > 0 for gap in gaps)
-            said.append(
-                f"{name} {np.mean(gaps):.3f} more, {low:.3f} to {high:.3f}, more at {above} of {len(seeds)} seeds"
-            )
+        pairs = [(at[*first, seed], at[*second, seed]) for seed in seeds]
+        said = [
+            _gap("paid", [one.paid.value - other.paid.value for one, other in pairs]),
+            _gap("reward", [one.reward.value - other.reward.value for one, other in pairs]),
+        ]
+        beyond = [
+            (one.paid.value - one.reverse) - (other.paid.value - other.reverse)
+            for one, other in pairs
+            if one.reverse is not None and other.reverse is not None
+        ]
+        if len(beyond) == len(pairs):
+            said.append(_gap("beyond the exact reverse leash with its own reward", beyond))
         named = [f"{rl}, beta {beta:g}" for rl, beta in (first, second)]
         lines.append(f"- {named[0]}, beside {named[1]}: {'; '.join(said)}.")
     return "\n".join(lines) + "\n" if lines else ""
 
 
+def _gap(name: str, gaps: Sequence[float]) -> str:
+    low, high = stats.ttest_1samp(gaps, 0.0).confidence_interval(1 - DISPLAY)
+    above = sum(gap > 0 for gap in gaps)
+    return f"{name} {np.mean(gaps):.3f} more, {low:.3f} to {high:.3f}, more at {above} of {len(gaps)} seeds"
+
+
 def _cells(some: Sequence[RecipeOutcome]) -> Iterator[str]:
-    for name in ("reward_before", "before", "reward", "paid"):
+    for name in ("reward_before", "before", "reward"):
         yield _spread([getattr(one, name).value for one in some])
+    for name in ("reward_at_end", "alignment"):
+        yield _spread([getattr(one, name) for one in some])
+    yield _spread([one.paid.value for one in some])
     for name in ("reverse", "forward", "least"):
         yield _spread([getattr(one, name) for one in some])
     yield _spread([one.paid.value / one.reverse if one.reverse else None for one in some])
@@ -179,10 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser_of_runs(__doc__).parse_args(arguments)
     try:
         found = [outcome_of(RunFolder(run)) for run in complete_runs(given.runs)]
+        _refuse_repetitions(found)
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-        _refuse_repetitions(found)
     found.sort(key=_label)
     text = "\n".join(filter(None, (table(found), differences(found))))
     print(text)

@@ -19,6 +19,7 @@ __all__ = [
     "FINISHES",
     "PRECISIONS",
     "PRESETS",
+    "PROMPT_FORMATS",
     "RECIPES",
     "SAMPLED",
     "TINY",
@@ -49,6 +50,8 @@ RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-r
 ADVANTAGES = ("leave-one-out", "group-normalised")
 # What the model's head is applied in.
 PRECISIONS = ("float64", "float32", "bfloat16")
+# How a prompt is put to the model: as a text that it continues, or as a user's turn by its chat template.
+PROMPT_FORMATS = ("plain", "chat")
 # Where in a cycle alternation ends, and what SFT weighs the start policy's responses by.
 FINISHES, WEIGHTS = ("sft", "half-rl", "rl"), ("frontier", "exponential")
 # What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
@@ -129,7 +132,10 @@ class EnumeratedConfiguration(RunConfiguration):
 
 @dataclass(frozen=True, kw_only=True)
 class SampledConfiguration(RunConfiguration):
-    """Responses are generated freely; all verdicts are right together with probability 1 - ``delta``."""
+    """Responses are generated freely; all verdicts are right together with probability 1 - ``delta``.
+
+    ``prompt_format`` is how a prompt is put to the model, one of PROMPT_FORMATS.
+    """
 
     protocol = SAMPLED
     data: str
@@ -143,6 +149,7 @@ class SampledConfiguration(RunConfiguration):
     rl_prompts: int
     generations: int
     delta: float
+    prompt_format: str = later("plain")
 
 
 PROTOCOLS: dict[str, type[RunConfiguration]] = {

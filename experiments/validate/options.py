@@ -14,6 +14,7 @@ from validate.configuration import (
     FINISHES,
     PRECISIONS,
     PRESETS,
+    PROMPT_FORMATS,
     RECIPES,
     SAMPLED,
     WEIGHTS,
@@ -222,6 +223,12 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         metavar="SOURCE",
         help="grammar (embedded sentences), cola (GLUE's, through datasets), or a TSV in CoLA's format "
         + _defaults("data"),
+    )
+    sampled.add_argument(
+        "--prompt-format",
+        choices=PROMPT_FORMATS,
+        help="plain: a text that the model continues; chat: a user's turn in the tokenizer's chat template, and "
+        f"responses without a space before them {_defaults('prompt_format')}",
     )
     sampled.add_argument(
         "--rl",

@@ -79,6 +79,13 @@ def test_another_lambda_is_named_by_its_option(tmp_path):
         RunFolder(tmp_path).configuration({"weight": 0.1})
 
 
+def test_the_format_of_prompts_is_recorded_where_it_is_not_that_of_earlier_versions():
+    plain = configuration({"protocol": "sampled"})
+    assert "prompt_format" not in plain.as_json() and from_json(plain.as_json()) == plain
+    values = configuration({"protocol": "sampled", "prompt_format": "chat"}).as_json()
+    assert values["prompt_format"] == "chat" == from_json(values).prompt_format
+
+
 def test_the_precision_of_the_head_is_recorded_where_it_is_not_that_of_earlier_versions():
     assert "precision" not in configuration({}).as_json()
     assert from_json(configuration({}).as_json()).precision == "float64"

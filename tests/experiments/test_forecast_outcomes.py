@@ -75,7 +75,7 @@ def test_learning_rates_are_told_apart_where_there_are_several(stages):
     assert "learning rate" not in table(found[:1])
     text = table(found)
     assert "| beta | learning rate | seed |" in text and "| 0.25 | 0 |" in text
-    assert "at learning rate 0.25, 1 stages" in text and "at learning rate 0.5, 1 stages" in text
+    assert "at learning rate 0.25, one stage" in text and "at learning rate 0.5, one stage" in text
 
 
 @pytest.mark.slow  # bootstraps whole runs

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import qwen_validate
 import sampled_recipes
-from sampled_recipes import RecipeOutcome, differences, paid_at_reward, table
-from validate.errors import RunError
+from sampled_recipes import RecipeOutcome, alignment, differences, paid_at_reward, table
 from validate.finished_runs import Reached
 from validate.pareto import Landscape
 
@@ -50,10 +49,36 @@ def test_no_leash_has_less_than_ref_s_reward_nor_more_than_the_best(land, optimu
     assert paid_at_reward(land, optimum, best - 1e-4) > 0
 
 
+def test_the_tilt_is_wholly_aligned_however_far_on_every_part_of_the_responses(land):
+    tilt = bounds.gibbs_tilt(land.log_ref, land.reward, 0.05)
+    for part in (slice(None), slice(0, 4)):
+        worlds = land.log_ref[:, part], tilt[:, part], land.reward[:, part]
+        assert alignment(*worlds) == pytest.approx(1)
+    forward = bounds.forward_leash_optimum(land.log_ref, land.reward, 0.5)
+    assert 0.8 < alignment(land.log_ref, forward, land.reward) < 1
+
+
+def test_a_small_move_pays_the_price_over_its_alignment(land):
+    """S9, for averages over prompts: one direction in all of them, and E_d[h r]^2 < E_d[h^2] E_d[r^2]."""
+    direction = land.reward + np.random.default_rng(0).normal(size=land.reward.shape)
+    log_p = bounds.gibbs_tilt(land.log_d, direction, 1e3)
+    reached = float(bounds.expected_reward(log_p, land.reward).mean())
+    paid = float(bounds.kl_divergence(land.log_d, log_p).mean())
+    assert alignment(land.log_d, log_p, land.reward) < 0.7
+    assert paid / land.price(reached) == pytest.approx(
+        1 / alignment(land.log_d, log_p, land.reward), rel=0.01
+    )
+
+
+def test_a_policy_that_did_not_move_has_no_alignment(land):
+    assert np.isnan(alignment(land.log_ref, land.log_ref, land.reward))
+    assert np.isnan(alignment(land.log_ref, land.log_d, np.ones_like(land.reward)))
+
+
 def outcome(seed, paid, reverse):
     sure = Reached.exact(0.5)
     return RecipeOutcome(
-        "rloo", 0.2, seed, sure, sure, sure, Reached.exact(paid), reverse, 0.3, 0.25
+        "rloo", 0.2, seed, sure, sure, sure, 0.75, 0.5, Reached.exact(paid), reverse, 0.3, 0.25
     )
 
 
@@ -69,22 +94,39 @@ def test_recipes_are_compared_at_the_seeds_that_both_have():
     assert differences(dear) == differences([cheap[0], *dear[1:]]) == ""
 
 
-def test_a_run_that_is_given_twice_is_refused():
-    with pytest.raises(RunError, match=r"2 runs of rloo, beta 0\.2, seed 1: give one"):
-        sampled_recipes._refuse_repetitions([outcome(k, 1.0, 0.5) for k in (0, 1, 1)])
+def test_what_a_higher_reward_costs_anyway_is_taken_out():
+    """Paid 1.0 and 2.0 more, of which the reverse leash pays 0.5 and 1.0 more for its reward."""
+    cheap = [replace(outcome(seed, 1.0, 0.25), beta=0.1) for seed in (0, 1)]
+    (line,) = differences([*cheap, outcome(0, 2.0, 0.75), outcome(1, 3.0, 1.25)]).splitlines()
+    assert "beyond the exact reverse leash with its own reward 0.750 more" in line
+    (line,) = differences([*cheap, outcome(0, 2.0, 0.75), outcome(1, 3.0, None)]).splitlines()
+    assert "paid 1.500 more" in line and "reverse leash" not in line
+
+
+def test_a_run_that_is_given_twice_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sampled_recipes, "complete_runs", lambda runs: [Path(run) for run in runs])
+    monkeypatch.setattr(
+        sampled_recipes, "outcome_of", lambda run: outcome(int(run.path.name), 1.0, 0.5)
+    )
+    assert sampled_recipes.main(["0", "1"]) == 0
+    capsys.readouterr()
+    assert sampled_recipes.main(["0", "1", "1"]) == 2
+    captured = capsys.readouterr()
+    assert "Error: 2 runs of rloo, beta 0.2, seed 1: give one" in captured.err and not captured.out
 
 
 def test_the_table_averages_over_seeds():
     *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, 1.0)]).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:3] == ["rloo", "0.2", "2"]
-    assert cells[6:8] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
+    assert cells[6:8] == ["0.750 ± 0.000", "0.500 ± 0.000"]
+    assert cells[8:10] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
 
 
 def test_where_one_seed_raised_no_reward_there_is_no_number():
     *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, None)]).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[7] == cells[-1] == "-" and cells[8] == "0.300 ± 0.000"
+    assert cells[9] == cells[-1] == "-" and cells[10] == "0.300 ± 0.000"
 
 
 def test_runs_that_have_no_such_outcome_are_refused(tmp_path, capsys):
@@ -109,4 +151,5 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
     assert mine["reward_before"]["value"] == pytest.approx(before["reward"])
     assert mine["paid"]["value"] == pytest.approx(after["excess_loss"])
     assert mine["reward"]["value"] == pytest.approx(after["reward"])
+    assert 0 < mine["alignment"] < 1 and mine["reward_at_end"] > mine["reward"]["value"]
     assert "k3-in-loss" in capsys.readouterr().out and "0.2" in (out / "table.md").read_text()

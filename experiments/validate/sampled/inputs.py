@@ -36,7 +36,7 @@ class Inputs:
 
 def task_of(config: SampledConfiguration, sentences: Sequence[Sentence]) -> SampledTask:
     evaluation = config.pilot_prompts + config.eval_prompts
-    return make_task(sentences, config.train_prompts, evaluation, config.seed)
+    return make_task(sentences, config.train_prompts, evaluation, config.seed, config.prompt_format)
 
 
 def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:

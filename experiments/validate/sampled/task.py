@@ -7,6 +7,8 @@ with a known rate, the wrong one, so the data law d(.|x) is a known law on six r
     chatty   " I find it acceptable"
     formal   " Final answer: acceptable"    the format that the strict reward asks for
 
+In a chat (``prompt_format``) the question is a user's turn, without "Answer:", and no response begins with a space.
+
 Training prompts and held-out prompts are disjoint. Evaluation prompts are drawn with replacement from the held-out
 ones: independent draws from q, the uniform law on them, chosen before anything is trained.
 """
@@ -86,7 +88,13 @@ class SampledTask:
         return np.random.default_rng([self.seed, purpose, *stage.encode()])
 
 
-def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: int) -> SampledTask:
+def make_task(
+    sentences: Sequence[Sentence],
+    train: int,
+    evaluation: int,
+    seed: int,
+    prompt_format: str = "plain",
+) -> SampledTask:
     """Split the sentences at random into ``train`` and held-out ones, and draw the evaluation prompts.
 
     Raises:
@@ -98,7 +106,7 @@ def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: 
             "for evaluation; lower it, or bring more data"
         )
     order = np.random.default_rng([seed, SPLIT]).permutation(len(sentences))
-    questions = [_question(index, sentences[i]) for index, i in enumerate(order)]
+    questions = [_question(index, sentences[i], prompt_format) for index, i in enumerate(order)]
     held_out = questions[train:]
     drawn = np.random.default_rng([seed, EVALUATION]).integers(len(held_out), size=evaluation)
     sides = {"training": questions[:train], "evaluation": held_out}
@@ -112,12 +120,17 @@ def make_task(sentences: Sequence[Sentence], train: int, evaluation: int, seed: 
     )
 
 
-def _question(index: int, sentence: Sentence) -> Question:
+def _question(index: int, sentence: Sentence, prompt_format: str) -> Question:
     right = LABELS[0] if sentence.acceptable else LABELS[1]
     wrong = LABELS[1] if sentence.acceptable else LABELS[0]
-    law = expert_law(index, STYLES, (right, wrong), LABEL_NOISE)
+    text, styles = f"Sentence: {sentence.text}\nIs it acceptable or unacceptable?", STYLES
+    if prompt_format == "chat":
+        styles = tuple(style.strip() for style in styles)
+    else:
+        text += "\nAnswer:"
+    law = expert_law(index, styles, (right, wrong), LABEL_NOISE)
     return Question(
-        text=f"Sentence: {sentence.text}\nIs it acceptable or unacceptable?\nAnswer:",
+        text=text,
         label=right,
         place=sentence.place,
         responses=tuple(one.text for one in law),
