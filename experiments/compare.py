@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from validate.configuration import EnumeratedConfiguration, configuration
+from validate.configuration import EnumeratedConfiguration, configuration, option
 from validate.disk import append_line, lock, read_json, read_lines, replace_file
 from validate.errors import InputError, RunError, RunFolderError
 from validate.options import parse_arguments as parse_run
@@ -47,6 +47,7 @@ OF_METHODS = (
     "best_of",
     "weights",
     "beta",
+    "weight",
     "seed",
 )
 
@@ -104,9 +105,7 @@ def _asked(words: Sequence[str]) -> dict[str, Any]:
         raise InputError("--out and --resume go before the --: they are about the comparison")
     for name in OF_METHODS:
         if name in run.asked:
-            raise InputError(
-                f"--{name.replace('_', '-')} is set by the methods; choose them with --method"
-            )
+            raise InputError(f"{option(name)} is set by the methods; choose them with --method")
     if not isinstance(configuration(run.asked), EnumeratedConfiguration):
         raise InputError("--protocol: a comparison is of the enumerated protocol")
     return dict(run.asked)

@@ -4,8 +4,9 @@
     python experiments/monitored_training.py --lora --beta 0.05 --max-overpayment 3
 
 The task: add two digits, answered in words of a small vocabulary. The lines marked ``# +`` are all that is added to a
-plain training: samples of the start policy, the monitor around the reward function and among the callbacks. What it
-measures is in the trainer's own log, under ``coupling/``, for whatever tracker reads it.
+plain training: samples of the start policy, a forecast of what a reward costs at least, the monitor around the reward
+function and among the callbacks. What it measures is in the trainer's own log, under ``coupling/``, for whatever
+tracker reads it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from nondecoupling.forecast import forecast
 from nondecoupling.lm import LanguageModel, collect, load_model, tiny_qwen3
 from nondecoupling.monitor import CouplingMonitor
 
@@ -30,6 +32,7 @@ SUMS = [(a, b) for a in range(10) for b in range(10)]
 PROMPTS = [f"{a} + {b} =" for a, b in SUMS]
 ANSWERS = [f" {a + b}" for a, b in SUMS]
 MAX_TOKENS = 3
+TARGET = 0.5
 
 
 def reward(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> CouplingMonitor:
     model = start_policy(options.out, options.sft_steps)
     file = options.out / "ref.parquet"
     settings = {"k": options.k, "reward_bounds": (0, 1), "max_tokens": MAX_TOKENS}  # +
-    collect(model.model, model.tokenizer, PROMPTS, reward, out=file, **settings)  # +
+    found = collect(model.model, model.tokenizer, PROMPTS, reward, out=file, **settings)  # +
     limits = {"loss_budget": options.loss_budget, "max_overpayment": options.max_overpayment}  # +
     monitor = CouplingMonitor(file, every=options.every, on_alarm="stop", **limits)  # +
     trainer = GRPOTrainer(
@@ -106,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> CouplingMonitor:
         callbacks=[monitor.callback],  # +
         peft_config=LoraConfig(r=8, target_modules="all-linear") if options.lora else None,
     )
+    price = forecast(found.samples()).at_reward(TARGET).price  # +
+    trainer.accelerator.print(f"an average reward of {TARGET} costs at least {price}")  # +
     trainer.train()
     if trainer.accelerator.is_main_process:
         print(*monitor.readings, sep="\n")

@@ -20,6 +20,8 @@ CYCLES = (4, 8, 20, 60)
 
 # Shares of SFT in alternation by natural gradient, and RL time over share: that of the forward leash at beta 0.3.
 SHARES, NATURAL_RATE = (0.9, 0.5, 0.2), 1 / 0.3
+# A beta at which the KL leash hardly holds: the SFT loss of joint training takes its place.
+ALMOST_NOTHING = 1e-3
 # Prompts times responses up to which a Jacobian of all of them is cheap.
 SMALL = 64
 
@@ -80,6 +82,8 @@ def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
         if cycles:
             options = {"order": "alternate", "sft_share": 0.25, "cycles": cycles}
             yield Method(f"alternation, cycles of {steps} steps", options)
+    yield _joint(0.2, 0.05)
+    yield _joint(ALMOST_NOTHING, 0.3)
     options = {"order": "replay", "beta": 0.2, "replay_share": 0.5}
     yield Method("replay, half of RL at beta 0.2", options)
     yield Method("SFT on best of 4", {"order": "best-of-n", "best_of": 4})
@@ -87,6 +91,11 @@ def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
     yield Method("SFT, frontier weights, beta 0.3", options)
     options = {"order": "weighted-sft", "weights": "exponential", "beta": 0.4}
     yield Method("SFT, exponential weights, beta 0.4", options)
+
+
+def _joint(beta: float, weight: float) -> Method:
+    options = {"order": "joint", "beta": beta, "weight": weight}
+    return Method(f"joint training, lambda {weight:g}, beta {beta:g}", options)
 
 
 def _natural() -> Iterator[Method]:

@@ -31,7 +31,16 @@ __all__ = ["MethodOutcome", "Paid", "outcomes"]
 
 Law = NDArray[np.float64]
 # The options that say nothing about the stages before the last one.
-OF_LAST_STAGES = ("order", "cycles", "sft_share", "finish", "replay_share", "best_of", "weights")
+OF_LAST_STAGES = (
+    "order",
+    "weight",
+    "cycles",
+    "sft_share",
+    "finish",
+    "replay_share",
+    "best_of",
+    "weights",
+)
 
 
 @dataclass(frozen=True)

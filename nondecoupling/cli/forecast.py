@@ -13,6 +13,7 @@ from nondecoupling.cli.exits import fail
 from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.recipe import recipe_of_file
 from nondecoupling.cli.report import console, print_json
+from nondecoupling.cli.sample_files import Columns, read_samples
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
@@ -29,10 +30,16 @@ from nondecoupling.forecast import (
 
 def forecast_command(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Scored responses, .jsonl or .parquet.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Scored responses, .jsonl or .parquet; what collect wrote."
+        ),
     ],
-    reward_low: Annotated[float, typer.Option(help="The lowest reward possible.")],
-    reward_high: Annotated[float, typer.Option(help="The highest reward possible.")],
+    reward_low: Annotated[
+        float | None,
+        typer.Option(help="The lowest reward possible, if collect did not write FILE."),
+    ] = None,
+    reward_high: Annotated[float | None, typer.Option(help="The highest, likewise.")] = None,
     beta: Annotated[list[float], typer.Option(help="What RL at this beta has and costs.")] = [],  # noqa: B006
     target: Annotated[list[float], typer.Option(help="What this average reward costs.")] = [],  # noqa: B006
     loss_budget: Annotated[
@@ -56,6 +63,9 @@ def forecast_command(
         str | None, typer.Option(help="Column of those of expert responses; with --expert-reward.")
     ] = None,
     weight: Annotated[str | None, typer.Option(help="Column of the weights of prompts.")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="Only rows of this step of training, by the column step.")
+    ] = None,
     ragged: Annotated[
         bool, typer.Option(help="Prompts may have different numbers of responses.")
     ] = False,
@@ -76,18 +86,15 @@ def forecast_command(
     """What RL will cost in SFT loss, before it is run.
 
     From rewards of responses of the start policy: one line per response, or one per prompt with a list of rewards.
+    Of a file that collect wrote nothing more need be said: bounds, log-probabilities and experts are in it.
     Losses are in nats per response; ``not supported`` says how many responses would do.
     """
-    read = Samples.from_parquet if file.suffix == ".parquet" else Samples.from_jsonl
     checkpoints = _checkpoints(run)
     if checkpoints and html is None:
         fail(f"--run {run[0]} is drawn into a page: name it with --html")
     trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
     try:
-        samples = read(
-            file,
-            reward_bounds=(reward_low, reward_high),
-            ragged=ragged,
+        columns = Columns(
             prompt=prompt,
             reward=reward,
             expert_reward=expert_reward,
@@ -95,6 +102,7 @@ def forecast_command(
             expert_log_prob=expert_log_prob,
             weight=weight,
         )
+        samples = read_samples(file, reward_low, reward_high, columns, ragged=ragged, step=step)
         plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
         advice = _advice(plan, loss_budget, reward_target)
     except (ValueError, OSError, ImportError) as error:

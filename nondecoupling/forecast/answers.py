@@ -12,6 +12,9 @@ from nondecoupling.estimate import Interval
 from nondecoupling.forecast.support import Unsupported
 from nondecoupling.recipes import Recipe
 
+# What threshold, duration and joint are about, for those who read their JSON.
+EXACT_RL = "exact RL by the reverse leash, beta KL(p||ref), whatever the recipe"
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -113,9 +116,11 @@ class AtReward:
 class Recommendation:
     """Two choices of beta: one that holds with probability at least 1 - delta, and the plug-in's; why they differ.
 
-    ``guaranteed`` is None where no beta is sure to do what was asked. ``cheapest`` is the least that any recipe pays
-    for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a forward
-    leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is free.
+    ``guaranteed`` is None where no beta is sure to do what was asked; it rests on limits, which hold at betas that the
+    samples do not support, too: there ``how`` says that the estimates do not. ``cheapest`` is the least that any recipe
+    pays for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a
+    forward leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is
+    free.
 
     The level is that of what was asked of ``guaranteed``. The other intervals, those of ``plug_in`` and that of
     ``cheapest`` are at places that the samples chose, and have the level of a place named beforehand.
@@ -139,6 +144,7 @@ class Recommendation:
 class Threshold:
     """Whether RL to the tilt at ``beta`` lowers the SFT loss on the expert data, and how much room there is (S6).
 
+    About exact RL by the reverse leash, whatever the recipe; ``to_dict`` says so as ``about``.
     It does iff the experts' reward exceeds ``expert_reward_needed`` = beta log Z; ``expert_reward_margin`` is the
     difference, reward of the experts less that; None without expert rewards. ``lowers`` decides it at the level of the
     margin: True, False, or None where its interval holds both. ``radius``: RL raises the SFT loss on every data law
@@ -154,13 +160,14 @@ class Threshold:
     pinsker_radius: Estimate
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(self)
+        return {"about": EXACT_RL, **_plain(self)}
 
 
 @dataclass(frozen=True)
 class Duration:
     """How long to run RL if a nat of SFT loss costs ``weight`` units of reward (P5).
 
+    About exact RL by the reverse leash, whatever the recipe; ``to_dict`` says so as ``about``.
     ``beta`` maximises J(tilt) - weight * own loss change over betas, one for all prompts; 1/beta is the duration.
     ``at_beta`` is what RL has there. No beta beyond ``least_beta`` was looked at: the samples do not support it. The
     samples chose ``beta``: the intervals there, ``worth`` too, have the level of a beta named beforehand.
@@ -173,13 +180,14 @@ class Duration:
     least_beta: float
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(self)
+        return {"about": EXACT_RL, **_plain(self)}
 
 
 @dataclass(frozen=True)
 class Joint:
     """RL with SFT mixed in at ``weight`` (J1): the maximiser of J_b(p) - weight * SFT loss on the start policy's data.
 
+    About exact RL by the reverse leash, whatever the recipe; ``to_dict`` says so as ``about``.
     ``saved``: SFT loss, in nats per response, that the tilt at the same beta pays more; ``reward_lost``: what the
     tilt has more. Plug-in numbers of the sampled laws.
     """
@@ -192,7 +200,7 @@ class Joint:
     reward_lost: Estimate
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(self)
+        return {"about": EXACT_RL, **_plain(self)}
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

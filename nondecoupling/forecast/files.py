@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -18,12 +19,15 @@ from nondecoupling.forecast.refusals import RepeatedPrompts
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))
 # Columns with one number for each response, under the names by which callers name them.
 EXTRA_COLUMNS = ("log_prob", "expert_reward", "expert_log_prob")
+LOG_PROBS_OF = {"log_prob": "reward", "expert_log_prob": "expert_reward"}
+# Of training, as TRL and verl write it: the responses of each step come from another policy.
+STEP = "step"
 
 Table = list[dict[str, Any]]
 
 
 class FileOptions(TypedDict, total=False):
-    """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; columns that are not named are not read."""
+    """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; ``step`` chooses rows, the others name columns."""
 
     reward_bounds: Required[ArrayLike]
     ragged: bool
@@ -33,6 +37,7 @@ class FileOptions(TypedDict, total=False):
     expert_reward: str | None
     expert_log_prob: str | None
     weight: str | None
+    step: int | None
 
 
 @dataclass
@@ -55,12 +60,26 @@ class OfPrompt:
     complete: bool = False
 
 
+def text_of(path: Path) -> str:
+    """
+    Errors: no such file; one that is no text in UTF-8.
+    """
+    _require_there(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: no text in UTF-8 ({error}); Parquet files end in .parquet"
+        ) from None
+
+
 def read_jsonl(path: Path) -> Table:
+    """
+    Errors: no such file; one that is no text; a line that is no JSON object.
+    """
     table = []
-    with path.open(encoding="utf-8") as lines:
-        for place, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+    for place, line in enumerate(text_of(path).split("\n"), start=1):
+        if line.strip():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
@@ -72,14 +91,38 @@ def read_jsonl(path: Path) -> Table:
 
 
 def read_parquet(path: Path) -> Table:
+    """
+    Errors: no such file; one that is no Parquet file; ``ImportError`` without pyarrow.
+    """
+    rows: Table = _with_pyarrow("read_table", path).to_pylist()
+    return rows
+
+
+def parquet_metadata(path: Path) -> dict[bytes, bytes]:
+    """What a Parquet file's writer said of it; nothing of a folder of such files.
+
+    Errors: as ``read_parquet``.
+    """
+    return {} if path.is_dir() else _with_pyarrow("read_schema", path).metadata or {}
+
+
+def _with_pyarrow(function: str, path: Path) -> Any:
     try:
         from pyarrow import parquet
     except ImportError:
         raise ImportError(
             "from_parquet needs pyarrow: pip install pyarrow, or write the table as JSON lines for from_jsonl"
         ) from None
-    rows: Table = parquet.read_table(path).to_pylist()
-    return rows
+    _require_there(path)
+    try:
+        return getattr(parquet, function)(path)
+    except Exception as error:  # pyarrow's own, of many families
+        raise ValueError(f"{path}: no Parquet file that can be read ({error})") from error
+
+
+def _require_there(path: Path) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
 
 
 def gathered(
@@ -89,18 +132,20 @@ def gathered(
     prompt: str | None = None,
     reward: str | None = None,
     weight: str | None = None,
+    step: int | None = None,
     **extra: str | None,
 ) -> Rows:
-    """The numbers of each prompt's rows together; the names are those of the columns."""
+    """The numbers of each prompt's rows together, of one step of training; the names are those of the columns."""
     if not table:
         raise ValueError(f"{path} is empty: give one row for each response or prompt")
     prompt, reward = _columns(table[0], path, prompt, reward)
     named = {name: column for name in EXTRA_COLUMNS if (column := extra.pop(name, None))}
+    named["reward"] = reward
     if extra:
         raise TypeError(f"{', '.join(extra)}: no such column; name {', '.join(EXTRA_COLUMNS)}")
     found: dict[str, OfPrompt] = {}
-    for place, row in enumerate(table, start=1):
-        for column in (prompt, reward, *named.values(), *([weight] if weight else [])):
+    for place, row in _of_step(table, path, step):
+        for column in (prompt, *named.values(), *([weight] if weight else [])):
             if column not in row:
                 raise ValueError(
                     f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}"
@@ -113,9 +158,16 @@ def gathered(
                 "or one row for each response"
             )
         here.complete = many
-        here.rewards.extend(_numbers(row[reward], reward, path, place))
-        for name, column in named.items():
-            here.extra.setdefault(name, []).extend(_numbers(row[column], column, path, place))
+        numbers = {n: _numbers(row[column], column, path, place) for n, column in named.items()}
+        for name, of in LOG_PROBS_OF.items():
+            if name in numbers and len(numbers[name]) != len(numbers.get(of, numbers[name])):
+                raise ValueError(
+                    f"{path}, row {place}: {len(numbers[name])} numbers in {named[name]!r}, {len(numbers[of])} in "
+                    f"{named[of]!r}; give one log-probability for each reward"
+                )
+        here.rewards.extend(numbers.pop("reward"))
+        for name, values in numbers.items():
+            here.extra.setdefault(name, []).extend(values)
         if weight:
             (number,) = _numbers(row[weight], weight, path, place)[:1] or [math.nan]
             if here.weight not in (None, number):
@@ -148,13 +200,43 @@ def _columns(
     )
 
 
+def _of_step(
+    table: Table, path: str | Path, step: int | None
+) -> Iterable[tuple[int, dict[str, Any]]]:
+    """(place, row) of one step: the rows of another are of another policy than the start policy."""
+    rows = enumerate(table, start=1)
+    steps = [_listed(row.get(STEP)) for row in table]
+    found = list(dict.fromkeys(shown(each) for here in steps for each in here))
+    listed = ", ".join(found if len(found) < 6 else [*found[:2], "...", found[-1]])
+    if step is None:
+        if len(found) > 1:
+            raise ValueError(
+                f"{path}, {STEP}={listed}: responses of several policies; choose the step whose rollouts the start "
+                f"policy made, as step={found[0]} (--step {found[0]})"
+            )
+        return rows
+    if found == ["None"]:
+        raise ValueError(f"step={step}: {path} has no column {STEP!r}; leave it out")
+    of_it = [bool(here) and all(each == step for each in here) for here in steps]
+    chosen = list(compress(rows, of_it))
+    if not chosen:
+        raise ValueError(
+            f"step={step}: {path} has none of it, but {STEP}={listed}; choose one of these"
+        )
+    return chosen
+
+
+def _listed(cell: Any) -> list[Any]:
+    return cell if isinstance(cell, list) else [cell]
+
+
 def _label(prompt: Any) -> str:
     """Chat messages are a prompt too."""
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=repr)
 
 
 def _numbers(cell: Any, column: str, path: str | Path, place: int) -> list[float]:
-    values = cell if isinstance(cell, list) else [cell]
+    values = _listed(cell)
     for value in values:
         if not isinstance(value, (bool, int, float)):
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import ArrayLike
 
@@ -16,7 +16,7 @@ from nondecoupling.estimate.arguments import (
     probability,
     shown,
 )
-from nondecoupling.forecast import choices
+from nondecoupling.forecast import choices, files
 from nondecoupling.forecast.answers import (
     AtBeta,
     AtReward,
@@ -41,12 +41,17 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-LEAST_BETA = 1e-6  # of the range of the reward
 FORMAT = "nondecoupling forecast 2"
 
 
+class HasSamples(Protocol):
+    """What ``lm.collect`` returns, and ``CollectedSamples.read``."""
+
+    def samples(self) -> Samples: ...
+
+
 def forecast(
-    samples: Samples,
+    samples: Samples | HasSamples,
     *,
     betas: ArrayLike = (),
     targets: ArrayLike = (),
@@ -55,17 +60,21 @@ def forecast(
 ) -> Forecast:
     """A forecast of RL from the policy that made the samples; ``betas`` and ``targets`` are those ``to_dict`` lists.
 
+    ``samples``: also what has them, such as the ``CollectedSamples`` that ``lm.collect`` returns.
+
     Every interval is at level 1 - delta by itself. Answers are computed when asked, on the prompts in a random order
     of fixed seed, so that a sorted file does no harm. Units: losses and KL in nats per response, the rest in those of
     the reward.
 
     With a ``recipe`` (``nondecoupling.recipes``) ``at_beta``, ``at_reward`` and ``recommend`` are about where that
-    trainer ends, at betas in its own unit (T1-T4, T11); without ``betas`` its own is listed. The rewards of the samples
-    are then the true ones, which a noisy verifier of the recipe blurs. What ``recipe.outside`` lists is not accounted
-    for, and leashes act per response: per token (T3) no samples of whole responses tell.
+    trainer ends, at betas in its own unit (T1-T4, T11); without ``betas`` its own is listed. ``threshold``,
+    ``duration`` and ``joint`` stay about exact RL by the reverse leash, at its betas. The rewards of the samples are
+    then the true ones, which a noisy verifier of the recipe blurs. What ``recipe.outside`` lists is not accounted for,
+    and leashes act per response: per token (T3) no samples of whole responses tell.
 
-    Errors: betas below 1e-6 of the range of the reward, targets outside the open ``reward_bounds``, delta outside
-    (0, 1), something other than ``Samples`` or ``Recipe``. Source: S1, S2, S5, F3, T2, T4.
+    Errors: betas below 1e-6 of the trainer's unit (of exact RL the range of the reward), targets outside the open
+    ``reward_bounds``, delta outside (0, 1), something other than ``Samples`` or ``Recipe``. Source: S1, S2, S5, F3, T2,
+    T4.
 
     >>> samples = Samples([[0, 1, 0, 0, 1, 0, 1, 0]] * 100, reward_bounds=(0, 1))
     >>> plan = forecast(samples, betas=[1.0])
@@ -83,14 +92,13 @@ class Forecast:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples | HasSamples,
         betas: ArrayLike,
         targets: ArrayLike,
         delta: float,
         recipe: Recipe | None = None,
     ) -> None:
-        if not isinstance(samples, Samples):
-            raise ValueError(f"samples={shown(samples)}: give Samples(rewards, reward_bounds=...)")
+        samples = _samples_of(samples)
         if recipe is not None and not isinstance(recipe, Recipe):
             raise ValueError(f"recipe={shown(recipe)}: give nondecoupling.recipes.Recipe(...)")
         self.samples, self.recipe = samples, recipe
@@ -101,7 +109,7 @@ class Forecast:
         asked = finite_array("betas", betas).ravel().tolist()
         if not asked and recipe is not None and recipe.beta:
             asked = [recipe.beta]
-        self.betas = [self._beta("betas", beta) for beta in asked]
+        self.betas = [_beta("betas", beta, self._trainer) for beta in asked]
         self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
         self._plans = Plans(self._trainer, self.delta)
 
@@ -112,9 +120,11 @@ class Forecast:
     def at_beta(self, beta: float | None = None) -> AtBeta | Unsupported:
         """Where training at this beta ends and what it costs; without a beta at that of the recipe.
 
-        Errors: beta below 1e-6 of the range of the reward; none given without a recipe. Source: S1, S2, F3, T2, T4.
+        Errors: beta below 1e-6 of the trainer's unit (of exact RL the range of the reward); none given without a
+        recipe. Source: S1, S2, F3, T2, T4.
         """
-        return self._plans.at_beta(self._beta("beta", self._own_beta() if beta is None else beta))
+        beta = self._own_beta() if beta is None else beta
+        return self._plans.at_beta(_beta("beta", beta, self._trainer))
 
     def at_reward(self, target: float) -> AtReward:
         """What an average reward costs: any algorithm at least, the trainer, and the beta that reaches it.
@@ -153,17 +163,21 @@ class Forecast:
     def threshold(self, beta: float) -> Threshold | Unsupported:
         """Whether exact RL at this beta lowers the SFT loss on the expert data, or raises it, and by what margin.
 
-        Of the tilt, whatever the recipe. Errors: as ``at_beta``. Source: S6.
+        Of the tilt, where the reverse leash beta KL(p||ref) ends, whatever the recipe; beta in units of the reward.
+
+        Errors: beta below 1e-6 of the range of the reward. Source: S6.
         """
-        beta = self._beta("beta", beta)
+        beta = _beta("beta", beta, self._exact)
         refused = unsupported(self._rows, beta)
         return refused or choices.threshold_at(self._rows, beta, self.delta)
 
     def duration(self, weight: float) -> Duration | Unsupported:
         """How long to run exact RL if a nat of SFT loss on the start policy's own data costs ``weight`` of reward.
 
-        One beta for all prompts, by the plug-in estimates, among those that the samples support; of the tilt, whatever
-        the recipe. Errors: a weight that is not positive. Source: P5.
+        One beta for all prompts, by the plug-in estimates, among those that the samples support; of the tilt, where
+        the reverse leash beta KL(p||ref) ends, whatever the recipe; beta in units of the reward.
+
+        Errors: a weight that is not positive. Source: P5.
         """
         weight, path = positive_number("weight", weight), Path(self._exact, self.delta)
         if not path.supported:
@@ -186,13 +200,19 @@ class Forecast:
     def joint(self, weights: ArrayLike, beta: float | None = None) -> list[Joint | Unsupported]:
         """RL with SFT on the start policy's own data mixed in, at each of these weights of the SFT loss.
 
-        At ``beta``, without one at the first of ``betas``; of exact RL, whatever the recipe.
+        Of exact RL by the reverse leash beta KL(p||ref), whatever the recipe; beta in units of the reward. Without one
+        at the first of ``betas``, unless a recipe gives these another meaning.
 
-        Errors: weights that are not positive; no beta. Source: J1, J2.
+        Errors: weights that are not positive; no beta; beta below 1e-6 of the range of the reward. Source: J1, J2.
         """
         if beta is None and not self.betas:
             raise ValueError("beta=None: give one, or betas to forecast()")
-        beta = self._beta("beta", self.betas[0] if beta is None else beta)
+        if beta is None and not self._trainer.is_exact:
+            raise ValueError(
+                f"beta=None: betas={shown(self.betas)} are those of the recipe ({self.recipe}); joint is about exact "
+                "RL by the reverse leash: give a beta of that"
+            )
+        beta = _beta("beta", self.betas[0] if beta is None else beta, self._exact)
         listed = finite_array("weights", weights).ravel().tolist()
         mixed = [positive_number("weights", weight) for weight in listed]
         refused = unsupported(self._rows, beta)
@@ -270,34 +290,59 @@ class Forecast:
     def load(cls, path: str | FilePath) -> Forecast:
         """The forecast that ``save`` wrote; its answers are computed again from its samples.
 
-        Errors: no such file; a file of another kind.
+        Errors: no such file; a file of another kind, or one that was cut off or changed.
         """
-        content = json.loads(FilePath(path).read_text(encoding="utf-8"))
+        try:
+            content = json.loads(files.text_of(FilePath(path)))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}: not JSON ({error}); was it cut off? Save the forecast again"
+            ) from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a file that Forecast.save wrote ({FORMAT})")
-        settings = {name: content[name] for name in ("betas", "targets", "delta")}
-        saved: dict[str, Any] | None = content["answers"]["recipe"]
-        recipe = None
-        if saved is not None:
-            recipe = Recipe(**saved | {"outside": tuple(Outside(*o) for o in saved["outside"])})
-        return cls(Samples(**content["samples"]), **settings, recipe=recipe)
+        try:
+            settings = {name: content[name] for name in ("betas", "targets", "delta")}
+            saved: dict[str, Any] | None = content["answers"]["recipe"]
+            recipe = None
+            if saved is not None:
+                outside = tuple(Outside(*option) for option in saved["outside"])
+                recipe = Recipe(**saved | {"outside": outside})
+            return cls(Samples(**content["samples"]), **settings, recipe=recipe)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"{path}: not as Forecast.save wrote it: {what}; save the forecast again"
+            ) from error
 
     def _own_beta(self) -> float:
         if self.recipe is None or not self.recipe.beta:
             raise ValueError("beta=None: give one, or a recipe that has one")
         return self.recipe.beta
 
-    def _beta(self, name: str, beta: float) -> float:
-        beta, least = positive_number(name, beta), LEAST_BETA * self._trainer.unit
-        if beta < least:
-            raise ValueError(
-                f"{name}={beta:g}: at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a "
-                "leash has no optimum to speak of"
-            )
-        return beta
-
     def _target(self, target: float) -> float:
         target, (low, high) = finite_number("target", target), self.samples.reward_bounds
         if not low < target < high:
             raise ValueError(f"target={target}: choose a reward inside ({low:g}, {high:g})")
         return target
+
+
+def _samples_of(given: object) -> Samples:
+    found = given
+    if not isinstance(given, Samples) and callable(of := getattr(given, "samples", None)):
+        found = of()
+    if not isinstance(found, Samples):
+        raise ValueError(
+            f"samples={shown(given)}: give Samples(rewards, reward_bounds=...), or what lm.collect returned"
+        )
+    return found
+
+
+def _beta(name: str, beta: float, trainer: ForecastTrainer) -> float:
+    """A beta in the unit of this trainer."""
+    beta, least = positive_number(name, beta), trainer.least_beta
+    if beta < least:
+        raise ValueError(
+            f"{name}={beta:g}: at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a "
+            "leash has no optimum to speak of"
+        )
+    return beta

@@ -15,7 +15,12 @@ from nondecoupling.forecast import floors
 from nondecoupling.forecast.answers import AtBeta, Estimate, Recommendation
 from nondecoupling.forecast.curves import Path
 from nondecoupling.forecast.ends import Ends
-from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, out_of_reach
+from nondecoupling.forecast.support import (
+    Unsupported,
+    UnsupportedBeta,
+    UnsupportedRecipe,
+    out_of_reach,
+)
 from nondecoupling.forecast.trainers import ForecastTrainer
 from nondecoupling.recipes import Recipe
 
@@ -37,22 +42,34 @@ class Plans:
         return Path(self.trainer, self.delta / 2)
 
     def at_beta(self, beta: float) -> AtBeta | Unsupported:
-        refused = self.trainer.unsupported(beta)
-        if refused:
-            return refused
+        return self.trainer.unsupported(beta) or self._numbers(beta)
+
+    def _numbers(self, beta: float, remark: str = "") -> AtBeta:
+        """Limits hold whatever the samples support, estimates do not."""
         ends, delta = self._ends(beta), self.delta
 
-        def known(interval: Interval | None, number: str) -> Estimate | None:
-            return None if interval is None else Estimate.of(interval, ends.how(number))
+        def known(interval: Interval, number: str) -> Estimate:
+            return Estimate.of(interval, ends.how(number) + remark)
+
+        def known_if_any(interval: Interval | None, number: str) -> Estimate | None:
+            return None if interval is None else known(interval, number)
 
         return AtBeta(
             beta=beta,
-            reward=Estimate.of(ends.rewards(delta), ends.how("reward")),
-            own_loss_change=Estimate.of(ends.own_loss_changes(delta), ends.how("own_loss_change")),
-            expert_loss_change=known(ends.expert_loss_changes(delta), "expert_loss_change"),
-            kl=known(ends.kl(delta), "kl"),
-            soft_value=known(ends.soft_values(delta), "soft_value"),
+            reward=known(ends.rewards(delta), "reward"),
+            own_loss_change=known(ends.own_loss_changes(delta), "own_loss_change"),
+            expert_loss_change=known_if_any(ends.expert_loss_changes(delta), "expert_loss_change"),
+            kl=known_if_any(ends.kl(delta), "kl"),
+            soft_value=known_if_any(ends.soft_values(delta), "soft_value"),
         )
+
+    def _guaranteed(self, beta: float) -> tuple[AtBeta | Unsupported, str]:
+        """At a beta that limits chose, which need no support: the answer, and what to add to the reason."""
+        refused = self.trainer.unsupported(beta)
+        if not isinstance(refused, UnsupportedBeta):
+            return refused or self._numbers(beta), ""
+        found = self._numbers(beta, "; the samples do not support the estimate, only the limits")
+        return found, f"; of guaranteed read the limits, not the estimates: {refused}"
 
     def price(self, target: float) -> Estimate:
         """Of any policy."""
@@ -104,15 +121,24 @@ class Plans:
         if self.trainer.recipe is None:
             # Hoeffding's bound (S3) keeps any budget, without samples.
             always = self.trainer.samples.spread / math.sqrt(8 * budget)
-            sure, likely = min(always, sure or math.inf), likely or always
-        guaranteed = None if sure is None else self.at_beta(sure)
-        plug_in = self.at_beta(float(self.path.betas[0]) if likely is None else likely)
-        if guaranteed is None:
+            always = max(always, self.trainer.least_beta)
+            if sure is None or always < sure:
+                sure = always
+                why += "; here guaranteed keeps to it by Hoeffding's bound (S3), without samples"
+            likely = likely or always
+        guaranteed: AtBeta | Unsupported | None = None
+        stop, supported = self.path.first_unsupported, self.path.supported
+        if sure is not None:
+            guaranteed, remark = self._guaranteed(sure)
+            why += remark
+        elif stop and not supported:
+            why += f"; {stop}"
+        else:
             why += (
                 "; here no beta of the grid is sure to keep to it: the reward can be had for less"
             )
-        stop = self.path.first_unsupported
-        if stop and likely == float(self.path.betas[self.path.supported - 1]):
+        plug_in = self.at_beta(float(self.path.betas[0]) if likely is None else likely)
+        if stop and supported and likely == float(self.path.betas[supported - 1]):
             why += f"; stronger RL may fit too, but {stop}"
         reward = plug_in.reward.value if isinstance(plug_in, AtBeta) else None
         return Recommendation(asked, guaranteed, plug_in, *self.cheapest(reward), why)
@@ -123,9 +149,10 @@ class Plans:
             return self._refused(asked, self.trainer.refusal, target)
         path = self.path
         _, strongest = path.around(target)
-        guaranteed = None
+        guaranteed: AtBeta | Unsupported | None = None
+        remark = "; here no beta is sure to reach it: give more prompts or more responses to each"
         if strongest < len(path.betas):
-            guaranteed = self.at_beta(float(path.betas[strongest]))
+            guaranteed, remark = self._guaranteed(float(path.betas[strongest]))
         value = self._plug_in_beta(target)
         if isinstance(value, float):
             plug_in = self.at_beta(min(value, float(path.betas[0])))
@@ -135,9 +162,7 @@ class Plans:
             "guaranteed reaches the reward by the lower end of its interval, plug_in by its estimate; the lower end "
             "allows for the number of prompts and for what few responses hide"
         )
-        if guaranteed is None:
-            why += "; here no beta is sure to reach it: give more prompts or more responses to each"
-        return Recommendation(asked, guaranteed, plug_in, *self.cheapest(target), why)
+        return Recommendation(asked, guaranteed, plug_in, *self.cheapest(target), why + remark)
 
     def cheapest(self, reward: float | None) -> tuple[Estimate | None, Recipe | None]:
         """The price of a reward, and a recipe that pays it: its optimum is on the frontier at 1/beta (T2)."""

@@ -210,10 +210,11 @@ class Samples:
         ``prompt``, ``reward``, ``log_prob``, ``expert_reward``, ``expert_log_prob`` and ``weight`` name its columns.
         Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``;
         of the others only those that are named are read. Either one line per response, gathered by prompt, or one
-        line per prompt whose columns are lists. A dump must come from the start policy alone. ``ragged=True`` takes
-        prompts with different numbers of responses, which must not depend on the rewards.
+        line per prompt whose columns are lists. Rows must come from the start policy alone: where a column ``step``
+        has several values, ``step`` chooses one. ``ragged=True`` takes prompts with different numbers of responses,
+        which must not depend on the rewards.
 
-        Errors: as ``Samples``; no such file; a line that is not an object; other columns.
+        Errors: as ``Samples``; no such file; a line that is not an object; other columns; several steps of training.
 
         >>> import json, pathlib, tempfile
         >>> lines = [{"input": f"{x} + 1 =", "output": y, "score": y == x + 1} for x in range(16) for y in (2, 3)]
@@ -229,9 +230,10 @@ class Samples:
     def from_parquet(cls, path: str | Path, **options: Unpack[files.FileOptions]) -> Samples:
         """Samples from a Parquet file, with options as in ``from_jsonl``; needs pyarrow.
 
-        TRL's ``log_completions`` names a reward's column after its function: give that name as ``reward``.
+        TRL's ``log_completions`` names a reward's column after its function: give that name as ``reward``. A file of
+        ``lm.collect`` knows its bounds and columns: ``CollectedSamples.read(path).samples()``.
 
-        Errors: as ``from_jsonl``; ``ImportError`` without pyarrow.
+        Errors: as ``from_jsonl``; a file that is no Parquet file; ``ImportError`` without pyarrow.
         """
         return cls._of(files.read_parquet(Path(path)), path, **options)
 
@@ -243,9 +245,10 @@ class Samples:
         *,
         reward_bounds: ArrayLike,
         ragged: bool = False,
+        step: int | None = None,
         **columns: str | None,
     ) -> Samples:
-        rows = files.gathered(table, path, **columns)
+        rows = files.gathered(table, path, step=step, **columns)
         rewards, mask = rows.rewards, None
         log_probs = rows.extra["log_prob"]
         if ragged:

@@ -16,6 +16,7 @@ from nondecoupling.forecast.support import Unsupported, UnsupportedRecipe, unsup
 from nondecoupling.forecast.tilts import Tilts
 from nondecoupling.recipes import Recipe
 
+LEAST_BETA = 1e-6  # of the trainer's unit
 # Of the trainer's unit; each beta is 10^(1/16), or 15 %, below the one before it.
 GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
 NO_END: dict[str, str] = {
@@ -67,6 +68,19 @@ class ForecastTrainer:
         if self.recipe is None or self.refusal:
             return self.samples.spread
         return 1.0 if self._normalised else self.samples.spread / self._met
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether this trainer does at each beta what exact RL does at the same."""
+        if self.recipe is None:
+            return True
+        held = self.recipe.holds == "reverse" and not self._normalised and not self.refusal
+        return held and self._met == 1.0
+
+    @property
+    def least_beta(self) -> float:
+        """Below it the digits of r/beta do not suffice."""
+        return LEAST_BETA * self.unit
 
     @property
     def _met(self) -> float:

@@ -70,6 +70,14 @@ def test_the_frontier_pays_the_least_and_the_tilt_pays_the_tilts():
     assert tilt.times > 1.2 and tilt.overpaid > 0.1
 
 
+def test_the_sft_loss_in_place_of_the_leash_ends_on_the_frontier():
+    (method,) = (m for m in methods_for(configuration({}), TASK.reward) if "0.001" in m.name)
+    beta, weight = method.options["beta"], method.options["weight"]
+    end = PromptMeans(TASK.log_d, TASK.reward, beta, weight).joint_optimum(TASK.log_d)
+    assert MEAN.kl(forward(weight), end) < 1e-5
+    assert Paid.of(MEAN, end).times == pytest.approx(1, abs=1e-4)
+
+
 def test_where_no_reward_was_bought_there_is_no_price():
     assert math.isnan(Paid.of(MEAN, TASK.log_d).times)
 
@@ -103,6 +111,7 @@ def test_the_figure_has_the_frontier_and_every_outcome():
     ("words", "message"),
     [
         (["--", "--beta", "0.3"], "--beta is set by the methods"),
+        (["--", "--lambda", "0.3"], "--lambda is set by the methods"),
         (["--", "--order", "all"], "--order is set by the methods"),
         (["--", "--protocol", "sampled"], "a comparison is of the enumerated protocol"),
         (["--", "--resume"], "go before the --"),

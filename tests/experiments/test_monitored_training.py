@@ -37,9 +37,12 @@ def test_the_trainers_log_has_what_the_monitor_read(grpo):
     assert last.proved_gap is not None and last.reward.low < last.reward.value
 
 
-def test_ten_lines_are_added_to_a_plain_training():
+def test_ten_lines_forecast_and_watch_a_plain_training():
     lines = Path(sys.modules["monitored_training"].__file__).read_text().splitlines()
-    assert 0 < sum("# +" in line and "``" not in line for line in lines) <= 10
+    added = [line for line in lines if "# +" in line and "``" not in line]
+    assert 0 < len(added) <= 10
+    for call in ("forecast(", "monitor.wrap(", "monitor.callback"):
+        assert any(call in line for line in added)
 
 
 def test_lora_is_watched_too(tmp_path):

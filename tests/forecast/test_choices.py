@@ -104,8 +104,9 @@ def test_misuse_is_named(call, message):
 
 
 @pytest.mark.parametrize("answer", [PLAN.threshold(0.5), PLAN.duration(0.5), *PLAN.joint([1.0])])
-def test_answers_are_ready_for_json(answer):
-    assert json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+def test_answers_are_ready_for_json_and_say_what_they_are_about(answer):
+    read = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert read["about"] == "exact RL by the reverse leash, beta KL(p||ref), whatever the recipe"
 
 
 # --- tables, pictures, pages ---------------------------------------------------------------------

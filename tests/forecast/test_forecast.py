@@ -185,9 +185,48 @@ def test_saved_and_loaded(plan, tmp_path):
     assert again.to_dict() == plan.to_dict()
     answers = json.loads((tmp_path / "plan.json").read_text())["answers"]
     assert answers["at_reward"][0]["price"]["high"] is None
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"other.json: not a file that Forecast.save wrote"):
-        Forecast.load(tmp_path / "other.json")
+
+
+def without(*place):
+    def changed(text):
+        content = json.loads(text)
+        at = content
+        for name in place[:-1]:
+            at = at[name]
+        del at[place[-1]]
+        return json.dumps(content)
+
+    return changed
+
+
+BROKEN = [
+    (lambda text: "{}", "not a file that Forecast.save wrote"),
+    (lambda text: text[: len(text) // 2], "not JSON .* was it cut off"),
+    (lambda text: "", "not JSON .* was it cut off"),
+    (without("samples"), "it lacks 'samples'"),
+    (without("delta"), "it lacks 'delta'"),
+    (without("answers", "recipe"), "it lacks 'recipe'"),
+    (without("samples", "reward_bounds"), "reward_bounds.*; save the forecast again"),
+    (lambda text: text.replace('"delta": 0.05', '"delta": 5'), "delta=5: must lie strictly"),
+    (lambda text: text.replace('"weights"', '"masses"'), "masses.*; save the forecast again"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN)
+def test_a_broken_forecast_is_named(plan, tmp_path, change, message):
+    file = tmp_path / "plan.json"
+    plan.save(file)
+    file.write_text(change(file.read_text()))
+    with pytest.raises(ValueError, match=f"plan.json: .*{message}"):
+        Forecast.load(file)
+
+
+def test_a_forecast_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.json: no such file"):
+        Forecast.load(tmp_path / "no.json")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1\xff")
+    with pytest.raises(ValueError, match=r"a\.parquet: no text in UTF-8"):
+        Forecast.load(tmp_path / "a.parquet")
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -237,6 +276,30 @@ def test_the_command_names_what_is_wrong(file, change, message):
     assert message in result.output
 
 
-def test_the_command_misses_its_file():
-    result = run("no.jsonl", "--reward-low", "0", "--reward-high", "1")
-    assert result.exit_code == 2 and "no.jsonl" in result.output
+@pytest.mark.parametrize("name", ["no.jsonl", "no.parquet"])
+def test_the_command_misses_its_file(name):
+    result = run(name, "--reward-low", "0", "--reward-high", "1")
+    assert result.exit_code == 2 and f"Error: {name}: no such file" in result.output
+
+
+def test_the_command_asks_for_bounds_that_no_file_says(file):
+    both = run(file, "--beta", "1")
+    assert both.exit_code == 2 and "give --reward-low and --reward-high" in both.output
+    one = run(file, "--beta", "1", "--reward-low", "0")
+    assert one.exit_code == 2 and "give --reward-high, the bounds" in one.output
+
+
+def test_the_command_chooses_a_step(tmp_path):
+    rows = [
+        {"prompt": f"p{i}", "reward": (row + step) / 2, "step": step}
+        for step in (0, 1)
+        for i in range(40)
+        for row in GRADES
+    ]
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    options = [str(path), "--reward-low", "0", "--reward-high", "1", "--beta", "1"]
+    several = run(*options)
+    assert several.exit_code == 2 and "responses of several policies" in several.output
+    assert "40 prompts, 3 responses to each" in run(*options, "--step", "0").output
+    assert "mean 0.75" in run(*options, "--step", "1").output

@@ -104,6 +104,15 @@ BROKEN = [
     ([{"prompt": "a", "reward": 1}, {"prompt": "a"}], "row 2: no column 'reward'"),
     ([{"prompt": "a", "reward": [1, 0]}] * 2, "row 2: prompt 'a' was complete before"),
     ([[1, 2]], "line 1=.*give one object on each line"),
+    (
+        [{"prompt": f"p{x // 2}", "reward": x % 2, "step": x // 32} for x in range(64)],
+        r"x.jsonl, step=0, 1: responses of several policies; .* as step=0 \(--step 0\)",
+    ),
+    ([{"prompt": "a", "reward": [1, 0], "step": [3, 4]}], "step=3, 4: responses of several"),
+    (
+        [{"prompt": "a", "reward": 1, "step": 0}, {"prompt": "a", "reward": 0}],
+        "step=0, None: responses of several",
+    ),
 ]
 
 
@@ -111,6 +120,64 @@ BROKEN = [
 def test_a_broken_file_is_refused(rows, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         Samples.from_jsonl(written(tmp_path / "x.jsonl", rows), reward_bounds=UNIT)
+
+
+def test_one_step_of_several_is_chosen(tmp_path):
+    by_step = [
+        {"input": f"p{x // 2}", "score": value, "step": step}
+        for step in (0, 1)
+        for x, value in enumerate(np.ravel(ROWS) if step == 0 else 1 - np.ravel(ROWS))
+    ]
+    path = written(tmp_path / "dump.jsonl", by_step)
+    for step, rows in ((0, np.array(ROWS)), (1, 1 - np.array(ROWS))):
+        samples = Samples.from_jsonl(path, reward_bounds=UNIT, step=step)
+        np.testing.assert_array_equal(samples.ref_rewards, rows)
+    with pytest.raises(ValueError, match=r"step=7: .*has none of it, but step=0, 1; choose one"):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=7)
+    written(path, [{"input": "a", "score": 1}])
+    with pytest.raises(ValueError, match=r"step=0: .*has no column 'step'; leave it out"):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=0)
+
+
+def test_rows_of_a_chosen_step_have_their_places_in_the_file(tmp_path):
+    rows = [
+        {"prompt": f"p{x}", "reward": [0, 1] if x < 16 else "?", "step": x // 16} for x in range(32)
+    ]
+    path = written(tmp_path / "dump.jsonl", rows)
+    with pytest.raises(ValueError, match="row 17, reward="):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=1)
+
+
+def test_rows_of_one_step_are_read_as_they_are(tmp_path):
+    rows = [{"prompt": f"p{x}", "reward": row, "step": 5} for x, row in enumerate(ROWS)]
+    path = written(tmp_path / "dump.jsonl", rows)
+    assert Samples.from_jsonl(path, reward_bounds=UNIT).prompts == 20
+
+
+@pytest.mark.parametrize("ragged", [True, False])
+def test_each_reward_has_its_log_probability(tmp_path, ragged):
+    """Padded by themselves, rows of other lengths would put 0 in the place of a log-probability."""
+    rows = [
+        {"prompt": f"p{x}", "reward": [0, 1, 1][x % 2 :], "lp": [-1, -2, -3][1 - x % 2 :]}
+        for x in range(20)
+    ]
+    options = dict(reward_bounds=UNIT, ragged=ragged, log_prob="lp")
+    with pytest.raises(ValueError, match="row 1: 2 numbers in 'lp', 3 in 'reward'; give one log"):
+        Samples.from_jsonl(written(tmp_path / "x.jsonl", rows), **options)
+    rows = [{"prompt": f"p{x}", "reward": [0, 1], "e": [1], "lp": [-1, -2]} for x in range(20)]
+    options = dict(reward_bounds=UNIT, expert_reward="e", expert_log_prob="lp")
+    with pytest.raises(ValueError, match="2 numbers in 'lp', 1 in 'e'"):
+        Samples.from_jsonl(written(tmp_path / "x.jsonl", rows), **options)
+
+
+@pytest.mark.parametrize("read", [Samples.from_jsonl, Samples.from_parquet])
+def test_a_file_that_is_not_there_or_of_another_kind_is_named(tmp_path, read):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(FileNotFoundError, match=r"no\.file: no such file"):
+        read(tmp_path / "no.file", reward_bounds=UNIT)
+    (tmp_path / "other").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(ValueError, match=r"other: no (Parquet file|text in UTF-8)"):
+        read(tmp_path / "other", reward_bounds=UNIT)
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path):

@@ -170,6 +170,44 @@ def test_recommendations_for_a_trainer_are_its_own(recipe):
     assert reaches.guaranteed.reward.low >= 0.6
 
 
+OTHER_BETAS = [
+    NORMALISED,
+    FORWARD,
+    Recipe("group-mean", "k2-in-loss", beta=0.5, group_size=4),
+    Recipe("leave-one-out", "k2-in-loss", beta=0.5, false_negatives=0.2),
+    Recipe("leave-one-out", "k3-in-reward", beta=0.5),
+]
+
+
+@pytest.mark.parametrize("recipe", OTHER_BETAS)
+def test_joint_takes_no_beta_of_another_meaning(recipe):
+    for plan in (forecast(BINARY, recipe=recipe), forecast(BINARY, recipe=recipe, betas=[0.7])):
+        with pytest.raises(ValueError, match=r"beta=None: betas=\[.*give a beta of that"):
+            plan.joint([1.0])
+        assert plan.joint([1.0], beta=0.5) == forecast(BINARY, betas=[0.5]).joint([1.0])
+
+
+def test_joint_takes_the_beta_of_a_recipe_that_ends_where_exact_rl_does():
+    same = Recipe("leave-one-out", "k1-in-reward", beta=0.5)
+    assert forecast(BINARY, recipe=same).joint([1.0]) == forecast(BINARY).joint([1.0], beta=0.5)
+
+
+def test_questions_about_exact_rl_take_betas_in_the_unit_of_the_reward():
+    small, large = (
+        Samples(scale * BINARY.ref_rewards, reward_bounds=(0, scale)) for scale in (1e-3, 1e3)
+    )  # advantages normalised in groups have the unit 1
+    fits = forecast(small, recipe=NORMALISED)
+    for beta in (5e-7, 5e-4):
+        assert fits.threshold(beta) == forecast(small).threshold(beta)
+        assert fits.joint([1.0], beta) == forecast(small).joint([1.0], beta)
+    ask = forecast(large, recipe=NORMALISED)
+    for call in (ask.threshold, lambda beta: ask.joint([1.0], beta)):
+        with pytest.raises(ValueError, match=r"beta=0.0005: at least 0.001"):
+            call(5e-4)
+    with pytest.raises(ValueError, match=r"beta=5e-07: at least 1e-06"):
+        fits.at_beta(5e-7)
+
+
 def test_a_recipe_is_kept_with_its_forecast(tmp_path):
     recipe = Recipe.from_trl({"beta": 0.04, "loss_type": "dr_grpo"}, trainer="grpo")
     plan = forecast(BINARY, recipe=recipe)
