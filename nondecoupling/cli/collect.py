@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +10,9 @@ import typer
 from nondecoupling.cli.exits import fail, need
 from nondecoupling.cli.options import Seed, at_least
 from nondecoupling.cli.report import console
+from nondecoupling.cli.reward_functions import reward_function
+from nondecoupling.collected import CollectedSamples
+from nondecoupling.estimate.arguments import shown
 from nondecoupling.forecast.files import read_jsonl, read_parquet
 
 RowsAtOnce = Annotated[
@@ -32,7 +31,10 @@ def collect_command(
         Path, typer.Argument(metavar="PROMPTS", help="Rows with a prompt, .jsonl or .parquet.")
     ],
     reward: Annotated[
-        list[str], typer.Option(help="A function in TRL's signature: file.py:name or module:name.")
+        list[str],
+        typer.Option(
+            help="A function in TRL's signature: file.py:name or module:name; several are added up."
+        ),
     ],
     reward_low: Annotated[float, typer.Option(help="The lowest reward possible.")],
     reward_high: Annotated[float, typer.Option(help="The highest reward possible.")],
@@ -42,6 +44,10 @@ def collect_command(
     k: Annotated[int, typer.Option(callback=at_least(2), help="Responses to each prompt.")] = 16,
     experts: Annotated[
         str | None, typer.Option(help="Column of expert responses: a text, or a list of texts.")
+    ] = None,
+    reward_weights: Annotated[
+        str | None,
+        typer.Option(metavar="W,W", help="The trainer's reward_weights, one for each --reward."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("ref.parquet"),
     seed: Seed = 0,
@@ -57,20 +63,19 @@ def collect_command(
     from nondecoupling.lm import LanguageModelError, collect, load_model
     from nondecoupling.lm.processes import Processes
 
+    processes = Processes()
     try:
-        rows = (read_parquet if prompts.suffix == ".parquet" else read_jsonl)(prompts)
-        texts = None
-        if experts is not None:
-            if any(experts not in row for row in rows):
-                raise ValueError(f"--experts {experts}: not a column of every row of {prompts}")
-            texts = [row.pop(experts) for row in rows]
-        functions = [_function(text) for text in reward]
-        loaded = load_model(model)
+        with processes.failing_together():
+            rows, texts = _rows(prompts, experts)
+            functions = [reward_function(text) for text in reward]
+            weights = None if reward_weights is None else _weights(reward_weights)
+            loaded = load_model(model)
         found = collect(
             loaded.model,
             loaded.tokenizer,
             rows,
             functions,
+            reward_weights=weights,
             k=k,
             reward_bounds=(reward_low, reward_high),
             max_tokens=max_tokens,
@@ -81,7 +86,7 @@ def collect_command(
         )
     except (LanguageModelError, ValueError, OSError, ImportError) as error:
         fail(str(error))
-    if Processes().is_first:
+    if processes.is_first:
         said = f"{out}: {found!r}, mean reward {found.rewards.mean():.4g}"
         console().print(said, markup=False, soft_wrap=True)
 
@@ -94,38 +99,58 @@ def score_command(
     name: Annotated[str, typer.Option(help="Which checkpoint it is, best by its step.")],
     rows_at_once: RowsAtOnce = 64,
 ) -> None:
-    """Add a later checkpoint's log-probabilities of the collected responses to the file."""
+    """Add a later checkpoint's log-probabilities of the collected responses to the file.
+
+    An interrupted command goes on where it stopped. With accelerate launch -m nondecoupling score, several processes
+    share the work.
+    """
     need("torch", "score", "lm")
     need("transformers", "score", "lm")
     from nondecoupling.lm import LanguageModelError, load_model, score
+    from nondecoupling.lm.processes import Processes
 
+    processes = Processes()
     try:
-        found = score(load_model(checkpoint), file, name=name, rows_at_once=rows_at_once)
+        with processes.failing_together():
+            CollectedSamples.read(file)  # before minutes of loading
+            loaded = load_model(checkpoint)
+        found = score(loaded, file, name=name, rows_at_once=rows_at_once)
     except (LanguageModelError, ValueError, OSError, ImportError) as error:
         fail(str(error))
-    rise = float((found.log_ref - found.log_p(name)).mean())
-    console().print(
-        f"{file}: SFT loss on the start policy's own data {rise:+.4g} nats per response"
-    )
+    if processes.is_first:
+        rise = float((found.log_ref - found.log_p(name)).mean())
+        said = f"{file}: SFT loss on the start policy's own data {rise:+.4g} nats per response"
+        console().print(said, markup=False, soft_wrap=True)
 
 
-def _function(text: str) -> Callable[..., Any]:
-    """The function that file.py:name or module:name names."""
-    place, _, name = text.rpartition(":")
-    if not place:
-        raise ValueError(f"--reward {text}: give file.py:name or module:name")
-    module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    if not callable(getattr(module, name, None)):
-        raise ValueError(f"--reward {text}: {place} has no function {name!r}")
-    function: Callable[..., Any] = getattr(module, name)
-    return function
+def _rows(path: Path, experts: str | None) -> tuple[list[dict[str, Any]], list[list[str]] | None]:
+    """The rows of the file without their experts, and these.
+
+    Errors: no such file; a row whose prompt or experts ``collect`` would not take, by its place in the file.
+    """
+    from nondecoupling.lm.asked import expert_texts, is_text_or_chat
+
+    rows = (read_parquet if path.suffix == ".parquet" else read_jsonl)(path)
+    for place, row in enumerate(rows, start=1):
+        if not is_text_or_chat(row.get("prompt")):
+            raise ValueError(
+                f"{path}, row {place}, prompt={shown(row.get('prompt'))}: give a text, or a list of messages with "
+                "their roles"
+            )
+    if experts is None:
+        return rows, None
+    if any(experts not in row for row in rows):
+        raise ValueError(f"--experts {experts}: not a column of every row of {path}")
+    return rows, [
+        expert_texts(f"{path}, row {place}, {experts}", row.pop(experts))
+        for place, row in enumerate(rows, start=1)
+    ]
 
 
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ValueError(f"--reward: no file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--reward-weights {text}: give a number for each --reward, as 1,0.5"
+        ) from None

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
-from nondecoupling.collected import CollectedSamples, Origin, prompt_label
+from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.estimate.arguments import shown, whole_number
+from nondecoupling.lm.asked import Asked, asked_of
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
 from nondecoupling.lm.errors import CollectError, RewardFunctionError
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
+from nondecoupling.lm.parts import parts_of, work_through, write_whole
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import Reward, RewardFunctions
 from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.scoring import log_probs
-from nondecoupling.lm.tokens import PromptResponse, response_tokens, text_or_chat_tokens
+from nondecoupling.lm.tokens import PromptResponse
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -78,8 +77,9 @@ def collect(
     Raises:
         RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
         CollectError: ``out`` or its parts belong to another model, prompts or settings; ``out`` is complete, and
-            whether the reward function is the same cannot be told; two prompts are alike.
+            whether the reward function is the same cannot be told; two prompts are alike, or one is no prompt.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
+        ProcessesError: another process stopped, for a reason that is none of these.
 
     Example:
         >>> from nondecoupling.lm import tiny_qwen3
@@ -95,62 +95,33 @@ def collect(
         >>> found.rewards.shape, found.origin.rewards
         ((2, 8), ('says_yes',))
     """
-    k = whole_number("k", k, LEAST_RESPONSES)
-    max_tokens = whole_number("max_tokens", max_tokens, 1)
-    rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
+    processes = Processes()
     was_training = model.training
     try:
-        language_model = from_transformers(model, tokenizer)
-        asked = _asked(tokenizer, prompts, experts)
-        rewards = RewardFunctions.of(reward, reward_weights, reward_bounds)
-        origin = Origin(
-            model=language_model.description,
-            model_digest=model_digest(language_model),
-            tokenizer_digest=tokenizer_digest(tokenizer),
-            prompts_digest=digest_of(one.text() for one in asked),
-            responses=k,
-            max_tokens=max_tokens,
-            seed=whole_number("seed", seed, 0),
-            rows_at_once=rows_at_once,
-            reward_bounds=rewards.bounds,
-            rewards=rewards.names,
-            rewards_digest=rewards.digest
-            and digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
-        )
-        return _Collection(language_model, asked, rewards, origin, Path(out)).run()
+        with processes.failing_together():
+            k = whole_number("k", k, LEAST_RESPONSES)
+            max_tokens = whole_number("max_tokens", max_tokens, 1)
+            rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
+            language_model = from_transformers(model, tokenizer)
+            asked = asked_of(tokenizer, prompts, experts)
+            rewards = RewardFunctions.of(reward, reward_weights, reward_bounds)
+            origin = Origin(
+                model=language_model.description,
+                model_digest=model_digest(language_model),
+                tokenizer_digest=tokenizer_digest(tokenizer),
+                prompts_digest=digest_of(one.text() for one in asked),
+                responses=k,
+                max_tokens=max_tokens,
+                seed=whole_number("seed", seed, 0),
+                rows_at_once=rows_at_once,
+                reward_bounds=rewards.bounds,
+                rewards=rewards.names,
+                rewards_digest=rewards.digest
+                and digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
+            )
+        return _Collection(language_model, asked, rewards, origin, Path(out), processes).run()
     finally:
         model.train(was_training)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A prompt: as the user gave it, as tokens, with its other columns and its experts' responses."""
-
-    prompt: Any
-    tokens: list[int]
-    columns: dict[str, Any]
-    experts: list[str]
-    expert_tokens: list[list[int]]
-
-    @property
-    def label(self) -> str:
-        return prompt_label(self.prompt)
-
-    @property
-    def is_text(self) -> bool:
-        return isinstance(self.prompt, str)
-
-    def text(self) -> bytes:
-        """What its responses depend on."""
-        return json.dumps([self.label, self.tokens, self.experts]).encode()
-
-    def facts(self) -> bytes:
-        """What else its rewards depend on."""
-        return json.dumps(self.columns, sort_keys=True, default=str).encode()
-
-    def completion(self, text: str) -> Any:
-        """As TRL gives it to a reward function: a message where the prompt is a chat."""
-        return text if self.is_text else [{"role": "assistant", "content": text}]
 
 
 @dataclass
@@ -158,48 +129,39 @@ class _Collection:
     """One call of ``collect``: its parts, and the way from them to the file."""
 
     language_model: LanguageModel
-    asked: list[_Asked]
+    asked: list[Asked]
     rewards: RewardFunctions
     origin: Origin
     out: Path
+    processes: Processes
 
     def run(self) -> CollectedSamples:
-        processes = Processes()
-        if self.out.exists():
-            return self._complete()
-        if processes.is_first:
-            self._begin()
-        processes.wait()
-        parts = self._parts()
-        failure: RewardFunctionError | None = None
-        with Progress(console=Console(stderr=True), disable=not processes.is_first) as bar:
-            for part in bar.track(processes.share(parts), description="collecting"):
-                try:
-                    self._do(part)
-                except RewardFunctionError as error:
-                    failure = error
-                    break
-        # Nobody waits for a process that has left.
-        failures = [e for e in processes.together_list([str(failure or "")]) if e]
-        if failures:
-            raise failure or RewardFunctionError(failures[0])
-        if processes.is_first:
-            rows = [row for part in parts for row in json.loads(self._rewarded(part).read_text())]
-            _table(rows, self.origin).write(self.out)
-            shutil.rmtree(self.folder)
-        processes.wait()
+        found: CollectedSamples | None = None
+        with self.processes.failing_together():
+            if self.out.exists():
+                found = self._complete()
+            elif self.processes.is_first:
+                self._begin()
+        if found is not None:
+            return found
+        parts = parts_of(len(self.asked), self.origin.responses, self.origin.rows_at_once)
+        work_through(self.processes, parts, self._do, "collecting")
+        with self.processes.failing_together():
+            if self.processes.is_first:
+                rows = [
+                    row for part in parts for row in json.loads(self._rewarded(part).read_text())
+                ]
+                _table(rows, self.origin).write(self.out)
+                shutil.rmtree(self.folder)
         return CollectedSamples.read(self.out)
 
     @property
     def folder(self) -> Path:
         return self.out.with_name(self.out.name + ".parts")
 
-    def _parts(self) -> list[range]:
-        size = max(1, self.origin.rows_at_once // self.origin.responses)
-        count = len(self.asked)
-        return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
     def _complete(self) -> CollectedSamples:
+        if self.out.is_dir():
+            raise CollectError(f"out={str(self.out)!r} is a folder: name a file, as ref.parquet")
         found = CollectedSamples.read(self.out)
         self._require_same(found.origin, self.out, rewards_too=True)
         if not self.origin.rewards_digest:
@@ -228,7 +190,7 @@ class _Collection:
                 )
             for file in self.folder.glob("*.rewarded.json"):  # by another reward function
                 file.unlink()
-        _write(settings, self.origin.to_json())
+        write_whole(settings, self.origin.to_json())
 
     def _require_same(self, before: Origin, place: Path, *, rewards_too: bool) -> None:
         mine, other = (
@@ -257,7 +219,7 @@ class _Collection:
         if self._rewarded(part).is_file():
             return
         if not self._drawn(part).is_file():
-            _write(self._drawn(part), json.dumps(self._draw(part)))
+            write_whole(self._drawn(part), json.dumps(self._draw(part)))
         rows = json.loads(self._drawn(part).read_text())
         try:
             for row, place in zip(rows, part, strict=True):
@@ -267,7 +229,7 @@ class _Collection:
                 f"{error}. What was drawn is kept in {self.folder}: correct the function and call collect again with "
                 "the same arguments"
             ) from error
-        _write(self._rewarded(part), json.dumps(rows))
+        write_whole(self._rewarded(part), json.dumps(rows))
 
     def _draw(self, part: range) -> list[Row]:
         model, k, at_once = self.language_model, self.origin.responses, self.origin.rows_at_once
@@ -291,7 +253,7 @@ class _Collection:
                 rows[-1] |= {"expert_log_ref": scores.tolist()}
         return rows
 
-    def _reward(self, row: Row, one: _Asked) -> None:
+    def _reward(self, row: Row, one: Asked) -> None:
         kinds = [("response", "response_tokens", "reward")]
         if one.experts:
             kinds.append(("expert_response", "expert_tokens", "expert_reward"))
@@ -304,50 +266,6 @@ class _Collection:
                 {column: [value] * count for column, value in one.columns.items()},
             )
             row[name] = given.tolist()
-
-
-def _asked(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Iterable[Any],
-    experts: Sequence[str] | Sequence[Sequence[str]] | None,
-) -> list[_Asked]:
-    given = list(prompts)
-    if not given:
-        raise CollectError("prompts is empty: give at least one")
-    if experts is not None and len(experts) != len(given):
-        raise CollectError(
-            f"experts has {len(experts)} entries for {len(given)} prompts: give one text, or a list of texts, for each"
-        )
-    found: list[_Asked] = []
-    for place, entry in enumerate(given):
-        columns = dict(entry) if isinstance(entry, Mapping) else {"prompt": entry}
-        if "prompt" not in columns:
-            raise CollectError(
-                f"prompts[{place}]={shown(entry)}: give a text, a chat, or a row with a column 'prompt'"
-            )
-        prompt = columns.pop("prompt")
-        own = [] if experts is None else experts[place]
-        texts = [own] if isinstance(own, str) else list(own)
-        whole = [response_tokens(tokenizer, text) for text in texts]
-        found.append(_Asked(prompt, text_or_chat_tokens(tokenizer, prompt), columns, texts, whole))
-    _check(found)
-    return found
-
-
-def _check(asked: list[_Asked]) -> None:
-    places: dict[str, int] = {}
-    for place, one in enumerate(asked):
-        earlier = places.setdefault(one.label, place)
-        if earlier != place:
-            raise CollectError(
-                f"prompts[{place}]={shown(one.prompt)} is prompts[{earlier}] again: give each prompt once; k says how "
-                "many responses"
-            )
-        if len(one.experts) != len(asked[0].experts):
-            raise CollectError(
-                f"experts[{place}] has {len(one.experts)} texts, experts[0] {len(asked[0].experts)}: give as many for "
-                "each prompt"
-            )
 
 
 def _table(rows: list[Row], origin: Origin) -> CollectedSamples:
@@ -364,10 +282,3 @@ def _table(rows: list[Row], origin: Origin) -> CollectedSamples:
         kinds |= {"expert_response": texts, "expert_tokens": of_tokens}
         kinds |= {"expert_reward": numbers, "expert_log_ref": numbers}
     return CollectedSamples(pa.Table.from_pylist(rows, schema=pa.schema(kinds.items())), origin)
-
-
-def _write(place: Path, text: str) -> None:
-    """In one step: a part is there or not."""
-    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(place)

@@ -23,7 +23,7 @@ class ResponseError(LanguageModelError, ValueError):
 
 
 class ProcessesError(LanguageModelError):
-    """What was asked for cannot be shared among the processes of this run."""
+    """What was asked for cannot be shared among the processes of this run, or another one of them stopped."""
 
 
 class RewardFunctionError(LanguageModelError, ValueError):

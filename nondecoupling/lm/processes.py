@@ -8,7 +8,8 @@ the same decisions; only the first one writes. Gradients are averaged by torch's
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from nondecoupling.lm import errors
 from nondecoupling.lm.errors import ProcessesError
 
 __all__ = ["Processes"]
@@ -111,6 +113,33 @@ class Processes:
     def wait(self) -> None:
         """Until every process is here."""
         self._state.wait_for_everyone()
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """At the end of the block, once every process is there, what one has raised is raised in all.
+
+        Without this the others would wait for a process that has left. Inside of the block nothing is exchanged.
+
+        Raises:
+            LanguageModelError: another process raised it; ProcessesError where it raised something else.
+        """
+        if self.count == 1:
+            yield
+            return
+        own: Exception | SystemExit | None = None
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # a shell gives an interrupt to all
+            own = error
+        said = [] if own is None else [(self.rank, type(own).__name__, str(own))]
+        every = self.all_of(said)
+        if own is not None:
+            raise own
+        if every:
+            rank, kind, words = every[0]
+            raise getattr(errors, kind, ProcessesError)(
+                f"process {rank} of {self.count} stopped with {kind}: {words}"
+            )
 
     def from_first(self, thing: Any) -> Any:
         """What the first process holds."""

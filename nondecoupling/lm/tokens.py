@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nondecoupling.estimate.arguments import shown
 from nondecoupling.lm.errors import ResponseError
 
 if TYPE_CHECKING:
@@ -70,13 +71,19 @@ def text_or_chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list
     """``prompt_tokens`` of a text; of chat messages, what the tokenizer's chat template makes of them.
 
     Raises:
-        ResponseError: a text has no tokens.
+        ResponseError: a text has no tokens, or there is no template for these messages.
     """
     if isinstance(prompt, str):
         return prompt_tokens(tokenizer, prompt)
-    rendered: Any = tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, return_dict=True
-    )
+    try:
+        rendered: Any = tokenizer.apply_chat_template(
+            prompt, add_generation_prompt=True, return_dict=True
+        )
+    except Exception as error:  # a template raises what it likes
+        raise ResponseError(
+            f"the chat {shown(prompt)} does not go through the tokenizer's chat template ({error}); give messages "
+            "that it takes, or a text"
+        ) from error
     return list(rendered["input_ids"])
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from nondecoupling.collected import CollectedSamples
 from nondecoupling.lm import load_model, tiny_qwen3
@@ -94,6 +96,125 @@ def test_misuse_is_named(place, change, named):
     assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
 
 
+BROKEN = {
+    "syntax": ("def f(:\n", "SyntaxError: invalid syntax in {file}, line 1;"),
+    "indentation": ("def f():\npass\n", "IndentationError: expected an indented block"),
+    "name": (
+        "import math\nx = maths.pi\n",
+        "NameError: name 'maths' is not defined in {file}, line 2;",
+    ),
+    "import": ("import no_such\n", "No module named 'no_such' in {file}, line 1;"),
+    "leaves": ("\nimport sys; sys.exit(1)\n", "SystemExit: 1 in {file}, line 2;"),
+    "own error": (
+        "class E(BaseException): ...\nclass F(E, Exception): ...\nraise F\n",
+        "raised F in {file}, line 3;",
+    ),
+    "deeper": ("import json\n\njson.loads('{')\n", "in {file}, line 3, from "),
+    "in a function": (
+        "def f():\n    1 / 0\n\nf()\n",
+        "ZeroDivisionError: division by zero in {file}, line 2;",
+    ),
+    "null bytes": ("x = '\0'\n", "null bytes"),
+    "not text": (b"x = '\xff'\n", "SyntaxError: (unicode error)"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("as_module", [False, True])
+def test_what_a_file_of_rewards_raises_is_named_with_its_line(place, monkeypatch, kind, as_module):
+    file, (text, named) = place / f"broken_{kind.replace(' ', '_')}.py", BROKEN[kind]
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    monkeypatch.syspath_prepend(place)
+    before = set(sys.modules)
+    shown = invoke(*arguments(place, reward=f"{file.stem if as_module else file}:f"))
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2, shown.output
+    assert f"importing {file.stem if as_module else file} raised" in said
+    assert named.format(file=file) in said and "Traceback" not in said
+    assert not {name for name in set(sys.modules) - before if "broken" in name}
+
+
+def test_files_of_rewards_may_define_dataclasses_of_one_name(place):
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+    text += "@dataclass\nclass R:\n    x: float\n    def __call__(self, prompts, **_):\n"
+    text += "        return [self.x {}] * len(prompts)\n\nr = R(0.5)\n"
+    for folder, more in (("a", ""), ("b", "/ 2")):
+        (place / folder).mkdir()
+        (place / folder / "graders.py").write_text(text.format(more))
+    given = arguments(place, reward=f"{place / 'a' / 'graders.py'}:r")
+    shown = invoke(*given, "--reward", f"{place / 'b' / 'graders.py'}:r")
+    assert shown.exit_code == 0 and "mean reward 0.75" in shown.output, shown.output
+    assert "graders" not in sys.modules  # an import of that name finds its own
+    digest = CollectedSamples.read(place / "ref.parquet").origin.rewards_digest
+    (place / "b" / "graders.py").write_text(text.format("/ 4"))
+    shown = invoke(*given, "--reward", f"{place / 'b' / 'graders.py'}:r")
+    assert shown.exit_code == 2 and "rewards_digest" in shown.output and digest[:8] in shown.output
+
+
+def test_several_reward_functions_are_weighted(place):
+    (place / "rewards.py").write_text(
+        "def one(prompts, **_): return [1.0] * len(prompts)\n"
+        "def half(prompts, **_): return [0.5] * len(prompts)\n"
+    )
+    given = arguments(place, reward=f"{place / 'rewards.py'}:one")
+    given += ["--reward", f"{place / 'rewards.py'}:half"]
+    for weights, named in (
+        ("1", "for 2 functions: give one for each"),
+        ("1,x", "--reward-weights 1,x: give a number for each --reward"),
+        ("1,inf", "reward_weights"),
+    ):
+        shown = invoke(*given, "--reward-weights", weights)
+        assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
+    shown = invoke(*given, "--reward-weights", "0.25,0.5")
+    assert shown.exit_code == 0 and "mean reward 0.5" in shown.output, shown.output
+    assert set(CollectedSamples.read(place / "ref.parquet").rewards.ravel()) == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        ("expert", None, "row 2, expert=None: give a text or a list of texts"),
+        ("expert", 4, "row 2, expert=4: give a text or a list of texts"),
+        ("expert", [" yes", None], "row 2, expert=[' yes', None]: give a text or a list of texts"),
+        ("expert", {"text": " yes"}, "row 2, expert={'text': ' yes'}: give a text"),
+        ("prompt", None, "row 2, prompt=None: give a text, or a list of messages"),
+        ("prompt", 4, "row 2, prompt=4: give a text, or a list of messages"),
+        ("prompt", ["a"], "row 2, prompt=['a']: give a text, or a list of messages"),
+    ],
+)
+def test_a_row_of_another_kind_is_named(place, column, value, named):
+    rows = [{"prompt": prompt, "answer": "yes", "expert": " yes"} for prompt in PROMPTS[:2]]
+    rows[1][column] = value
+    (place / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = invoke(*arguments(place))
+    assert shown.exit_code == 2
+    assert f"{place / 'prompts.jsonl'}, {named}" in " ".join(shown.output.split()), shown.output
+
+
+@pytest.mark.parametrize("column", ["prompt", "expert"])
+def test_an_empty_cell_of_a_parquet_file_is_named(place, column):
+    rows = [{"prompt": prompt, "answer": "yes", "expert": " yes"} for prompt in PROMPTS[:2]]
+    rows[1][column] = None
+    parquet.write_table(pa.Table.from_pylist(rows), place / "rows.parquet")
+    shown = invoke(
+        "collect", str(place / "start"), str(place / "rows.parquet"), *arguments(place)[3:]
+    )
+    assert shown.exit_code == 2
+    named = f"{place / 'rows.parquet'}, row 2, {column}=None: give a text"
+    assert named in " ".join(shown.output.split()), shown.output
+
+
+@pytest.mark.parametrize("name", ["no.parquet", "no.jsonl"])
+def test_a_file_that_is_not_there_is_said_to_be_missing(place, name):
+    model, rest = str(place / "start"), arguments(place)[3:]
+    shown = invoke("collect", model, str(place / name), *rest)
+    assert shown.exit_code == 2 and f"{name}: no such file" in " ".join(shown.output.split())
+    shown = invoke("score", model, str(place / name), "--name", "1")
+    assert shown.exit_code == 2 and f"{name}: no such file" in " ".join(shown.output.split())
+    shown = invoke("collect", str(place / "no_model"), str(place / "prompts.jsonl"), *rest)
+    assert shown.exit_code == 2 and "no_model" in shown.output and "no folder" in shown.output
+
+
 SLOW_REWARD = (
     REWARD
     + """
@@ -104,6 +225,42 @@ def slowly(prompts, completions, answer, **columns):
     return says_yes(prompts, completions, answer)
 """
 )
+
+
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+
+
+def launch(port, *words):
+    """``nondecoupling WORDS`` in two processes: its exit status and what it printed."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [*LAUNCH, "--main_process_port", str(port), "-m", "nondecoupling", *words]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.slow  # pairs of processes that load torch
+def test_two_processes_make_the_files_of_one_and_stop_together(place):
+    one, two, options = place / "one.parquet", place / "two.parquet", {"rows-at-once": "4"}
+    assert invoke(*arguments(place, **options, out=str(one))).exit_code == 0
+    status, output = launch(29631, *arguments(place, **options, out=str(two)))
+    assert status == 0 and output.count("16 prompts, 4 responses") == 1, output
+    assert one.read_bytes() == two.read_bytes()
+    scoring = ["--name", "1", "--rows-at-once", "4"]
+    assert invoke("score", str(place / "start"), str(one), *scoring).exit_code == 0
+    status, output = launch(29632, "score", str(place / "start"), str(two), *scoring)
+    assert status == 0 and output.count("nats per response") == 1, output
+    assert one.read_bytes() == two.read_bytes()
+    (place / "rewards.py").write_text(
+        "import os\nif os.environ['RANK'] == '1':\n    1 / 0\ndef f(prompts, **_): return [0] * len(prompts)\n"
+    )
+    three = {"reward": f"{place / 'rewards.py'}:f", "out": str(place / "three.parquet")}
+    status, output = launch(29633, *arguments(place, **three))
+    assert status != 0 and "ZeroDivisionError: division by zero in" in output, output
+    assert "process 1 of 2 stopped with ValueError" in output, output
 
 
 @pytest.mark.slow  # two processes that load torch

@@ -2,16 +2,20 @@
 
 import functools
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
+from two_processes import in_two_processes
 from yes_or_no import CANDIDATES, PROMPTS
 
 from nondecoupling.collected import CollectedSamples
 from nondecoupling.forecast import Samples, forecast
 from nondecoupling.lm import (
     CollectError,
+    ProcessesError,
+    ResponseError,
     RewardFunctionError,
     collect,
     collecting,
@@ -261,6 +265,20 @@ def test_chats_are_rendered_and_answered_by_messages(tmp_path):
         ({"prompts": []}, "prompts is empty"),
         ({"prompts": [*PROMPTS, PROMPTS[0]]}, "again"),
         ({"prompts": [{"question": "?"}]}, "'prompt'"),
+        ({"prompts": "Is it?"}, "prompts='Is it\\?': give a list"),
+        ({"prompts": {"prompt": "Is it?"}}, "prompts={'prompt': 'Is it\\?'}: give a list"),
+        ({"prompts": None}, "prompts=None: give a list"),
+        ({"prompts": [*PROMPTS, None]}, r"prompts\[4\]=None: give a text, a chat, or a row"),
+        ({"prompts": [{"prompt": 3}]}, r"prompts\[0\]={'prompt': 3}"),
+        ({"prompts": [["a", "b"]]}, r"prompts\[0\]=\['a', 'b'\]"),
+        ({"prompts": [[]]}, r"prompts\[0\]=\[\]"),
+        ({"prompts": [[{"role": "user", "content": "a"}]]}, "chat template"),
+        ({"experts": "abcd"}, "experts='abcd': give a list"),
+        ({"experts": 3}, "experts=3: give a list"),
+        ({"experts": [" yes."] * 3 + [None]}, r"experts\[3\]=None: give a text or a list of texts"),
+        ({"experts": [1.5] * 4}, r"experts\[0\]=1.5: give a text"),
+        ({"experts": [[None]] * 4}, r"experts\[0\]=\[None\]: give a text"),
+        ({"experts": [{"a": " yes."}] * 4}, r"experts\[0\]={'a': ' yes.'}: give a text"),
         ({"experts": [" yes."]}, "experts has 1 entries for 4 prompts"),
         ({"experts": [[" yes."], [], [" yes."], [" no."]]}, r"experts\[1\] has 0 texts"),
         ({"experts": [" unheard"] * 4}, "no token"),
@@ -277,6 +295,60 @@ def test_bad_arguments_are_named(tiny, tmp_path, change, named):
     with pytest.raises(ValueError, match=named):
         collect(tiny.model, tiny.tokenizer, out=tmp_path / "ref.parquet", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_template_that_refuses_a_chat_is_named(tmp_path):
+    chat = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=0)
+    chat.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    prompts = [[{"role": "user", "content": PROMPTS[0]}]]
+    with pytest.raises(ResponseError, match="roles must alternate"):
+        collect(chat.model, chat.tokenizer, prompts, says_yes, out=tmp_path / "r", **SETTINGS)
+
+
+def test_a_folder_is_no_file_to_write(tiny, tmp_path):
+    with pytest.raises(CollectError, match="is a folder: name a file"):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), OSError("disk full"), SystemExit(1)]
+)
+@pytest.mark.parametrize("place", ["model_digest", "draw", "_table"])
+def test_what_stops_one_process_stops_the_other(tmp_path, monkeypatch, error, place):
+    """It would wait for ever for one that has left."""
+    mine, failing = threading.local(), 0 if place == "_table" else 1
+    original = getattr(collecting, place)
+
+    def stop(*args):
+        if mine.rank == failing:
+            raise error
+        return original(*args)
+
+    def work(rank):
+        mine.rank = rank
+        tiny = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=0)
+        out = tmp_path / "ref.parquet"
+        return collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+
+    monkeypatch.setattr(collecting, place, stop)
+    results = in_two_processes(monkeypatch, work)
+    assert results[failing] is error
+    other = results[1 - failing]
+    assert isinstance(other, ProcessesError)
+    assert f"process {failing} of 2 stopped with {type(error).__name__}: {error}" in str(other)
+
+
+def test_a_bad_reward_in_one_process_is_named_in_both(tmp_path, monkeypatch):
+    def work(rank):
+        tiny = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=0)
+        reward = says_yes if rank == 0 else BAD["is nan"]
+        out = tmp_path / "ref.parquet"
+        return collect(tiny.model, tiny.tokenizer, PROMPTS, reward, out=out, **SETTINGS)
+
+    results = in_two_processes(monkeypatch, work)
+    assert all(
+        isinstance(result, RewardFunctionError) and "is nan" in str(result) for result in results
+    )
 
 
 def test_a_later_checkpoint_is_added(tiny, tmp_path):
