@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from nondecoupling.collected import CollectedSamples, prompt_label
 from nondecoupling.estimate import cluster_means
@@ -46,6 +46,10 @@ __all__ = ["Watch", "watch_of", "wrapped"]
 
 logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
+COLLECTED = (
+    "give the file of lm.collect, as CouplingMonitor('ref.parquet'), or its CollectedSamples: Samples and a Forecast "
+    "hold rewards, but neither the responses nor whose they are"
+)
 # In the trainer's output_dir: the number of the last look, of which no checkpoint knows.
 LOOKS = "coupling_looks"
 # How a trainer would draw from another law than the policy's own, by the names of TRL's options.
@@ -136,6 +140,7 @@ class Watch(TrainerCallback):
         self.stop = False
         self.seconds, self.seconds_before, self._began = 0.0, 0.0, 0.0
         self._window = Window()
+        self._log_metric: Callable[[str, float], None] | None = None
 
     # --- what the trainer calls ------------------------------------------------------------------
 
@@ -148,9 +153,12 @@ class Watch(TrainerCallback):
         """
         began = time.perf_counter()
         self.processes, self.args, self.step = Processes(), args, state.global_step
-        processor = kwargs["processing_class"]
-        tokenizer = getattr(processor, "tokenizer", processor)
         collected, model = self.monitor.collected, kwargs["model"]
+        if collected is None and self.processes.is_first:
+            self._warn_of_no_loss()
+        self._require_limits_that_can_be_crossed()
+        needed = collected is not None or self.functions > 0
+        tokenizer = _tokenizer(kwargs.get("processing_class"), needed=needed)
         # Unlike from_transformers: collect has compared this architecture with its own logits, and here a trainer may
         # have made them those of mixed precision.
         self.model = LanguageModel(model, tokenizer, type(model).__name__)
@@ -181,11 +189,29 @@ class Watch(TrainerCallback):
         if self.stop:
             control.should_training_stop = True
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_training_stop:
+            self._close_last()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The summary of a training that an evaluation has stopped. At its end, trackers may have closed their files.
+        if "train_runtime" in (logs or {}):
+            self._close_last()
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._window.generations:  # shorter than it should be, better than none
-            self._close(measure_kl=None)
+        self._close_last()
+        self._log_metric = None  # with it goes the trainer
         if self.processes.is_first:
             print(
                 f"\ncoupling monitor: {self.share_of_time:.1%} of the time of the training, and "
@@ -216,6 +242,7 @@ class Watch(TrainerCallback):
             )
         if not self.model.model.training:  # an evaluation
             return
+        self._log_metric = log_metric
         if place == 0:
             self._given: list[Array] = []
         self._given.append(checked_rewards(rewards, len(prompts), name_of(function)))
@@ -257,6 +284,24 @@ class Watch(TrainerCallback):
             if not math.isnan(reward):
                 window.rewards.append((window.generations, prompt_label(prompt), reward))
         window.generations += 1
+
+    def _close_last(self) -> None:
+        """The last window, shorter than it should be: better than none."""
+        if not self._window.generations:
+            return
+        began = time.perf_counter()
+        reading = self._close(measure_kl=None)
+        self.seconds += time.perf_counter() - began
+        if reading is None or self._log_metric is None:
+            return
+        trainer = getattr(self._log_metric, "__self__", None)
+        if isinstance(trainer, Trainer):
+            # TRL keeps what log_metric gets for the next generation, and there is none. Its own ``log`` would write the
+            # last completions once more.
+            Trainer.log(trainer, reading.metrics())
+            return
+        for name, value in reading.metrics().items():
+            self._log_metric(name, value)
 
     def _rollouts(
         self, prompts: list[Any], completion_ids: list[list[int]]
@@ -307,7 +352,7 @@ class Watch(TrainerCallback):
         kept, step = self._looks_file, self.step
         looks = max(len(self.monitor.readings), self._number)
         if step and kept is not None and self.processes.is_first and kept.is_file():
-            looks = max(looks, int(kept.read_text()))
+            looks = max(looks, _number_in(kept))
         # Each look comes after a step of its own at least.
         return max(int(self.processes.from_first(looks)), step)
 
@@ -357,6 +402,34 @@ class Watch(TrainerCallback):
             self.model.restore(present)
         return np.asarray(log_p - log_ref)
 
+    def _warn_of_no_loss(self) -> None:
+        measured = "only the reward, its prices and KL(p||ref)" if self.functions else "nothing"
+        logger.warning(
+            "the coupling monitor measures %s in this training: not the rise of the SFT loss, on own or expert data, "
+            "not what was overpaid, nor whether the model is that of the samples; %s",
+            measured,
+            COLLECTED if self.functions else f"{COLLECTED}; in TRL also wrap the reward function",
+        )
+
+    def _require_limits_that_can_be_crossed(self) -> None:
+        """A limit that nothing can cross would pass for a run that keeps it."""
+        monitor, remedy = self.monitor, None
+        if monitor.collected is None:
+            remedy = f"the SFT loss, which is not measured; {COLLECTED}"
+        for name, limit in (
+            ("loss_budget", monitor.loss_budget),
+            ("max_overpayment", monitor.max_overpayment),
+        ):
+            if name == "max_overpayment" and remedy is None and not self.functions:
+                remedy = (
+                    "rewards, which the callback does not see; wrap the reward function, reward_funcs=monitor.wrap(f), "
+                    "or leave the limit out"
+                )
+            if limit is not None and remedy is not None:
+                raise ValueError(
+                    f"{name}={limit:g} could never raise an alarm in this training: it needs {remedy}"
+                )
+
     def _require_start(self, model: LanguageModel, collected: CollectedSamples) -> None:
         origin = collected.origin
         if tokenizer_digest(model.tokenizer) != origin.tokenizer_digest:
@@ -376,6 +449,26 @@ class Watch(TrainerCallback):
                 f"the samples were collected from another model ({origin.model}, digest {origin.model_digest[:12]}) "
                 f"than the training starts from ({model.description}, digest {digest[:12]}): collect samples from it"
             )
+
+
+def _tokenizer(processor: Any, *, needed: bool) -> Any:
+    """That of a trainer's ``processing_class``, which may be a processor with more than it."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if needed and not hasattr(tokenizer, "get_vocab"):
+        raise ValueError(
+            f"processing_class={shown(processor)}: the trainer has no tokenizer that could be compared with that of "
+            "the samples; make it with the one that lm.collect got, Trainer(..., processing_class=tokenizer)"
+        )
+    return tokenizer
+
+
+def _number_in(kept: Path) -> int:
+    text = kept.read_text()
+    if not text.strip().isdecimal():
+        raise ValueError(
+            f"{kept} holds {shown(text)}, not the number of looks: delete it, and numbers go on from the step"
+        )
+    return int(text)
 
 
 def _require_plain_sampling(args: TrainingArguments, collected: CollectedSamples | None) -> None:

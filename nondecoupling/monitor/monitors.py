@@ -43,8 +43,9 @@ class CouplingMonitor:
     """Watches what a run of RL pays in SFT loss for its reward, and whether the reward could be had for less.
 
     ``source``: the file of ``lm.collect``, or its ``CollectedSamples``; with ``forecast.Samples`` or a ``Forecast``
-    prices are known but no SFT loss is measured in a training. In a training, a window of ``every`` generations gives
-    one reading, and ``probe`` collected responses are scored in it. ``loss_budget`` (nats per response) and
+    prices are known but no SFT loss is measured in a training, which says so, and refuses limits. In a training, a
+    window of ``every`` generations gives one reading, the last one also a shorter window, and ``probe`` collected
+    responses are scored in it. ``loss_budget`` (nats per response) and
     ``max_overpayment`` (a ratio) raise an alarm once they are crossed for certain, by limits that hold at every
     look: a false one of either kind is ever raised with probability at most ``delta``. ``on_alarm="stop"`` ends the
     training after the step.
@@ -115,7 +116,7 @@ class CouplingMonitor:
         self,
         step: int,
         log_p: ArrayLike | None,
-        rewards: ArrayLike,
+        rewards: ArrayLike | None,
         *,
         log_ref: ArrayLike | None = None,
         expert_log_ratio: ArrayLike | None = None,
@@ -126,23 +127,29 @@ class CouplingMonitor:
 
         ``log_p``: its log-probabilities of responses of the start policy, whose own are ``log_ref`` (without: those of
         the collected file, for which ``lm.score`` adds ``log_p``). ``rewards``: of rollouts, ``[prompts]`` or
-        ``[prompts, responses]``. ``expert_log_ratio``: log ref/p of expert responses. ``log_ratios``: log p/ref of
-        rollouts, for KL(p||ref) and with the run's ``beta`` for what the run proves (S10).
+        ``[prompts, responses]``. One of these two may be None, where it was not measured. ``expert_log_ratio``: log
+        ref/p of expert responses. ``log_ratios``: log p/ref of rollouts, for KL(p||ref) and with the run's ``beta`` for
+        what the run proves (S10).
 
         Shapes: log_p and log_ref ``[prompts]`` or ``[prompts, responses]``. Errors: rewards outside their bounds, NaN,
-        a shape that is not that of log_ref.
+        a shape that is not that of log_ref; neither log_p nor rewards.
         """
+        if log_p is None and rewards is None:
+            raise ValueError("log_p=None, rewards=None: give one of them at least")
         rise = None if log_p is None else self._log_ratio(log_p, log_ref)
+        by_prompt = None if rewards is None else self._by_prompt(rewards)
+        experts = None if expert_log_ratio is None else _mean("expert_log_ratio", expert_log_ratio)
+        kl = None if log_ratios is None else _mean("log_ratios", log_ratios)
+        return self.read(whole_number("step", step, 0), by_prompt, rise, experts, kl, beta)
+
+    def _by_prompt(self, rewards: ArrayLike) -> Array:
         reward = finite_array("rewards", rewards)
         if reward.ndim not in (1, 2) or not reward.size:
             raise ValueError(
                 f"rewards has shape {reward.shape}: give [prompts] or [prompts, responses]"
             )
         require_within("rewards", reward, *self.samples.reward_bounds, "reward_bounds")
-        by_prompt = reward if reward.ndim == 1 else reward.mean(axis=1)
-        experts = None if expert_log_ratio is None else _mean("expert_log_ratio", expert_log_ratio)
-        kl = None if log_ratios is None else _mean("log_ratios", log_ratios)
-        return self.read(whole_number("step", step, 0), by_prompt, rise, experts, kl, beta)
+        return reward if reward.ndim == 1 else np.asarray(reward.mean(axis=1))
 
     def wrap(self, reward: Callable[..., Any] | Sequence[Callable[..., Any]]) -> Any:
         """The reward function, or the list of all of them, for TRL's ``reward_funcs``: it also measures, and logs.
@@ -161,7 +168,12 @@ class CouplingMonitor:
 
     @property
     def callback(self) -> TrainerCallback:
-        """For a trainer's ``callbacks``: checks that the model is that of the samples, measures, and stops on alarm."""
+        """For a trainer's ``callbacks``: checks that the model is that of the samples, measures, and stops on alarm.
+
+        Errors, before the first step: ``SamplesOfAnotherModel``, ``SamplingDiffers``; a trainer whose
+        ``processing_class`` is no tokenizer; ``loss_budget`` or ``max_overpayment`` where nothing measured could cross
+        it.
+        """
         from nondecoupling.monitor.during_training import watch_of
 
         return watch_of(self)

@@ -13,17 +13,24 @@ from nondecoupling.monitor.readings import Reading
 if TYPE_CHECKING:
     from nondecoupling.monitor.monitors import CouplingMonitor
 
-__all__ = ["COLUMNS", "html", "shown"]
+__all__ = ["cells_of", "columns_of", "html"]
 
+LOWER_LIMIT = "at least"
 # Of a reading, in the order of tables.
 COLUMNS = {
     "reward": "reward",
+    "price_floor": "floor",
     "price": "price",
     "price_tilt": "price, exact RL",
     "beta_equivalent": "beta",
     "sft_loss_rise": "SFT loss",
-    "overpayment_ratio": "overpaid",
+    LOWER_LIMIT: LOWER_LIMIT,
+    "expert_loss_rise": "on expert data",
+    "overpayment_ratio": "overpaid, times",
+    "overpayment_nats": "overpaid, nats",
 }
+# Most runs have none: shown where one reading has it.
+SELDOM = {"expert_loss_rise"}
 LIMITS = (
     "Losses and prices in nats per response, averages over prompts. The SFT loss is that on the start policy's own "
     "data; its lower limit, and those of alarms, hold at every look together. The path and the floor are a forecast "
@@ -65,19 +72,34 @@ def html(monitor: CouplingMonitor) -> str:
     return "\n".join(parts)
 
 
-def shown(number: Estimate | Bounded | None) -> str:
-    """A number of a reading in a cell of a table."""
+def columns_of(readings: list[Reading]) -> dict[str, str]:
+    """The columns of a table of these readings next to the step, with their titles."""
+    return {
+        name: title
+        for name, title in COLUMNS.items()
+        if name not in SELDOM or any(getattr(reading, name) is not None for reading in readings)
+    }
+
+
+def cells_of(reading: Reading, columns: dict[str, str]) -> list[str]:
+    """A row of that table; "-" where nothing was measured."""
+    rise = reading.sft_loss_rise
+    low = None if rise is None else rise.low
+    return [_shown(low if name == LOWER_LIMIT else getattr(reading, name)) for name in columns]
+
+
+def _shown(number: Estimate | Bounded | float | None) -> str:
     if number is None:
         return "-"
-    return f"{number.value:.4g}" if isinstance(number, Estimate) else str(number)
+    if isinstance(number, Bounded):
+        return str(number)
+    return f"{number.value if isinstance(number, Estimate) else number:.4g}"
 
 
 def _table(readings: list[Reading]) -> str:
-    names = ["step", *COLUMNS.values(), "at least"]
-    rows = ["".join(f"<th>{name}</th>" for name in names)]
+    columns = columns_of(readings)
+    rows = ["".join(f"<th>{name}</th>" for name in ["step", *columns.values()])]
     for reading in readings:
-        rise = reading.sft_loss_rise
-        cells = [str(reading.step), *(shown(getattr(reading, name)) for name in COLUMNS)]
-        cells.append("-" if rise is None else f"{rise.low:.4g}")
+        cells = [str(reading.step), *cells_of(reading, columns)]
         rows.append("".join(f"<td class='n'>{escape(cell)}</td>" for cell in cells))
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"

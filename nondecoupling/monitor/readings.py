@@ -12,6 +12,8 @@ from nondecoupling.monitor.prices import Bounded
 __all__ = ["Reading"]
 
 PREFIX = "coupling/"
+# Infinite where the reward costs nothing, which no tracker can draw.
+MAYBE_INFINITE = ("overpayment_ratio", "overpayment_proved", "beta_equivalent")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Reading:
     have they are bounds, ">=" and "<=".
 
     ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
-    lower end of the rise over what the reward can be had for, a ratio that holds at every look.
+    lower end of the rise over what the reward can be had for, a ratio that holds at every look. Both ratios are
+    infinite where a rise buys no reward, ``overpayment_nats`` never is.
 
     ``proved_gap``: (J(p) - J(d))/beta - KL(p||ref), what the exact optimum at the run's beta loses at least (S10), with
     J(p) and KL(p||ref) of one policy, in a training that of the window's last generation; an estimate, as KL(p||ref)
@@ -53,15 +56,20 @@ class Reading:
     alarms: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """Names and numbers for a tracker; what is not measured or not finite is left out.
+        """Names and finite numbers for a tracker; what is not measured is left out.
 
-        ``coupling/beyond_samples`` is 1 where prices are bounds.
+        ``coupling/beyond_samples`` is 1 where prices are bounds. ``coupling/overpayment_ratio_infinite`` is 1 where the
+        run has paid and has no more reward than at its start, and 0 at every other reading with a ratio; the infinite
+        number itself is left out. So are ``overpayment_proved`` and ``beta_equivalent``.
         """
         found = {
             name: value.value if isinstance(value, (Estimate, Bounded)) else value
             for name, value in vars(self).items()
             if name not in ("step", "alarms")
         }
+        for name in MAYBE_INFINITE:
+            if (value := found[name]) is not None:
+                found[f"{name}_infinite"] = float(math.isinf(value))
         found["alarm"] = float(bool(self.alarms))
         if self.sft_loss_rise is not None:
             found["sft_loss_rise_low"] = self.sft_loss_rise.low
@@ -75,15 +83,15 @@ class Reading:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: estimates as ``Estimate.to_dict``, bounds as they print, None in the place of infinities."""
+        """Ready for JSON: estimates as ``Estimate.to_dict``, bounds as they print, an infinite number as "inf"."""
         plain: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Estimate):
                 plain[name] = value.to_dict()
             elif isinstance(value, Bounded):
-                plain[name] = str(value) if value.sign else _finite(value.value)
+                plain[name] = str(value) if value.sign else _plain(value.value)
             elif isinstance(value, float):
-                plain[name] = _finite(value)
+                plain[name] = _plain(value)
             else:
                 plain[name] = list(value) if isinstance(value, tuple) else value
         return plain
@@ -110,5 +118,5 @@ class Reading:
         return ", ".join([*parts, *self.alarms])
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _plain(value: float) -> float | str:
+    return float(value) if math.isfinite(value) else str(value)

@@ -6,6 +6,7 @@ each reward function, advantage); verl dumps ``20.jsonl`` (input, output, score,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from nondecoupling.collected import prompt_label
 from nondecoupling.estimate import cluster_means
-from nondecoupling.estimate.arguments import Array, shown
+from nondecoupling.estimate.arguments import Array, shown, whole_number
 from nondecoupling.forecast.files import Table, read_jsonl, read_parquet
 
 __all__ = ["Rollouts", "read_rollouts"]
@@ -48,23 +49,25 @@ def read_rollouts(
     None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
     anything is left out.
 
-    Errors: no file, a file of another kind, columns that are not there or not clear, rewards that are no numbers.
+    Errors: no file, a file of another kind, columns that are not there or not clear, rewards that are no numbers,
+    steps that are no whole numbers.
     """
     found: dict[int, tuple[list[str], list[float]]] = {}
     for path in _files(paths):
-        table = READERS[path.suffix](path)
+        table = _table(path)
         if not table:
             continue
         label, columns = _prompt(table, path, prompt), _rewards(table, path, rewards)
+        step_of_file = None if "step" in _columns(table) else _step_in_name(path)
         for place, row in enumerate(table, start=1):
-            if row.get(label) is None:
-                raise ValueError(f"{path}, row {place}: no prompt in the column {label!r}")
+            here = _label(row, label, path, place)
             given = [_number(row, column, path, place) for column in columns]
             said = [number for number in given if number is not None]
             if not said:
                 continue
-            prompts, values = found.setdefault(_step(row, path), ([], []))
-            prompts.append(prompt_label(row[label]))
+            step = _step(row, path, place) if step_of_file is None else step_of_file
+            prompts, values = found.setdefault(step, ([], []))
+            prompts.append(here)
             values.append(sum(said))
     if not found:
         raise ValueError(
@@ -98,7 +101,7 @@ def _prompt(table: Table, path: Path, given: str | None) -> str:
     names = [given] if given else [name for name in PROMPTS if name in columns]
     if not names or names[0] not in columns:
         raise ValueError(
-            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt"
+            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt (--prompt)"
         )
     return names[0]
 
@@ -116,14 +119,12 @@ def _rewards(table: Table, path: Path, given: Sequence[str]) -> list[str]:
     if any(name not in columns for name in names) or (len(names) != 1 and not given):
         raise ValueError(
             f"{path} has the columns {', '.join(map(repr, columns))}: name that of the reward, or several to add them "
-            "up"
+            "up (--reward)"
         )
     return names
 
 
-def _step(row: dict[str, Any], path: Path) -> int:
-    if "step" in row:
-        return int(row["step"])
+def _step_in_name(path: Path) -> int:
     number = re.search(r"(\d+)$", path.stem)
     if not number:
         raise ValueError(
@@ -132,10 +133,54 @@ def _step(row: dict[str, Any], path: Path) -> int:
     return int(number[1])
 
 
+def _step(row: dict[str, Any], path: Path, place: int) -> int:
+    """Also 20.0, as tables hold whole numbers next to missing ones, and "20"."""
+    value = row.get("step")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    try:
+        return whole_number("step", value, 0)
+    except ValueError:
+        raise ValueError(
+            f"{path}, row {place}, step={shown(value)}: give the step as a whole number in every row, or leave the "
+            "column out and put it into the file's name"
+        ) from None
+
+
+def _label(row: dict[str, Any], column: str, path: Path, place: int) -> str:
+    value = row.get(column)
+    if value is None:
+        raise ValueError(f"{path}, row {place}: no prompt in the column {column!r}")
+    try:
+        return prompt_label(value)
+    except TypeError:
+        raise ValueError(
+            f"{path}, row {place}, {column}={shown(value)}: give a text, or chat messages of texts"
+        ) from None
+
+
+def _table(path: Path) -> Table:
+    """
+    Errors: those of reading it, with its name.
+    """
+    try:
+        return READERS[path.suffix](path)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: cannot be read ({error})") from error
+
+
 def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float | None:
     value = row.get(column)
     if value is None or value != value:
         return None
-    if not isinstance(value, (bool, int, float)) or not np.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, (bool, int, float)) else math.nan
+    except OverflowError:  # JSON has whole numbers of any size
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{path}, row {place}, {column}={shown(value)}: give a finite number")
-    return float(value)
+    return number

@@ -143,6 +143,33 @@ def test_metrics_have_the_names_of_the_page_and_json_holds_all(made):
     assert json.loads(json.dumps(reading.to_dict(), allow_nan=False))["step"] == 5
 
 
+def test_paying_for_no_reward_is_seen_by_alarm_tracker_and_json(made):
+    """The ratio of overpayment is infinite then, which no tracker can draw."""
+    monitor = made(max_overpayment=5.0)
+    log_ref = np.full(2000, -5.0)
+    costly = monitor.update(1, log_ref - 1.0, np.zeros(400), log_ref=log_ref)
+    assert costly.overpayment_ratio.value == costly.overpayment_proved == math.inf
+    assert "ALARM" in costly.alarms[0]
+    metrics = costly.metrics()
+    assert metrics["coupling/alarm"] == 1
+    assert metrics["coupling/overpayment_nats"] == pytest.approx(1.0)
+    for name in ("overpayment_ratio", "overpayment_proved", "beta_equivalent"):
+        assert metrics[f"coupling/{name}_infinite"] == 1 and f"coupling/{name}" not in metrics
+        assert costly.to_dict()[name] == "inf"
+    fair = made().update(1, log_ref - 0.1, np.tile([0.0, 1.0], 200), log_ref=log_ref).metrics()
+    for name in ("overpayment_ratio", "overpayment_proved", "beta_equivalent"):
+        assert fair[f"coupling/{name}_infinite"] == 0 and math.isfinite(fair[f"coupling/{name}"])
+    unmeasured = made().update(1, None, np.zeros(400)).metrics()
+    assert "coupling/overpayment_ratio_infinite" not in unmeasured
+
+
+def test_a_loss_without_rewards_is_a_reading(made):
+    log_ref = np.full(2000, -5.0)
+    reading = made(loss_budget=0.3).update(1, log_ref - 1.2, None, log_ref=log_ref)
+    assert reading.reward is None and reading.price is None and reading.overpayment_nats is None
+    assert "ALARM" in reading.alarms[0]
+
+
 def test_prices_alone_need_no_log_probabilities(made):
     reading = made(max_overpayment=1.0).update(1, None, [1.0, 0.0] * 50)
     assert reading.sft_loss_rise is None and reading.overpayment_ratio is None
@@ -181,6 +208,7 @@ def test_bad_options_are_named(samples, options, named):
         ({"log_ref": None}, "lm.collect"),
         ({"log_ratios": []}, "log_ratios is empty"),
         ({"step": -1}, "step=-1"),
+        ({"log_p": None, "rewards": None}, "log_p=None, rewards=None"),
     ],
 )
 def test_bad_arrays_are_named_and_leave_no_reading(made, change, named):

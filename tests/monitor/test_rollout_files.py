@@ -76,6 +76,9 @@ def test_rows_without_a_reward_are_left_out_as_in_a_training(tmp_path):
     assert (first.step, first.rewards.tolist()) == (1, [1.0])
 
 
+STEPS = '{{"prompt": "a", "reward": 1, "step": 1}}\n{{"prompt": "a", "reward": 1, "step": {step}}}'
+
+
 @pytest.mark.parametrize(
     ("name", "text", "named"),
     [
@@ -87,14 +90,36 @@ def test_rows_without_a_reward_are_left_out_as_in_a_training(tmp_path):
         ("1.jsonl", "", "no rollouts"),
         ("1.jsonl", "{", "line 1: not JSON"),
         ("dump.jsonl", '{"prompt": "a", "reward": 1}', "no column 'step'"),
+        ("1.jsonl", STEPS.format(step="null"), "1.jsonl, row 2, step=None"),
+        ("1.jsonl", STEPS.format(step='"last"'), "row 2, step='last'"),
+        ("1.jsonl", STEPS.format(step="2.5"), "row 2, step=2.5"),
+        ("1.jsonl", STEPS.format(step="[2]"), r"row 2, step=\[2\]"),
+        ("1.jsonl", STEPS.format(step="true"), "row 2, step=True"),
+        ("1.jsonl", STEPS.format(step="-1"), "row 2, step=-1"),
+        ("1.jsonl", '{"prompt": "a", "reward": 1' + "0" * 400 + "}", "1.jsonl, row 1, reward=1000"),
+        ("1.jsonl", b"\xff\xfe", "1.jsonl"),
+        ("1.parquet", "no parquet", "1.parquet"),
         ("1.csv", "a,b", "parquet or .jsonl"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, text, named):
     path = tmp_path / name
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=named):
         read_rollouts([path])
+
+
+def test_steps_may_be_whole_floats_and_digits(tmp_path):
+    (tmp_path / "x.jsonl").write_text(STEPS.format(step="20.0"))
+    (tmp_path / "y.jsonl").write_text(STEPS.format(step='"20"'))
+    assert [found.step for found in read_rollouts([tmp_path])] == [1, 20]
+
+
+def test_a_prompt_that_is_no_text_is_named(tmp_path):
+    frame = pd.DataFrame({"prompt": [b"a"], "reward": [1.0], "step": [1]})
+    frame.to_parquet(tmp_path / "1.parquet")
+    with pytest.raises(ValueError, match=r"1\.parquet, row 1, prompt=b'a'"):
+        read_rollouts([tmp_path])
 
 
 @pytest.fixture(scope="module")

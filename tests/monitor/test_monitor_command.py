@@ -1,0 +1,200 @@
+"""The command monitor with a file of collect: whose scores are read, and that no alarm that was asked for is inert."""
+
+import json
+
+import numpy as np
+import pyarrow
+import pytest
+
+from nondecoupling.collected import CollectedSamples, Origin
+from tests.command_line import invoke
+
+PROMPTS = [f"problem {i}" for i in range(40)]
+ORIGIN = Origin("a model", "1", "2", "3", 16, 8, 0, 4, (0.0, 1.0), ("right",), "4")
+BOUNDS = ["--reward-low", "0", "--reward-high", "1"]
+
+
+@pytest.fixture(autouse=True)
+def made_curves(monkeypatch, curves):
+    monkeypatch.setattr("nondecoupling.monitor.monitors.PriceCurves", lambda *given: curves)
+
+
+@pytest.fixture
+def ref(tmp_path, samples):
+    """Makes a file of collect with scores of checkpoints: by name, how much each log-probability has fallen."""
+
+    def made(experts=False, **fallen):
+        log_ref = np.full((40, 16), -3.0)
+        table = {
+            "prompt": PROMPTS,
+            "reward": samples.ref_rewards.tolist(),
+            "log_ref": log_ref.tolist(),
+        }
+        if experts:
+            table |= {"expert_reward": [[1.0]] * 40, "expert_log_ref": [[-2.0]] * 40}
+        found = CollectedSamples(pyarrow.table(table), ORIGIN)
+        for name, by in fallen.items():
+            expert = np.full((40, 1), -2.0 + by / 2) if experts else None
+            found = found.with_later(name, log_ref - by, expert)
+        found.write(tmp_path / "ref.parquet")
+        return str(tmp_path / "ref.parquet")
+
+    return made
+
+
+@pytest.fixture
+def rollouts(tmp_path):
+    """Makes verl's dump of one step."""
+
+    def made(step, reward=0.5, **columns):
+        rows = [{"input": p, "output": "x", "score": reward} | columns for p in PROMPTS]
+        path = tmp_path / f"{step}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return str(path)
+
+    return made
+
+
+def readings(*words):
+    shown = invoke("monitor", *words, "--json")
+    assert shown.exit_code in (0, 1), shown.output
+    return {reading["step"]: reading for reading in json.loads(shown.stdout)["readings"]}
+
+
+@pytest.mark.parametrize("bounds", [[], BOUNDS, BOUNDS[:2], BOUNDS[2:]])
+def test_scores_of_collects_file_count_whatever_bounds_are_given_besides(ref, rollouts, bounds):
+    file = ref(**{"200": 2.0})
+    command = ["monitor", rollouts(200), "--samples", file, "--loss-budget", "0.5", *bounds]
+    shown = invoke(*command)
+    assert shown.exit_code == 1 and "ALARM" in shown.stdout, shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--reward-low", "0", "--reward-high", "2"], "--reward-high 2: "),
+        (["--reward-low", "-1"], "--reward-low -1: "),
+        (["--samples-prompt", "question"], "--samples-prompt question: "),
+        (["--samples-reward", "accuracy"], "--samples-reward accuracy: "),
+        (["--samples-step", "0"], "--samples-step 0: "),
+    ],
+)
+def test_what_contradicts_collects_file_is_refused(ref, rollouts, options, named):
+    shown = invoke("monitor", rollouts(200), "--samples", ref(), *options)
+    assert shown.exit_code == 2 and named in shown.output and "leave the option" in shown.output
+
+
+@pytest.mark.parametrize("name", ["200", "checkpoint-200", "global_step_200", "run1.step00200"])
+def test_a_score_is_of_the_step_at_the_end_of_its_name(ref, rollouts, name):
+    shown = invoke("monitor", rollouts(200), "--samples", ref(**{name: 2.0}), "--loss-budget", ".5")
+    assert shown.exit_code == 1 and "ALARM" in shown.stdout
+    said = f"step 200: the SFT loss is that of the scores {name!r}" in shown.stderr
+    assert said is (name != "200")
+
+
+@pytest.mark.parametrize("name", ["final", "epoch-200", "v200", "v0.200"])
+def test_scores_without_a_step_are_named(ref, rollouts, name):
+    file = ref(**{name: 2.0, "100": 0.0})
+    shown = invoke("monitor", rollouts(200), "--samples", file)
+    assert shown.exit_code == 0
+    assert f"the scores {name!r} are not used" in shown.stderr
+    assert "--name STEP" in shown.stderr
+
+
+def test_a_scored_step_without_rollouts_is_read_too(ref, rollouts):
+    file = ref(**{"100": 0.1, "300": 2.0})
+    found = readings(rollouts(200), "--samples", file, "--loss-budget", "0.5")
+    assert list(found) == [100, 200, 300]
+    assert found[300]["sft_loss_rise"]["value"] == pytest.approx(2.0)
+    assert found[300]["reward"] is None and found[200]["sft_loss_rise"] is None
+    assert found[300]["alarms"] and not found[100]["alarms"]
+
+
+def test_scores_of_two_runs_are_told_apart_by_name(ref, rollouts):
+    file = ref(**{"a-200": 2.0, "b-200": 0.1})
+    command = [rollouts(200), "--samples", file]
+    shown = invoke("monitor", *command)
+    assert shown.exit_code == 2 and "'a-200' and 'b-200'" in shown.output
+    assert "--scored a-200" in shown.output
+    found = readings(*command, "--scored", "b-200")
+    assert found[200]["sft_loss_rise"]["value"] == pytest.approx(0.1)
+    shown = invoke("monitor", *command, "--scored", "c-200")
+    assert shown.exit_code == 2 and "--scored 'c-200'" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "named"),
+    [
+        ({}, ["--loss-budget", "0.5"], "--loss-budget 0.5: no step has an SFT loss"),
+        ({"final": 2.0}, ["--loss-budget", "0.5"], "but 'final'"),
+        ({}, ["--max-overpayment", "2"], "--max-overpayment 2: no step has both"),
+        ({"300": 2.0}, ["--max-overpayment", "2"], "scores of the steps 300, FILES rewards of 200"),
+    ],
+)
+def test_an_alarm_that_nothing_could_raise_is_refused(ref, rollouts, scores, options, named):
+    shown = invoke("monitor", rollouts(200), "--samples", ref(**scores), *options)
+    assert shown.exit_code == 2 and named in shown.output, shown.output
+
+
+def test_samples_of_ones_own_have_no_loss_to_alarm_of(tmp_path, samples, rollouts):
+    path = own(tmp_path, samples)
+    command = ["monitor", rollouts(200), "--samples", path, *BOUNDS]
+    shown = invoke(*command, "--loss-budget", "0.5")
+    assert shown.exit_code == 2 and "collect did not write it" in shown.output
+    shown = invoke(*command, "--scored", "200")
+    assert shown.exit_code == 2 and "--scored 200" in shown.output
+
+
+def own(tmp_path, samples, prompt="prompt", reward="reward", **columns):
+    rows = [
+        {prompt: p, reward: given} | columns
+        for p, given in zip(PROMPTS, samples.ref_rewards.tolist(), strict=True)
+    ]
+    path = tmp_path / "ref.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def test_columns_of_samples_are_named_by_options_of_their_own(tmp_path, samples, rollouts):
+    command = [rollouts(200), "--samples", own(tmp_path, samples, "question", "accuracy"), *BOUNDS]
+    for options in ([], ["--prompt", "question", "--reward", "accuracy"]):
+        shown = invoke("monitor", *command, *options)
+        assert shown.exit_code == 2, shown.output
+    shown = invoke("monitor", *command)
+    assert "(--samples-prompt, --samples-reward)" in shown.output
+    names = ["--samples-prompt", "question", "--samples-reward", "accuracy"]
+    assert readings(*command, *names)[200]["reward"]["value"] == 0.5
+
+
+def test_what_is_wrong_with_files_is_told_in_options_of_files(ref, tmp_path):
+    (tmp_path / "200.jsonl").write_text('{"question": "a", "accuracy": 1}')
+    shown = invoke("monitor", str(tmp_path / "200.jsonl"), "--samples", ref())
+    assert shown.exit_code == 2 and "name that of the prompt (--prompt)" in shown.output
+
+
+def test_experts_scores_give_their_rise(ref, rollouts):
+    file = ref(experts=True, **{"200": 0.5})
+    found = readings(rollouts(200), "--samples", file)
+    assert found[200]["expert_loss_rise"] == pytest.approx(-0.25)
+    shown = invoke("monitor", rollouts(200), "--samples", file)
+    assert "on expert data" in shown.stdout and "-0.25" in shown.stdout
+
+
+def test_the_table_has_the_floor_and_what_was_overpaid_in_nats(ref, rollouts, tmp_path):
+    command = ["monitor", rollouts(200), "--samples", ref(**{"200": 0.5})]
+    shown = invoke(*command, "--html", str(tmp_path / "run.html"))
+    assert shown.exit_code == 0, shown.output
+    (reading,) = readings(*command[1:]).values()
+    page = (tmp_path / "run.html").read_text()
+    for text in (shown.stdout, page):
+        for title in ("floor", "overpaid, nats"):
+            assert title in text
+        for name in ("price_floor", "overpayment_nats"):
+            assert f"{reading[name]:.4g}" in text
+        assert "on expert data" not in text
+
+
+def test_a_score_that_is_no_number_is_named(ref, rollouts):
+    file = ref(**{"200": np.inf})
+    shown = invoke("monitor", rollouts(200), "--samples", file)
+    assert shown.exit_code == 2 and "the scores '200'" in shown.output and "log_p" in shown.output
