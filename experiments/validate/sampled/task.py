@@ -28,7 +28,7 @@ __all__ = ["FORMAL", "LABELS", "SELF", "Question", "SampledTask", "columns", "ma
 
 LABELS = ("acceptable", "unacceptable")
 FORMAL = "Final answer: "
-STYLES = (" {}", " I find it {}", f" {FORMAL}{{}}")
+STYLES: tuple[str, ...] = (" {}", " I find it {}", f" {FORMAL}{{}}")
 LABEL_NOISE = (0.05, 0.10, 0.20)
 # Purposes of random numbers: each gets its own stream from the run's seed.
 SPLIT, EVALUATION, SFT, EXPERTS, RL, SELF = range(6)
@@ -123,7 +123,7 @@ def make_task(
 def _question(index: int, sentence: Sentence, prompt_format: str) -> Question:
     right = LABELS[0] if sentence.acceptable else LABELS[1]
     wrong = LABELS[1] if sentence.acceptable else LABELS[0]
-    text, styles = f"Sentence: {sentence.text}\nIs it acceptable or unacceptable?", STYLES
+    styles, text = STYLES, f"Sentence: {sentence.text}\nIs it acceptable or unacceptable?"
     if prompt_format == "chat":
         styles = tuple(style.strip() for style in styles)
     else:
