@@ -29,8 +29,8 @@ def test_no_fault_of_the_list_is_stale():
 def test_the_list_covers_what_it_should_and_names_each_fault_once():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
-    parts = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "numbers", "plot")
-    runs = {"experiments/validate", "experiments/comparisons"}
+    parts = "formulas bounds estimate forecast deciding lm monitor numbers plot".split()
+    runs = {"experiments/validate", "experiments/comparisons", "experiments/sampled_recipes.py"}
     assert folders == {f"nondecoupling/{part}" for part in parts} | runs
 
 
