@@ -36,6 +36,7 @@ from validate.models import model_of_run
 from validate.orders import BASE, ORDERS, STAGES
 from validate.reports import Change, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
+from validate.sampled.chat import as_asked
 from validate.sampled.claims import Evidence
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import Inputs, inputs_of
@@ -133,7 +134,8 @@ def _untrained(
     scratch = Session(RunFolder(out), console, Processes(), resumed=False)
     language_model = model_of_run(config, inputs.task.texts)
     state = {name: value.to(language_model.device) for name, value in kept.items()}
-    questions = inputs.task.evaluation
+    asked = as_asked(inputs.task, config.prompt_format, language_model.tokenizer)
+    questions = asked.evaluation
     measurer = Measurer(config, scratch, language_model, questions, inputs.reward)
     place = measurer.place(BASE)
     try:

@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from validate.configuration import configuration
 from validate.errors import RunError
 from validate.models import model_of_run
-from validate.sampled.chat import in_chat
+from validate.sampled.chat import as_asked
 from validate.sampled.sentences import load_sentences
 from validate.sampled.task import make_task
 
@@ -39,10 +39,11 @@ def test_a_question_in_a_chat_is_that_of_a_text_without_what_is_to_be_continued(
 
 def test_a_turn_is_the_template_s(task, language_model):
     language_model.tokenizer.chat_template = TEMPLATE
-    turns = in_chat(task, language_model.tokenizer)
+    turns = as_asked(task, "chat", language_model.tokenizer)
     for before, after in zip(task.train[:5], turns.train, strict=False):
         assert after.text == f"User: {before.text} Model:" and after.responses == before.responses
     assert len(turns.train) == 300 and len(turns.evaluation) == 5
+    assert as_asked(task, "plain", language_model.tokenizer) is task
     assert turns.held_out[0].text == f"User: {task.held_out[0].text} Model:"
 
 
@@ -53,7 +54,7 @@ def test_a_first_token_that_template_and_tokenizer_both_write_stands_once(task, 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<unk> $A", special_tokens=[("<unk>", tokenizer.unk_token_id)]
     )
-    turn = in_chat(task, tokenizer).evaluation[0].text
+    turn = as_asked(task, "chat", tokenizer).evaluation[0].text
     assert turn.startswith("User: ")
     (tokens,) = tokens_of_prompts(tokenizer, [turn])
     assert tokens[0] == tokenizer.unk_token_id != tokens[1]
@@ -66,7 +67,7 @@ def test_a_tokenizer_that_reads_turns_otherwise_is_refused(task, language_model)
         single="<unk> $A", special_tokens=[("<unk>", tokenizer.unk_token_id)]
     )
     with pytest.raises(RunError, match="otherwise than its template is tokenised"):
-        in_chat(task, tokenizer)
+        as_asked(task, "chat", tokenizer)
 
 
 def test_a_model_without_a_template_is_refused(tmp_path, capsys):

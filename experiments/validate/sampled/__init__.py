@@ -5,7 +5,7 @@ sentences   sentences with acceptability labels, from the grammar, CoLA or a fil
 grammar     the embedded sentences
 inputs      the sentences and the reward of a run, and whether they are still the same
 task        prompts, expert responses and their law, and the order in which training sees them
-chat        the prompts as turns in a tokenizer's chat template
+chat        the prompts as the model is asked them, plain or in its chat template
 rewards     built-in rewards, or one's own, checked
 training    SFT, RL and joint training by the trainers of TRL
 trl_options  what --rl sets in TRL's configuration

@@ -1,4 +1,4 @@
-"""The questions of a task as a user's turns in the tokenizer's chat template."""
+"""The questions of a task as the model is asked them: as they are, or as turns in its tokenizer's chat template."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from validate.sampled.task import Question, SampledTask
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["in_chat"]
+__all__ = ["as_asked"]
 
 
-def in_chat(task: SampledTask, tokenizer: PreTrainedTokenizerBase) -> SampledTask:
-    """The task with each prompt as the text that the template makes of it, up to where the model's turn begins.
+def as_asked(
+    task: SampledTask, prompt_format: str, tokenizer: PreTrainedTokenizerBase
+) -> SampledTask:
+    """The task with its prompts as the model sees them.
+
+    In a chat each is the text that the template makes of it, up to where the model's turn begins.
 
     Raises:
         RunError: the tokenizer has no template, or reads the text otherwise than the template is tokenised.
     """
+    if prompt_format == "plain":
+        return task
     if not tokenizer.chat_template:
         raise RunError(
             "--prompt-format is chat, but the model's tokenizer has no chat template; use --prompt-format plain, or a "

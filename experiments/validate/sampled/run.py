@@ -21,7 +21,7 @@ from validate.models import model_of_run
 from validate.orders import BASE, Stage, plan
 from validate.progress import progress_bars
 from validate.run_folder import PLAN, TRAINING, RunFolder
-from validate.sampled.chat import in_chat
+from validate.sampled.chat import as_asked
 from validate.sampled.digest import experts_of, plan_of
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.lengths import check_lengths
@@ -67,12 +67,10 @@ def train(config: SampledConfiguration, session: Session) -> None:
             "the sampled protocol is data-parallel; launch it without FSDP, or use --protocol enumerated"
         )
     inputs = inputs_of(config, folder)
-    task = inputs.task
     with console.status(Text(f"Loading {config.model} ...")):
-        language_model = model_of_run(config, task.texts)
-    if config.prompt_format == "chat":
-        task = in_chat(task, language_model.tokenizer)
-        inputs = replace(inputs, task=task)
+        language_model = model_of_run(config, inputs.task.texts)
+    task = as_asked(inputs.task, config.prompt_format, language_model.tokenizer)
+    inputs = replace(inputs, task=task)
     check_lengths(language_model, [*task.train, *task.held_out], config.max_tokens)
     session.begin(config, language_model.description)
     folder.record_inputs(inputs.digests)
