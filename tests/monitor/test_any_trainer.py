@@ -10,30 +10,18 @@ torch = pytest.importorskip("torch", reason="pip install nondecoupling[lm]")
 transformers = pytest.importorskip("transformers", reason="pip install nondecoupling[lm]")
 pytest.importorskip("accelerate", reason="pip install nondecoupling[lm]")
 
+from tiny_start import WORDS, collected_in, says_yes  # noqa: E402
+
 from nondecoupling.forecast import Forecast  # noqa: E402
-from nondecoupling.lm import collect, load_model, tiny_qwen3  # noqa: E402
+from nondecoupling.lm import load_model  # noqa: E402
 from nondecoupling.monitor import CouplingMonitor  # noqa: E402
 
 PROMPTS = [f"Is {thing} {word}?" for thing in ("snow", "coal") for word in "abcdefgh"]
-WORDS = [" yes", " no"]
-
-
-def says_yes(prompts, completions, **columns):
-    return [float("yes" in text) for text in completions]
 
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("start")
-    tiny = tiny_qwen3([*PROMPTS, *WORDS], seed=0)
-    with torch.no_grad():
-        for word in WORDS:  # likely enough to be drawn
-            tiny.model.lm_head.weight[tiny.tokenizer(word)["input_ids"][0]] *= 3
-    tiny.model.save_pretrained(folder)
-    tiny.tokenizer.save_pretrained(folder)
-    settings = {"k": 4, "reward_bounds": (0, 1), "max_tokens": 2, "out": folder / "ref.parquet"}
-    collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, **settings)
-    return SimpleNamespace(folder=folder, file=folder / "ref.parquet")
+    return collected_in(tmp_path_factory.mktemp("start"), PROMPTS)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="pip install nondecoupling[lm]")
 pytest.importorskip("transformers", reason="pip install nondecoupling[lm]")
 
+from tiny_start import WORDS, collected_in, says_yes  # noqa: E402
+
 from nondecoupling.lm import (  # noqa: E402
-    collect,
     load_model,
     score_responses,
     tiny_qwen3,
@@ -24,33 +25,16 @@ from nondecoupling.monitor import CouplingMonitor, SamplesOfAnotherModel, Sampli
 PROMPTS = [
     f"Is {thing} {word}?" for thing in ("snow", "coal", "sky", "sea") for word in "abcdefghijklmnop"
 ]
-WORDS = [" yes", " no"]
-
-
-def says_yes(prompts, completions, **columns):
-    return [float("yes" in text) for text in completions]
 
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
     """A tiny model in a folder, and its samples."""
-    folder = tmp_path_factory.mktemp("start")
-    tiny = tiny_qwen3([*PROMPTS, *WORDS], seed=0)
-    with torch.no_grad():
-        for word in WORDS:  # likely enough to be drawn
-            tiny.model.lm_head.weight[tiny.tokenizer(word)["input_ids"][0]] *= 3
-    tiny.model.save_pretrained(folder)
-    tiny.tokenizer.save_pretrained(folder)
-    settings = {
-        "k": 4,
-        "reward_bounds": (0, 1),
-        "max_tokens": 2,
-        "experts": [WORDS[0]] * len(PROMPTS),
-    }
-    out = folder / "ref.parquet"
-    found = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **settings)
-    assert 0 < found.rewards.mean() < 1
-    return SimpleNamespace(folder=folder, file=out, found=found)
+    made = collected_in(
+        tmp_path_factory.mktemp("start"), PROMPTS, experts=[WORDS[0]] * len(PROMPTS)
+    )
+    assert 0 < made.found.rewards.mean() < 1
+    return made
 
 
 @pytest.fixture
