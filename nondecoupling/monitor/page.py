@@ -102,4 +102,6 @@ def _table(readings: list[Reading]) -> str:
     for reading in readings:
         cells = [str(reading.step), *cells_of(reading, columns)]
         rows.append("".join(f"<td class='n'>{escape(cell)}</td>" for cell in cells))
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    # On a phone the table scrolls, and not the page.
+    return f"<div style='overflow-x:auto'><table>{lines}</table></div>"
