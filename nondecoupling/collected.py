@@ -33,6 +33,7 @@ __all__ = ["CollectedSamples", "Origin", "prompt_label"]
 KEY = b"nondecoupling"
 FORMAT = "nondecoupling samples 1"
 LATER = "log_p_"
+NEEDED = ("prompt", "reward", "log_ref")
 
 
 def prompt_label(prompt: Any) -> str:
@@ -73,9 +74,18 @@ class Origin:
         """
         Errors: text of another kind.
         """
-        content = json.loads(text)
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"{place}: not what lm.collect writes ({FORMAT})")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if content.keys() != names:
+            differ = ", ".join(sorted(content.keys() ^ names))
+            raise ValueError(
+                f"{place}: not what this version of lm.collect writes (they differ in {differ}); collect again"
+            )
         for name in ("reward_bounds", "rewards"):
             content[name] = tuple(content[name])
         return cls(**content)
@@ -106,7 +116,12 @@ class CollectedSamples:
                 f"{path}: not written by lm.collect (columns {', '.join(table.column_names)}); for a forecast alone "
                 "read it with forecast.Samples.from_parquet"
             )
-        return cls(table, Origin.from_json(found, path))
+        origin = Origin.from_json(found, path)
+        missing = [name for name in NEEDED if name not in table.column_names]
+        if missing or not table.num_rows:
+            what = f"no column {', '.join(map(repr, missing))}" if missing else "no rows"
+            raise ValueError(f"{path}: {what}; lm.collect wrote some: collect again")
+        return cls(table, origin)
 
     def write(self, path: str | Path) -> None:
         """Replaces the file at ``path`` in one step."""
@@ -184,7 +199,13 @@ class CollectedSamples:
         )
 
     def _numbers(self, column: str) -> Array:
-        return np.array(self.table[column].to_pylist(), dtype=np.float64)
+        try:
+            return np.array(self.table[column].to_pylist(), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the column {column!r} is not as lm.collect wrote it, with as many numbers in each row ({error}); "
+                "collect again"
+            ) from error
 
 
 def _if_finite(log_probs: Array) -> Array | None:

@@ -31,7 +31,8 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
     tested = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "monitor", "plot")
     parts = {f"nondecoupling/{part}" for part in (*tested, "numbers")}
-    runs = {"experiments/validate", "experiments/comparisons", "experiments/sampled_recipes.py"}
+    scripts = {"experiments/paper_figures.py", "experiments/sampled_recipes.py"}
+    runs = {"experiments/validate", "experiments/comparisons"} | scripts
     assert folders == parts | runs
 
 

@@ -29,14 +29,14 @@ class Kind(NamedTuple):
     dtype: Any
 
 
-def common_kind(values: Mapping[str, Any]) -> Kind:
+def common_kind(values: Mapping[str, object]) -> Kind:
     """Torch if one of the arguments is a tensor; the dtype of those that have a floating one."""
     tensor, floating = None, {}
     for name, value in values.items():
         require_known(name, value)
         if tensor is None and is_torch(value):
             tensor = value
-        if hasattr(value, "dtype") and len(value.shape) > 0:
+        if hasattr(value, "dtype") and hasattr(value, "shape") and len(value.shape) > 0:
             dtype = _name_of_dtype(value)
             if "float" in dtype:
                 floating[name] = dtype
@@ -53,7 +53,7 @@ def common_kind(values: Mapping[str, Any]) -> Kind:
     return Kind(module, device_of(lead), dtype)
 
 
-def read(name: str, value: Any, kind: Kind) -> Any:
+def read(name: str, value: object, kind: Kind) -> Any:
     """The argument, of which ``require_known`` was asked, as an array of the kind; gradients are kept."""
     if is_torch(value):
         if value.device != kind.device:
@@ -61,7 +61,7 @@ def read(name: str, value: Any, kind: Kind) -> Any:
                 f"{name} is on {value.device}, another argument on {kind.device}: move one with .to()"
             )
         return value if value.dtype == kind.dtype else value.to(kind.dtype)
-    if type(value) in (float, int) and abs(value) < LARGEST_EXACT:
+    if (type(value) is float or type(value) is int) and abs(value) < LARGEST_EXACT:
         # Not by way of NumPy, which torch's compiler cannot follow.
         return kind.module.asarray(float(value), dtype=kind.dtype, device=kind.device)
     numbers = _real_numbers(name, value)
@@ -77,7 +77,7 @@ def _name_of_dtype(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _real_numbers(name: str, value: Any) -> np.ndarray:
+def _real_numbers(name: str, value: object) -> np.ndarray:
     """NumPy's array of integers or floats, from whatever is not a tensor."""
     try:
         array = np.asarray(value)
@@ -96,7 +96,7 @@ def _real_numbers(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def require_known(name: str, value: Any) -> None:
+def require_known(name: str, value: object) -> None:
     """Arrays of kinds that would lose something are refused."""
     if type(value) in (float, int):
         return
@@ -125,7 +125,7 @@ def require_known(name: str, value: Any) -> None:
         _require_readable(name, value)
 
 
-def _require_readable(name: str, value: Any) -> None:
+def _require_readable(name: str, value: object) -> None:
     """Arrays of other libraries would give a NumPy result without a word."""
     library = type(value).__module__
     if library.partition(".")[0] in ("jax", "jaxlib") or hasattr(value, "__jax_array__"):
@@ -139,7 +139,7 @@ def _require_readable(name: str, value: Any) -> None:
         )
 
 
-def read_mask(value: Any, kind: Kind) -> Any:
+def read_mask(value: object, kind: Kind) -> Any:
     """``mask`` as an array of truth values beside arrays of the kind."""
     require_known("mask", value)
     dtype = str(getattr(value, "dtype", np.asarray(value).dtype)).removeprefix("torch.")

@@ -126,11 +126,13 @@ def score_command(
 def _rows(path: Path, experts: str | None) -> tuple[list[dict[str, Any]], list[list[str]] | None]:
     """The rows of the file without their experts, and these.
 
-    Errors: no such file; a row whose prompt or experts ``collect`` would not take, by its place in the file.
+    Errors: no such file; no rows; a row whose prompt or experts ``collect`` would not take, by its place in the file.
     """
     from nondecoupling.lm.asked import expert_texts, is_text_or_chat
 
     rows = (read_parquet if path.suffix == ".parquet" else read_jsonl)(path)
+    if not rows:
+        raise ValueError(f"{path} is empty: give one row for each prompt")
     for place, row in enumerate(rows, start=1):
         if not is_text_or_chat(row.get("prompt")):
             raise ValueError(

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from nondecoupling.cli.exits import fail
 from nondecoupling.cli.options import AsJson
-from nondecoupling.cli.recipe import recipe_of_file
+from nondecoupling.cli.recipe import print_recipe, recipe_of_file
 from nondecoupling.cli.report import console, print_json
-from nondecoupling.cli.sample_files import Columns, read_samples
+from nondecoupling.cli.sample_files import Columns, SamplesFile
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
@@ -102,7 +102,7 @@ def forecast_command(
             expert_log_prob=expert_log_prob,
             weight=weight,
         )
-        samples = read_samples(file, reward_low, reward_high, columns, ragged=ragged, step=step)
+        samples = SamplesFile(file, reward_low, reward_high, columns, step, ragged).samples()
         plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
         advice = _advice(plan, loss_budget, reward_target)
     except (ValueError, OSError, ImportError) as error:
@@ -123,9 +123,7 @@ def forecast_command(
 def _print(samples: Samples, plan: Forecast, advice: Recommendation | None) -> None:
     console().print(repr(samples), markup=False)
     if plan.recipe is not None:
-        console().print(f"the recipe: {plan.recipe}", markup=False)
-        for option, reason in plan.recipe.outside:
-            console().print(f"  outside the theory: {option}: {reason}", markup=False)
+        print_recipe(plan.recipe)
     _print_at_start(plan.at_start())
     if not (plan.betas or plan.targets or advice):
         console().print("nothing was asked: add --beta, --target, --loss-budget or --reward-target")

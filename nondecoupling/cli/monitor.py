@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +11,13 @@ from rich.table import Table
 
 from nondecoupling.cli.exits import ExitStatus, fail
 from nondecoupling.cli.options import AsJson
+from nondecoupling.cli.recipe import print_recipe, recipe_of_file
 from nondecoupling.cli.report import console, print_json
-from nondecoupling.collected import KEY, CollectedSamples
+from nondecoupling.cli.sample_files import Columns, SamplesFile, in_options
+from nondecoupling.collected import CollectedSamples
 from nondecoupling.estimate.arguments import Array
 from nondecoupling.forecast import Samples
-from nondecoupling.forecast.files import parquet_metadata
+from nondecoupling.forecast.answers import recipe_to_dict
 from nondecoupling.monitor import CouplingMonitor, Reading
 from nondecoupling.monitor.page import cells_of, columns_of, html
 from nondecoupling.monitor.rollout_files import read_rollouts
@@ -51,6 +51,17 @@ def monitor_command(
     samples_step: Annotated[
         int | None, typer.Option(help="The step of SAMPLES that the start policy made, likewise.")
     ] = None,
+    samples_ragged: Annotated[
+        bool, typer.Option(help="Prompts in SAMPLES may have different numbers of responses.")
+    ] = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What this trainer would pay, too: TRL's options, .yaml or .json.",
+        ),
+    ] = None,
+    trainer: Annotated[str, typer.Option(help="Whose options they are: grpo or rloo.")] = "grpo",
     scored: Annotated[
         list[str],
         typer.Option(help="Only these checkpoints of score, if SAMPLES has those of other runs."),
@@ -75,14 +86,22 @@ def monitor_command(
     their step or with it at the end, as checkpoint-200. Leaves with status 1 where an alarm was raised, and with 2
     where an alarm was asked for and nothing could raise it.
     """
+    trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
     try:
+        columns = Columns(prompt=samples_prompt, reward=samples_reward)
         source = SamplesFile(
-            samples, reward_low, reward_high, samples_prompt, samples_reward, samples_step
+            samples, reward_low, reward_high, columns, samples_step, samples_ragged, "samples-"
         ).read()
         watching = CouplingMonitor(
-            source, loss_budget=loss_budget, max_overpayment=max_overpayment, delta=delta
+            source,
+            recipe=trained,
+            loss_budget=loss_budget,
+            max_overpayment=max_overpayment,
+            delta=delta,
         )
-        rewards = {r.step: r.rewards for r in read_rollouts(files, prompt=prompt, rewards=reward)}
+        with in_options(prompt="--prompt", rewards="--reward"):
+            found = read_rollouts(files, prompt=prompt, rewards=reward)
+        rewards = {rollouts.step: rollouts.rewards for rollouts in found}
         losses = _losses(source, samples, scored)
         _require_alarms_possible(watching, samples, losses, list(rewards))
         for step in sorted({*rewards, *losses.names}):
@@ -98,15 +117,22 @@ def monitor_command(
             f"step: nondecoupling score CHECKPOINT {samples} --name STEP",
             err=True,
         )
+    refusal = watching.prices.refusal
     if as_json:
         print_json(
             {
+                "recipe": None if trained is None else recipe_to_dict(trained),
+                "recipe_unsupported": None if refusal is None else str(refusal),
                 "readings": [reading.to_dict() for reading in watching.readings],
                 "scored": {str(step): name for step, name in losses.names.items()},
                 "not_used": losses.without_step,
             }
         )
     else:
+        if trained is not None:
+            print_recipe(trained)
+        if refusal is not None:
+            console().print(str(refusal), markup=False)
         _print(watching.readings)
     if (
         page is not None
@@ -119,76 +145,10 @@ def monitor_command(
         raise typer.Exit(ExitStatus.REFUTED)
 
 
-@dataclass(frozen=True)
-class SamplesFile:
-    """SAMPLES, and what the command line says of it."""
-
-    path: Path
-    low: float | None
-    high: float | None
-    prompt: str | None
-    reward: str | None
-    step: int | None
-
-    def read(self) -> CollectedSamples | Samples:
-        """With its scores where collect wrote it, whatever else the command line says."""
-        if not self.path.exists():
-            raise FileNotFoundError(f"--samples {self.path}: no such file; collect makes it")
-        if self._is_parquet and KEY in parquet_metadata(self.path):
-            return self._collected()
-        if (self.low is None) != (self.high is None):
-            given, missing = ("low", "high") if self.high is None else ("high", "low")
-            raise ValueError(
-                f"--reward-{given} without --reward-{missing}: give both, or neither for a file that collect wrote"
-            )
-        if self.low is None or self.high is None:
-            raise ValueError(
-                f"--samples {self.path}: a file that collect did not write does not say its rewards' bounds; "
-                "give --reward-low and --reward-high"
-            )
-        read = Samples.from_parquet if self._is_parquet else Samples.from_jsonl
-        try:
-            return read(
-                self.path,
-                reward_bounds=(self.low, self.high),
-                prompt=self.prompt,
-                reward=self.reward,
-                step=self.step,
-            )
-        except ValueError as error:
-            # It names the options of ``forecast``; without prefix they are here those of FILES.
-            text = re.sub(r"--(prompt|reward|step)(?![\w-])", r"--samples-\1", str(error))
-            raise ValueError(f"--samples {text}") from error
-
-    @property
-    def _is_parquet(self) -> bool:
-        if self.path.suffix == ".parquet" or self.path.is_dir():
-            return True
-        with self.path.open("rb") as file:
-            return file.read(4) == b"PAR1"
-
-    def _collected(self) -> CollectedSamples:
-        found = CollectedSamples.read(self.path)
-        for name, bound in zip(("low", "high"), found.origin.reward_bounds, strict=True):
-            given = getattr(self, name)
-            if given is not None and given != bound:
-                raise ValueError(
-                    f"--reward-{name} {given:g}: {self.path} was collected with rewards from "
-                    f"{found.origin.reward_bounds[0]:g} to {found.origin.reward_bounds[1]:g}; leave the option away, "
-                    "or collect again"
-                )
-        for name in ("prompt", "reward", "step"):
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"--samples-{name} {getattr(self, name)}: {self.path} was written by collect, whose columns are "
-                    "known; leave the option away"
-                )
-        return found
-
-
 def _losses(source: CollectedSamples | Samples, path: Path, only: Sequence[str]) -> ScoredSteps:
     if isinstance(source, CollectedSamples):
-        return scored_steps(source, only)
+        with in_options(only="--scored"):
+            return scored_steps(source, only)
     if only:
         raise ValueError(
             f"--scored {only[0]}: {path} was not written by collect and has no scored checkpoints; leave it away"
@@ -228,7 +188,10 @@ def _look(
     watching: CouplingMonitor, path: Path, step: int, name: str | None, rewards: Array | None
 ) -> None:
     if name is None or watching.collected is None:
-        watching.update(step, None, rewards)
+        try:
+            watching.update(step, None, rewards)
+        except ValueError as error:
+            raise ValueError(f"FILES, step {step}: {error}") from error
         return
     try:
         watching.update(

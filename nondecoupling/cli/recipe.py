@@ -140,10 +140,28 @@ def recipe_of_file(option: str, path: Path, trainer: str) -> Recipe:
         fail(f"{option} {path}: holds no options; write lines such as beta: 0.04")
     try:
         if "advantage" in options:
-            return Recipe(**options)
+            return _of_fields(options)
         return Recipe.from_trl(options, "grpo" if trainer == "grpo" else "rloo")
     except (ValueError, TypeError) as error:
         fail(f"{option} {path}: {error}")
+
+
+def _of_fields(options: dict[str, Any]) -> Recipe:
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    unknown = [str(name) for name in options if name not in fields]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no field of a recipe; it has {', '.join(fields)}")
+    missing = [name for name in ("leash", "beta") if name not in options]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing: next to advantage give leash and beta")
+    return Recipe(**options)
+
+
+def print_recipe(read: Recipe) -> None:
+    """In words, with what it does that is not accounted for."""
+    console().print(f"the recipe: {read}", markup=False)
+    for option, reason in read.outside:
+        console().print(f"  outside the theory: {option}: {reason}", markup=False)
 
 
 def _parsed(option: str, path: Path, text: str) -> Any:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from nondecoupling.collected import KEY, CollectedSamples
 from nondecoupling.forecast import Samples
 from nondecoupling.forecast.files import parquet_metadata
+from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
 
 
-class Columns(TypedDict):
+class Columns(TypedDict, total=False):
     """Of a file; None where an option does not name one."""
 
     prompt: str | None
@@ -21,38 +26,141 @@ class Columns(TypedDict):
     weight: str | None
 
 
-def read_samples(
-    path: Path,
-    low: float | None,
-    high: float | None,
-    columns: Columns,
-    *,
-    ragged: bool = False,
-    step: int | None = None,
-) -> Samples:
-    """The samples in a file; one that ``collect`` wrote says of itself what no option says.
+# Under the names by which options call them.
+COLLECTED_COLUMNS = {
+    "prompt": "prompt",
+    "reward": "reward",
+    "expert_reward": "expert_reward",
+    "log_prob": "log_ref",
+    "expert_log_prob": "expert_log_ref",
+}
 
-    Errors: as ``Samples.from_jsonl``; bounds that neither the options nor the file give.
+
+@contextmanager
+def in_options(**options: str) -> Iterator[None]:
+    """Errors that name arguments of Python's name these options of a command."""
+
+    def written(given: GivenArgument) -> str:
+        option, value = options[given.argument], given.value
+        if value is True:
+            return option
+        many = value if isinstance(value, list) else [value]
+        return " ".join(f"{option} {shlex.quote(str(one))}" for one in many)
+
+    try:
+        yield
+    except NamesArguments as error:
+        raise ValueError(error.said(written)) from error
+
+
+@dataclass(frozen=True)
+class SamplesFile:
+    """A file of scored responses, and what the options of a command say of it.
+
+    ``prefix``: of the options that choose columns and rows, where others have the plain names.
     """
-    if path.suffix == ".parquet" and KEY in parquet_metadata(path):
-        return _collected(path, low, high, columns, step)
-    missing = [f"--reward-{end}" for end, value in (("low", low), ("high", high)) if value is None]
-    if low is None or high is None:
-        raise ValueError(
-            f"{path}: give {' and '.join(missing)}, the bounds of the reward; only a file that collect wrote says them"
-        )
-    read = Samples.from_parquet if path.suffix == ".parquet" else Samples.from_jsonl
-    return read(path, reward_bounds=(low, high), ragged=ragged, step=step, **columns)
 
+    path: Path
+    low: float | None
+    high: float | None
+    columns: Columns
+    step: int | None
+    ragged: bool
+    prefix: str = ""
 
-def _collected(
-    path: Path, low: float | None, high: float | None, columns: Columns, step: int | None
-) -> Samples:
-    collected = CollectedSamples.read(path)
-    least, most = collected.origin.reward_bounds
-    bounds = (least if low is None else low, most if high is None else high)
-    said = collected.samples().to_dict() | {"reward_bounds": bounds}
-    if step is not None or any(columns.values()):
-        named = Samples.from_parquet(path, reward_bounds=bounds, step=step, **columns).to_dict()
-        said |= {name: value for name, value in named.items() if value is not None}
-    return Samples(**said)
+    def read(self) -> CollectedSamples | Samples:
+        """With its scores where ``collect`` wrote it: such a file says of itself what options say of others.
+
+        Errors: as ``Samples.from_jsonl``, in options of the command; bounds that neither they nor the file give;
+        options that contradict what ``collect`` wrote.
+        """
+        if not self.path.exists():
+            raise FileNotFoundError(f"{self.path}: no such file; nondecoupling collect makes it")
+        with self._naming_file(), in_options(**self._options()):
+            if self._is_parquet and KEY in parquet_metadata(self.path):
+                found = self._collected()
+                found.samples()  # what is wrong with them is said here, with the file's name
+                return found
+            read = Samples.from_parquet if self._is_parquet else Samples.from_jsonl
+            bounds = self._bounds()
+            return read(
+                self.path,
+                reward_bounds=bounds,
+                ragged=self.ragged,
+                step=self.step,
+                **self.columns,
+            )
+
+    def samples(self) -> Samples:
+        """For a forecast. Errors: as ``read``."""
+        found = self.read()
+        if isinstance(found, Samples):
+            return found
+        weight = self.columns.get("weight")
+        if weight is None:
+            return found.samples()
+        with self._naming_file():
+            bounds = found.origin.reward_bounds
+            weighted = Samples.from_parquet(self.path, reward_bounds=bounds, weight=weight)
+            return Samples(**found.samples().to_dict() | {"weights": weighted.weights})
+
+    @property
+    def _is_parquet(self) -> bool:
+        if self.path.suffix == ".parquet" or self.path.is_dir():
+            return True
+        with self.path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+
+    def _options(self) -> dict[str, str]:
+        return {name: self._option(name) for name in (*COLLECTED_COLUMNS, "step", "ragged")}
+
+    def _option(self, name: str) -> str:
+        return f"--{self.prefix}{name.replace('_', '-')}"
+
+    @contextmanager
+    def _naming_file(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if str(self.path) in str(error):
+                raise
+            raise ValueError(f"{self.path}: {error}") from error
+
+    def _bounds(self) -> tuple[float, float]:
+        ends = {"low": self.low, "high": self.high}
+        missing = [f"--reward-{end}" for end, value in ends.items() if value is None]
+        if self.low is None or self.high is None:
+            raise ValueError(
+                f"{self.path}: give {' and '.join(missing)}, the bounds of the reward; only a file that collect wrote "
+                "says them"
+            )
+        return self.low, self.high
+
+    def _collected(self) -> CollectedSamples:
+        found = CollectedSamples.read(self.path)
+        low, high = found.origin.reward_bounds
+        for end, given, known in (("low", self.low, low), ("high", self.high, high)):
+            if given is not None and given != known:
+                raise ValueError(
+                    f"--reward-{end} {given:g}: {self.path} was collected with rewards from {low:g} to {high:g}; leave "
+                    "the option away, or collect again"
+                )
+        columns: dict[str, Any] = {**self.columns}
+        for name, own in COLLECTED_COLUMNS.items():
+            column = columns.get(name)
+            if column not in (None, own):
+                raise ValueError(
+                    f"{self._option(name)} {column}: {self.path} was written by collect, which calls that column "
+                    f"{own!r}; leave the option away, or give a table of your own"
+                )
+            if column is not None and column not in found.table.column_names:
+                raise ValueError(
+                    f"{self._option(name)} {column}: {self.path} was collected without experts; leave the option away, "
+                    "or collect with --experts"
+                )
+        if self.step is not None:
+            raise ValueError(
+                f"{self._option('step')} {self.step}: {self.path} was written by collect, all of it from the start "
+                "policy; leave the option away"
+            )
+        return found

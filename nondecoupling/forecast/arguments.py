@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nondecoupling.estimate.arguments import Array, finite_array, prompt_weights
-from nondecoupling.forecast.refusals import RaggedRows, RewardOutsideBounds, TooFewPrompts
+from nondecoupling.forecast.refusals import (
+    GivenArgument,
+    RaggedRows,
+    RewardOutsideBounds,
+    TooFewPrompts,
+)
 
 LEAST_PROMPTS = 16
 LEAST_RESPONSES = 2
@@ -55,7 +60,9 @@ def _require_even(name: str, rows: Sequence[Any]) -> None:
         other = next(place for place, length in enumerate(lengths) if length != lengths[0])
         raise RaggedRows(
             f"{name}[{other}] has {lengths[other]} responses, {name}[0] {lengths[0]}: give as many for each prompt; "
-            f"the first {min(lengths)} of each; or a mask (files: ragged=True), if rewards do not decide how many"
+            f"the first {min(lengths)} of each; or a mask (files: ",
+            GivenArgument("ragged", True),
+            "), if rewards do not decide how many",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Required, TypedDict
 from numpy.typing import ArrayLike
 
 from nondecoupling.estimate.arguments import shown
-from nondecoupling.forecast.refusals import RepeatedPrompts
+from nondecoupling.forecast.refusals import GivenArgument, NamesArguments, RepeatedPrompts
 
 # (prompt, reward): one's own file, and what verl dumps.
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))
@@ -62,9 +62,11 @@ class OfPrompt:
 
 def text_of(path: Path) -> str:
     """
-    Errors: no such file; one that is no text in UTF-8.
+    Errors: no such file; a folder; one that is no text in UTF-8.
     """
     _require_there(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give a file")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -150,6 +152,8 @@ def gathered(
                 raise ValueError(
                     f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}"
                 )
+        if row[prompt] is None:
+            raise ValueError(f"{path}, row {place}: no prompt in the column {prompt!r}")
         label, many = _label(row[prompt]), isinstance(row[reward], list)
         here = found.setdefault(label, OfPrompt())
         if here.complete or (here.rewards and many):
@@ -194,9 +198,11 @@ def _columns(
             return names
     missing = [name for name in (prompt, reward) if name is not None and name not in first]
     gone = f", and no {', '.join(map(repr, missing))}" if missing else ""
-    raise ValueError(
-        f"{path} has the columns {', '.join(map(repr, first))}{gone}: name those of the prompt and its reward, as "
-        "prompt='question', reward='accuracy' (--prompt, --reward)"
+    raise NamesArguments(
+        f"{path} has the columns {', '.join(map(repr, first))}{gone}: name those of the prompt and its reward, as ",
+        GivenArgument("prompt", "question"),
+        ", ",
+        GivenArgument("reward", "accuracy"),
     )
 
 
@@ -206,22 +212,28 @@ def _of_step(
     """(place, row) of one step: the rows of another are of another policy than the start policy."""
     rows = enumerate(table, start=1)
     steps = [_listed(row.get(STEP)) for row in table]
-    found = list(dict.fromkeys(shown(each) for here in steps for each in here))
+    named = {shown(each): each for here in steps for each in here}
+    found = list(named)
     listed = ", ".join(found if len(found) < 6 else [*found[:2], "...", found[-1]])
     if step is None:
         if len(found) > 1:
-            raise ValueError(
+            first = next(each for each in named.values() if each is not None)
+            raise NamesArguments(
                 f"{path}, {STEP}={listed}: responses of several policies; choose the step whose rollouts the start "
-                f"policy made, as step={found[0]} (--step {found[0]})"
+                "policy made, as ",
+                GivenArgument("step", first),
             )
         return rows
     if found == ["None"]:
-        raise ValueError(f"step={step}: {path} has no column {STEP!r}; leave it out")
+        raise NamesArguments(
+            GivenArgument("step", step), f": {path} has no column {STEP!r}; leave it out"
+        )
     of_it = [bool(here) and all(each == step for each in here) for here in steps]
     chosen = list(compress(rows, of_it))
     if not chosen:
-        raise ValueError(
-            f"step={step}: {path} has none of it, but {STEP}={listed}; choose one of these"
+        raise NamesArguments(
+            GivenArgument("step", step),
+            f": {path} has none of it, but {STEP}={listed}; choose one of these",
         )
     return chosen
 
@@ -242,4 +254,9 @@ def _numbers(cell: Any, column: str, path: str | Path, place: int) -> list[float
             raise ValueError(
                 f"{path}, row {place}, {column}={shown(value)}: give a number or a list of numbers"
             )
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in values]
+    except OverflowError:  # JSON has whole numbers of any size
+        raise ValueError(
+            f"{path}, row {place}, {column}={shown(cell)}: a number that is too large; give finite ones"
+        ) from None

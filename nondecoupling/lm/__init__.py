@@ -30,7 +30,7 @@ from nondecoupling.lm.later_checkpoints import score
 from nondecoupling.lm.loading import load_model, with_lora
 from nondecoupling.lm.sampling import sample_responses
 from nondecoupling.lm.scoring import Scores, compare_models, score_responses
-from nondecoupling.lm.tiny import tiny_qwen3
+from nondecoupling.lm.tiny import tiny_model, tiny_qwen3
 
 __all__ = [
     "CollectError",
@@ -51,6 +51,7 @@ __all__ = [
     "sample_responses",
     "score",
     "score_responses",
+    "tiny_model",
     "tiny_qwen3",
     "tokenizer_digest",
     "with_lora",

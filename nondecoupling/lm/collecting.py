@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.estimate.arguments import shown, whole_number
@@ -77,7 +79,8 @@ def collect(
     Raises:
         RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
         CollectError: ``out`` or its parts belong to another model, prompts or settings; ``out`` is complete, and
-            whether the reward function is the same cannot be told; two prompts are alike, or one is no prompt.
+            whether the reward function is the same cannot be told; two prompts are alike, or one is no prompt; another
+            call is collecting into ``out``.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
         ProcessesError: another process stopped, for a reason that is none of these.
 
@@ -137,23 +140,46 @@ class _Collection:
 
     def run(self) -> CollectedSamples:
         found: CollectedSamples | None = None
-        with self.processes.failing_together():
-            if self.out.exists():
-                found = self._complete()
-            elif self.processes.is_first:
-                self._begin()
-        if found is not None:
-            return found
-        parts = parts_of(len(self.asked), self.origin.responses, self.origin.rows_at_once)
-        work_through(self.processes, parts, self._do, "collecting")
-        with self.processes.failing_together():
-            if self.processes.is_first:
-                rows = [
-                    row for part in parts for row in json.loads(self._rewarded(part).read_text())
-                ]
-                _table(rows, self.origin).write(self.out)
-                shutil.rmtree(self.folder)
+        with ExitStack() as held:
+            with self.processes.failing_together():
+                if self.out.exists():
+                    found = self._complete()
+                elif self.processes.is_first:
+                    held.enter_context(self._only_collector())
+                    self._begin()
+            if found is not None:
+                return found
+            parts = parts_of(len(self.asked), self.origin.responses, self.origin.rows_at_once)
+            work_through(self.processes, parts, self._do, "collecting")
+            with self.processes.failing_together():
+                if self.processes.is_first:
+                    rows = [row for part in parts for row in _read(self._rewarded(part))]
+                    _table(rows, self.origin).write(self.out)
+                    held.close()
+                    shutil.rmtree(self.folder, ignore_errors=True)
         return CollectedSamples.read(self.out)
+
+    @contextmanager
+    def _only_collector(self) -> Iterator[None]:
+        """Nobody else works on the parts, until this call ends or its process does: a killed one can go on at once.
+
+        Raises:
+            CollectError: another call does, or has just made the file.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self.folder / "lock"
+        try:
+            held = FileLock(lock).acquire(timeout=0)
+        except Timeout:
+            raise CollectError(
+                f"{lock}: another call is collecting into {self.out}; wait for it, or name another out: what was drawn "
+                "is kept"
+            ) from None
+        with held:
+            if self.out.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise CollectError(f"{self.out}: another call has just made it; call collect again")
+            yield
 
     @property
     def folder(self) -> Path:
@@ -178,7 +204,6 @@ class _Collection:
     def _begin(self) -> None:
         """Make the folder of parts, or see that it is of this very collection."""
         settings = self.folder / "origin.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
         if settings.is_file():
             before = Origin.from_json(settings.read_text(), settings)
             self._require_same(before, self.folder, rewards_too=False)
@@ -220,7 +245,7 @@ class _Collection:
             return
         if not self._drawn(part).is_file():
             write_whole(self._drawn(part), json.dumps(self._draw(part)))
-        rows = json.loads(self._drawn(part).read_text())
+        rows = _read(self._drawn(part))
         try:
             for row, place in zip(rows, part, strict=True):
                 self._reward(row, self.asked[place])
@@ -266,6 +291,16 @@ class _Collection:
                 {column: [value] * count for column, value in one.columns.items()},
             )
             row[name] = given.tolist()
+
+
+def _read(part: Path) -> list[Row]:
+    try:
+        rows: list[Row] = json.loads(part.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CollectError(
+            f"{part} is damaged ({error}): remove it, and call collect again"
+        ) from None
+    return rows
 
 
 def _table(rows: list[Row], origin: Origin) -> CollectedSamples:

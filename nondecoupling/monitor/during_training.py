@@ -156,6 +156,10 @@ class Watch(TrainerCallback):
         collected, model = self.monitor.collected, kwargs["model"]
         if collected is None and self.processes.is_first:
             self._warn_of_no_loss()
+        if self.monitor.prices.refusal is not None and self.processes.is_first:
+            logger.warning(
+                "the coupling monitor has no path of the recipe: %s", self.monitor.prices.refusal
+            )
         self._require_limits_that_can_be_crossed()
         needed = collected is not None or self.functions > 0
         tokenizer = _tokenizer(kwargs.get("processing_class"), needed=needed)

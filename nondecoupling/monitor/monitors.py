@@ -27,6 +27,7 @@ from nondecoupling.forecast import Estimate, Forecast, Samples
 from nondecoupling.monitor.limits import average_interval, rise_lower_limit, share_of
 from nondecoupling.monitor.prices import Bounded, PriceCurves
 from nondecoupling.monitor.readings import Reading
+from nondecoupling.recipes import Recipe
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -50,14 +51,18 @@ class CouplingMonitor:
     look: a false one of either kind is ever raised with probability at most ``delta``. ``on_alarm="stop"`` ends the
     training after the step.
 
+    With a ``recipe`` (``nondecoupling.recipes``), or from a ``Forecast`` that has one, readings and page also have what
+    that trainer pays for the reward, and at which of its betas (T1-T4, T11); ``prices.refusal`` says why it has no such
+    path, where it has none. Alarms are held against exact RL, whatever the recipe.
+
     ``update`` is for runs of any framework; ``wrap`` and ``callback`` for TRL and other trainers of transformers.
 
     Assumes that prompts of rollouts and of the samples are draws from one law, that responses of both are drawn at
     temperature 1 without top-k or top-p, up to one length. Where the run trains on the very prompts of the samples, the
     rise is about these prompts.
 
-    Errors: another kind of source, samples with weights, numbers that are not positive, delta outside (0, 1), an
-    unknown action.
+    Errors: another kind of source or recipe, a recipe beside a Forecast of another one, samples with weights, numbers
+    that are not positive, delta outside (0, 1), an unknown action.
     Source: S5, S9, S10.
 
     >>> rng = np.random.default_rng(0)
@@ -76,6 +81,7 @@ class CouplingMonitor:
         self,
         source: str | Path | CollectedSamples | Samples | Forecast,
         *,
+        recipe: Recipe | None = None,
         every: int = 20,
         loss_budget: float | None = None,
         max_overpayment: float | None = None,
@@ -94,6 +100,7 @@ class CouplingMonitor:
             raise ValueError(
                 f"source={shown(source)}: give the file that lm.collect wrote, Samples or a Forecast"
             )
+        self.recipe = _recipe_of(source, recipe)
         if self.samples.weights is not None:
             raise ValueError(
                 "source: its prompts have weights, and rollouts come unweighted: rewards, rise and prices would be "
@@ -108,7 +115,7 @@ class CouplingMonitor:
         self.delta = probability("delta", delta)
         self.probe = whole_number("probe", probe, 1)
         # The last alarm rests on the rise (delta/2), on the reward (delta/4) and on the ceiling (delta/4).
-        self.prices = PriceCurves(self.samples, self.delta / 2)
+        self.prices = PriceCurves(self.samples, self.delta / 2, self.recipe)
         self.readings: list[Reading] = []
         self.watch: TrainerCallback | None = None
 
@@ -257,14 +264,22 @@ class CouplingMonitor:
         return Estimate(*ends, 1 - self.delta / 2, how)
 
     def _costs(self, reward: Estimate | None, paid: Estimate | None) -> dict[str, Any]:
-        names = ("price", "price_floor", "price_tilt", "beta_equivalent")
+        names = (
+            "price",
+            "price_floor",
+            "price_tilt",
+            "beta_equivalent",
+            "price_recipe",
+            "beta_recipe",
+        )
         if reward is None:
             return dict.fromkeys((*names, "overpayment_ratio", "overpayment_nats"))
         prices, at = self.prices, reward.value
-        price = prices.cheapest(at)
+        price, trained = prices.cheapest(at), prices.trained
         values = (price, prices.floor(at), prices.tilt(at), prices.beta(at))
+        of_recipe = (None, None) if trained is None else (trained.price(at), trained.beta(at))
         return {
-            **dict(zip(names, values, strict=True)),
+            **dict(zip(names, (*values, *of_recipe), strict=True)),
             "overpayment_ratio": None if paid is None else _ratio(paid.value, price),
             "overpayment_nats": None if paid is None else _difference(paid.value, price),
         }
@@ -300,6 +315,21 @@ class CouplingMonitor:
                 f"it (at least {proved:.4g} times)"
             )
         return tuple(alarms)
+
+
+def _recipe_of(
+    source: CollectedSamples | Samples | Forecast, recipe: Recipe | None
+) -> Recipe | None:
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe={shown(recipe)}: give nondecoupling.recipes.Recipe(...)")
+    if not isinstance(source, Forecast):
+        return recipe
+    if recipe not in (None, source.recipe):
+        raise ValueError(
+            f"recipe={shown(recipe)}: the Forecast is of {source.recipe or 'exact RL'}; leave the recipe away, or give "
+            "the Forecast's samples"
+        )
+    return source.recipe
 
 
 def _mean(name: str, values: ArrayLike) -> float:

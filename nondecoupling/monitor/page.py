@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ COLUMNS = {
     "price": "price",
     "price_tilt": "price, exact RL",
     "beta_equivalent": "beta",
+    "price_recipe": "price, the recipe",
+    "beta_recipe": "beta of the recipe",
     "sft_loss_rise": "SFT loss",
     LOWER_LIMIT: LOWER_LIMIT,
     "expert_loss_rise": "on expert data",
@@ -30,16 +33,16 @@ COLUMNS = {
     "overpayment_nats": "overpaid, nats",
 }
 # Most runs have none: shown where one reading has it.
-SELDOM = {"expert_loss_rise"}
+SELDOM = {"expert_loss_rise", "price_recipe", "beta_recipe"}
 LIMITS = (
     "Losses and prices in nats per response, averages over prompts. The SFT loss is that on the start policy's own "
-    "data; its lower limit, and those of alarms, hold at every look together. The path and the floor are a forecast "
-    "from samples of the start policy, each interval by itself at its level."
+    "data; its lower limit, and those of alarms, hold at every look together. Paths and the floor are a forecast from "
+    "samples of the start policy, each interval by itself at its level."
 )
 
 
 def html(monitor: CouplingMonitor) -> str:
-    """The picture of the forecast with the run in it, alarms, and a table of the readings; extra ``plot``.
+    """The picture of the forecast with the run in it, the recipe, alarms, and a table of readings; extra ``plot``.
 
     Errors: ``ImportError`` without matplotlib.
     """
@@ -52,7 +55,8 @@ def html(monitor: CouplingMonitor) -> str:
     ]
     with in_style():
         figure, axes = subplots(size=(7.2, 4.8))
-        forecast(monitor.samples, delta=monitor.delta).plot(axes, run=run)
+        plan = forecast(monitor.samples, delta=monitor.delta, recipe=monitor.recipe)
+        plan.plot(axes, run=run)
         picture = svg(figure)
     title = "What the run pays for its reward"
     parts = [
@@ -65,11 +69,20 @@ def html(monitor: CouplingMonitor) -> str:
             for alarm in reading.alarms
         ),
         f"<p>{escape(repr(monitor.samples))}.</p>",
+        *_recipe(monitor),
         _table(monitor.readings),
         f"<p><small>{escape(LIMITS)}</small></p></html>",
         "",
     ]
     return "\n".join(parts)
+
+
+def _recipe(monitor: CouplingMonitor) -> Iterable[str]:
+    if monitor.recipe is None:
+        return
+    yield f"<p>The recipe: {escape(str(monitor.recipe))}.</p>"
+    if monitor.prices.refusal is not None:
+        yield f"<p>{escape(str(monitor.prices.refusal))}.</p>"
 
 
 def columns_of(readings: list[Reading]) -> dict[str, str]:

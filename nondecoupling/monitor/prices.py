@@ -14,16 +14,15 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
 from nondecoupling.estimate.arguments import Array
-from nondecoupling.forecast import Samples, floors
-from nondecoupling.forecast.support import unsupported
+from nondecoupling.forecast import Samples, UnsupportedRecipe, floors
 from nondecoupling.forecast.tilts import Tilts
+from nondecoupling.forecast.trainers import GRID, ForecastTrainer
+from nondecoupling.recipes import Recipe
 
 __all__ = ["Bounded", "PriceCurves"]
 
 # Rewards at which the floor is computed; between two of them it is that of the lower one.
 FLOORS = 16
-# Of the range of the reward, from weak RL to strong; each beta is 15 % below the one before it.
-BETAS = 10.0 ** (np.arange(16, -33, -1) / 16)
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,61 @@ class Bounded:
 
 
 @dataclass
+class TrainerPrices:
+    """What a trainer pays for an average reward, plug-in, between the betas of its grid that the samples support."""
+
+    trainer: ForecastTrainer
+
+    def price(self, reward: float) -> Bounded:
+        """In nats per response; ">=" beyond the supported betas."""
+        rewards, losses, _ = self.path
+        if reward <= rewards[0]:
+            return Bounded(0.0)
+        if self._beyond_path(reward):
+            return Bounded(float(losses[-1]), ">=")
+        return Bounded(float(np.interp(reward, rewards, losses)))
+
+    def beta(self, reward: float) -> Bounded:
+        """The beta, in the trainer's unit, at which it ends with that reward; "<=" the last supported one."""
+        rewards, _, inverse = self.path
+        if reward <= rewards[0]:
+            return Bounded(math.inf)
+        if self._beyond_path(reward):
+            return Bounded(float(1 / inverse[-1]) if len(self.betas) else math.inf, "<=")
+        return Bounded(float(1 / np.interp(reward, rewards, inverse)))
+
+    @cached_property
+    def betas(self) -> Array:
+        """Those that the samples support."""
+        return self.trainer.grid[: self.trainer.supported]
+
+    @cached_property
+    def path(self) -> tuple[Array, Array, Array]:
+        """Rewards, losses and 1/beta from the start policy on, rewards in rising order."""
+        start = self.trainer.samples.mean_reward
+        if not len(self.betas):
+            return np.array([start]), np.zeros(1), np.zeros(1)
+        ends = self.trainer.ends(self.betas)
+        rewards = np.concatenate([[start], ends.plug_in_rewards()])
+        losses = np.concatenate([[0.0], ends.plug_in_losses()])
+        return np.maximum.accumulate(rewards), losses, np.concatenate([[0.0], 1 / self.betas])
+
+    def _beyond_path(self, reward: float) -> bool:
+        """Also at its end: the last ones may differ from the best responses by less than is seen in their rewards."""
+        return bool(reward >= self.path[0][-1] - 1e-12 * self.trainer.samples.spread)
+
+
+@dataclass
 class PriceCurves:
-    """Prices of an average reward, in nats per response, from samples of the start policy."""
+    """Prices of an average reward, in nats per response, from samples of the start policy.
+
+    ``exact``: of KL-regularised RL to its optimum, the tilt; ``trained``: of the trainer of ``recipe``, None without
+    one and where ``refusal`` says why it ends nowhere that is known.
+    """
 
     samples: Samples
     delta: float
+    recipe: Recipe | None = None
 
     def cheapest(self, reward: float) -> Bounded:
         """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have.
@@ -62,21 +111,11 @@ class PriceCurves:
 
     def tilt(self, reward: float) -> Bounded:
         """The plug-in price of exact KL-regularised RL, between the betas of a grid; ">=" beyond the supported ones."""
-        if reward <= self.start:
-            return Bounded(0.0)
-        rewards, losses = self._path[:2]
-        if self._beyond_path(reward):
-            return Bounded(float(losses[-1]), ">=")
-        return Bounded(float(np.interp(reward, rewards, losses)))
+        return self.exact.price(reward)
 
     def beta(self, reward: float) -> Bounded:
         """The beta at which exact RL has that reward; "<=" the last one that the samples support."""
-        rewards, _, inverse = self._path
-        if reward <= rewards[0]:
-            return Bounded(math.inf)
-        if self._beyond_path(reward):
-            return Bounded(float(1 / inverse[-1]) if len(self._betas) else math.inf, "<=")
-        return Bounded(float(1 / np.interp(reward, rewards, inverse)))
+        return self.exact.beta(reward)
 
     def floor(self, reward: float) -> float:
         """Less than any algorithm pays for this reward, whatever was drawn: fails with probability delta/2 at most."""
@@ -102,7 +141,23 @@ class PriceCurves:
 
     def prepare(self) -> None:
         """Make the curves now: they take seconds, and the first question would wait for them."""
-        _ = self._path, self._lines, self._floors, self._ceilings
+        _ = self.exact.path, self._lines, self._floors, self._ceilings
+        _ = None if self.trained is None else self.trained.path
+
+    @cached_property
+    def exact(self) -> TrainerPrices:
+        return TrainerPrices(ForecastTrainer(self._rows, None))
+
+    @cached_property
+    def trained(self) -> TrainerPrices | None:
+        if self.recipe is None or self.refusal is not None:
+            return None
+        return TrainerPrices(ForecastTrainer(self._rows, self.recipe))
+
+    @cached_property
+    def refusal(self) -> UnsupportedRecipe | None:
+        """Why nothing can be said of where the recipe ends, at whatever beta."""
+        return ForecastTrainer(self.samples, self.recipe).refusal
 
     @cached_property
     def start(self) -> float:
@@ -119,11 +174,6 @@ class PriceCurves:
         best = np.where(drawn.mask, drawn.rewards, -np.inf).max(axis=1)
         return float(drawn.average(best))
 
-    def _beyond_path(self, reward: float) -> bool:
-        """Also at its end: the last tilts may differ from the best responses by less than is seen in their rewards."""
-        rewards = self._path[0]
-        return bool(reward >= rewards[-1] - 1e-12 * self.samples.spread)
-
     @cached_property
     def _lines(self) -> tuple[Array, Array, float]:
         """Rates and offsets of supporting lines of the sampled laws' price (S5), and the reward where the last touches.
@@ -132,30 +182,13 @@ class PriceCurves:
         """
         laws = self.samples.drawn.distinct_with_best(self.samples.reward_bounds[1], 0.0)
         share = laws.weights / laws.weights.sum()
-        rates = 1 / (BETAS * self.samples.spread)
+        rates = 1 / (GRID * self.samples.spread)
         offsets, last = [0.0], 0.0
         for rate in rates.tolist():
             log_p, _, offset = bounds.frontier_policy(*laws.law, rate)
             offsets.append(float(share @ bounds.supporting_line(*laws.law, rate, offset)))
             last = float(share @ np.sum(np.exp(log_p) * laws.reward, axis=-1))
         return np.concatenate([[0.0], rates]), np.array(offsets), last
-
-    @cached_property
-    def _betas(self) -> Array:
-        """Those that the samples support."""
-        betas = BETAS * self.samples.spread
-        refused = (i for i, beta in enumerate(betas.tolist()) if unsupported(self._rows, beta))
-        return betas[: next(refused, len(betas))]
-
-    @cached_property
-    def _path(self) -> tuple[Array, Array, Array]:
-        """Plug-in rewards, losses and 1/beta from the start policy on, rewards in rising order."""
-        if not len(self._betas):
-            return np.array([self.start]), np.zeros(1), np.zeros(1)
-        tilts = Tilts(self._rows, self._betas)
-        rewards = np.concatenate([[self.start], tilts.plug_in_rewards()])
-        losses = np.concatenate([[0.0], tilts.plug_in_losses()])
-        return np.maximum.accumulate(rewards), losses, np.concatenate([[0.0], 1 / self._betas])
 
     @cached_property
     def _floors(self) -> tuple[Array, Array]:
@@ -172,12 +205,12 @@ class PriceCurves:
     def _ceilings(self) -> tuple[Array, Array]:
         """Rewards that are reached at least, and losses that are paid at most, of ref and of each tilt."""
         # Of all betas: how many the samples support was read off the same samples.
-        rows, each = self._rows, self.delta / (2 * len(BETAS) + 1)
+        rows, each = self._rows, self.delta / (2 * len(GRID) + 1)
         mean, weights = rows.drawn.mean(), rows.weights
         start = mean_interval(mean, rows.reward_bounds, each, weights=weights).low
-        tilts = Tilts(rows, self._betas)
+        tilts = Tilts(rows, self.exact.betas)
         rewards, losses = [np.array([float(start)])], [np.zeros(1)]
-        if len(self._betas):
+        if len(self.exact.betas):
             rewards.append(np.asarray(tilts.rewards(each).low))
             losses.append(np.asarray(tilts.own_loss_changes(each).high))
         return np.maximum.accumulate(np.concatenate(rewards)), np.concatenate(losses)

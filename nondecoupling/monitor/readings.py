@@ -13,7 +13,7 @@ __all__ = ["Reading"]
 
 PREFIX = "coupling/"
 # Infinite where the reward costs nothing, which no tracker can draw.
-MAYBE_INFINITE = ("overpayment_ratio", "overpayment_proved", "beta_equivalent")
+MAYBE_INFINITE = ("overpayment_ratio", "overpayment_proved", "beta_equivalent", "beta_recipe")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Reading:
     often is its mean over tokens.
 
     Of this reward: ``price``, the least that any algorithm pays (S5), plug-in; ``price_floor``, a limit of it that
-    holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``. Beyond what the samples
+    holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``; with a recipe
+    ``price_recipe``, what its trainer pays, at ``beta_recipe`` in its own unit (T1-T4, T11). Beyond what the samples
     have they are bounds, ">=" and "<=".
 
     ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
@@ -49,6 +50,8 @@ class Reading:
     price_floor: float | None
     price_tilt: Bounded | None
     beta_equivalent: Bounded | None
+    price_recipe: Bounded | None
+    beta_recipe: Bounded | None
     overpayment_ratio: Bounded | None
     overpayment_nats: Bounded | None
     overpayment_proved: float | None
@@ -60,7 +63,7 @@ class Reading:
 
         ``coupling/beyond_samples`` is 1 where prices are bounds. ``coupling/overpayment_ratio_infinite`` is 1 where the
         run has paid and has no more reward than at its start, and 0 at every other reading with a ratio; the infinite
-        number itself is left out. So are ``overpayment_proved`` and ``beta_equivalent``.
+        number itself is left out. So are ``overpayment_proved``, ``beta_equivalent`` and ``beta_recipe``.
         """
         found = {
             name: value.value if isinstance(value, (Estimate, Bounded)) else value
@@ -73,9 +76,9 @@ class Reading:
         found["alarm"] = float(bool(self.alarms))
         if self.sft_loss_rise is not None:
             found["sft_loss_rise_low"] = self.sft_loss_rise.low
-        prices = [price for price in (self.price, self.price_tilt) if price is not None]
-        if prices:
-            found["beyond_samples"] = float(any(price.sign for price in prices))
+        prices = (self.price, self.price_tilt, self.price_recipe)
+        if self.price is not None:
+            found["beyond_samples"] = float(any(price.sign for price in prices if price))
         return {
             PREFIX + name: float(value)
             for name, value in found.items()
@@ -109,6 +112,8 @@ class Reading:
         if self.price is not None:
             parts.append(f"price {self.price}")
             parts.append(f"of exact RL {self.price_tilt} at beta {self.beta_equivalent}")
+        if self.price_recipe is not None:
+            parts.append(f"of the recipe {self.price_recipe} at its beta {self.beta_recipe}")
         if self.overpayment_ratio is not None:
             parts.append(f"overpaid {self.overpayment_ratio} times, {self.overpayment_nats} nats")
         if self.kl_per_response is not None:

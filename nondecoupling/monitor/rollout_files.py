@@ -19,6 +19,7 @@ from nondecoupling.collected import prompt_label
 from nondecoupling.estimate import cluster_means
 from nondecoupling.estimate.arguments import Array, shown, whole_number
 from nondecoupling.forecast.files import Table, read_jsonl, read_parquet
+from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
 
 __all__ = ["Rollouts", "read_rollouts"]
 
@@ -100,8 +101,9 @@ def _prompt(table: Table, path: Path, given: str | None) -> str:
     columns = _columns(table)
     names = [given] if given else [name for name in PROMPTS if name in columns]
     if not names or names[0] not in columns:
-        raise ValueError(
-            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt (--prompt)"
+        raise NamesArguments(
+            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt, as ",
+            GivenArgument("prompt", "question"),
         )
     return names[0]
 
@@ -117,9 +119,10 @@ def _rewards(table: Table, path: Path, given: Sequence[str]) -> list[str]:
         }
         names = [name for name in columns if name in numbers - NO_REWARDS]
     if any(name not in columns for name in names) or (len(names) != 1 and not given):
-        raise ValueError(
+        raise NamesArguments(
             f"{path} has the columns {', '.join(map(repr, columns))}: name that of the reward, or several to add them "
-            "up (--reward)"
+            "up, as ",
+            GivenArgument("rewards", ["accuracy"]),
         )
     return names
 

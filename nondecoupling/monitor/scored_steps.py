@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nondecoupling.collected import LATER, CollectedSamples
-from nondecoupling.estimate.arguments import Array, shown
+from nondecoupling.estimate.arguments import Array
+from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
 
 __all__ = ["ScoredSteps", "expert_log_ratio", "scored_steps"]
 
@@ -37,21 +38,24 @@ def scored_steps(collected: CollectedSamples, only: Sequence[str] = ()) -> Score
     without: list[str] = []
     for name in only:
         if name not in collected.later:
-            raise ValueError(
-                f"--scored {shown(name)}: the samples have {_listed(collected.later)}; add it with score"
+            raise NamesArguments(
+                GivenArgument("only", [name]),
+                f": the samples have {_listed(collected.later)}; add it with score",
             )
         if _step(name) is None:
-            raise ValueError(
-                f"--scored {shown(name)}: no step at its end; score that checkpoint again, named by its step"
+            raise NamesArguments(
+                GivenArgument("only", [name]),
+                ": no step at its end; score that checkpoint again, named by its step",
             )
     for name in only or collected.later:
         step = _step(name)
         if step is None:
             without.append(name)
         elif names.setdefault(step, name) != name:
-            raise ValueError(
+            raise NamesArguments(
                 f"the samples have two scored checkpoints of step {step}, {names[step]!r} and {name!r}: say which are "
-                f"of this run, as --scored {names[step]}"
+                "of this run, as ",
+                GivenArgument("only", [names[step]]),
             )
     return ScoredSteps(dict(sorted(names.items())), without)
 

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import array_api_compat
 import array_api_compat.numpy
 import numpy as np
 
 from nondecoupling.numbers.number_system import Array, Index, Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # 1/(k+2)!, k = 14..0: the Taylor coefficients of (e^u - 1 - u)/u^2, the last one first. The first term left out
 # is below 9e-20 on |u| < 1/2, under the rounding of float64.
@@ -36,7 +39,7 @@ def dtype_of(x: Array) -> Any:
     return array.dtype
 
 
-def is_torch(x: Any) -> bool:
+def is_torch(x: object) -> TypeGuard[Tensor]:
     """Whether x is a tensor, without importing torch; torch's compiler can follow this."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)

@@ -58,26 +58,46 @@ def test_the_command_needs_no_options(file):
     assert reply["at_beta"][0]["expert_loss_change"]["value"] < 0
 
 
-def test_options_say_otherwise(file):
-    assert told(file, "--reward-high", "5")["reward_bounds"] == [0.0, 5.0]
-    both = told(file, "--reward-low", "-1", "--reward-high", "2")
-    assert both["reward_bounds"] == [-1.0, 2.0] and both["at_start"]["own_loss"]["value"] == 1.5
-    halves = told(file, "--reward", "halves")["at_start"]
-    assert halves["reward"]["value"] == REWARDS.mean() / 2 and halves["own_loss"]["value"] == 1.5
-    assert "weighted" in invoke("forecast", file, "--weight", "often").stdout
+def test_weights_are_added_to_what_collect_wrote(file):
+    command = [file, "--weight", "often"]
+    assert "weighted" in invoke("forecast", *command).stdout
+    start = told(*command)["at_start"]
+    assert start["own_loss"]["value"] == 1.5 and start["expert_loss"]["value"] == 2.5
+    wrong = invoke("forecast", file, "--weight", "seldom")
+    assert wrong.exit_code == 2 and "no column 'seldom'" in wrong.output
+
+
+SAME = ["--prompt", "prompt", "--reward", "reward", "--log-prob", "log_ref", "--reward-high", "3"]
+SAME_OF_EXPERTS = ["--expert-reward", "expert_reward", "--expert-log-prob", "expert_log_ref"]
+
+
+def test_options_that_say_what_the_file_says_are_accepted(file):
+    assert told(file, *SAME, *SAME_OF_EXPERTS) == told(file)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "remedy"),
     [
-        (["--reward-high", "1"], "outside reward_bounds=(0.0, 1.0)"),
-        (["--reward", "score"], "name those of the prompt and its reward"),
-        (["--step", "0"], "has no column 'step'"),
+        (["--reward-high", "5"], "from 0 to 3; leave the option away"),
+        (["--reward-low", "-1"], "from 0 to 3; leave the option away"),
+        (["--reward", "halves"], "calls that column 'reward'; leave the option away"),
+        (["--log-prob", "reward"], "calls that column 'log_ref'; leave"),
+        (["--expert-reward", "halves"], "calls that column 'expert_reward'; leave"),
+        (["--step", "0"], "from the start policy; leave the option away"),
     ],
 )
-def test_options_that_contradict_the_file_are_refused(file, options, message):
+def test_options_that_contradict_the_file_are_refused(file, options, remedy):
     result = invoke("forecast", file, *options)
-    assert result.exit_code == 2 and message in result.output
+    said = " ".join(result.output.split())
+    assert result.exit_code == 2 and f"{' '.join(options)}: " in said and remedy in said
+
+
+def test_experts_that_were_not_collected_are_refused(tmp_path):
+    found = collected()
+    table = found.table.drop_columns(["expert_reward", "expert_log_ref"])
+    CollectedSamples(table, ORIGIN).write(tmp_path / "ref.parquet")
+    result = invoke("forecast", str(tmp_path / "ref.parquet"), *SAME_OF_EXPERTS)
+    assert result.exit_code == 2 and "collect with --experts" in result.output
 
 
 def test_log_probabilities_that_are_not_finite_are_left_out(tmp_path):

@@ -106,7 +106,7 @@ BROKEN = [
     ([[1, 2]], "line 1=.*give one object on each line"),
     (
         [{"prompt": f"p{x // 2}", "reward": x % 2, "step": x // 32} for x in range(64)],
-        r"x.jsonl, step=0, 1: responses of several policies; .* as step=0 \(--step 0\)",
+        r"x.jsonl, step=0, 1: responses of several policies; .* made, as step=0$",
     ),
     ([{"prompt": "a", "reward": [1, 0], "step": [3, 4]}], "step=3, 4: responses of several"),
     (

@@ -96,6 +96,19 @@ def test_misuse_is_named(place, change, named):
     assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
 
 
+def test_a_place_of_prompts_without_any(place):
+    words = arguments(place)
+    for prompts, named in (
+        (place, f"{place} is a folder: give a file"),
+        (place / "none.jsonl", "none.jsonl: no such file"),
+    ):
+        shown = invoke(*words[:2], str(prompts), *words[3:])
+        assert shown.exit_code == 2 and named in shown.output, shown.output
+    (place / "prompts.jsonl").write_text("\n")
+    shown = invoke(*words)
+    assert shown.exit_code == 2 and "prompts.jsonl is empty" in shown.output, shown.output
+
+
 BROKEN = {
     "syntax": ("def f(:\n", "SyntaxError: invalid syntax in {file}, line 1;"),
     "indentation": ("def f():\npass\n", "IndentationError: expected an indented block"),

@@ -109,6 +109,56 @@ def test_log_probabilities_that_are_rounded_or_infinite(tiny, tmp_path, value, e
         assert samples.ref_log_probs[0, 0] == expected
 
 
+def test_two_calls_into_one_file_are_not_at_it_at_once(tiny, tmp_path):
+    """The second would ask its own reward function, and the first read these rewards as its own."""
+    out, refused = tmp_path / "ref.parquet", []
+
+    def another(prompts, **columns):
+        return [0.0] * len(prompts)
+
+    def meanwhile(prompts, completions, **columns):
+        if not refused:
+            with pytest.raises(
+                CollectError, match=r"ref\.parquet\.parts/lock: another call"
+            ) as told:
+                collect(tiny.model, tiny.tokenizer, PROMPTS, another, out=out, **SETTINGS)
+            refused.append(told)
+        return says_yes(prompts, completions)
+
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS, meanwhile, out=out, **SETTINGS)
+    texts = found.table["response"].to_pylist()
+    np.testing.assert_array_equal(found.rewards, [says_yes(row, row) for row in texts])
+    assert refused and [path.name for path in tmp_path.iterdir()] == ["ref.parquet"]
+
+
+def test_a_file_that_another_call_has_just_made_is_not_written_over(tiny, tmp_path, monkeypatch):
+    out, waited = tmp_path / "ref.parquet", []
+
+    class Waits(collecting.FileLock):
+        def acquire(self, *args, **options):
+            if not waited:
+                waited.append(True)
+                collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+            return super().acquire(*args, **options)
+
+    monkeypatch.setattr(collecting, "FileLock", Waits)
+    settings = SETTINGS | {"k": 3}
+    with pytest.raises(CollectError, match="another call has just made it; call collect again"):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **settings)
+    assert CollectedSamples.read(out).rewards.shape == (len(PROMPTS), 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["ref.parquet"]
+
+
+def test_a_damaged_part_is_named(tiny, tmp_path):
+    parts = tmp_path / "ref.parquet.parts"
+    parts.mkdir()
+    (parts / "00000000.drawn.json").write_text("{")
+    with pytest.raises(CollectError, match=r"00000000\.drawn\.json is damaged .*remove it"):
+        collect(
+            tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=tmp_path / "ref.parquet", **SETTINGS
+        )
+
+
 class StopsAfter:
     """A reward function that fails, or is interrupted, after some calls."""
 

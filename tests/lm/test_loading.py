@@ -23,7 +23,28 @@ from nondecoupling.lm import (
     with_lora,
 )
 from nondecoupling.lm.packages import GEMMA3, SMOLLM2
-from nondecoupling.lm.tiny import word_tokenizer
+from nondecoupling.lm.tiny import TINY_FAMILIES, tiny_model, word_tokenizer
+
+
+@pytest.mark.slow  # five models
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_tiny_models_of_every_family_say_what_they_are_and_have_a_law(family):
+    law = tiny_model(family, ["Is it red?", " Yes.", " No."], seed=0)
+    assert law.model.config.model_type == family.replace("-", "_")
+    assert f"{sum(p.numel() for p in law.model.parameters()):,} parameters" in law.description
+    again, other = (tiny_model(family, ["Is it red?", " Yes.", " No."], seed) for seed in (0, 1))
+    state = law.state()
+    assert all((value == state[name]).all() for name, value in again.state().items())
+    assert any((value != state[name]).any() for name, value in other.state().items())
+    ids = torch.tensor([law.tokenizer("Is it red? Yes.")["input_ids"]])
+    log_p = torch.log_softmax(law.model(ids).logits, dim=-1)
+    assert log_p.shape[-1] == len(law.tokenizer)
+    assert torch.isfinite(log_p).all()
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ModelError, match="family is 'gpt'; it is one of qwen3, llama"):
+        tiny_model("gpt", [" Yes."], seed=0)
 
 
 def test_a_saved_folder_is_the_model_that_was_saved(tiny, tmp_path):

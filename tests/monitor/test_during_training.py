@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from nondecoupling.lm import (  # noqa: E402
 from nondecoupling.lm.scoring import log_probs  # noqa: E402
 from nondecoupling.lm.tokens import PromptResponse  # noqa: E402
 from nondecoupling.monitor import CouplingMonitor, SamplesOfAnotherModel, SamplingDiffers  # noqa: E402
+from nondecoupling.recipes import Recipe  # noqa: E402
 
 PROMPTS = [
     f"Is {thing} {word}?" for thing in ("snow", "coal", "sky", "sea") for word in "abcdefghijklmnop"
@@ -308,6 +310,16 @@ def test_rollouts_of_another_law_are_refused(collected, monitor_of, name, value,
     setattr(training.args, name, value)
     with pytest.raises(SamplingDiffers, match=named):
         training.begin()
+
+
+def test_a_training_is_told_that_its_recipe_has_no_path(collected, curves, caplog):
+    recipe = Recipe("leave-one-out", "none", beta=0.0)
+    monitor = CouplingMonitor(collected.file, recipe=recipe)
+    monitor.prices = replace(curves, recipe=recipe)
+    monitor.prices.prepare = lambda: None
+    with caplog.at_level(logging.WARNING):
+        Training(monitor, load_model(collected.folder)).begin()
+    assert "no path of the recipe: the recipe is not supported: nothing holds" in caplog.text
 
 
 def test_a_wrapped_reward_needs_the_callback(monitor_of):

@@ -69,6 +69,12 @@ def test_scores_of_collects_file_count_whatever_bounds_are_given_besides(ref, ro
     assert shown.exit_code == 1 and "ALARM" in shown.stdout, shown.output
 
 
+def test_what_says_the_same_as_collects_file_is_accepted(ref, rollouts):
+    command = [rollouts(200), "--samples", ref(**{"200": 0.5})]
+    same = [*BOUNDS, "--samples-prompt", "prompt", "--samples-reward", "reward"]
+    assert readings(*command, *same) == readings(*command)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -119,7 +125,7 @@ def test_scores_of_two_runs_are_told_apart_by_name(ref, rollouts):
     found = readings(*command, "--scored", "b-200")
     assert found[200]["sft_loss_rise"]["value"] == pytest.approx(0.1)
     shown = invoke("monitor", *command, "--scored", "c-200")
-    assert shown.exit_code == 2 and "--scored 'c-200'" in shown.output
+    assert shown.exit_code == 2 and "--scored c-200: " in shown.output
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,9 @@ def test_columns_of_samples_are_named_by_options_of_their_own(tmp_path, samples,
         shown = invoke("monitor", *command, *options)
         assert shown.exit_code == 2, shown.output
     shown = invoke("monitor", *command)
-    assert "(--samples-prompt, --samples-reward)" in shown.output
+    assert "as --samples-prompt question, --samples-reward accuracy" in " ".join(
+        shown.output.split()
+    )
     names = ["--samples-prompt", "question", "--samples-reward", "accuracy"]
     assert readings(*command, *names)[200]["reward"]["value"] == 0.5
 
@@ -169,7 +177,7 @@ def test_columns_of_samples_are_named_by_options_of_their_own(tmp_path, samples,
 def test_what_is_wrong_with_files_is_told_in_options_of_files(ref, tmp_path):
     (tmp_path / "200.jsonl").write_text('{"question": "a", "accuracy": 1}')
     shown = invoke("monitor", str(tmp_path / "200.jsonl"), "--samples", ref())
-    assert shown.exit_code == 2 and "name that of the prompt (--prompt)" in shown.output
+    assert shown.exit_code == 2 and "name that of the prompt, as --prompt question" in shown.output
 
 
 def test_experts_scores_give_their_rise(ref, rollouts):

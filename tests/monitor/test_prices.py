@@ -7,6 +7,7 @@ import pytest
 
 from nondecoupling.estimate import mean_interval
 from nondecoupling.forecast import Samples, floors, forecast
+from nondecoupling.forecast.trainers import GRID
 from nondecoupling.monitor import PriceCurves, prices
 
 CHANCES = np.linspace(0.2, 0.7, 40)
@@ -19,7 +20,7 @@ def drawn(rng, responses=16, prompts=40):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_plug_in_prices_are_those_of_a_forecast(curves, share):
-    last = curves._path[0][-1]
+    last = curves.exact.path[0][-1]
     reward = curves.start + share * (last - curves.start)
     expected = floors.plug_in_price(curves.samples, reward)
     assert curves.cheapest(reward).value == pytest.approx(expected, rel=0.01)
@@ -47,7 +48,7 @@ def test_a_price_is_exact_up_to_the_last_tangent_and_a_bound_beyond(halves):
 
 
 def test_exact_rl_never_has_the_highest_reward_for_sure(halves):
-    assert halves._path[0][-1] == 1.0  # rounded
+    assert halves.exact.path[0][-1] == 1.0  # rounded
     assert halves.tilt(1.0).sign == ">=" and halves.beta(1.0).sign == "<="
 
 
@@ -62,8 +63,8 @@ def test_ceilings_are_shared_among_all_betas_however_many_the_samples_support(mo
 
     monkeypatch.setattr(prices, "mean_interval", seen)
     curves = PriceCurves(Samples(rewards, reward_bounds=(0, 1)), 0.1)
-    assert curves.ceiling(0.5) == math.inf and len(curves._betas) == 0
-    assert shares == [0.1 / (2 * len(prices.BETAS) + 1)]
+    assert curves.ceiling(0.5) == math.inf and len(curves.exact.betas) == 0
+    assert shares == [0.1 / (2 * len(GRID) + 1)]
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.7, 2.0])
@@ -96,7 +97,7 @@ def test_samples_that_support_no_beta_have_no_tilt():
     rewards = np.zeros((40, 4))
     rewards[:3, 0] = 1
     curves = PriceCurves(Samples(rewards, reward_bounds=(0, 1)), 0.1)
-    assert len(curves._betas) == 0
+    assert len(curves.exact.betas) == 0
     assert curves.tilt(0.5).sign == ">=" and curves.beta(0.5).sign == "<="
     assert curves.ceiling(0.5) == math.inf
 

@@ -1,0 +1,186 @@
+"""What `nondecoupling.monitor` costs: a training with TRL with a monitor at default settings, and without one.
+
+    python experiments/benchmarks/monitor_cost.py --write
+
+A tiny Qwen3 is trained by GRPO from the same start in pairs, with and without the monitor in turn, once for each length
+of completions. The ratio is that of the two trainings of a pair, from the first step to the end, so that both see the
+same machine; the table has its median and its range. Seconds are those of the processor on one thread, so that other
+processes do not count. What the monitor does once, before the first step, is a column of its own: a longer training
+does not pay more for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from nondecoupling.lm import collect, tiny_qwen3
+from nondecoupling.monitor import CouplingMonitor
+
+RESULT = Path(__file__).parent.parent / "results" / "monitor_cost.md"
+PROMPTS = [f"{a} + {b} =" for a in range(10) for b in range(10)]
+WORDS = [f" {n}" for n in range(19)]
+TOKENS, STEPS, PAIRS = (2, 24), 40, 5
+ROLLOUTS, GROUP, RESPONSES = 64, 8, 4
+MOST = 1.1
+
+
+class Clock(TrainerCallback):
+    """Processor seconds of a training, after what other callbacks do at its begin and its end."""
+
+    def __init__(self) -> None:
+        self.before = time.process_time()
+        self.preparing = self.training = 0.0
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        now = time.process_time()
+        self.preparing, self.before = now - self.before, now
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.training = time.process_time() - self.before
+
+
+@dataclass
+class Length:
+    """The trainings with completions of so many tokens: seconds by pair, and those before the first step."""
+
+    tokens: int
+    plain: list[float] = field(default_factory=list)
+    watched: list[float] = field(default_factory=list)
+    preparing: list[float] = field(default_factory=list)
+
+    def ratios(self) -> list[float]:
+        return [a / b for a, b in zip(self.watched, self.plain, strict=True)]
+
+
+def share_of_tokens(tokens: int) -> Any:
+    """A reward for long completions."""
+
+    def length(prompts: list[str], completion_ids: list[list[int]], **columns: Any) -> list[float]:
+        return [len(ids) / tokens for ids in completion_ids]
+
+    return length
+
+
+def trained(folder: Path, tokens: int, steps: int, monitor: CouplingMonitor | None) -> Clock:
+    model, reward = tiny_qwen3([*PROMPTS, *WORDS], seed=0), share_of_tokens(tokens)
+    clock = Clock()
+    trainer = GRPOTrainer(
+        model=model.model,
+        reward_funcs=reward if monitor is None else monitor.wrap(reward),
+        args=GRPOConfig(
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=ROLLOUTS,
+            num_generations=GROUP,
+            max_completion_length=tokens,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            bf16=False,
+            disable_tqdm=True,
+            seed=0,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+        processing_class=model.tokenizer,
+        callbacks=[clock] if monitor is None else [monitor.callback, clock],
+    )
+    clock.before = time.process_time()
+    trainer.train()
+    return clock
+
+
+def measured(folder: Path, tokens: int, steps: int, pairs: int) -> Length:
+    start, found = tiny_qwen3([*PROMPTS, *WORDS], seed=0), Length(tokens)
+    collect(
+        start.model,
+        start.tokenizer,
+        PROMPTS,
+        share_of_tokens(tokens),
+        k=RESPONSES,
+        reward_bounds=(0, 1),
+        max_tokens=tokens,
+        out=folder / f"{tokens}.parquet",
+    )
+    trained(folder / "rl", tokens, 1, None)  # what is loaded at first
+    for pair in range(pairs):
+        for watched in (False, True) if pair % 2 == 0 else (True, False):
+            monitor = CouplingMonitor(folder / f"{tokens}.parquet") if watched else None
+            clock = trained(folder / "rl", tokens, steps, monitor)
+            (found.watched if watched else found.plain).append(clock.training)
+            if monitor is not None:
+                assert monitor.readings, "the monitor has looked at nothing"
+                found.preparing.append(clock.preparing)
+    return found
+
+
+def render(lengths: Sequence[Length], steps: int, load: float) -> str:
+    packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers", "trl"))
+    pairs = len(lengths[0].plain)
+    lines = [
+        "# What the monitor costs",
+        "",
+        f"A tiny Qwen3, GRPO with {ROLLOUTS} rollouts a step, {steps} steps; `CouplingMonitor` at its defaults, on "
+        f"{RESPONSES} responses to each of {len(PROMPTS)} prompts. Processor seconds on one thread, with the monitor "
+        f"over without, {pairs} {'pair' if pairs == 1 else 'pairs'} in turn: median, lowest and highest. "
+        f"{platform.machine()}, {os.cpu_count()} cores, one-minute load average {load:.1f} at the start and "
+        f"{os.getloadavg()[0]:.1f} at the end. Python {platform.python_version()}, {packages}.",
+        "",
+        "| tokens of a completion | with / without | from | to | seconds without | once, before the first step "
+        f"| at most {MOST:g} |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for length in lengths:
+        ratios, median = length.ratios(), statistics.median
+        met = "yes" if median(ratios) <= MOST else "**no**"
+        lines.append(
+            f"| {length.tokens} | {median(ratios):.3f} | {min(ratios):.3f} | {max(ratios):.3f} "
+            f"| {median(length.plain):.2f} | {median(length.preparing):.2f} s | {met} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Length]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tokens", type=int, nargs="+", default=TOKENS, help="lengths of completions"
+    )
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of trainings, for each length")
+    parser.add_argument("--write", action="store_true", help=f"write results/{RESULT.name}")
+    options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        lengths = [
+            measured(Path(folder), tokens, options.steps, options.pairs)
+            for tokens in options.tokens
+        ]
+    torch.set_num_threads(threads)
+    text = render(lengths, options.steps, load)
+    print(text)
+    if options.write:
+        RESULT.write_text(text, encoding="utf-8")
+    return lengths
+
+
+if __name__ == "__main__":
+    main()

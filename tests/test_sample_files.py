@@ -1,0 +1,116 @@
+"""A file of scored responses means the same to forecast and to monitor, and what is wrong with it is told alike."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from nondecoupling.collected import KEY, CollectedSamples, Origin
+from tests.command_line import invoke
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+BOUNDS = ["--reward-low", "0", "--reward-high", "1"]
+ORIGIN = Origin("a model", "1", "2", "3", 2, 8, 0, 4, (0.0, 1.0), ("right",), "4")
+
+
+def commands(folder, file):
+    """Both, with the prefix of their options about this file; FILES of the monitor comes later and is not reached."""
+    return (
+        (["forecast", str(file)], "--"),
+        (["monitor", str(folder / "20.jsonl"), "--samples", str(file)], "--samples-"),
+    )
+
+
+def written(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def table(prompt="prompt", reward="reward", value=(0, 1), **columns):
+    return [{prompt: f"p{x}", reward: list(value)} | columns for x in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([], "samples.jsonl is empty"),
+        (table(value=[0, math.nan]), "samples.jsonl: ref_rewards[0, 1]=nan: must be finite"),
+        (table(value=[0, None]), "row 1, reward=None: give a number"),
+        (table(value=[0, 10**400]), "row 1, reward=[0, 1000"),
+        ([*table(), *table()], "row 21: prompt 'p0' was complete before"),
+        ([{"prompt": None, "reward": [0, 1]}], "row 1: no prompt in the column 'prompt'"),
+        (table()[:3], "samples.jsonl: ref_rewards has 3 prompts"),
+        (table(value=[0, 2]), "outside reward_bounds=(0.0, 1.0)"),
+        (table("question", "accuracy"), "as {}prompt question, {}reward accuracy"),
+        ([row | {"step": x} for x, row in enumerate(table())], "policy made, as {}step 0"),
+        ([*table(), {"prompt": "p", "reward": [0, 1, 1]}], "a mask (files: {}ragged)"),
+    ],
+)
+def test_a_file_of_ones_own_that_is_wrong(tmp_path, rows, named):
+    file = written(tmp_path / "samples.jsonl", rows)
+    for words, prefix in commands(tmp_path, file):
+        shown = invoke(*words, *BOUNDS)
+        said = " ".join(shown.output.split())
+        assert shown.exit_code == 2 and named.replace("{}", prefix) in said, shown.output
+
+
+def changed(**columns):
+    """What collect wrote, with other columns; None takes one away."""
+    whole = {"prompt": [f"p{x}" for x in range(20)], "reward": [[0.0, 1.0]] * 20}
+    whole |= {"log_ref": [[-1.0, -1.0]] * 20} | columns
+    return pyarrow.table({name: given for name, given in whole.items() if given is not None})
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        (changed(reward=None), "no column 'reward'"),
+        (changed()[:0], "no rows"),
+        (changed(reward=[[0.0, 1.0]] * 19 + [[1.0]]), "the column 'reward' is not as lm.collect"),
+        (changed(reward=[[0.0, math.nan]] * 20), "ref_rewards[0, 1]=nan"),
+    ],
+)
+def test_a_file_of_collect_that_was_changed(tmp_path, found, named):
+    CollectedSamples(found, ORIGIN).write(tmp_path / "ref.parquet")
+    for words, _ in commands(tmp_path, tmp_path / "ref.parquet"):
+        shown = invoke(*words)
+        assert shown.exit_code == 2 and f"ref.parquet: {named}" in shown.output, shown.output
+
+
+@pytest.mark.parametrize(
+    ("origin", "named"),
+    [
+        ("{", "not what lm.collect writes"),
+        ('{"format": "nondecoupling samples 9"}', "not what lm.collect writes"),
+        (
+            json.dumps(json.loads(ORIGIN.to_json()) | {"top_k": 5}),
+            "differ in top_k); collect again",
+        ),
+    ],
+)
+def test_a_file_of_another_version_of_collect(tmp_path, origin, named):
+    found = changed().replace_schema_metadata({KEY: origin.encode()})
+    parquet.write_table(found, tmp_path / "ref.parquet")
+    for words, _ in commands(tmp_path, tmp_path / "ref.parquet"):
+        shown = invoke(*words)
+        assert shown.exit_code == 2 and named in shown.output, shown.output
+
+
+def test_a_place_without_a_file(tmp_path):
+    for words, _ in commands(tmp_path, tmp_path / "none.parquet"):
+        shown = invoke(*words)
+        assert shown.exit_code == 2 and "none.parquet: no such file" in shown.output
+    for words, _ in commands(tmp_path, tmp_path):
+        shown = invoke(*words, *BOUNDS)
+        assert shown.exit_code == 2 and f"{tmp_path} is empty" in shown.output
+
+
+def test_what_the_content_says_counts_and_not_the_name(tmp_path):
+    """A Parquet file by any name, and bounds that it says of itself."""
+    CollectedSamples(changed(), ORIGIN).write(tmp_path / "ref")
+    shown = invoke("forecast", str(tmp_path / "ref"), "--json")
+    assert shown.exit_code == 0 and json.loads(shown.stdout)["reward_bounds"] == [0.0, 1.0]
