@@ -4,10 +4,9 @@
     python experiments/architectures.py                       # all families, results in runs/architectures
     python experiments/architectures.py --family llama mamba2 --out FOLDER -- --rl-steps 100
 
-Per family: a tiny model with random weights is written in Hugging Face format and run through ``qwen_validate.py`` with
-``--training full``, all orders. Then, at the results of the warm-up and of SFT, an RL step on each prompt is held
-against its effect on the SFT loss of every other prompt, and against the predictions of the kernel (P6, D1). Writes
-table.md, results.json and coupling.svg.
+Per family: ``qwen_validate.py --model tiny-FAMILY``, all orders. Then, at the results of the warm-up and of SFT, an
+RL step on each prompt is held against its effect on the SFT loss of every other prompt, and against the predictions of
+the kernel (P6, D1). Writes table.md, results.json and coupling.svg.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,9 @@ from typing import Any
 import numpy as np
 import qwen_validate
 import torch
-import transformers
 from matplotlib.colors import SymLogNorm
 from validate.checksums import read_sealed_lines
-from validate.configuration import ENUMERATED, PRESETS, RunConfiguration, from_json, option
+from validate.configuration import RunConfiguration, from_json
 from validate.enumerated.coupling import Coupling, KernelView, couple, features, kernel_view
 from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
 from validate.errors import RunError
@@ -37,41 +34,12 @@ from validate.run_folder import RunFolder
 
 from nondecoupling import plot
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
-from nondecoupling.lm.tiny import TINY_INITIALIZER_RANGE, word_tokenizer
 from nondecoupling.lm.tries import encode
 
 # Where coupling is measured: away from the optimum of SFT, and near it.
 REFS = ("warm-up", "sft")
 # Eigenvectors of the kernel that P6's bound keeps.
 KEPT = 8
-ATTENTION = {
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 64,
-}
-# Family -> (class in transformers, what its configuration has beyond COMMON).
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3": ("Qwen3", ATTENTION),
-    "llama": ("Llama", ATTENTION),
-    "gemma2": ("Gemma2", ATTENTION | {"sliding_window": 64}),
-    "mamba2": (
-        "Mamba2",
-        {"state_size": 16, "head_dim": 16, "num_heads": 8, "n_groups": 1, "chunk_size": 32},
-    ),
-    "falcon-h1": (
-        "FalconH1",
-        ATTENTION
-        | {
-            "mamba_d_ssm": 64,
-            "mamba_n_heads": 4,
-            "mamba_d_head": 16,
-            "mamba_d_state": 16,
-            "mamba_chunk_size": 32,
-        },
-    ),
-}
 KINDS = {
     "qwen3": "attention",
     "llama": "attention",
@@ -81,36 +49,14 @@ KINDS = {
 }
 
 
-def write_model(family: str, place: Path, seed: int) -> None:
-    """A tiny model of the family and a word-level tokenizer, as ``save_pretrained`` writes them."""
-    name, own = FAMILIES[family]
-    tokenizer = word_tokenizer(vocabulary_texts())
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        initializer_range=TINY_INITIALIZER_RANGE,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        **own,
-    )
-    torch.manual_seed(seed)
-    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(place)
-    tokenizer.save_pretrained(place)
-
-
-def run_protocol(model: Path, folder: Path, seed: int, shared: Sequence[str]) -> dict[str, Any]:
-    """The report of the enumerated protocol, with the lengths and rates of a tiny model and what ``shared`` changes."""
-    preset = replace(PRESETS[ENUMERATED, "tiny"], model=str(model), seed=seed)
-    given = [w for name, value in preset.as_json().items() for w in (option(name), str(value))]
-    given += shared
+def run_protocol(family: str, folder: Path, seed: int, shared: Sequence[str]) -> dict[str, Any]:
+    """The report of the enumerated protocol, with what ``shared`` changes."""
+    given = ["--model", f"tiny-{family}", "--seed", str(seed), *shared]
     resume = ["--resume"] if (folder / "config.json").exists() else []
     status = qwen_validate.main([*given, "--out", str(folder), *resume])
     report = folder / "report.json"
     if status == qwen_validate.EXIT_USAGE or not report.exists():
-        raise SystemExit(f"{model}: qwen_validate.py ended with exit status {status}")
+        raise SystemExit(f"tiny-{family}: qwen_validate.py ended with exit status {status}")
     return json.loads(report.read_text())
 
 
@@ -147,10 +93,8 @@ def coupling_numbers(found: Coupling) -> dict[str, float]:
 def measure(
     family: str, out: Path, seed: int, shared: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Coupling]]:
-    model, folder = out / family / "model", out / family / "run"
-    if not (model / "config.json").exists():
-        write_model(family, model, seed)
-    report = run_protocol(model, folder, seed, shared)
+    folder = out / family
+    report = run_protocol(family, folder, seed, shared)
     config, task = from_json(report["config"]), embedded_task(MAXIMUM_PROMPTS)
     couplings: dict[str, Coupling] = {}
     views: dict[str, KernelView] = {}
@@ -274,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=(__doc__ or "").split("\n\n")[0],
         epilog="Options after -- go to every run of qwen_validate.py.",
     )
-    parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--family", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="FOLDER")
     given = list(sys.argv[1:] if arguments is None else arguments)

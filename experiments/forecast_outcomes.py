@@ -1,13 +1,20 @@
 #!/usr/bin/env python
-"""Forecasts made before RL, held against what RL then did, in the run folders of qwen_validate.py.
+"""Forecasts that were written before RL, held against what RL then did, in the run folders of qwen_validate.py.
 
     python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.5 --order sft-rl --out runs/rl -- --protocol sampled
     python experiments/forecast_outcomes.py runs/rl --write experiments/results/forecast-outcomes
 
-A forecast sees the responses of the policy that RL starts from, with their rewards, and those of the experts:
-what was measured before RL in a sampled run; in an enumerated one responses drawn here from the law that was recorded.
-It never sees the policy that RL made. Per RL stage: the reward and the change of the SFT loss at the run's beta,
-forecast and reached, and the floor: what any policy with the reached reward pays on the start policy's own data,
+A run writes forecast-<ref>.json before RL's first step (``validate/forecasts.py``), from responses of the policy that
+RL starts from, with their rewards, and those of the experts: what was measured before RL in a sampled run; in an
+enumerated one responses drawn from the law that was recorded. Nothing is forecast here: a stage without that file, as
+in runs of earlier versions, or with one that says why there is no forecast, is left out and named.
+
+Per RL stage, forecast at the run's beta and reached: the reward, the change of the SFT loss on the experts' data, of
+that on the start policy's own, which is KL(ref||p), and KL(p||ref). The forecast is for the run's own recipe, with its
+leash on whole responses also where the trainer has one on each token. GRPO as TRL has it (``--rl grpo``) divides
+advantages by the standard deviation of a group: its beta counts in these and not in rewards, so the same beta is a
+weaker leash there (T4).
+The floor is what any policy with the reached reward pays on the start policy's own data, by the responses in the file,
 against what this one paid. A floor is broken where the paid divergence is below it. Each floor is right with
 probability 0.95; in a sampled run the reward and the paid divergence are estimates, so the floor is that of the lower
 end of the reward's 95 % interval, and the upper end of the other's has to lie below it. A floor of 0 says nothing.
@@ -17,51 +24,83 @@ Exit status: 0 no floor is broken, 2 usage error or nothing to compare, 5 a floo
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from validate.configuration import EnumeratedConfiguration, RunConfiguration, SampledConfiguration
 from validate.enumerated.digest import digest as enumerated_digest
-from validate.enumerated.endings import recipe_of
 from validate.enumerated.inputs import inputs_of as enumerated_inputs
 from validate.enumerated.training import planned as enumerated_plan
 from validate.errors import RunError, RunFolderError
 from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
-from validate.orders import EPISODES, STAGES
+from validate.forecasts import NoForecast, WrittenForecast, read_forecast, rl_stages
+from validate.orders import STAGES, Stage, plan
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.digest import digest as sampled_digest
 from validate.sampled.inputs import inputs_of as sampled_inputs
 from validate.sampled.measuring import load_measurement
 from validate.sampled.resampling import resampled
-from validate.sampled.trl_options import TRL_OPTIONS
 
-from nondecoupling import bounds
 from nondecoupling.estimate import mean_interval
-from nondecoupling.forecast import AtBeta, Estimate, Samples, forecast
-from nondecoupling.recipes import Recipe
 
-# Responses per prompt that a forecast of an enumerated run draws: of the start policy, and of the experts.
-DRAWN, EXPERTS = 32, 16
 DISPLAY = 0.05
+# What is forecast, by its names in ``AtBeta``, and what the table calls it.
+NUMBERS = {
+    "reward": "reward",
+    "expert_loss_change": "expert loss change",
+    "own_loss_change": "own loss change",
+    "kl": "KL(p‖ref)",
+}
+PAID = "own_loss_change"
+LEGEND = (
+    "Losses and divergences in nats per response. Expert loss: the SFT loss on the experts' data. Own loss: that on "
+    "the start policy's own, whose change is KL(ref‖p), what RL paid; any policy with this reward pays the floor at "
+    "least."
+)
 
 
 @dataclass(frozen=True)
-class RlStage:
-    """One RL stage: what a forecast may see, and what RL did; losses in nats per response."""
+class WhatRlDid:
+    """What one RL stage reached; losses and divergences in nats per response.
 
-    samples: Samples
-    recipe: Recipe | None
+    ``expert_loss_change`` is None with self-distilled data, which are the start policy's own.
+    """
+
     reward: Reached
-    expert_loss_change: Reached
+    expert_loss_change: Reached | None
     own_loss_change: Reached
+    kl: Reached
+
+
+@dataclass(frozen=True)
+class ForecastAndReached:
+    """A number as it was forecast, and as RL reached it.
+
+    ``forecast`` has the ends of its interval; None where there is none.
+    """
+
+    forecast: Reached | None
+    reached: Reached
+
+    @property
+    def has_two_ends(self) -> bool:
+        """Whether the forecast's interval has: one that is open on a side is easily met."""
+        predicted = self.forecast
+        return predicted is not None and math.isfinite(predicted.high - predicted.low)
+
+    @property
+    def is_inside(self) -> bool:
+        predicted = self.forecast
+        return predicted is not None and predicted.low <= self.reached.value <= predicted.high
 
 
 @dataclass(frozen=True)
 class ForecastOutcome:
-    """One line of the table; the ``predicted`` are None where the samples do not support that beta."""
+    """One line of the table; ``unsupported`` is why there is no forecast at this beta, None where there is one."""
 
     run: str
     protocol: str
@@ -70,12 +109,16 @@ class ForecastOutcome:
     rate: float
     seed: int
     stage: str
-    predicted_reward: tuple[float, float, float] | None
-    reward: Reached
-    predicted_loss: tuple[float, float, float] | None
-    loss: Reached
+    unsupported: str | None
+    reward: ForecastAndReached
+    expert_loss_change: ForecastAndReached | None
+    own_loss_change: ForecastAndReached
+    kl: ForecastAndReached
     floor: float
-    paid: Reached
+
+    @property
+    def paid(self) -> Reached:
+        return self.own_loss_change.reached
 
     @property
     def floor_holds(self) -> bool:
@@ -86,98 +129,84 @@ class ForecastOutcome:
         """Whether the floor could have been broken."""
         return self.floor > 0 and np.isfinite(self.paid.high)
 
+    def compared(self, name: str) -> ForecastAndReached | None:
+        found: ForecastAndReached | None = getattr(self, name)
+        return found
 
-def stages_of(folder: RunFolder) -> Iterator[tuple[str, RunConfiguration, RlStage]]:
-    """The RL stages of a run that is complete."""
-    config = folder.configuration({})
+
+def what_rl_did(folder: RunFolder, config: RunConfiguration) -> dict[str, WhatRlDid]:
+    """Of each RL stage of a run that is complete, by its name."""
     if isinstance(config, EnumeratedConfiguration):
-        yield from _enumerated(folder, config)
-    elif isinstance(config, SampledConfiguration):
-        yield from _sampled(folder, config)
+        return dict(_enumerated(folder, config))
+    assert isinstance(config, SampledConfiguration)
+    return dict(_sampled(folder, config))
 
 
 def _enumerated(
     folder: RunFolder, config: EnumeratedConfiguration
-) -> Iterator[tuple[str, RunConfiguration, RlStage]]:
+) -> Iterator[tuple[str, WhatRlDid]]:
     task = enumerated_inputs(config).task
     result = enumerated_digest(config, task, folder.all_records(enumerated_plan(config)))
-    rng = np.random.default_rng(config.seed)
     for episode in result.episodes:
-        stage = STAGES[episode.rl[-1].stage]
-        if stage.objective != "rl":
+        name = episode.rl[-1].stage
+        if STAGES[name].objective != "rl":
             continue
         ref, p, mean = episode.ref.log_p, episode.rl[-1].log_p, episode.mean
-        drawn = Samples(
-            _drawn(rng, ref, task.reward, DRAWN),
-            reward_bounds=(task.reward.min(), task.reward.max()),
-            expert_rewards=_drawn(rng, mean.log_d, task.reward, EXPERTS),
-        )
-        rise = mean.ce(mean.log_d, p) - mean.ce(mean.log_d, ref)
+        rise = Reached.exact(mean.ce(mean.log_d, p) - mean.ce(mean.log_d, ref))
         yield (
-            stage.title,
-            config,
-            RlStage(
-                drawn,
-                recipe_of(config),
-                Reached.exact(mean.j(p)),
-                Reached.exact(rise),
-                Reached.exact(float(bounds.kl_divergence(ref, p).mean())),
+            name,
+            WhatRlDid(
+                reward=Reached.exact(mean.j(p)),
+                expert_loss_change=None if config.self_distilled else rise,
+                own_loss_change=Reached.exact(mean.kl(ref, p)),
+                kl=Reached.exact(mean.kl(p, ref)),
             ),
         )
 
 
-def _drawn(rng: np.random.Generator, log_p: np.ndarray, reward: np.ndarray, k: int) -> np.ndarray:
-    """Rewards of k responses to each prompt, [prompts, k]."""
-    chosen = [rng.choice(len(p), size=k, p=p / p.sum()) for p in np.exp(log_p)]
-    return np.take_along_axis(reward, np.stack(chosen), axis=1)
-
-
-def _sampled(
-    folder: RunFolder, config: SampledConfiguration
-) -> Iterator[tuple[str, RunConfiguration, RlStage]]:
+def _sampled(folder: RunFolder, config: SampledConfiguration) -> Iterator[tuple[str, WhatRlDid]]:
     inputs = sampled_inputs(config, folder)
     prompts = len(inputs.task.evaluation)
-    places = sorted((folder.path / MEASUREMENTS).glob("*.jsonl"))
-    if not places:
+    measurements = folder.path / MEASUREMENTS
+    if not measurements.exists():
         raise RunFolderError(
-            f"{folder.path} has no {MEASUREMENTS}/, which the forecast is made from; give the folder of the run itself"
+            f"{folder.path} has no {MEASUREMENTS}/, which says what RL did; give the folder of the run itself"
         )
-    measured = {place.stem: load_measurement(place, prompts) for place in places}
-    ordered = {name: measured[name] for name in STAGES if name in measured}
-    result = sampled_digest(config, inputs.task, inputs.reward, ordered, {})
-    trl = {"beta": config.beta, "num_generations": config.generations, **TRL_OPTIONS[config.rl]}
-    recipe = None if config.rl == "rloo" else Recipe.from_trl(trl, trainer="grpo")
-    rng = np.random.default_rng(config.seed)
-    for _, name, _ in EPISODES:
-        stage = STAGES[name]
-        if name not in ordered or stage.objective != "rl":
-            continue
-        e = result.evidence(name)
-        bounds_of_reward = result.experts.reward.bounds
-        drawn = Samples(
-            e.ref.rewards,
-            reward_bounds=bounds_of_reward,
-            expert_rewards=_drawn(rng, e.experts.log_d, e.ref.expert_rewards, EXPERTS),
-        )
+    names = [stage.name for stage in plan(config.order)]
+    measured = {name: load_measurement(measurements / f"{name}.jsonl", prompts) for name in names}
+    result = sampled_digest(config, inputs.task, inputs.reward, measured, {})
+    for rl in rl_stages(config):
+        e = result.evidence(rl.name)
+        rise = None if config.self_distilled else _resampled(e.excess - e.ref_excess)
         yield (
-            stage.title,
-            config,
-            RlStage(
-                drawn,
-                recipe,
-                Reached.of(mean_interval(e.reward, bounds_of_reward, DISPLAY)),
-                Reached.of(resampled(e.excess - e.ref_excess)(DISPLAY)),
-                Reached.of(resampled(e.policy.back_kl.mean(axis=1))(DISPLAY)),
+            rl.name,
+            WhatRlDid(
+                reward=Reached.of(mean_interval(e.reward, inputs.reward.bounds, DISPLAY)),
+                expert_loss_change=rise,
+                own_loss_change=_resampled(e.policy.back_kl.mean(axis=1)),
+                kl=_resampled(e.kl),
             ),
         )
 
 
-def outcome_of(name: str, title: str, config: RunConfiguration, stage: RlStage) -> ForecastOutcome:
-    plan = forecast(stage.samples, recipe=stage.recipe)
-    at_beta = plan.at_beta(config.beta)
-    floor = plan.at_reward(stage.reward.low).price.low
-    supported = at_beta if isinstance(at_beta, AtBeta) else None
+def _resampled(units: np.ndarray) -> Reached:
+    return Reached.of(resampled(units)(DISPLAY))
+
+
+def outcome_of(
+    name: str, rl: Stage, config: RunConfiguration, written: WrittenForecast, did: WhatRlDid
+) -> ForecastOutcome:
+    """
+    Errors: ``ValueError`` for a reached reward at the edge of its range, which no floor is about.
+    """
+    floor = written.forecast.at_reward(did.reward.low).price.low
+    at_beta = written.at_beta
+
+    def against(number: str, reached: Reached) -> ForecastAndReached:
+        return ForecastAndReached(_predicted(at_beta.get(number)), reached)
+
     trainer = config.rl if isinstance(config, SampledConfiguration) else "exact gradient"
+    rise = did.expert_loss_change
     return ForecastOutcome(
         run=name,
         protocol=config.protocol,
@@ -185,49 +214,56 @@ def outcome_of(name: str, title: str, config: RunConfiguration, stage: RlStage) 
         beta=config.beta,
         rate=config.rl_rate,
         seed=config.seed,
-        stage=title,
-        predicted_reward=_ends(supported.reward) if supported else None,
-        reward=stage.reward,
-        predicted_loss=_ends(supported.expert_loss_change) if supported else None,
-        loss=stage.expert_loss_change,
+        stage=rl.title,
+        unsupported=at_beta.get("unsupported"),
+        reward=against("reward", did.reward),
+        expert_loss_change=None if rise is None else against("expert_loss_change", rise),
+        own_loss_change=against("own_loss_change", did.own_loss_change),
+        kl=against("kl", did.kl),
         floor=float(floor),
-        paid=stage.own_loss_change,
     )
 
 
-def _ends(estimate: Estimate | None) -> tuple[float, float, float] | None:
-    if estimate is None:
+def _predicted(saved: dict[str, Any] | None) -> Reached | None:
+    """Of an estimate as a forecast saves it: without a limit, an end is None."""
+    if saved is None:
         return None
-    return float(estimate.value), float(estimate.low), float(estimate.high)
+    value, low, high = saved["value"], saved["low"], saved["high"]
+    return Reached(value, -math.inf if low is None else low, math.inf if high is None else high)
 
 
 def table(found: Sequence[ForecastOutcome]) -> str:
-    """Markdown: a line per RL stage, and how often the floor held and the forecasts were off.
+    """Markdown: a line per RL stage, how often the floor held, how far the forecasts were off and RL outside them.
 
     Learning rates are shown where there are several.
     """
     rates = len({one.rate for one in found}) > 1
     head = ["protocol", "trainer", "beta", *(["learning rate"] if rates else []), "seed", "stage"]
-    head += ["reward, forecast", "reached"]
-    head += ["SFT loss change, forecast", "trained", "floor", "paid"]
+    for number, title in NUMBERS.items():
+        head += [f"{title}: forecast", "reached", *(["floor"] if number == PAID else [])]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head))]
     for one in found:
         cells = [one.protocol, one.trainer, f"{one.beta:g}"]
         cells += [f"{one.rate:g}"] if rates else []
         cells += [str(one.seed), one.stage]
-        cells += [_shown(one.predicted_reward), f"{one.reward.value:.3f}"]
-        cells += [_shown(one.predicted_loss), f"{one.loss.value:+.3f}"]
-        cells += [f"{one.floor:.3f}", f"{one.paid.value:.3f}"]
+        for number in NUMBERS:
+            cells += _shown(one.compared(number), bool(one.unsupported), number.endswith("change"))
+            cells += [f"{one.floor:.3f}"] if number == PAID else []
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_summary(found, rates)]
+    lines += ["", LEGEND, "", *_summary(found, rates)]
     return "\n".join(lines) + "\n"
 
 
-def _shown(predicted: tuple[float, float, float] | None) -> str:
+def _shown(compared: ForecastAndReached | None, unsupported: bool, signed: bool) -> tuple[str, str]:
+    if compared is None:
+        return "none", "none"
+    reached = f"{compared.reached.value:{'+' if signed else ''}.3f}"
+    predicted = compared.forecast
     if predicted is None:
-        return "not supported"
-    value, low, high = predicted
-    return f"{value:.3f} in [{low:.3f}, {high:.3f}]"
+        return "not supported" if unsupported else "none", reached
+    if math.isinf(predicted.low) and math.isinf(predicted.high):
+        return f"{predicted.value:.3f}, no limits", reached
+    return f"{predicted.value:.3f} in [{predicted.low:.3f}, {predicted.high:.3f}]", reached
 
 
 def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
@@ -239,17 +275,44 @@ def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
     )
     for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
         group = [one for one in found if (one.protocol, one.rate) == (protocol, rate)]
-        mine = [one for one in group if one.predicted_reward]
-        name = f"{protocol} at learning rate {rate:g}" if rates else protocol
-        if not mine:
-            yield f"- {name}: no beta was supported."
-            continue
-        short = [one.predicted_reward[0] - one.reward.value for one in mine if one.predicted_reward]
-        off = [one.loss.value - one.predicted_loss[0] for one in mine if one.predicted_loss]
+        yield _how_far(f"{protocol} at learning rate {rate:g}" if rates else protocol, group)
+    for protocol in sorted({one.protocol for one in found}):
+        yield from _how_often([one for one in found if one.protocol == protocol])
+
+
+def _how_far(name: str, group: Sequence[ForecastOutcome]) -> str:
+    reward = _differences(group, "reward")
+    if not reward:
+        return f"- {name}: no beta was supported."
+    words = [f"{-np.mean(reward):.3f} of reward below the forecast{_range([-d for d in reward])}"]
+    for number, data in (("expert_loss_change", "the experts'"), (PAID, "the start policy's own")):
+        if off := _differences(group, number):
+            words.append(
+                f"the SFT loss on {data} data rose by {np.mean(off):+.3f} nats more than forecast{_range(off)}"
+            )
+    beyond = "; ".join(words)
+    return f"- {name}, {_stages(len(reward))} whose beta was supported: RL ended {beyond}."
+
+
+def _differences(group: Sequence[ForecastOutcome], number: str) -> list[float]:
+    """Reached less forecast, where there is one."""
+    each = (one.compared(number) for one in group)
+    return [c.reached.value - c.forecast.value for c in each if c is not None and c.forecast]
+
+
+def _how_often(group: Sequence[ForecastOutcome]) -> Iterator[str]:
+    """Where RL landed in the intervals, which are about another policy than the one that RL made."""
+    counts = []
+    for number, title in NUMBERS.items():
+        each = [c for one in group if (c := one.compared(number)) is not None and c.has_two_ends]
+        if each:
+            inside = sum(compared.is_inside for compared in each)
+            counts.append(f"{title}, {inside} of {len(each)}")
+    if counts:
         yield (
-            f"- {name}, {_stages(len(mine))} whose beta was supported: RL ended {np.mean(short):.3f} of reward below "
-            f"the forecast{_range(short)}; the SFT loss on the experts' data rose by "
-            f"{np.mean(off):+.3f} nats more than forecast{_range(off)}."
+            f"- {group[0].protocol}, how often RL landed in the forecast's interval, among those with two ends: "
+            f"{'; '.join(counts)}. The intervals are about the exact optimum at that beta and not about a trained "
+            "policy: this says how far RL stayed from there, not how often the intervals fail."
         )
 
 
@@ -266,11 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found: list[ForecastOutcome] = []
     try:
         for folder in complete_runs(given.runs):
-            found += _outcomes_of(folder)
+            found += outcomes_of(RunFolder(folder))
         if not found:
-            raise RunError(
-                "nothing to compare: no run has an RL stage that a forecast can be made for"
-            )
+            raise RunError("nothing to compare: no run has an RL stage with a forecast before it")
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -281,17 +342,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(one.floor_holds for one in found) else 5
 
 
-def _outcomes_of(folder: Path) -> Iterator[ForecastOutcome]:
-    """Of a run's RL stages; those that no forecast can be made for are named."""
-    stages = stages_of(RunFolder(folder))
-    while True:
+def outcomes_of(folder: RunFolder) -> Iterator[ForecastOutcome]:
+    """Of a run's RL stages; those without a forecast, and those that no floor is about, are named."""
+    config = folder.configuration({})
+    written: dict[str, WrittenForecast] = {}
+    for rl in rl_stages(config):
         try:
-            title, config, stage = next(stages)
-            yield outcome_of(folder.name, title, config, stage)
-        except StopIteration:
-            return
-        except ValueError as error:  # too few prompts, no spread, a reward at the edge of its range
-            print(f"{folder}: left out: {error}", file=sys.stderr)
+            written[rl.name] = read_forecast(folder, rl, config)
+        except NoForecast as error:
+            _leave_out(folder, rl, error)
+    did = what_rl_did(folder, config) if written else {}
+    for name, made in written.items():
+        try:
+            yield outcome_of(folder.path.name, STAGES[name], config, made, did[name])
+        except ValueError as error:  # a reward at the edge of its range
+            _leave_out(folder, STAGES[name], error)
+
+
+def _leave_out(folder: RunFolder, rl: Stage, why: Exception) -> None:
+    print(f"{folder.path}: {rl.title} is left out: {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@
     python experiments/paper_figures.py runs/cola --out runs/cola-figures
 
 Of the run, which must be complete and of one order: at the end of each stage the SFT loss above its least, KL(d||p),
-and the average of the training reward and of the last-label reward, each with its 95 % interval; during RL the
-rewards that the trainer logged; what an exact optimum would have (S1, F3), and the least SFT loss of any policy with
-the reward that was reached (S5). The model before any training is measured here on the same prompts, the reference
-that RL may or may not go past; its measurement is kept in OUT, so a second start only draws.
+the average of the training reward, of the last-label reward and of the regularised reward, each with its 95 %
+interval; what the trainers logged of their batches in between; what an exact optimum would have (S1, F3), what SFT
+that reaches the data has after RL (R1, R2), and the least SFT loss of any policy with the reward that was reached (S5,
+S7). The model before any training is measured here on the same prompts, the reference that RL may or may not go past;
+its measurement is kept in OUT, so a second start only draws.
 
-OUT receives figures.svg, figures.json and run.json.
+OUT receives figures.svg, figures.json, run.json, and table.md: the changes of each stage with paired intervals beside
+what the theory says of them (S1, S7, G1, R1, R2, R8), and the run's verdicts.
 
 Exit status: 0 done, 2 usage error, or a run that has no such figures.
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,28 +35,38 @@ from validate.disk import Line, read_json, replace_file
 from validate.errors import RunError, RunFolderError
 from validate.finished_runs import Reached
 from validate.models import model_of_run
-from validate.orders import BASE, ORDERS, STAGES
+from validate.orders import BASE, ORDERS, STAGES, Stage
 from validate.reports import Change, strict_json
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.sampled.chat import as_asked
-from validate.sampled.claims import Evidence
+from validate.sampled.claims import SELF_TEST, Evidence
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.measuring import Measurement, Measurer, load_measurement
 from validate.sampled.resampling import resampled
 from validate.sampled.tables import changes
+from validate.sampled.task import SampledTask
 from validate.sampled.training import planned
 from validate.session import Session
 
 from nondecoupling import plot
 from nondecoupling.estimate import mean_interval
-from nondecoupling.lm import LanguageModelError
+from nondecoupling.lm import LanguageModel, LanguageModelError
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
+from nondecoupling.lm.tokens import response_tokens
 
 RUN = "run.json"
 DISPLAY = 0.05
 LAST_LABEL = (0.0, 1.0)
+# Where a stage ends that does not end at an optimum, and its mark.
+ENDS = {"R2": ("data law", "s"), "T7": ("law of the best of n", "D")}
+# What says of the rewards at an end what another statement says of its loss, or of its plain reward.
+OF_REWARDS = {
+    ("S1", "predicted_reward"): "F3",
+    ("S1", "predicted_regularized"): "F3",
+    ("R2", "predicted_regularized"): "R1, R8",
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,10 @@ class MeasuredEnd:
     """The policy at the end of a stage, ``step`` training steps from the start.
 
     ``by_label``: the last-label reward at the prompts with each right label, which shows an answer that is always the
-    same. ``predicted_loss``, ``predicted_reward``: at the exact optimum of E[r] - beta KL(p||ref), by S1, or of the
-    joint objective, by J1, whatever the trainer; ``predicted_by`` says which. ``least_loss``: of any policy with the
-    lower end of its reward. None where no RL was done.
+    same. ``regularized``: J_b, None before there is a ref. ``least_loss``: of any policy with the lower end of its
+    reward, by S5. ``predicted_loss``, ``predicted_reward``, ``predicted_regularized``: at the exact optimum of E[r] -
+    beta KL(p||ref), by S1, or of the joint objective, by J1, whatever the trainer; after SFT from there at the data
+    law, by R2. ``predicted_by`` says which. None where nothing is predicted.
     """
 
     title: str
@@ -73,18 +86,58 @@ class MeasuredEnd:
     reward: Reached
     last_label: Reached
     by_label: dict[str, float]
+    regularized: Reached | None
+    least_loss: float
     predicted_by: str | None = None
     predicted_loss: float | None = None
     predicted_reward: float | None = None
-    least_loss: float | None = None
+    predicted_regularized: float | None = None
+
+
+@dataclass(frozen=True)
+class ExpectedChange:
+    """What a statement says of a change: an equality at some end, or a limit for any policy."""
+
+    statement: str
+    says: str
+    value: float
+
+
+@dataclass(frozen=True)
+class StageChange:
+    """What one stage did to one quantity, on the same prompts before and after: a paired 95 % interval."""
+
+    stage: str
+    quantity: str
+    unit: str
+    before: float
+    after: float
+    change: Reached
+    expected: tuple[ExpectedChange, ...]
+
+
+@dataclass(frozen=True)
+class LoggedStep:
+    """What RL's trainer logged of its rollouts. ``regularized``: J_b, about, as KL is logged per token."""
+
+    step: int
+    reward: float
+    regularized: float
 
 
 @dataclass(frozen=True)
 class Story:
-    """What both figures show. ``logged``: (step, average reward of the rollouts) of the RL stage."""
+    """What the figures and the table show.
+
+    ``batches``: (step, SFT loss above that of d on the same responses), about, as the loss is logged per token.
+    ``ceiling``: beta log Z of the order's ref, which no policy's J_b exceeds (F3), as estimated.
+    """
 
     ends: tuple[MeasuredEnd, ...]
-    logged: tuple[tuple[int, float], ...]
+    changes: tuple[StageChange, ...]
+    logged: tuple[LoggedStep, ...]
+    batches: tuple[tuple[int, float], ...]
+    ceiling: float
 
 
 def story_of(run: Path, out: Path, console: Console) -> Story:
@@ -106,18 +159,33 @@ def story_of(run: Path, out: Path, console: Console) -> Story:
             f"{run}: --data-law self; before SFT there is no such data, so give a run on the experts' responses"
         )
     inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
-    logged = _logged(config, folder.all_records(planned(config)))
+    records = folder.all_records(planned(config))
     measured = {
         name: load_measurement(run / MEASUREMENTS / f"{name}.jsonl", prompts)
         for name in ORDERS[config.order]
     }
     result = digest(config, inputs.task, inputs.reward, measured, {})
-    untrained = _untrained(config, inputs, folder.load_policy(BASE), out, console)
-    return Story(tuple(_ends(result, untrained)), logged)
+    language_model = model_of_run(config, inputs.task.texts)
+    asked = as_asked(inputs.task, config.prompt_format, language_model.tokenizer)
+    inputs = replace(inputs, task=asked)
+    untrained = _untrained(config, inputs, language_model, folder.load_policy(BASE), out, console)
+    (ref,) = result.refs
+    return Story(
+        tuple(_ends(result, untrained)),
+        tuple(_changes(result, untrained)),
+        _logged(config, records),
+        _batches(config, asked, language_model, records),
+        result.predicted[ref]["soft_value"],
+    )
 
 
 def _untrained(
-    config: SampledConfiguration, inputs: Inputs, kept: State, out: Path, console: Console
+    config: SampledConfiguration,
+    inputs: Inputs,
+    language_model: LanguageModel,
+    kept: State,
+    out: Path,
+    console: Console,
 ) -> Measurement:
     """The model before any training, whose parameters the run ``kept``, on the evaluation prompts.
 
@@ -132,10 +200,8 @@ def _untrained(
         )
     replace_file(out / RUN, f"{json.dumps(about, indent=1)}\n".encode())
     scratch = Session(RunFolder(out), console, Processes(), resumed=False)
-    language_model = model_of_run(config, inputs.task.texts)
     state = {name: value.to(language_model.device) for name, value in kept.items()}
-    asked = as_asked(inputs.task, config.prompt_format, language_model.tokenizer)
-    questions = asked.evaluation
+    questions = inputs.task.evaluation
     measurer = Measurer(config, scratch, language_model, questions, inputs.reward)
     place = measurer.place(BASE)
     try:
@@ -146,104 +212,248 @@ def _untrained(
         raise RunError(f"{place} is damaged; remove it, and start again") from None
 
 
+def _before_training(result: Result, untrained: Measurement) -> Evidence:
+    base = untrained.part(result.pilot, None)
+    return Evidence(result.experts.part(result.pilot, None), base, base)
+
+
+def _at(result: Result, stage: Stage) -> Evidence:
+    return result.on_ref(stage.name) if stage.ref is None else result.evidence(stage.name)
+
+
 def _ends(result: Result, untrained: Measurement) -> list[MeasuredEnd]:
-    base, config = untrained.part(result.pilot, None), result.config
-    experts = result.experts.part(result.pilot, None)
     of_rl = {change.stage: change for change in changes(result)}
-    found, step = [_end("before training", 0, Evidence(experts, base, base), result)], 0
-    for name in ORDERS[config.order]:
-        stage = STAGES[name]
-        step += stage.steps(config)
-        e = result.on_ref(name) if stage.ref is None else result.evidence(name)
-        end = _end(stage.title, step, e, result)
-        if name in of_rl:
-            end = _with_predictions(end, result, of_rl[name])
+    found, step = [_end("before training", 0, _before_training(result, untrained), result)], 0
+    for stage in (STAGES[name] for name in ORDERS[result.config.order]):
+        step += stage.steps(result.config)
+        e = _at(result, stage)
+        regularized = Reached.of(resampled(e.regularized)(DISPLAY))
+        end = replace(_end(stage.title, step, e, result), regularized=regularized)
+        if stage.name in of_rl:
+            end = _with_optimum(end, result, of_rl[stage.name])
+        elif stage.ref is not None:
+            end = _with_data(end, result, stage.ref)
         found.append(end)
     return found
 
 
 def _end(title: str, step: int, e: Evidence, result: Result) -> MeasuredEnd:
-    last_label = e.policy.robust.mean(axis=1)
     labels = np.array([question.label for question in result.task.evaluation[result.pilot :]])
+    reward = Reached.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY))
+    (ref,) = result.refs
     return MeasuredEnd(
         title,
         step,
         Reached.of(resampled(e.excess)(DISPLAY)),
-        Reached.of(mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)),
-        Reached.of(mean_interval(last_label, LAST_LABEL, DISPLAY)),
-        {str(label): float(last_label[labels == label].mean()) for label in np.unique(labels)},
+        reward,
+        Reached.of(mean_interval(e.last_label, LAST_LABEL, DISPLAY)),
+        {str(label): float(e.last_label[labels == label].mean()) for label in np.unique(labels)},
+        regularized=None,
+        least_loss=result.landscapes[ref].price(reward.low),
     )
 
 
-def _with_predictions(end: MeasuredEnd, result: Result, change: Change) -> MeasuredEnd:
+def _with_optimum(end: MeasuredEnd, result: Result, change: Change) -> MeasuredEnd:
     ref = STAGES[change.stage].ref
     assert ref is not None
-    before = float(result.on_ref(ref).ref_excess.mean())
+    before, is_rl = float(result.on_ref(ref).ref_excess.mean()), change.statement == "S1"
     return replace(
         end,
         predicted_by=change.statement,
         predicted_loss=before + change.predicted_loss_change,
         predicted_reward=change.predicted_reward,
-        least_loss=result.landscapes[ref].price(end.reward.low),
+        predicted_regularized=result.predicted[ref]["soft_value"] if is_rl else None,
     )
 
 
-def _logged(config: SampledConfiguration, records: Sequence[Line]) -> tuple[tuple[int, float], ...]:
+def _with_data(end: MeasuredEnd, result: Result, ref: str) -> MeasuredEnd:
+    """Where SFT after RL ends that reaches the data law."""
+    found = result.predicted[ref]
+    return replace(
+        end,
+        predicted_by="R2",
+        predicted_loss=0.0,
+        predicted_reward=float(result.on_ref(ref).data_reward.mean()),
+        predicted_regularized=found["soft_value"] - found["regularized_drop"],
+    )
+
+
+def _changes(result: Result, untrained: Measurement) -> Iterator[StageChange]:
+    before = _before_training(result, untrained)
+    for stage in (STAGES[name] for name in ORDERS[result.config.order]):
+        after = _at(result, stage)
+        says = _expected(result, stage, before, after)
+        sides = {
+            ("SFT loss", "nats"): (before.excess, after.excess),
+            ("training reward", "reward"): (before.reward, after.reward),
+            ("last label right", "reward"): (before.last_label, after.last_label),
+        }
+        if stage.ref is not None:
+            sides["regularised reward", "reward"] = (before.regularized, after.regularized)
+        for (quantity, unit), (old, new) in sides.items():
+            change = Reached.of(resampled(new - old)(DISPLAY))
+            ends = float(old.mean()), float(new.mean())
+            yield StageChange(stage.title, quantity, unit, *ends, change, says.get(quantity, ()))
+        before = after
+
+
+def _expected(
+    result: Result, stage: Stage, before: Evidence, after: Evidence
+) -> dict[str, tuple[ExpectedChange, ...]]:
+    """By quantity, what is said of the changes of a stage that has a ref."""
+    if stage.ref is None:
+        return {}
+    found = result.predicted[stage.ref]
+    room = found["soft_value"] - float(before.regularized.mean())
+    if stage.objective == "sft":
+        return _expected_of_sft(found, room, before)
+    (change,) = (one for one in changes(result) if one.stage == stage.name)
+    by, reached = change.statement, float(before.reward.mean())
+    end = f"at the {ENDS.get(by, ('exact optimum',))[0]}"
+    of_reward = OF_REWARDS.get((by, "predicted_reward"), by)
+    low = mean_interval(after.reward, result.experts.reward.bounds, DISPLAY).low
+    floor = result.landscapes[stage.ref].price(float(low)) - float(before.excess.mean())
+    rows = [row.claim for row in result.rows if row.claim.policy == stage.name]
+    return {
+        "SFT loss": (
+            ExpectedChange(by, end, change.predicted_loss_change),
+            ExpectedChange("S7", "at least, for the lower end of the reward", floor),
+        ),
+        "training reward": (ExpectedChange(of_reward, end, change.predicted_reward - reached),),
+        "last label right": tuple(
+            ExpectedChange(
+                "G1", f"at least{', by definition' * (after.most_overrated == 1)}", row.rhs
+            )
+            for row in rows
+            if row.statement == "G1"
+        ),
+        "regularised reward": (ExpectedChange("F3", "at most", room),),
+    }
+
+
+def _expected_of_sft(
+    found: dict[str, float], room: float, before: Evidence
+) -> dict[str, tuple[ExpectedChange, ...]]:
+    """After RL, to the data law: from what RL reached, ``room`` below the optimum of J_b, and from that optimum."""
+    here, from_optimum = "at the data law", "from the exact optimum to the data law"
+    loss, reward = float(before.excess.mean()), float((before.data_reward - before.reward).mean())
+    drop = found["regularized_drop"]
+    return {
+        "SFT loss": (ExpectedChange("F1", here, -loss),),
+        "training reward": (
+            ExpectedChange("R2", from_optimum, -found["reward_drop"]),
+            ExpectedChange("R2", here, reward),
+        ),
+        "regularised reward": (
+            ExpectedChange("R1", from_optimum, -drop),
+            ExpectedChange("R8", here, room - drop),
+        ),
+    }
+
+
+def _logged(config: SampledConfiguration, records: Sequence[Line]) -> tuple[LoggedStep, ...]:
     """Steps counted from the start of the order."""
     points, before = [], 0
     for name in ORDERS[config.order]:
-        lines = [line for line in records if line["stage"] == name and "reward" in line]
-        points += [(before + line["step"], float(line["reward"])) for line in lines]
+        for line in records:
+            if line["stage"] == name and "reward" in line:
+                kl = line["kl"] * line["completions/mean_length"]
+                regularized = line["reward"] - config.beta * kl
+                points.append(LoggedStep(before + line["step"], line["reward"], regularized))
         before += STAGES[name].steps(config)
     return tuple(points)
 
 
+def _batches(
+    config: SampledConfiguration,
+    task: SampledTask,
+    language_model: LanguageModel,
+    records: Sequence[Line],
+) -> tuple[tuple[int, float], ...]:
+    """Of SFT's batches since the log before. The log d of their responses takes most of the noise out."""
+    points, before = [], 0
+    for name in ORDERS[config.order]:
+        steps = STAGES[name].steps(config)
+        if STAGES[name].objective == "sft":
+            questions = task.sft_draws(name, steps * config.sft_batch)
+            texts = task.expert_draws(name, questions)
+            tokens = [len(response_tokens(language_model.tokenizer, text)) for text in texts]
+            pairs = zip(questions, texts, strict=True)
+            log_d = np.log([q.law[q.responses.index(text)] for q, text in pairs])
+            first = 0
+            for line in records:
+                if line["stage"] == name:
+                    last = line["step"] * config.sft_batch
+                    loss = line["loss"] * np.mean(tokens[first:last]) + log_d[first:last].mean()
+                    points.append((before + line["step"], float(loss)))
+                    first = last
+        before += steps
+    return tuple(points)
+
+
 def draw(story: Story) -> str:
-    """SVG: SFT loss above, reward below, over training steps."""
+    """SVG: SFT loss, reward and regularised reward below each other, over training steps."""
     with plot.in_style():
-        figure, (loss, reward) = plot.subplots(2, 1, size=(5.2, 6.8), sharex=True)
-        _loss(loss, story)
-        _reward(reward, story)
-        for axis, below in ((loss, -0.03), (reward, -0.16)):  # the lower one has labels there
+        figure, axes = plot.subplots(3, 1, size=(5.2, 9.6), sharex=True)
+        for axis, panel in zip(axes, (_loss, _reward, _regularized), strict=True):
+            panel(axis, story)
             for end in story.ends[1:-1]:
                 axis.axvline(end.step, color=plot.GREY, lw=0.8)
+            below = -0.16 if axis is axes[-1] else -0.03  # the last one has labels there
             axis.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, below))
-        for before, end in zip(story.ends, story.ends[1:], strict=False):
-            at = (before.step + end.step) / 2
-            loss.annotate(
+        for place, (before, end) in enumerate(zip(story.ends, story.ends[1:], strict=False)):
+            axes[0].annotate(
                 end.title,
-                (at, 1.02),
+                # At two heights, as a short stage may have a long title.
+                ((before.step + end.step) / 2, 1.02 + 0.06 * (place % 2)),
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 fontsize=8,
             )
-        reward.set_xlabel("training steps")
+        axes[-1].set_xlabel("training steps")
     return plot.svg(figure)
 
 
 def _loss(axis: Axes, story: Story) -> None:
-    first = story.ends[0].loss.value
     axis.set_yscale("log")  # untrained, a model is tens of nats away
+    batches = [(step, loss) for step, loss in story.batches if loss > 0]
+    if batches:
+        look: dict[str, Any] = {"marker": ".", "ls": "", "color": plot.SKY}
+        axis.plot(*zip(*batches, strict=True), **look, ms=5, label="SFT's batches, logged")
     _with_intervals(axis, story, "loss", plot.BLUE, "measured")
-    axis.axhline(first, color=plot.BLACK, ls="--", lw=1, label="before any training")
-    for statement in dict.fromkeys(end.predicted_by for end in story.ends if end.predicted_by):
-        label = f"at the exact optimum ({statement})"
-        _marks(axis, story, "predicted_loss", "D", plot.VERMILION, label)
-    _marks(axis, story, "least_loss", "_", plot.BLACK, "least for the reward reached (S5)")
+    axis.axhline(
+        story.ends[0].loss.value, color=plot.BLACK, ls="--", lw=1, label="before any training"
+    )
+    _predictions(axis, story, "predicted_loss")
+    _marks(axis, story.ends, "least_loss", "_", plot.BLACK, "least for the reward reached (S5, S7)")
     axis.set_ylabel("SFT loss above H(d), nats per response")
 
 
 def _reward(axis: Axes, story: Story) -> None:
-    axis.plot(*zip(*story.logged, strict=True), color=plot.SKY, lw=1, label="rollouts, logged")
+    steps, rewards = [one.step for one in story.logged], [one.reward for one in story.logged]
+    axis.plot(steps, rewards, color=plot.SKY, lw=1, label="rollouts, logged")
     _with_intervals(axis, story, "reward", plot.GREEN, "training reward")
     _with_intervals(axis, story, "last_label", plot.ORANGE, "last label right")
-    _marks(axis, story, "predicted_reward", "D", plot.VERMILION, "at the exact optimum")
+    _before_the_stage(axis, story, "reward")
+    _predictions(axis, story, "predicted_reward")
     axis.set_ylabel("average reward")
 
 
+def _regularized(axis: Axes, story: Story) -> None:
+    steps = [one.step for one in story.logged]
+    values = [one.regularized for one in story.logged]
+    axis.plot(steps, values, color=plot.SKY, lw=1, label="rollouts, logged")
+    _with_intervals(axis, story, "regularized", plot.PURPLE, "measured")
+    _before_the_stage(axis, story, "regularized")
+    axis.axhline(story.ceiling, color=plot.BLACK, ls="--", lw=1, label="most of any policy (F3)")
+    _predictions(axis, story, "predicted_regularized")
+    axis.set_ylabel("regularised reward J_b")
+
+
 def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str) -> None:
-    points: list[Reached] = [getattr(end, name) for end in story.ends]
-    steps, values = [end.step for end in story.ends], [point.value for point in points]
+    found = [(end.step, getattr(end, name)) for end in story.ends if getattr(end, name)]
+    steps, points = [step for step, _ in found], [point for _, point in found]
+    values = [point.value for point in points]
     below = [p.value - p.low if np.isfinite(p.low) else 0.0 for p in points]
     above = [p.high - p.value if np.isfinite(p.high) else 0.0 for p in points]
     axis.errorbar(
@@ -251,13 +461,66 @@ def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str)
     )
 
 
-def _marks(axis: Axes, story: Story, name: str, marker: str, color: str, label: str) -> None:
-    found = [(end.step, getattr(end, name)) for end in story.ends]
+def _before_the_stage(axis: Axes, story: Story, name: str) -> None:
+    """A light line at the height from which each stage after RL starts."""
+    label = "before SFT after RL"
+    for before, end in zip(story.ends, story.ends[1:], strict=False):
+        if end.predicted_by == "R2":
+            height = getattr(before, name).value
+            axis.hlines(height, before.step, end.step, plot.GREY, ls="--", lw=1, label=label)
+
+
+def _predictions(axis: Axes, story: Story, name: str) -> None:
+    for statement in dict.fromkeys(end.predicted_by for end in story.ends if end.predicted_by):
+        ends = [end for end in story.ends if end.predicted_by == statement]
+        place, marker = ENDS.get(statement, ("exact optimum", "D"))
+        label = f"at the {place} ({OF_REWARDS.get((statement, name), statement)})"
+        _marks(axis, ends, name, marker, plot.VERMILION, label)
+
+
+def _marks(
+    axis: Axes, ends: Sequence[MeasuredEnd], name: str, marker: str, color: str, label: str
+) -> None:
+    found = [(end.step, getattr(end, name)) for end in ends]
     logs = axis.get_yscale() == "log"  # where 0, a least loss, has no place
     points = [(step, value) for step, value in found if value is not None and (value or not logs)]
     if points:
         look: dict[str, Any] = {"marker": marker, "color": color, "ls": "", "fillstyle": "none"}
         axis.plot(*zip(*points, strict=True), **look, ms=9, mew=1.5, label=label)
+
+
+def table_of(story: Story, report: Line) -> str:
+    """Markdown: the changes of each stage beside what is said of them, and the verdicts of the run's report."""
+    lines = [
+        "| stage | what | before | after | change, paired 95 % interval | unit | by the theory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in story.changes:
+        change = one.change
+        sure = np.isfinite(change.low)  # a bootstrap says nothing at both ends or at none
+        ends = (
+            f"{change.low:+.3f} to {change.high:+.3f}" if sure else "too few prompts, or too skewed"
+        )
+        said = "; ".join(f"{e.value:+.3f} {e.says} ({e.statement})" for e in one.expected)
+        lines.append(
+            f"| {one.stage} | {one.quantity} | {one.before:.3f} | {one.after:.3f} "
+            f"| {change.value:+.3f} ({ends}) | {one.unit} | {said} |"
+        )
+    lines += [
+        "",
+        f"Verdicts of the run, together at level {1 - report['config']['delta']:g}; ~: by a bootstrap's end.",
+        "",
+        "| statement | claim | policy | left side | right side | unit | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        if row["kind"] != SELF_TEST:
+            claim = row["claim"].replace("|", "\\|")
+            verdict = row["outcome"] + " ~" * row["by_bootstrap"]
+            sides = f"{row['lhs']:.3f} | {row['rhs']:.3f} | {row['unit']}"
+            policy = row["policy"]
+            lines.append(f"| {row['statement']} | {claim} | {policy} | {sides} | {verdict} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -270,6 +533,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content = json.dumps(strict_json(asdict(story)), indent=1)
         replace_file(given.out / "figures.json", f"{content}\n".encode())
         replace_file(given.out / "figures.svg", draw(story).encode())
+        table = table_of(story, read_json(given.run / "report.json"))
+        replace_file(given.out / "table.md", table.encode())
     except (RunError, LanguageModelError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

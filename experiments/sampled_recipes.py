@@ -1,18 +1,21 @@
 #!/usr/bin/env python
-"""What recipes of RL pay in samples, at the rewards that they reached, in the run folders of qwen_validate.py.
+"""What recipes of RL and of SFT on ref's own responses pay in samples, at the rewards that they reached.
 
     python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order sft-rl --reward combined --out runs/in-loss \
         -- --protocol sampled --rl k3-in-loss
-    python experiments/sampled_recipes.py runs/in-loss runs/with-ratio --write experiments/results/comparison-sampled
+    python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order weighted-sft --reward combined --out runs/frontier \
+        -- --protocol sampled --weights frontier
+    python experiments/sampled_recipes.py runs/in-loss runs/frontier --write runs/recipes
 
-Per RL stage after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval;
-and what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the
-reverse leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any
-policy (S5). What a run overpaid has two sides. *Not there yet*: the reward at the exact end of the recipe's own leash,
-at its beta, where theory names one (S1, T2). *Another direction*: R^2 of log(p/ref) on the reward, within prompts and
-under ref, on the experts' responses. It is 1 at the tilt, however far; a small move pays 1/R^2 times the price (S9).
+The folders are those of qwen_validate.py or sweep.py. Per stage of RL, or of SFT on ref's own responses, after SFT: the
+average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval; and what else has that reward,
+of the finite world that ref's responses suggest: exact RL from the same ref by the reverse leash (S1) and by the
+forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5). What a run overpaid
+has two sides. *Not there yet*: the reward at the exact end of the recipe, at its beta, where theory names one (S1, T2,
+T7; T9 for large groups). *Another direction*: R^2 of log(p/ref) on the reward, within prompts and under ref, on the
+experts' responses. It is 1 at the tilt, however far; a small move pays 1/R^2 times the price (S9).
 
-The table averages over seeds; it has a number for a recipe only where RL raised the reward in each. Below it, how any
+The table averages over seeds; it has a number for a recipe only where the reward rose in each. Below it, how any
 two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %. Rewards are not quite equal:
 what was paid *beyond the exact reverse leash* with the run's own reward takes that out.
 
@@ -29,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from validate.configuration import SampledConfiguration
+from validate.configuration import OWN_RESPONSES, SampledConfiguration
 from validate.errors import RunError
 from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
 from validate.pareto import Landscape
@@ -38,6 +41,7 @@ from validate.same_reward import Optimum, law_at_reward
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
+from validate.sampled.own_responses import end_of
 from validate.sampled.resampling import resampled
 
 from nondecoupling import bounds
@@ -48,12 +52,13 @@ DISPLAY = 0.05
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """One RL stage; nats per response. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and
-    ``least`` are None where RL raised no reward, the first two at the best reward too; ``reward_at_end`` is None for a
-    trainer whose end no statement names."""
+    """One stage; nats per response. ``rl`` is the trainer of RL, or the name of the SFT in its place, ``beta`` None
+    where it has none. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and ``least`` are None
+    where the reward did not rise, the first two at the best reward too; ``reward_at_end`` is None for a trainer whose
+    end no statement names."""
 
     rl: str
-    beta: float
+    beta: float | None
     seed: int
     before: Reached
     reward_before: Reached
@@ -96,31 +101,33 @@ def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | 
 def outcome_of(folder: RunFolder) -> RecipeOutcome:
     """
     Raises:
-        RunError: not a sampled run whose RL starts from SFT, or without its measurements.
+        RunError: not a sampled run of RL or of SFT on ref's own responses from SFT, or without its measurements.
     """
     config = folder.configuration({})
     if not isinstance(config, SampledConfiguration):
         raise RunError(f"{folder.path}: a run of --protocol {config.protocol}; give sampled ones")
     inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
-    measured = {}
-    for name in ("sft", "rl"):
+    measured, stage = {}, config.order if config.order in OWN_RESPONSES else "rl"
+    for name in ("sft", stage):
         place = folder.path / MEASUREMENTS / f"{name}.jsonl"
         if not place.exists():
             raise RunError(
-                f"{place} is missing; give a run with RL after SFT, such as --order sft-rl, and the folder of the run "
-                "itself"
+                f"{place} is missing; give a run with RL after SFT, such as --order sft-rl, or one of --order "
+                f"{' or '.join(OWN_RESPONSES)}, and the folder of the run itself"
             )
         measured[name] = load_measurement(place, prompts)
-    return _outcome(digest(config, inputs.task, inputs.reward, measured, {}))
+    return _outcome(digest(config, inputs.task, inputs.reward, measured, {}), stage)
 
 
-def _outcome(result: Result) -> RecipeOutcome:
-    config, land, e = result.config, result.landscapes["sft"], result.evidence("rl")
-    within, end = result.experts.reward.bounds, ENDS.get(config.rl)
-    reached = float(e.reward.mean())
+def _outcome(result: Result, stage: str) -> RecipeOutcome:
+    config, land, e = result.config, result.landscapes["sft"], result.evidence(stage)
+    within, reached = result.experts.reward.bounds, float(e.reward.mean())
+    name, end = config.rl, ENDS.get(config.rl)
+    if config.order in OWN_RESPONSES:
+        name, _, end = end_of(config)
     return RecipeOutcome(
-        rl=config.rl,
-        beta=config.beta,
+        rl=name,
+        beta=None if config.order == "best-of-n" else config.beta,
         seed=config.seed,
         before=Reached.of(resampled(e.ref_excess)(DISPLAY)),
         reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
@@ -150,13 +157,17 @@ def table(found: Sequence[RecipeOutcome]) -> str:
     lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
     for rl, beta in dict.fromkeys((one.rl, one.beta) for one in found):
         mine = [one for one in found if (one.rl, one.beta) == (rl, beta)]
-        cells = [rl, f"{beta:g}", str(len(mine)), *_cells(mine)]
+        cells = [rl, "-" if beta is None else f"{beta:g}", str(len(mine)), *_cells(mine)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _label(one: RecipeOutcome) -> tuple[str, float, int]:
+def _label(one: RecipeOutcome) -> tuple[str, float | None, int]:
     return one.rl, one.beta, one.seed
+
+
+def _named(rl: str, beta: float | None) -> str:
+    return rl if beta is None else f"{rl}, beta {beta:g}"
 
 
 def differences(found: Sequence[RecipeOutcome]) -> str:
@@ -180,7 +191,7 @@ def differences(found: Sequence[RecipeOutcome]) -> str:
         ]
         if len(beyond) == len(pairs):
             said.append(_gap("beyond the exact reverse leash with its own reward", beyond))
-        named = [f"{rl}, beta {beta:g}" for rl, beta in (first, second)]
+        named = [_named(*one) for one in (first, second)]
         lines.append(f"- {named[0]}, beside {named[1]}: {'; '.join(said)}.")
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -218,7 +229,7 @@ def _refuse_repetitions(found: Sequence[RecipeOutcome]) -> None:
     for label, times in Counter(map(_label, found)).items():
         if times > 1:
             rl, beta, seed = label
-            raise RunError(f"{times} runs of {rl}, beta {beta:g}, seed {seed}: give one of them")
+            raise RunError(f"{times} runs of {_named(rl, beta)}, seed {seed}: give one of them")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -229,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    found.sort(key=_label)
+    found.sort(key=lambda one: (one.rl, one.beta or 0.0, one.seed))
     text = "\n".join(filter(None, (table(found), differences(found))))
     print(text)
     if given.write:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from validate.enumerated.means import PromptMeans
@@ -10,7 +10,7 @@ from validate.enumerated.means import PromptMeans
 from comparisons.outcomes import MethodOutcome
 from nondecoupling import plot
 
-__all__ = ["figure", "table"]
+__all__ = ["figure", "table", "table_of_models"]
 
 MARKERS = "osD^vPX*<>hpd"
 HEAD = (
@@ -31,21 +31,29 @@ HEAD = (
 
 def table(outcomes: Sequence[MethodOutcome]) -> str:
     """Markdown: a line per method, mean ± standard deviation over seeds; refused methods below, with the reason."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
-    refused: dict[str, str] = {}
-    for name in dict.fromkeys(outcome.method for outcome in outcomes):
-        mine = [outcome for outcome in outcomes if outcome.method == name]
-        done = [outcome for outcome in mine if not outcome.refused]
-        if len(done) < len(mine):
-            refused[name] = next(outcome.refused for outcome in mine if outcome.refused)
-        if done:
-            lines.append(
-                f"| {' | '.join([name, done[0].statement, str(len(done)), *_cells(done)])} |"
-            )
+    lines = _markdown(HEAD, _rows(outcomes))
+    refused = {outcome.method: outcome.refused for outcome in outcomes if outcome.refused}
     if refused:
         lines += ["", "Not trained:", ""]
         lines += [f"- {name}: {why}" for name, why in refused.items()]
     return "\n".join(lines) + "\n"
+
+
+def table_of_models(outcomes: Mapping[str, Sequence[MethodOutcome]]) -> str:
+    """Markdown: the lines of ``table`` of each model, by its name."""
+    rows = [[name, *row] for name, mine in outcomes.items() for row in _rows(mine)]
+    return "\n".join(_markdown(("model", *HEAD), rows)) + "\n"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _rows(outcomes: Sequence[MethodOutcome]) -> Iterator[list[str]]:
+    for name in dict.fromkeys(outcome.method for outcome in outcomes):
+        done = [o for o in outcomes if o.method == name and not o.refused]
+        if done:
+            yield [name, done[0].statement, str(len(done)), *_cells(done)]
 
 
 def _cells(some: Sequence[MethodOutcome]) -> list[str]:

@@ -17,6 +17,7 @@ environment    versions, device and commit of a session
 same_reward    the exact optimum of a leash that has a given average reward
 pareto         the plot of SFT loss against reward with the limits that the theory sets
 reports        what the reports of both protocols share, and the order in which their files are written
+forecasts      what a run writes down of RL before its first step
 finished_runs  what the scripts share that read finished runs
 first_screen   what a report shows before anything else
 html           a report as one HTML file; report_base.html.j2 is what the two protocols' reports share

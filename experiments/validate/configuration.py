@@ -17,12 +17,14 @@ __all__ = [
     "ENUMERATED",
     "FACTS",
     "FINISHES",
+    "OWN_RESPONSES",
     "PRECISIONS",
     "PRESETS",
     "PROMPT_FORMATS",
     "RECIPES",
     "SAMPLED",
     "TINY",
+    "TINY_MODELS",
     "WEIGHTS",
     "WHOLE",
     "Asked",
@@ -37,11 +39,15 @@ __all__ = [
 ]
 
 TINY = "tiny-qwen3"
+# The families of nondecoupling.lm.tiny, whose import would take seconds here.
+TINY_MODELS = (TINY, "tiny-llama", "tiny-gemma2", "tiny-mamba2", "tiny-falcon-h1")
 ENUMERATED, SAMPLED = "enumerated", "sampled"
 # The embedded task of the enumerated protocol, and the name of the rewards that a task file brings itself.
 FACTS, OF_THE_FILE = "facts", "file"
-# The orders of both protocols, which "all" stands for; the others are of the enumerated one.
+# The orders that "all" stands for, and those of SFT on ref's own responses: both protocols have them, the others are of
+# the enumerated one.
 WHOLE = ("sft-rl", "rl-sft", "cycle", "joint")
+OWN_RESPONSES = ("best-of-n", "weighted-sft")
 # The orders in which RL is held to ref, and the options that say how.
 WITH_A_LEASH = ("sft-rl", "rl-sft", "cycle", "replay", "all")
 LEASH = ("recipe", "advantage", "group_size", "entropy_bonus")
@@ -65,7 +71,10 @@ def later(default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfiguration:
-    """What both protocols have. ``weight`` is lambda, the weight of the SFT loss in joint training."""
+    """What both protocols have. ``weight`` is lambda, the weight of the SFT loss in joint training.
+
+    ``best_of`` is the number of draws of best-of-n, ``weights`` those of weighted-sft.
+    """
 
     protocol: ClassVar[str]
     model: str = TINY
@@ -82,6 +91,8 @@ class RunConfiguration:
     sft_rate: float
     rl_rate: float
     checkpoint_every: int
+    best_of: int = later(4)
+    weights: str = later("frontier")
 
     @property
     def self_distilled(self) -> bool:
@@ -104,8 +115,7 @@ class EnumeratedConfiguration(RunConfiguration):
     ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file. ``recipe``
     is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups. Some
     are about single orders: ``cycles``, ``sft_share`` and ``finish`` about alternate, ``replay_share`` is the share of
-    RL's policy in what replay trains on, ``best_of`` the number of draws of best-of-n, ``weights`` those of
-    weighted-sft. ``precision`` is what the model's head is applied in, by its name in torch.
+    RL's policy in what replay trains on. ``precision`` is what the model's head is applied in, by its name in torch.
     """
 
     protocol = ENUMERATED
@@ -119,8 +129,6 @@ class EnumeratedConfiguration(RunConfiguration):
     sft_share: float = later(0.25)
     finish: str = later("half-rl")
     replay_share: float = later(0.5)
-    best_of: int = later(4)
-    weights: str = later("frontier")
     precision: str = later("float64")
 
     def cycle(self) -> tuple[int, int]:
@@ -134,7 +142,8 @@ class EnumeratedConfiguration(RunConfiguration):
 class SampledConfiguration(RunConfiguration):
     """Responses are generated freely; all verdicts are right together with probability 1 - ``delta``.
 
-    ``prompt_format`` is how a prompt is put to the model, one of PROMPT_FORMATS.
+    ``prompt_format`` is how a prompt is put to the model, one of PROMPT_FORMATS. Held-out sentences are those of
+    ``eval_data``, or without it of ``data``.
     """
 
     protocol = SAMPLED
@@ -150,6 +159,7 @@ class SampledConfiguration(RunConfiguration):
     generations: int
     delta: float
     prompt_format: str = later("plain")
+    eval_data: str = later("")
 
 
 PROTOCOLS: dict[str, type[RunConfiguration]] = {
@@ -243,7 +253,7 @@ def configuration(asked: Asked) -> RunConfiguration:
         InputError: an option was given that the protocol does not have, or a size that is too small.
     """
     protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
-    preset = PRESETS[protocol, "tiny" if model == TINY else "pretrained"]
+    preset = PRESETS[protocol, "tiny" if model in TINY_MODELS else "pretrained"]
     given = {name: value for name, value in asked.items() if name != "protocol"}
     known = {one.name for one in fields(preset)}
     for name in given:
@@ -262,10 +272,10 @@ def configuration(asked: Asked) -> RunConfiguration:
             )
         given = {"prompts": 0, "reward": OF_THE_FILE, **given}
     config = replace(preset, **given)
-    if protocol != ENUMERATED and config.order not in (*WHOLE, "all"):
+    if protocol != ENUMERATED and config.order not in (*WHOLE, *OWN_RESPONSES, "all"):
         raise InputError(
-            f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has {', '.join(WHOLE)} and "
-            "all"
+            f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has "
+            f"{', '.join((*WHOLE, *OWN_RESPONSES))} and all"
         )
     if config.order not in WITH_A_LEASH:
         for name in LEASH:
@@ -276,7 +286,22 @@ def configuration(asked: Asked) -> RunConfiguration:
                 )
     if isinstance(config, EnumeratedConfiguration) and config.order == "alternate":
         _check_cycles(config)
+    if isinstance(config, SampledConfiguration) and config.order in OWN_RESPONSES:
+        _check_own_responses(config, given)
     return config
+
+
+def _check_own_responses(config: SampledConfiguration, given: Asked) -> None:
+    if "rl" in given:
+        raise InputError(
+            f"--rl is {config.rl!r}, the trainer of RL; --order {config.order} trains none, so leave it away, or "
+            f"choose one of {', '.join(WHOLE)} and all"
+        )
+    if config.order == "best-of-n" and config.generations % config.best_of:
+        raise InputError(
+            f"--best-of is {config.best_of}, which does not divide --generations {config.generations}, the draws of a "
+            "prompt; change one"
+        )
 
 
 def _check_cycles(config: EnumeratedConfiguration) -> None:

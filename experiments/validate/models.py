@@ -1,4 +1,4 @@
-"""The model of a run: the tiny one of this program, or what ``nondecoupling.lm`` loads; whole or with LoRA."""
+"""The model of a run: a tiny one made here, or what ``nondecoupling.lm`` loads; whole or with LoRA."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nondecoupling.lm import LanguageModel, ModelError, load_model, tiny_qwen3, with_lora
-from validate.configuration import TINY, RunConfiguration
+from nondecoupling.lm import LanguageModel, ModelError, load_model, tiny_model, with_lora
+from validate.configuration import TINY_MODELS, RunConfiguration
 
 __all__ = ["model_of_run"]
 
@@ -22,9 +22,10 @@ def model_of_run(config: RunConfiguration, texts: Sequence[str]) -> LanguageMode
         ModelError: the model cannot be loaded or trusted, or nothing of it would be trained.
     """
     torch.manual_seed(config.seed)
-    if config.model == TINY:
+    if config.model in TINY_MODELS:
         torch.set_num_threads(1)  # so small a model is several times slower on two
-        language_model = tiny_qwen3(texts, config.seed)
+        family = config.model.removeprefix("tiny-")
+        language_model = tiny_model(family, texts, config.seed)
     else:
         language_model = load_model(config.model)
     if config.training == "lora":

@@ -17,6 +17,7 @@ from validate.configuration import (
     PROMPT_FORMATS,
     RECIPES,
     SAMPLED,
+    TINY_MODELS,
     WEIGHTS,
     WHOLE,
     Asked,
@@ -79,13 +80,13 @@ class Given:
 def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="Defaults in [brackets], by protocol where they differ: tiny-qwen3 / pretrained models.",
+        epilog="Defaults in [brackets], by protocol where they differ: tiny / pretrained models.",
     )
     run = parser.add_argument_group("what to run")
     run.add_argument(
         "--model",
-        help="tiny-qwen3, smollm2-135m, gemma3-270m, a folder written by save_pretrained, a .gguf file, or a hub id "
-        f"such as Qwen/Qwen3-0.6B [{RunConfiguration.model}]",
+        help=f"{', '.join(TINY_MODELS)}, smollm2-135m, gemma3-270m, a folder written by save_pretrained, a .gguf file, "
+        f"or a hub id such as Qwen/Qwen3-0.6B [{RunConfiguration.model}]",
     )
     run.add_argument(
         "--protocol",
@@ -115,6 +116,18 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         metavar="X",
         dest="weight",
         help=f"weight of the SFT loss in joint training [{RunConfiguration.weight}]",
+    )
+    run.add_argument(
+        "--best-of",
+        type=positive_int,
+        metavar="N",
+        help=f"best-of-n: how many draws of ref SFT gets the best of [{RunConfiguration.best_of}]",
+    )
+    run.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="weighted-sft: of ref's responses, beta/(mu - r) or e^(r/beta), normalised "
+        f"[{RunConfiguration.weights}]",
     )
     run.add_argument(
         "--reward",
@@ -202,14 +215,6 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         help=f"alternate: after SFT, after one more RL phase, or after half of it {_defaults('finish')}",
     )
     of_order("--replay-share", "replay", probability, "of RL's policy in what SFT trains on", "X")
-    of_order("--best-of", "best-of-n", positive_int, "how many draws of ref SFT gets the best of")
-    enumerated.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        help="weighted-sft: of ref's responses, beta/(mu - r) or e^(r/beta), normalised "
-        + _defaults("weights"),
-    )
-
     enumerated.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -223,6 +228,12 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         metavar="SOURCE",
         help="grammar (embedded sentences), cola (GLUE's, through datasets), or a TSV in CoLA's format "
         + _defaults("data"),
+    )
+    sampled.add_argument(
+        "--eval-data",
+        metavar="SOURCE",
+        help="held-out prompts from here, likewise, such as GLUE's dev.tsv, and not from what --data has beyond the "
+        "sentences to train on",
     )
     sampled.add_argument(
         "--prompt-format",

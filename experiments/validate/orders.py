@@ -1,8 +1,8 @@
 """Which training stages an order has, where each starts, and which policy is its ref.
 
-Both protocols train the stages of the orders in ``WHOLE``; the others are of the enumerated one. A stage starts from
-the untrained model ("base") or from the result of another stage. ``ref`` is the stage whose result plays ref in
-everything said about it; before RL there is none.
+Both protocols train the stages of the orders in ``WHOLE`` and ``OWN_RESPONSES``; the others are of the enumerated one.
+A stage starts from the untrained model ("base") or from the result of another stage. ``ref`` is the stage whose result
+plays ref in everything said about it; before RL there is none.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class Stage:
             return (
                 config.cycles * (rl + sft) + {"sft": 0, "half-rl": rl // 2, "rl": rl}[config.finish]
             )
-        return config.sft_steps if self._is_sft else config.rl_steps
+        return config.sft_steps if self._as_sft(config) else config.rl_steps
 
     def rate(self, config: RunConfiguration) -> float:
         """The largest learning rate."""
-        return config.sft_rate if self._is_sft else config.rl_rate
+        return config.sft_rate if self._as_sft(config) else config.rl_rate
 
-    @property
-    def _is_sft(self) -> bool:
-        return self.objective in ("sft", "distil")
+    def _as_sft(self, config: RunConfiguration) -> bool:
+        """Whether steps and rate are those of SFT. In samples what is trained beside RL has as many of them as RL."""
+        if self.objective == "distil":
+            return isinstance(config, EnumeratedConfiguration)
+        return self.objective == "sft"
 
 
 STAGES = {

@@ -5,6 +5,7 @@
     environment.json   versions, device, commit, threads, when each session started
     metrics.jsonl      enumerated: one line per checkpoint, with the exact law of the policy; sampled: training logs
     measurements/      sampled: what was measured of each policy (``sampled/measuring.py``)
+    forecast-<ref>.json  what RL from a ref will do, written before its first step (``forecasts.py``)
     timing.jsonl       seconds per stage and session, and peak memory
     checkpoint.pt      enumerated: the newest training state, removed when the run is complete
     policies/          trained parameters at the end of each stage
@@ -58,7 +59,7 @@ from validate.environment import environment
 from validate.errors import InputError, RunFolderError
 from validate.orders import BASE, plan
 
-__all__ = ["MEASUREMENTS", "PLAN", "TRAINING", "RunFolder"]
+__all__ = ["FORECAST", "MEASUREMENTS", "PLAN", "TRAINING", "RunFolder"]
 
 CONFIG, INPUTS, ENVIRONMENT, REPORT, CHECKPOINT = (
     "config.json",
@@ -69,6 +70,7 @@ CONFIG, INPUTS, ENVIRONMENT, REPORT, CHECKPOINT = (
 )
 # What a sampled run keeps of a stage: its measurements, the trainers' own checkpoints, plan-<stage>.json.
 MEASUREMENTS, TRAINING, PLAN = "measurements", "training", "plan-"
+FORECAST = "forecast-"
 # A stage and a step in it.
 Place = tuple[str, int]
 ANEW = "start anew with another --out"
@@ -209,8 +211,8 @@ class RunFolder:
         for name, then in begun.items():
             if digests.get(name) != then:
                 raise RunFolderError(
-                    f"--{name} {getattr(config, name)} is not what it was when the run in {self.path} began: bring "
-                    f"that back, or {ANEW}"
+                    f"{option(name)} {getattr(config, name)} is not what it was when the run in {self.path} began: "
+                    f"bring that back, or {ANEW}"
                 )
 
     def model_description(self) -> str:
@@ -365,13 +367,14 @@ class RunFolder:
         """
         names = [BASE, *(stage.name for stage in plan(config.order))]
         first = next((n for n, name in enumerate(names) if not self.has_policy(name)), len(names))
-        if any(self._has_begun(name) for name in names[first + 1 :]):
+        if any(self.stage_has_begun(name) for name in names[first + 1 :]):
             raise RunFolderError(
                 f"{self._policy(names[first])} is missing; {_go_on_before(names[first])}"
             )
         return max(0, first - 1)
 
-    def _has_begun(self, stage: str) -> bool:
+    def stage_has_begun(self, stage: str) -> bool:
+        """Whether a policy, a measurement or trainers' files of it are there."""
         measurement = self.path / MEASUREMENTS / f"{stage}.jsonl"
         training = self.path / TRAINING / stage
         return self.has_policy(stage) or measurement.exists() or training.exists()
@@ -432,7 +435,8 @@ class RunFolder:
         for name in reversed(forgotten):
             self._policy(name).unlink(missing_ok=True)
             (self.path / MEASUREMENTS / f"{name}.jsonl").unlink(missing_ok=True)
-            (self.path / f"{PLAN}{name}.json").unlink(missing_ok=True)
+            for before_rl in (PLAN, FORECAST):
+                (self.path / f"{before_rl}{name}.json").unlink(missing_ok=True)
             shutil.rmtree(self.path / TRAINING / name, ignore_errors=True)
         self.replace(self._metrics.name, kept)
 

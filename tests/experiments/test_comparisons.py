@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import compare
+import comparison_of_models
 import numpy as np
 import pytest
 import torch
@@ -214,6 +215,44 @@ def test_natural_methods_come_where_a_jacobian_is_cheap():
         reward = embedded_task(prompts).reward
         found = methods_for(configuration({}), reward)
         assert any(method.natural for method in found) is some
+
+
+def test_comparisons_of_several_models_are_one_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(outcomes, "outcomes", fake([]))
+    folders = []
+    for model in ("tiny-llama", "tiny-mamba2"):
+        folders.append(str(tmp_path / model))
+        given = ["--method", "k3-in-loss", "--seed", "0", "1", "--out", folders[-1]]
+        assert compare.main([*given, *SMALL, "--model", model]) == 0
+    capsys.readouterr()
+    out = tmp_path / "together"
+    asked = ["--method", "beta 0.3", "--write", str(out)]
+    assert comparison_of_models.main([*folders, *asked]) == 0
+    text = (out / "table.md").read_text()
+    assert capsys.readouterr().out == text + "\n"
+    rows = [row.split(" | ") for row in text.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| tiny-llama", "| tiny-mamba2"]
+    assert {row[1] for row in rows} == {"RL k3-in-loss, beta 0.3"}
+    own = (tmp_path / "tiny-llama" / "table.md").read_text().splitlines()
+    (line,) = (line for line in own if "beta 0.3" in line)
+    assert text.splitlines()[2] == f"| tiny-llama {line}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "is a second comparison of tiny-qwen3"),
+        (["--method", "k4"], "--method 'k4' is in no method's name"),
+    ],
+)
+def test_a_table_of_models_needs_comparisons_of_them(words, message, tmp_path, monkeypatch, capsys):
+    assert comparison_of_models.main([str(tmp_path)]) == 2
+    assert "has no results.jsonl" in capsys.readouterr().err
+    monkeypatch.setattr(outcomes, "outcomes", fake([]))
+    folder = str(tmp_path / "run")
+    assert compare.main(["--method", "k3-in-loss", "--out", folder, *SMALL]) == 0
+    assert comparison_of_models.main([folder, folder, *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_page_shows_the_committed_comparison():

@@ -1,7 +1,7 @@
 """Configurations are typed values, and the committed runs are read with them to the numbers that they reported."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ import qwen_validate
 from validate.checksums import read_sealed_json, read_sealed_lines, sealed
 from validate.configuration import (
     PRESETS,
+    TINY,
+    TINY_MODELS,
     EnumeratedConfiguration,
     SampledConfiguration,
     configuration,
@@ -19,6 +21,8 @@ from validate.enumerated.inputs import inputs_of
 from validate.errors import InputError, RunFolderError
 from validate.run_folder import RunFolder
 
+from nondecoupling.lm.tiny import TINY_FAMILIES
+
 EXPERIMENTS = Path(qwen_validate.__file__).parent
 COMMITTED = sorted(path.parent for path in (EXPERIMENTS / "results").glob("*/config.json"))
 
@@ -26,6 +30,13 @@ COMMITTED = sorted(path.parent for path in (EXPERIMENTS / "results").glob("*/con
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=map(str, PRESETS))
 def test_a_configuration_survives_json(preset):
     assert from_json(json.loads(json.dumps(preset.as_json()))) == preset
+
+
+def test_every_tiny_family_is_a_model_with_the_lengths_and_rates_of_the_default():
+    assert set(TINY_MODELS) == {f"tiny-{family}" for family in TINY_FAMILIES}
+    for protocol in ("enumerated", "sampled"):
+        presets = [configuration({"protocol": protocol, "model": model}) for model in TINY_MODELS]
+        assert {replace(preset, model=TINY) for preset in presets} == {presets[0]}
 
 
 def test_a_configuration_cannot_be_changed():

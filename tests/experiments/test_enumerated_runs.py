@@ -18,6 +18,7 @@ from validate.models import model_of_run
 FILES = {
     "config.json",
     "environment.json",
+    "forecast-sft.json",
     "metrics.jsonl",
     "report.json",
     "report.html",
@@ -84,7 +85,8 @@ def test_killed_in_sft_and_in_rl_and_resumed_gives_the_same_bits(cycle, tmp_path
     assert '"stage": "sft-again"' not in text
     assert not (folder / "report.json").exists()
     assert qwen_validate.main(["--out", str(folder), "--resume"]) == 0
-    for name in ("config.json", "metrics.jsonl", "report.json", "report.html", "margins.svg"):
+    names = ["config.json", "forecast-sft.json", "metrics.jsonl", "report.json", "report.html"]
+    for name in [*names, "margins.svg"]:
         assert (folder / name).read_bytes() == (cycle[0] / name).read_bytes(), name
     sessions = json.loads((folder / "environment.json").read_text())["sessions"]
     assert [session["resumed"] for session in sessions] == [False, True, True]

@@ -1,119 +1,228 @@
-"""Forecasts held against runs: what they may see, what was reached, and a floor that is broken."""
+"""Forecasts held against runs: what is read, what was reached, and a floor that is broken."""
 
 import json
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import forecast_outcomes
 import numpy as np
 import pytest
 import qwen_validate
-from forecast_outcomes import outcome_of, stages_of, table
-from validate.enumerated.inputs import inputs_of
+from forecast_outcomes import outcome_of, outcomes_of, table, what_rl_did
+from rich.console import Console
+from validate.checksums import sealed
+from validate.configuration import configuration
+from validate.disk import read_json
+from validate.enumerated import report as enumerated_report
 from validate.errors import RunError
 from validate.finished_runs import Reached, complete_runs
+from validate.forecasts import read_forecast, write_forecast
+from validate.orders import STAGES
 from validate.run_folder import RunFolder
 
 from nondecoupling.forecast import Samples
+from nondecoupling.recipes import Recipe
 
 RESULTS = Path(forecast_outcomes.__file__).parent / "results"
+SMALL = "--prompts 16 --beta 0.8 --sft-steps 8 --rl-steps 8 --order sft-rl --checkpoint-every 4"
+RL = STAGES["rl"]
+CONFIG = configuration({"order": "sft-rl", "beta": 0.5})
+# Of 400 prompts with success 0.2 to 0.4: what reaches 0.5 has a price.
+DID = forecast_outcomes.WhatRlDid(
+    reward=Reached.exact(0.5),
+    expert_loss_change=Reached.exact(-0.2),
+    own_loss_change=Reached.exact(0.3),
+    kl=Reached.exact(0.25),
+)
 
 
 @pytest.fixture(scope="module")
-def stages():
-    return list(stages_of(RunFolder(RESULTS / "tiny-qwen3")))
+def run(tmp_path_factory):
+    """A complete run of the enumerated protocol."""
+    place = tmp_path_factory.mktemp("outcomes") / "run"
+    with pytest.MonkeyPatch.context() as patch:  # pictures take most of the time of a run
+        patch.setattr(enumerated_report, "plots", lambda *arguments: {})
+        patch.setattr(enumerated_report, "_html", lambda *arguments: "")
+        status = qwen_validate.main([*SMALL.split(), "--out", str(place)])
+    assert status in qwen_validate.OUTCOMES.values()
+    return place
 
 
-def test_what_rl_reached_is_the_committed_report_s(stages):
-    changes = json.loads((RESULTS / "tiny-qwen3" / "report.json").read_text())["changes"]
-    rl = [change for change in changes if change["stage"] != "joint"]
-    assert [title for title, _, _ in stages] == ["RL after SFT", "RL from the warm-up"]
-    for (_, _, stage), change in zip(stages, rl, strict=True):
-        assert stage.reward.value == pytest.approx(change["J"], rel=1e-12)
-        assert stage.expert_loss_change.value == pytest.approx(change["loss_change"], rel=1e-9)
+def samples(success):
+    rng = np.random.default_rng(0)
+    chance = success * rng.uniform(0.2, 0.4, size=(400, 1))
+    rewards, experts = rng.random((400, 16)) < chance, rng.random((400, 4)) < 0.7
+    return Samples(rewards, reward_bounds=(0, 1), expert_rewards=experts)
 
 
-def test_the_samples_are_of_the_policy_before_rl(stages):
-    """Their mean reward is ref's within its standard error, and far from the trained policy's."""
-    _, _, stage = stages[0]
-    rewards = stage.samples.ref_rewards
-    lines = (RESULTS / "tiny-qwen3" / "metrics.jsonl").read_text().splitlines()
-    before = [json.loads(line) for line in lines]
-    sft = [line for line in before if line["stage"] == "sft"][-1]
-    config = RunFolder(RESULTS / "tiny-qwen3").configuration({})
-    reward = inputs_of(config).task.reward
-    exact = float((np.exp(np.array(sft["log_p"])) * reward).sum(axis=1).mean())
-    error = rewards.std() / np.sqrt(rewards.size)
-    assert abs(rewards.mean() - exact) < 4 * error < stage.reward.value - exact
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """``written()`` is what was saved of the samples, read again; ``success`` scales their chances."""
+
+    def made(recipe=None, success=1.0):
+        folder = RunFolder(tmp_path_factory.mktemp("written"))
+        of_them = partial(samples, success)
+        write_forecast(folder, RL, of_them, CONFIG.beta, recipe, Console(quiet=True))
+        return read_forecast(folder, RL, CONFIG)
+
+    return made
 
 
-def test_a_policy_that_pays_too_little_breaks_the_floor(stages):
-    title, config, stage = stages[1]
-    sound = outcome_of("run", title, config, stage)
-    assert sound.floor > 0 and sound.floor_holds
-    cheap = replace(stage, own_loss_change=Reached.exact(sound.floor / 2))
-    assert not outcome_of("run", title, config, cheap).floor_holds
+@pytest.fixture(scope="module")
+def exact(written):
+    return written()
+
+
+def outcome(written, did=DID, config=CONFIG):
+    return outcome_of("run", RL, config, written, did)
+
+
+def test_what_rl_reached_is_the_committed_report_s():
+    folder = RunFolder(RESULTS / "tiny-qwen3")
+    did = what_rl_did(folder, folder.configuration({}))
+    assert list(did) == ["rl", "rl-first"]
+    report = json.loads((RESULTS / "tiny-qwen3" / "report.json").read_text())
+    for change in report["changes"]:
+        if change["stage"] in did:
+            reached = did[change["stage"]]
+            assert reached.reward.value == pytest.approx(change["J"], rel=1e-12)
+            assert reached.expert_loss_change.value == pytest.approx(change["loss_change"])
+    moved = [p["observed"] for p in report["predictions"] if "KL(p||ref)" in p["quantity"]]
+    assert [reached.kl.value for reached in did.values()] == pytest.approx(moved)
+
+
+def test_the_forecast_is_the_one_that_was_saved(run, tmp_path):
+    """Its numbers as the file has them, whatever these samples would give now."""
+    folder = RunFolder(run)
+    (before,) = outcomes_of(folder)
+    saved = read_json(run / "forecast-sft.json")
+    assert before.reward.forecast.value == saved["answers"]["at_beta"][0]["reward"]["value"]
+    assert before.kl.forecast.high == saved["answers"]["at_beta"][0]["kl"]["high"]
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    saved["answers"]["at_beta"][0]["reward"]["value"] = 0.125
+    del saved["sha256"]
+    (tmp_path / "forecast-sft.json").write_text(json.dumps(sealed("forecast-sft.json", saved)))
+    (after,) = outcomes_of(RunFolder(tmp_path))
+    assert after.reward.forecast.value == 0.125
+    assert replace(after, run=before.run, reward=before.reward) == before
+
+
+def test_self_distilled_runs_have_no_experts(tmp_path, run):
+    values = json.loads((run / "config.json").read_text()) | {"data_law": "self"}
+    del values["sha256"]
+    folder = RunFolder(tmp_path)
+    folder.write_json("config.json", values)
+    for name in ("metrics.jsonl", "forecast-sft.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (found,) = outcomes_of(folder)
+    assert found.expert_loss_change is None
+    assert "| none | none |" in table([found]) and "experts' data rose" not in table([found])
+
+
+def test_a_policy_that_pays_too_little_breaks_the_floor(exact):
+    sound = outcome(exact)
+    assert sound.floor > 0 and sound.floor_holds and sound.says_something
+    cheap = Reached.exact(sound.floor / 2)
+    assert not outcome(exact, replace(DID, own_loss_change=cheap)).floor_holds
     # An estimate whose interval reaches above the floor breaks nothing.
-    unsure = replace(stage, own_loss_change=Reached(sound.floor / 2, 0.0, sound.floor * 2))
-    assert outcome_of("run", title, config, unsure).floor_holds
+    unsure = Reached(sound.floor / 2, 0.0, sound.floor * 2)
+    assert outcome(exact, replace(DID, own_loss_change=unsure)).floor_holds
 
 
-def test_a_beta_that_the_samples_do_not_support_has_no_number(stages):
-    title, config, stage = stages[0]
-    rare = np.zeros((40, 4))
-    rare[0, 0] = 1.0
-    samples = Samples(rare, reward_bounds=(0, 1.5), expert_rewards=np.ones((40, 2)))
-    found = outcome_of("run", title, config, replace(stage, samples=samples))
-    assert found.predicted_reward is None
+def test_an_estimated_reward_is_priced_at_its_lower_end(exact):
+    unsure = replace(DID, reward=Reached(0.5, 0.45, 0.55))
+    assert outcome(exact, unsure).floor < outcome(exact).floor
+
+
+def test_a_beta_that_the_samples_do_not_support_has_no_number(written):
+    found = outcome(written(success=0.1))
+    assert found.reward.forecast is None and "show one reward only" in found.unsupported
     text = table([found])
-    assert "not supported" in text and "no beta was supported" in text
+    assert text.count("not supported") == 4 and "no beta was supported" in text
+    assert "how often" not in text
+    assert found.floor > 0
 
 
-def test_learning_rates_are_told_apart_where_there_are_several(stages):
-    title, config, stage = stages[0]
-    found = [outcome_of("run", title, replace(config, rl_rate=rate), stage) for rate in (0.25, 0.5)]
+def test_every_number_stands_next_to_what_was_reached(exact):
+    found = outcome(exact)
+    text = table([found])
+    head, _, line = text.splitlines()[:3]
+    cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    for number, title in forecast_outcomes.NUMBERS.items():
+        assert cells[f"{title}: forecast"] == "{:.3f} in [{:.3f}, {:.3f}]".format(
+            *(exact.at_beta[number][end] for end in ("value", "low", "high"))
+        )
+    assert cells["floor"] == f"{found.floor:.3f}" and line.endswith("| 0.250 |")
+    assert f"| +0.300 | {found.floor:.3f} | " in line
+
+
+def test_how_often_rl_landed_in_the_interval(exact):
+    """Above it, in it and below it; the intervals are about another policy, and the sentence says so."""
+    inside = outcome(exact, replace(DID, kl=Reached.exact(exact.at_beta["kl"]["value"])))
+    outside = [
+        outcome(exact, replace(DID, kl=Reached.exact(exact.at_beta["kl"][end] + beyond)))
+        for end, beyond in (("high", 0.01), ("low", -0.01))
+    ]
+    text = table([inside, *outside])
+    assert "KL(p‖ref), 1 of 3." in text
+    assert "about the exact optimum at that beta and not about a trained policy" in text
+
+
+def test_an_interval_that_is_open_is_not_counted_as_met(written):
+    """The loss on the experts' data of a normalised trainer has no limits, and KL(p||ref) no forecast."""
+    found = outcome(written(Recipe("group-normalised", "k3-with-ratio", 2.0, group_size=8)))
+    assert found.expert_loss_change.forecast.high == math.inf
+    assert not found.expert_loss_change.has_two_ends
+    text = table([found])
+    assert ", no limits | -0.200 |" in text and "| none | 0.250 |" in text
+    counted = text[text.index("how often") :]
+    assert "expert loss" not in counted and "KL" not in counted and "own loss change, " in counted
+
+
+def test_learning_rates_are_told_apart_where_there_are_several(exact):
+    rates = (0.25, 0.5)
+    found = [outcome(exact, config=replace(CONFIG, rl_rate=rate)) for rate in rates]
     assert "learning rate" not in table(found[:1])
     text = table(found)
     assert "| beta | learning rate | seed |" in text and "| 0.25 | 0 |" in text
     assert "at learning rate 0.25, one stage" in text and "at learning rate 0.5, one stage" in text
 
 
-@pytest.mark.slow  # bootstraps whole runs
-def test_the_script_writes_its_table_and_says_a_broken_floor(tmp_path, monkeypatch, capsys):
+def test_the_script_writes_its_table_and_says_a_broken_floor(run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3"), "--write", str(out)]) == 0
-    # After SFT the samples of 32 prompts give no floor; from the warm-up they do.
-    assert "The floor held in 1 of 1 where it" in capsys.readouterr().out
-    assert len(json.loads((out / "outcomes.json").read_text())) == 2
+    assert forecast_outcomes.main([str(run), "--write", str(out)]) == 0
+    assert "The floor held in 0 of 0 where it" in capsys.readouterr().out
+    (line,) = json.loads((out / "outcomes.json").read_text())
+    assert set(line["kl"]) == {"forecast", "reached"} and line["unsupported"] is None
+    assert line["own_loss_change"]["reached"]["value"] > 0
     assert "forecast_outcomes.py" in (out / "table.md").read_text()
     monkeypatch.setattr(forecast_outcomes.ForecastOutcome, "floor_holds", False)
-    assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3")]) == 5
+    assert forecast_outcomes.main([str(run)]) == 5
 
 
-@pytest.mark.slow  # bootstraps whole runs
-def test_what_no_forecast_can_be_made_for_is_named(capsys):
-    assert forecast_outcomes.main([str(RESULTS / "smollm2-135m")]) == 2
-    told = capsys.readouterr().err
-    assert "has 8 prompts" in told and "nothing to compare" in told
-    assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3-sampled")]) == 2
-    assert "has no measurements/" in capsys.readouterr().err
-
-
-def test_a_reward_at_the_edge_of_its_range_is_left_out(monkeypatch, capsys, stages):
-    title, config, stage = stages[0]
-    edge = replace(stage, reward=Reached.exact(1.5))
-    both = [(title, config, edge), (title, config, stage)]
-    monkeypatch.setattr(forecast_outcomes, "stages_of", lambda folder: iter(both))
-    assert forecast_outcomes.main([str(RESULTS / "tiny-qwen3")]) == 0
+def test_runs_without_a_forecast_are_left_out_by_name(run, capsys):
+    """Of an earlier version, sampled and enumerated: nothing is forecast afterwards."""
+    older = [RESULTS / name for name in ("tiny-qwen3", "tiny-qwen3-sampled")]
+    assert forecast_outcomes.main([*map(str, older), str(run)]) == 0
     told = capsys.readouterr()
-    assert "left out: " in told.err and told.out.count("RL after SFT") == 1
+    for folder in older:
+        assert f"{folder}: RL after SFT is left out: {folder / 'forecast-sft.json'}" in told.err
+    assert "run it anew: python experiments/qwen_validate.py --protocol sampled" in told.err
+    assert told.out.count("RL after SFT") == 1
+    assert forecast_outcomes.main([str(older[0])]) == 2
+    assert "nothing to compare" in capsys.readouterr().err
 
 
-def test_an_estimated_reward_is_priced_at_its_lower_end(stages):
-    title, config, stage = stages[1]
-    exact = outcome_of("run", title, config, stage)
-    unsure = replace(stage, reward=Reached(stage.reward.value, 1.39, 1.45))
-    assert outcome_of("run", title, config, unsure).floor < exact.floor
+def test_a_reward_at_the_edge_of_its_range_is_left_out(run, monkeypatch, capsys):
+    folder = RunFolder(run)
+    did = what_rl_did(folder, folder.configuration({}))
+    edge = {"rl": replace(did["rl"], reward=Reached.exact(1.5))}
+    monkeypatch.setattr(forecast_outcomes, "what_rl_did", lambda *arguments: edge)
+    assert not list(outcomes_of(folder))
+    assert "RL after SFT is left out: target=1.5" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
@@ -131,12 +240,15 @@ def test_a_sampled_run(tmp_path, rl):
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     given = ["--protocol", "sampled", "--order", "sft-rl", "--beta", "2", "--rl", rl]
     assert qwen_validate.main([*given, *words, "--out", str(tmp_path / "run")]) == 0
-    ((title, config, stage),) = stages_of(RunFolder(tmp_path / "run"))
-    assert stage.samples.ref_rewards.shape == (40, 8)
-    assert (stage.recipe is None) == (rl == "rloo")
+    folder = RunFolder(tmp_path / "run")
+    (found,) = outcomes_of(folder)
+    made = read_forecast(folder, RL, folder.configuration({})).forecast
+    assert made.samples.ref_rewards.shape == (40, 8)
+    assert (made.recipe is None) == (rl == "rloo")
     averages = json.loads((tmp_path / "run" / "report.json").read_text())["averages"]
-    assert stage.reward.value == pytest.approx(averages[1]["reward"])
+    assert found.reward.reached.value == pytest.approx(averages[1]["reward"])
     rise = averages[1]["excess_loss"] - averages[0]["excess_loss"]
-    assert stage.expert_loss_change.value == pytest.approx(rise)
-    found = outcome_of("run", title, config, stage)
+    assert found.expert_loss_change.reached.value == pytest.approx(rise)
+    assert found.kl.reached.value == pytest.approx(averages[1]["kl_to_ref"])
     assert found.floor_holds and found.trainer == rl
+    assert "| sampled |" in table([found])

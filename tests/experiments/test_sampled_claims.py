@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, special, stats
 from validate.configuration import configuration
 from validate.orders import plan
 from validate.sampled import claims as claims_module
@@ -31,7 +31,7 @@ from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, Measurement
 from validate.sampled.per_token import COLUMNS, padded, rows_of, table_of, token_scores_of
 from validate.sampled.resampling import resampled
-from validate.sampled.rewards import CheckedReward, strict
+from validate.sampled.rewards import CheckedReward, last_label, strict
 
 from nondecoupling import bounds
 from nondecoupling.estimate import (
@@ -64,6 +64,15 @@ def one_token(log_law, log_other, drawn):
     return table_of(scores).reshape(prompts, k, 1, COLUMNS)
 
 
+def most_of_a_coin(kl, heads):
+    """The largest x with kl(x, heads) <= kl, by search; 1 where a coin that always shows heads is no farther."""
+
+    def beyond(x):
+        return special.rel_entr([x, 1 - x], [heads, 1 - heads]).sum() - kl
+
+    return 1.0 if beyond(1.0) <= 0 else optimize.brentq(beyond, heads, 1.0, xtol=1e-14)
+
+
 class Simulated:
     """Laws of the three kinds, and runs sampled from them. The experts give the first ``listed`` responses."""
 
@@ -80,6 +89,7 @@ class Simulated:
             self.d = self.ref
         self.reward = self.rng.integers(0, 2, size=(KINDS, RESPONSES)).astype(float)
         self.reward[:, 0], self.reward[:, 1] = 0.0, 1.0
+        self.informal = np.eye(RESPONSES)[0]  # right all the same
         self.self_distilled = self_distilled
 
     def run(self):
@@ -113,7 +123,7 @@ class Simulated:
         back = bounds.kl_divergence(self.ref, law)[kind, None]
         arrays = {
             "rewards": at(self.reward, own),
-            "robust": at(self.reward, own),
+            "robust": at(np.maximum(self.reward, self.informal), own),
             "lengths": np.ones_like(own),
             "log_p": at(law, own),
             "log_ref": at(self.ref, own),
@@ -192,6 +202,11 @@ class Simulated:
             return self.joint_ceiling(pilot) - own
         if claim.statement == "S10":
             return (self.guarded(pilot) - data) / BETA
+        if claim.statement == "G1":
+            gold = np.maximum(self.reward, self.informal)
+            laws = (self.p, self.ref)
+            now, before = (1 - (j(law, gold) - j(law, self.reward)).mean() for law in laws)
+            return most_of_a_coin(moved, before) - now
         known = {
             "beta log Z >= J_b(p)": value - (reached - BETA * moved),
             "J(d) + R sqrt(KL(d||p)/2) >= J(p)": data + np.sqrt(excess / 2) - reached,
@@ -213,6 +228,11 @@ def wrong(claim, truth, delta=DELTA):
     return holds == Outcome.VIOLATED or fails == Outcome.CONFIRMED
 
 
+def name_of(claim):
+    """The same in every world."""
+    return claim.claim.split(" J(p) + h")[-1].split("; says nothing")[0]
+
+
 def simulated_claims(seed, **options):
     world = Simulated(seed, **options)
     pilot, test = world.run()
@@ -229,9 +249,8 @@ def test_verdicts_on_every_claim_are_wrong_no_more_often_than_delta():
     for seed in range(WORLDS):
         world, pilot, made = simulated_claims(seed, listed=3)
         for claim in made:
-            name = claim.claim.split(" J(p) + h")[-1]
-            mistakes.setdefault(name, []).append(wrong(claim, world.truth(claim, pilot)))
-    assert len(mistakes) == 10 and {len(found) for found in mistakes.values()} == {WORLDS}
+            mistakes.setdefault(name_of(claim), []).append(wrong(claim, world.truth(claim, pilot)))
+    assert len(mistakes) == 11 and {len(found) for found in mistakes.values()} == {WORLDS}
     for name, found in mistakes.items():
         p = stats.binomtest(sum(found), len(found), DELTA, alternative="greater").pvalue
         assert p >= LEVEL, f"{name}: {np.mean(found):.3f} wrong at delta = {DELTA}"
@@ -249,7 +268,7 @@ def test_exact_lower_ends_miss_no_more_often_than_half_of_delta(options):
                 continue
             truth = world.truth(claim, pilot)
             low = float(claim.margin(DELTA).low)
-            missed.setdefault(claim.claim.split(" J(p) + h")[-1], []).append(low > truth + 1e-12)
+            missed.setdefault(name_of(claim), []).append(low > truth + 1e-12)
     for name, found in missed.items():
         p = stats.binomtest(sum(found), len(found), DELTA / 2, alternative="greater").pvalue
         assert p >= LEVEL, f"{name}: {np.mean(found):.3f} missed at delta/2 = {DELTA / 2}"
@@ -332,7 +351,7 @@ def test_where_no_reward_can_be_bought_there_is_no_price():
     world = Simulated(1)
     world.reward = np.ones_like(world.reward)  # the experts already have the best
     made = [c.claim for c in claims_of("rl", *world.run())]
-    assert len(made) == 6 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
+    assert len(made) == 7 and not any(claim.startswith("KL(d||p) >= ") for claim in made)
 
 
 @pytest.mark.slow  # hundreds of simulated runs
@@ -429,6 +448,44 @@ def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds, option
             assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
     assert set(found["as it is"]) == {Outcome.CONFIRMED}
     assert found["for free"].count(Outcome.VIOLATED) > worlds / 2
+
+
+def gold_by_proxy(monkeypatch, towards, far, cost=1.0):
+    """G1's verdict on ref tilted towards one response, and its claim, as if that cost another KL."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    world = Simulated(1)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, far * np.eye(RESPONSES)[towards], 1.0)
+    pilot, test = world.run()
+    for e in (pilot, test):
+        vars(e)["kl"] = cost * e.kl
+    (row,) = [c for c in claims_of("rl", pilot, test) if c.statement == "G1"]
+    assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
+    return decide(row.margin(DELTA)), row.claim
+
+
+def test_gold_that_lags_too_far_behind_the_proxy_is_refuted(monkeypatch):
+    """Towards informal right answers only gold gains; towards strict ones the proxy more than gold."""
+    assert gold_by_proxy(monkeypatch, 0, 0.5)[0] is Outcome.CONFIRMED
+    assert gold_by_proxy(monkeypatch, 1, 0.5)[0] is not Outcome.VIOLATED
+    assert gold_by_proxy(monkeypatch, 1, 2.0, cost=0.001)[0] is Outcome.VIOLATED
+
+
+def test_a_bound_on_gold_that_holds_by_definition_confirms_nothing(monkeypatch):
+    """Far from ref x is 1, and E_p f <= 1 needs no experiment, however large the margin."""
+    for towards in (0, 1):
+        outcome, claim = gold_by_proxy(monkeypatch, towards, 8.0)
+        assert outcome is Outcome.INCONCLUSIVE and "says nothing" in claim
+    assert "says nothing" not in gold_by_proxy(monkeypatch, 0, 0.5)[1]
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.3, 0.5, 1 - 1e-9])
+def test_the_largest_share_is_that_of_the_divergence(share):
+    for kl in (0.0, 1e-6, 0.1, -np.log(share) * 0.999, -np.log(share), 7.0, np.inf):
+        found = claims_module._largest_share(kl, share)
+        assert found == pytest.approx(most_of_a_coin(kl, share), rel=1e-6)
+    assert claims_module._largest_share(7.0, 0.0) == 0.0
+    assert claims_module._largest_share(0.0, 1.0) == 1.0
 
 
 @pytest.mark.parametrize("weight", [1e-9, 0.02, 0.5, 50.0])
@@ -691,6 +748,12 @@ def test_rows_are_as_many_as_the_plan_expects(order, data_law):
     found = list(_claims(test.experts, measured, 20))
     config = configuration({"protocol": "sampled", "order": order, "data_law": data_law})
     assert len(found) == claims_in(config)
+    # Of another reward than the strict one nothing is known beforehand about how it compares with the last label.
+    other = replace(test.experts, reward=CheckedReward("last-label", last_label))
+    kept = [claim for claim in found if claim.statement != "G1"]
+    assert len(kept) < len(found)
+    assert [c.claim for c in _claims(other, measured, 20)] == [c.claim for c in kept]
+    assert len(kept) == claims_in(replace(config, reward="last-label"))
 
 
 def test_too_few_prompts_for_a_bootstrap_decide_only_what_is_exact():

@@ -123,6 +123,14 @@ def test_the_table_averages_over_seeds():
     assert cells[8:10] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
 
 
+def test_a_recipe_without_beta_has_none_in_the_table_nor_in_its_name():
+    best = [replace(outcome(seed, 1.0, 0.5), rl="best of 4", beta=None) for seed in (0, 1)]
+    *_, line = table(best).splitlines()
+    assert line.startswith("| best of 4 | - | 2 |")
+    (line,) = differences([*best, outcome(0, 2.0, 0.5), outcome(1, 2.5, 0.5)]).splitlines()
+    assert line.startswith("- rloo, beta 0.2, beside best of 4: paid 1.250 more")
+
+
 def test_where_one_seed_raised_no_reward_there_is_no_number():
     *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, None)]).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -39,6 +39,7 @@ PROMPTS = SMALL["pilot-prompts"] + SMALL["eval-prompts"]
 FILES = {
     "config.json",
     "environment.json",
+    "forecast-sft.json",
     "measurements",
     "metrics.jsonl",
     "pareto-sft.svg",
@@ -144,7 +145,7 @@ def test_killed_at_several_places_and_resumed_gives_the_same_bits(cycle, options
             damaged.write('{"stage": "')
     assert not (folder / "report.json").exists()
     assert qwen_validate.main(["--protocol", "sampled", "--out", str(folder), "--resume"]) == 0
-    names = ["config.json", metrics, "report.json", "plan-sft.json"]
+    names = ["config.json", metrics, "report.json", "plan-sft.json", "forecast-sft.json"]
     names += [measured.format(policy) for policy in ("sft", "rl", "sft-again")]
     for name in names:
         assert (folder / name).read_bytes() == (cycle[0] / name).read_bytes(), name

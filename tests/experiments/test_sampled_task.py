@@ -158,6 +158,37 @@ def test_inputs_that_changed_while_a_run_was_stopped_are_refused(tmp_path, monke
         inputs_of(config, folder)
 
 
+def test_held_out_prompts_may_come_from_a_file_of_their_own(tmp_path):
+    def written(name, first, count):
+        place = tmp_path / name
+        lines = (f"s\t{i % 2}\t\tThis is sentence {i}.\n" for i in range(first, first + count))
+        place.write_text("".join(lines))
+        return str(place)
+
+    train, dev = written("train.tsv", 0, 40), written("dev.tsv", 35, 20)
+    asked = {"protocol": "sampled", "data": train, "eval_data": dev, "train_prompts": 40}
+    config = configuration(asked)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    found = inputs_of(config, folder)
+    folder.record_inputs(found.digests)
+    numbers = [
+        {int(q.text.split("sentence ")[1].split(".")[0]) for q in some}
+        for some in (found.task.train, found.task.held_out, found.task.evaluation)
+    ]
+    assert numbers[0] == set(range(40))
+    assert numbers[1] == set(range(40, 55))  # 35 to 39 are trained on
+    assert numbers[2] == numbers[1]
+    written("dev.tsv", 36, 20)
+    with pytest.raises(RunFolderError, match=r"--eval-data .*dev.tsv is not what it was"):
+        inputs_of(config, folder)
+    written("dev.tsv", 5, 20)
+    with pytest.raises(DataError, match="--eval-data has 20 sentences, all of which are among"):
+        inputs_of(config, RunFolder(tmp_path / "other"))
+    with pytest.raises(DataError, match="--train-prompts is 41, but there are only 40 sentences"):
+        inputs_of(configuration({**asked, "train_prompts": 41}), RunFolder(tmp_path / "other"))
+
+
 def test_one_label_only_is_an_error():
     some = [Sentence(f"word {i}.", True, "s", f"line {i}") for i in range(50)]
     with pytest.raises(DataError, match="all have the label 'acceptable'"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from validate.sampled import training
 from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import Question
 
+from nondecoupling import bounds
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.sampling import draw
@@ -246,6 +248,37 @@ def test_the_sft_loss_is_that_of_whole_responses_over_the_tokens_of_the_batch(tm
             trainer.compute_loss(world_model, dict(batch), num_items_in_batch=torch.tensor(tokens))
         )
     assert loss * tokens == pytest.approx(-log_probs(language_model, pairs).sum(), rel=1e-5)
+
+
+def test_the_weighted_loss_is_the_cross_entropy_to_the_weighted_law(tmp_path):
+    """Every response once, with its probability under p* as its weight: the gradient is that of CE(p*, p)."""
+    language_model = small_model()
+    language_model.model.double()
+    world = Enumerated(language_model, tmp_path / "rl", "rloo")
+    law = bounds.forward_leash_optimum(world.log_ref.numpy(), world.reward.double().numpy(), BETA)
+    pairs = [PromptResponse(world.prompt, y) for y in world.responses]
+    rows = training.sft_rows(pairs, (len(pairs) * np.exp(law)).tolist())
+    trainer = training.sft_trainer(language_model, rows, CONFIG, tmp_path, 1, Processes())
+    (batch,) = trainer.get_train_dataloader()
+    assert trainer.args.learning_rate == CONFIG.rl_rate
+
+    def log_probs(input_ids, attention_mask, labels, **options):
+        """As the fused head has them, whose sums are in float32 whatever the model's are."""
+        logits = language_model.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        steps, labels = torch.log_softmax(logits[:, :-1], dim=-1), labels[:, 1:]
+        each = steps.gather(2, labels.clamp(min=0)[..., None])[..., 0]
+        return SimpleNamespace(log_probs=torch.where(labels >= 0, each, 0.0))
+
+    def cross_entropy():
+        log_p = log_probs(**{name: batch[name] for name in batch if name != "weight"}).log_probs
+        return -(torch.from_numpy(np.exp(law)) * log_p.sum(dim=1)).sum()
+
+    exact = world.gradient_of(cross_entropy)
+    assert exact.dtype == torch.float64 and exact.norm() > 0.1
+    in_float64 = world.gradient_of(lambda: trainer.compute_loss(log_probs, dict(batch)))
+    torch.testing.assert_close(in_float64, exact, rtol=1e-10, atol=1e-14)
+    fused = world.gradient_of(lambda: trainer.compute_loss(language_model.model, dict(batch)))
+    torch.testing.assert_close(fused, exact, rtol=1e-4, atol=1e-6)
 
 
 def test_the_sampler_draws_from_the_law_that_it_scores():

@@ -6,6 +6,7 @@ task_file   a task of one's own, from a file
 inputs      the task that a configuration names
 head_precision  what the model's head is applied in, and the record of it
 endings     where the theory says that a stage ends, and recipes that end nowhere
+forecasting  the forecast of RL, from responses drawn from its ref
 training    what a stage optimises, and its steps
 run         all stages of a run, with checkpoints and progress
 tolerances  how far two floating-point routes to one number may lie apart

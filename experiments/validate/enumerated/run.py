@@ -18,6 +18,7 @@ from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tries import Candidates, encode
 from validate.configuration import EnumeratedConfiguration
 from validate.enumerated.endings import must_end
+from validate.enumerated.forecasting import forecast_rl
 from validate.enumerated.head_precision import about_precision, precision_of_run
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
@@ -129,6 +130,9 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
             else:
                 start = folder.load_policy(stage.start) if processes.is_first else {}
                 processes.set_trained_state(policy, start)
+            if stage.objective == "rl" and trainer.step == 0:
+                assert log_ref is not None
+                forecast_rl(config, folder, task, stage, log_ref, progress.console)
             bar = progress.add_task(stage.title, total=trainer.steps, completed=trainer.step)
             progress.advance(whole, trainer.step)
             started, first_step = time.monotonic(), trainer.step

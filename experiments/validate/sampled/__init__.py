@@ -7,11 +7,13 @@ inputs      the sentences and the reward of a run, and whether they are still th
 task        prompts, expert responses and their law, and the order in which training sees them
 chat        the prompts as the model is asked them, plain or in its chat template
 rewards     built-in rewards, or one's own, checked
-training    SFT, RL and joint training by the trainers of TRL
+own_responses  what SFT on ref's own responses trains on, and where that ends
+training    SFT, weighted SFT, RL and joint training by the trainers of TRL
 trl_options  what --rl sets in TRL's configuration
 lengths     whether prompts and responses fit the model
 per_token   what the scorer says of each token, as one array
 measuring   what is measured of a trained policy, kept as it comes
+forecasting  the forecast of RL, from what was measured of its ref
 run         all stages of a run, with progress and the means to go on
 resampling  bootstrap intervals, which say nothing where there are too few prompts
 claims      the statements as margins, each a function from a level to an interval

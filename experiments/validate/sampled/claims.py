@@ -40,7 +40,7 @@ from validate.orders import STAGES
 from validate.sampled.measuring import Measurement
 from validate.sampled.per_token import token_scores_of
 from validate.sampled.resampling import resampled
-from validate.sampled.rewards import CheckedReward
+from validate.sampled.rewards import CheckedReward, strict
 
 __all__ = [
     "FINDING",
@@ -138,6 +138,28 @@ class Evidence:
         return bounds.expected_reward(self.experts.log_d, self.experts.listed_reward)
 
     @cached_property
+    def last_label(self) -> np.ndarray:
+        return self.policy.robust.mean(axis=1)
+
+    @cached_property
+    def ref_last_label(self) -> np.ndarray:
+        return self.ref.robust.mean(axis=1)
+
+    @cached_property
+    def overrated(self) -> np.ndarray:
+        """E_p f of G1, f = 1 + r - g for the last label g: all but what is right and not in the strict format."""
+        return 1 - (self.last_label - self.reward)
+
+    @cached_property
+    def ref_overrated(self) -> np.ndarray:
+        return 1 - (self.ref_last_label - self.ref_reward)
+
+    @cached_property
+    def most_overrated(self) -> float:
+        """x of G1, as estimated: the largest average of f at this KL(p||ref); at 1 G1 holds by definition."""
+        return _largest_share(float(self.kl.mean()), float(self.ref_overrated.mean()))
+
+    @cached_property
     def kl(self) -> np.ndarray:
         """KL(p||ref), Rao-Blackwellised"""
         return self.policy.kl.mean(axis=1)
@@ -223,6 +245,8 @@ def claims_of(name: str, pilot: Evidence, test: Evidence) -> Iterator[SampledCla
     yield from _paid_off_the_data(name, pilot, test)
     yield _price_by_pinsker(name, pilot, test)
     yield _transport(name, pilot, test)
+    if test.experts.reward.__name__ == strict.__name__:
+        yield _gold_by_proxy(name, pilot, test)
 
 
 def _self_tests(name: str, e: Evidence) -> Iterator[SampledClaim]:
@@ -462,6 +486,46 @@ def _transport(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
     sides = float(transport_limit(float(e.kl.mean()), width)), float(abs(moved.mean()))
     claim = "R sqrt(KL(p||ref)/2) >= |J(p) - J(ref)|"
     return SampledClaim("R4", claim, name, THEOREM, "reward", *sides, margin)
+
+
+def _gold_by_proxy(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
+    """G1: the gain in last labels is at least that in strict answers less x - E_ref f, f = 1 + r - g.
+
+    r - g is -1 or 0, as the last label of a strict answer is right, and x is the largest number with kl(x, E_ref f) <=
+    KL(p||ref); also for averages over prompts, as kl is convex. So the margin is x - E_p f. At x = 1, from KL(p||ref) =
+    -log E_ref f on, it is not negative by definition: no verdict unless x is known to be less.
+    """
+    gained, gold_gained = e.reward - e.ref_reward, e.last_label - e.ref_last_label
+    distance = _from_below(e.experts, e.kl, 0.0, float(3 * pilot.kl.max()))
+
+    def margin(delta: float) -> Interval:
+        kl, start = distance(delta / 3), mean_interval(e.ref_overrated, (0.0, 1.0), delta / 3)
+        low = _largest_share(float(kl.low), float(start.low))
+        high = _largest_share(float(kl.high), float(start.high))
+        estimate = _largest_share(float(kl.estimate), float(start.estimate))
+        most = replace(kl + start, low=low, high=high, estimate=estimate)
+        room = most - mean_interval(e.overrated, (0.0, 1.0), delta / 3)
+        return room if high < 1 else replace(room, low=-1.0)
+
+    claim = (
+        "gain in last labels g >= gain in strict answers r - (x - E_ref f), f = 1 + r - g, "
+        "kl(x, E_ref f) = KL(p||ref)"
+    )
+    if e.most_overrated == 1:
+        claim += "; says nothing, as KL(p||ref) is too large for an x < 1"
+    taken_off = e.most_overrated - float(e.ref_overrated.mean())
+    sides = float(gold_gained.mean()), float(gained.mean()) - taken_off
+    return SampledClaim("G1", claim, name, THEOREM, "last label", *sides, margin)
+
+
+def _largest_share(kl: float, share: float) -> float:
+    """The largest x with kl(x, share) <= kl: the most that an event of this probability has so far from the law."""
+    if share == 0:
+        return 0.0
+    if kl >= -np.log(share):
+        return 1.0
+    two_outcomes = np.log([1 - share, share])
+    return share + float(bounds.reward_change_extremes(two_outcomes, np.array([0.0, 1.0]), kl)[1])
 
 
 def _absolute(interval: Interval) -> Interval:

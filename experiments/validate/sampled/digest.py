@@ -32,14 +32,14 @@ from validate.sampled.landscape import (
     reward_noise,
 )
 from validate.sampled.measuring import Measurement
-from validate.sampled.rewards import CheckedReward
+from validate.sampled.rewards import CheckedReward, strict
 from validate.sampled.task import SampledTask
 
 __all__ = ["DecidedClaim", "Plan", "Result", "claims_in", "digest", "experts_of", "plan_of"]
 
 POWER = 0.9
-# Rows per policy, per RL or joint stage and per SFT after RL, whatever d is: what the correction for multiplicity has
-# to expect.
+# Rows per policy, per stage that raises the reward and per SFT after RL, whatever d and the reward are: what the
+# correction for multiplicity has to expect.
 PER_POLICY, PER_RL, PER_SFT = 7, 2, 3
 
 
@@ -158,10 +158,12 @@ def claims_in(config: SampledConfiguration) -> int:
     """How many rows a run of this order has at most."""
     experts = (
         not config.self_distilled
-    )  # S9 of every policy, S10 of RL and joint training, S6 of RL
-    more = {"rl": PER_RL + 2 * experts, "joint": PER_RL + experts, "sft": PER_SFT}
+    )  # S9 of every policy, S10 of what raises the reward, S6 of RL
+    other = PER_RL + experts
+    more = {"rl": other + experts, "joint": other, "distil": other, "sft": PER_SFT}
+    proxy = config.reward == strict.__name__  # G1 of every policy
     policies = [stage for stage in plan(config.order) if stage.ref]
-    return sum(PER_POLICY + experts + more[stage.objective] for stage in policies)
+    return sum(PER_POLICY + experts + proxy + more[stage.objective] for stage in policies)
 
 
 def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:

@@ -34,9 +34,15 @@ class Inputs:
     digests: dict[str, str]
 
 
-def task_of(config: SampledConfiguration, sentences: Sequence[Sentence]) -> SampledTask:
+def task_of(
+    config: SampledConfiguration,
+    sentences: Sequence[Sentence],
+    held_out: Sequence[Sentence] | None = None,
+) -> SampledTask:
     evaluation = config.pilot_prompts + config.eval_prompts
-    return make_task(sentences, config.train_prompts, evaluation, config.seed, config.prompt_format)
+    return make_task(
+        sentences, config.train_prompts, evaluation, config.seed, config.prompt_format, held_out
+    )
 
 
 def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
@@ -48,18 +54,24 @@ def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
     digests: dict[str, str] = {}
     sentences = load_sentences(config.data, config.train_prompts + HELD_OUT)
     reward = load_reward(config.reward)
+    held_out = load_sentences(config.eval_data) if config.eval_data else None
     if config.data != GRAMMAR:
-        rows = [(s.text, s.acceptable, s.source) for s in sentences]
-        digests["data"] = _sha256(repr(rows).encode())
+        digests["data"] = _digest(sentences)
+    if held_out is not None:
+        digests["eval_data"] = _digest(held_out)
     if config.reward not in BUILT_IN:
         digests["reward"] = _sha256(_source_of(config.reward))
     folder.must_have(digests, config)
-    return Inputs(task_of(config, sentences), reward, digests)
+    return Inputs(task_of(config, sentences, held_out), reward, digests)
 
 
 def _source_of(reward: str) -> bytes:
     file = getattr(sys.modules[reward.partition(":")[0]], "__file__", None)
     return Path(file).read_bytes() if file else reward.encode()
+
+
+def _digest(sentences: Sequence[Sentence]) -> str:
+    return _sha256(repr([(s.text, s.acceptable, s.source) for s in sentences]).encode())
 
 
 def _sha256(content: bytes) -> str:

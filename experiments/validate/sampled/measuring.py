@@ -30,7 +30,7 @@ from validate.sampled.rewards import CheckedReward, last_label
 from validate.sampled.task import Question, columns
 from validate.session import Session
 
-__all__ = ["ARRAYS", "PER_TOKEN", "Measurement", "Measurer", "load_measurement"]
+__all__ = ["ARRAYS", "PER_TOKEN", "Measurement", "Measurer", "load_measurement", "rewards_of"]
 
 # Prompts per line: small enough to lose little, large enough for full batches.
 PROMPTS_PER_LINE = 20
@@ -205,10 +205,10 @@ class Measurer:
         language_model.restore(p)
         expert = log_probs(language_model, _pairs(prompts, experts))
         texts = [[text_of(language_model, y) for y in ys] for ys in drawn]
-        trained = _rewards_of(self.reward, questions, texts)
-        robust = _rewards_of(self.robust, questions, texts)
+        trained = rewards_of(self.reward, questions, texts)
+        robust = rewards_of(self.robust, questions, texts)
         of_experts = [[text_of(language_model, y) for y in ys] for ys in experts]
-        expected = _rewards_of(self.reward, questions, of_experts)
+        expected = rewards_of(self.reward, questions, of_experts)
 
         def row(index: int) -> Line:
             mine = slice(index * k, (index + 1) * k)
@@ -237,9 +237,10 @@ class Measurer:
         return [row(index) for index in range(len(indices))]
 
 
-def _rewards_of(
+def rewards_of(
     reward: CheckedReward, questions: Sequence[Question], texts: Sequence[Sequence[str]]
 ) -> list[float]:
+    """Of several responses to each question, in one list."""
     rows = [row for q, ys in zip(columns(questions), texts, strict=True) for row in [q] * len(ys)]
     given = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
     return reward([row["prompt"] for row in rows], [y for ys in texts for y in ys], **given)

@@ -13,8 +13,9 @@ from validate.sampled.tables import landings
 
 __all__ = ["plots"]
 
+# What a loss is of, by the objective of the stage: a policy gradient's is no measure of anything.
+LOSSES = {"sft": "SFT loss per token", "distil": "weighted SFT loss per response"}
 CURVES = (
-    ("loss", "SFT loss per token", plot.BLUE),
     ("reward", "reward", plot.GREEN),
     ("kl", "KL to ref per token", plot.VERMILION),
 )
@@ -33,14 +34,14 @@ def plots(result: Result, metrics: Sequence[Line]) -> dict[str, str]:
 
 
 def _training(metrics: Sequence[Line]) -> str:
-    """The trainers' own logs; a policy gradient's loss is no measure of anything and is left out."""
+    """The trainers' own logs."""
     stages = list(dict.fromkeys(line["stage"] for line in metrics))
     figure, axes = plot.subplots(1, len(stages), size=(2.2 + 2.6 * len(stages), 3.0), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
         lines = [line for line in metrics if line["stage"] == stage]
-        for name, label, color in CURVES:
-            if name == "loss" and STAGES[stage].objective != "sft":
-                continue
+        loss = LOSSES.get(STAGES[stage].objective)
+        curves = (("loss", loss, plot.BLUE), *CURVES) if loss else CURVES
+        for name, label, color in curves:
             points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             if points:
                 axis.plot(*zip(*points, strict=True), color=color, marker="o", ms=2.5, label=label)

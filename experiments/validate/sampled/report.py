@@ -12,7 +12,7 @@ from rich.table import Table
 
 from nondecoupling.estimate import Interval, Outcome
 from validate.checksums import read_sealed_json
-from validate.configuration import SampledConfiguration
+from validate.configuration import OWN_RESPONSES, SampledConfiguration
 from validate.errors import RunFolderError
 from validate.html import render
 from validate.orders import plan, policies_table
@@ -23,6 +23,7 @@ from validate.sampled.examples import examples
 from validate.sampled.first_screen import first_screen
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
+from validate.sampled.own_responses import objective_of
 from validate.sampled.plots import plots
 from validate.sampled.story import Answer, answers, what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
@@ -122,7 +123,9 @@ def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
         images,
         result=result,
         model=folder.model_description(),
-        objective=OBJECTIVES[result.config.rl],
+        objective=objective_of(result.config)
+        if result.config.order in OWN_RESPONSES
+        else f"RL objective: {OBJECTIVES[result.config.rl]}",
         found=what_was_found(result),
         answers=answers(result),
         examples=examples(result),

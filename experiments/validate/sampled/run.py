@@ -7,13 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
+from datasets import Dataset
 from rich.console import Console
 from rich.progress import TaskID
 from rich.text import Text
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
-from nondecoupling.lm.sampling import draw
+from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.tokens import PromptResponse, response_tokens, tokens_of_prompts
 from validate.configuration import SampledConfiguration
 from validate.errors import RunError
@@ -23,9 +25,11 @@ from validate.progress import progress_bars
 from validate.run_folder import PLAN, TRAINING, RunFolder
 from validate.sampled.chat import as_asked
 from validate.sampled.digest import experts_of, plan_of
+from validate.sampled.forecasting import forecast_rl_from
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.lengths import check_lengths
-from validate.sampled.measuring import Measurer, load_measurement
+from validate.sampled.measuring import Measurer, load_measurement, rewards_of
+from validate.sampled.own_responses import trained_on
 from validate.sampled.report import SampledReport, write_report
 from validate.sampled.task import SELF, Question
 from validate.sampled.training import (
@@ -117,6 +121,8 @@ def train(config: SampledConfiguration, session: Session) -> None:
 
             if stage.ref is None and processes.is_first:
                 _plan(config, folder, inputs, measurer, stage.name, progress.console)
+                place = measurer.place(stage.name)
+                forecast_rl_from(stage.name, config, folder, inputs, place, progress.console)
             before += steps + measurer.lines
             at(steps + measurer.lines)
             progress.console.print(f"{stage.title}: trained and measured", highlight=False)
@@ -162,6 +168,10 @@ def _trainer(
         language_model.restore(policies.state(stage.start))
         processes = session.processes
         return sft_trainer(language_model, sft_rows(pairs), config, place, steps, processes)
+    if stage.objective == "distil":
+        rows = _own_responses(config, inputs, policies, stage)
+        language_model.restore(policies.state(stage.start))
+        return sft_trainer(language_model, rows, config, place, steps, session.processes)
     questions = inputs.task.rl_draws(stage.name, steps * config.rl_prompts)
     joint = stage.objective == "joint"
     experts = _responses(config, inputs, policies, stage, questions) if joint else None
@@ -187,6 +197,30 @@ def _responses(
         return draw(language_model, prompts, config.max_tokens, seed)
     texts = inputs.task.expert_draws(stage.name, questions)
     return [response_tokens(tokenizer, text) for text in texts]
+
+
+def _own_responses(
+    config: SampledConfiguration, inputs: Inputs, policies: _Policies, stage: Stage
+) -> Dataset:
+    """Weighted responses of ref, in training order, to the prompts that RL would see: a group of them for each."""
+    language_model, generations = policies.language_model, config.generations
+    questions = inputs.task.rl_draws("rl", config.rl_steps * config.rl_prompts)
+    prompts = [
+        prompt
+        for prompt in tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
+        for _ in range(generations)
+    ]
+    assert stage.ref is not None
+    language_model.restore(policies.state(stage.ref))
+    seed = inputs.task.number(SELF, stage.name)
+    responses = draw(language_model, prompts, config.max_tokens, seed)
+    texts = [text_of(language_model, response) for response in responses]
+    groups = [texts[i : i + generations] for i in range(0, len(texts), generations)]
+    rewards = np.reshape(rewards_of(inputs.reward, questions, groups), (-1, generations))
+    places, weights = trained_on(config, rewards)
+    rows = (places + generations * np.arange(len(places))[:, None]).ravel()
+    pairs = [PromptResponse(prompts[row], responses[row]) for row in rows]
+    return sft_rows(pairs, weights.ravel().tolist())
 
 
 def _plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nondecoupling.estimate import Outcome
+from validate.configuration import OWN_RESPONSES
 from validate.orders import STAGES
 from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
 from validate.sampled.digest import Result
@@ -98,6 +99,11 @@ def what_it_does_not_show(result: Result) -> list[str]:
         lines.append(
             "Self-distilled data: d is the law of ref itself, so eps = 0 by construction, and SFT after RL sees "
             "samples of it on the training prompts."
+        )
+    if config.order in OWN_RESPONSES:
+        lines.append(
+            "The predicted end is that of SFT on ref's responses to these prompts, in groups without end; trained was "
+            f"on other prompts, in groups of {config.generations}."
         )
     if config.rl != "rloo":
         lines.append(

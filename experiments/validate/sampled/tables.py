@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from nondecoupling import bounds
 from nondecoupling.estimate import (
     Interval,
     SoftValue,
@@ -19,6 +21,7 @@ from validate.pareto import Landing
 from validate.reports import Change
 from validate.sampled.claims import Evidence, guarded
 from validate.sampled.digest import Result
+from validate.sampled.own_responses import end_of
 from validate.sampled.resampling import resampled
 
 __all__ = [
@@ -55,6 +58,8 @@ def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[EstimatedP
             yield stage.title, list(_of_rl(found, e))
         elif stage.objective == "joint":
             yield stage.title, list(_of_joint(found, e))
+        elif stage.objective == "distil":
+            yield stage.title, list(_of_own_responses(result, ref, e))
         elif before is not None:
             yield stage.title, list(_of_sft(found, before, e))
 
@@ -81,6 +86,40 @@ def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPredict
     yield EstimatedPrediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
 
 
+def _of_own_responses(result: Result, ref: str, e: Evidence) -> Iterator[EstimatedPrediction]:
+    config, end = result.config, _at_the_end(result, ref)
+    by = end.statement
+    rise = _mean(e.excess - e.ref_excess)
+    yield EstimatedPrediction("SFT loss change", by, end.loss_rise, rise, "nats")
+    yield EstimatedPrediction("reward", by, end.reward, _mean(e.reward), "reward")
+    back = _mean(e.policy.back_kl.mean(axis=1))
+    yield EstimatedPrediction("KL(ref||p)", by, end.back_kl, back, "nats")
+    if config.order == "best-of-n":
+        most = float(bounds.best_of_n_bounds(config.best_of)[1])
+        yield EstimatedPrediction("KL(ref||p), at most n - 1 - log n", by, most, back, "nats")
+
+
+class _End(NamedTuple):
+    """Averages over prompts at the end of SFT on ref's own responses, in the world that ref's responses suggest."""
+
+    statement: str
+    loss_rise: float
+    reward: float
+    back_kl: float
+
+
+def _at_the_end(result: Result, ref: str) -> _End:
+    land, end = result.landscapes[ref], end_of(result.config)
+    log_p = end.law(land.log_ref, land.reward, land.beta)
+    rise = bounds.cross_entropy(land.log_d, log_p) - bounds.cross_entropy(land.log_d, land.log_ref)
+    return _End(
+        statement=end.statement,
+        loss_rise=float(rise.mean()),
+        reward=float(bounds.expected_reward(log_p, land.reward).mean()),
+        back_kl=float(bounds.kl_divergence(land.log_ref, log_p).mean()),
+    )
+
+
 def _of_sft(
     found: dict[str, float], before: Evidence, e: Evidence
 ) -> Iterator[EstimatedPrediction]:
@@ -97,28 +136,35 @@ def _mean(values: np.ndarray) -> Interval:
 
 
 def changes(result: Result) -> Iterator[Change]:
-    """What RL or joint training did, next to what the theory predicts of the exact optimum."""
+    """What a stage that raises the reward did, next to what the theory predicts of its exact end."""
     for ref, found in result.predicted.items():
         start = float(result.on_ref(ref).reward.mean())
         for name in result.policies_of(ref):
-            if STAGES[name].objective == "sft":
+            objective = STAGES[name].objective
+            if objective == "sft":
                 continue
-            e, joint = result.evidence(name), STAGES[name].objective == "joint"
+            if objective == "distil":
+                by, rise, reward, _ = _at_the_end(result, ref)
+            elif objective == "joint":
+                by, rise, reward = "J1", found["joint_loss_rise"], found["joint_reward"]
+            else:
+                by, rise, reward = "S1", found["loss_rise"], start + found["reward_gain"]
+            e = result.evidence(name)
             yield Change(
                 stage=name,
-                statement="J1" if joint else "S1",
+                statement=by,
                 loss_change=float((e.excess - e.ref_excess).mean()),
-                predicted_loss_change=found["joint_loss_rise" if joint else "loss_rise"],
+                predicted_loss_change=rise,
                 reward=float(e.reward.mean()),
-                predicted_reward=found["joint_reward"] if joint else start + found["reward_gain"],
+                predicted_reward=reward,
             )
 
 
 def soft_values(result: Result) -> Iterator[tuple[str, SoftValue]]:
     """beta log Z of each ref from its responses, with the bias of the estimate and the effective sample size."""
     for ref in result.refs:
-        rewards, bounds = result.on_ref(ref).policy.rewards, result.experts.reward.bounds
-        yield STAGES[ref].title, mean_soft_value(rewards, result.experts.beta, bounds, DISPLAY)
+        rewards, limits = result.on_ref(ref).policy.rewards, result.experts.reward.bounds
+        yield STAGES[ref].title, mean_soft_value(rewards, result.experts.beta, limits, DISPLAY)
 
 
 def optimality_gaps(result: Result) -> Iterator[tuple[str, str, Interval]]:

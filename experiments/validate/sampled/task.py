@@ -94,30 +94,44 @@ def make_task(
     evaluation: int,
     seed: int,
     prompt_format: str = "plain",
+    held_out: Sequence[Sentence] | None = None,
 ) -> SampledTask:
-    """Split the sentences at random into ``train`` and held-out ones, and draw the evaluation prompts.
+    """Choose ``train`` of the sentences at random, and draw the evaluation prompts from ``held_out``, or the others.
+
+    Of ``held_out``, sentences that are among the chosen ones are left out.
 
     Raises:
         DataError: no sentence would be left to evaluate on, or only one label is left on a side.
     """
-    if len(sentences) < train + 2:
+    if held_out is None and len(sentences) < train + 2:
         raise DataError(
             f"--train-prompts is {train}, but there are only {len(sentences)} sentences and some must be held out "
             "for evaluation; lower it, or bring more data"
         )
+    if len(sentences) < train:
+        raise DataError(
+            f"--train-prompts is {train}, but there are only {len(sentences)} sentences; lower it, or bring more data"
+        )
     order = np.random.default_rng([seed, SPLIT]).permutation(len(sentences))
-    questions = [_question(index, sentences[i], prompt_format) for index, i in enumerate(order)]
-    held_out = questions[train:]
-    drawn = np.random.default_rng([seed, EVALUATION]).integers(len(held_out), size=evaluation)
-    sides = {"training": questions[:train], "evaluation": held_out}
+    chosen = [sentences[i] for i in order]
+    if held_out is not None:
+        seen = {sentence.text for sentence in chosen[:train]}
+        chosen[train:] = [sentence for sentence in held_out if sentence.text not in seen]
+        if len(chosen) == train:
+            raise DataError(
+                f"--eval-data has {len(held_out)} sentences, all of which are among those to train on; bring others, "
+                "or leave it away"
+            )
+    questions = [_question(index, one, prompt_format) for index, one in enumerate(chosen)]
+    kept = questions[train:]
+    drawn = np.random.default_rng([seed, EVALUATION]).integers(len(kept), size=evaluation)
+    sides = {"training": questions[:train], "evaluation": kept}
     for side, some in sides.items():
         if len({question.label for question in some}) < 2:
             raise DataError(
                 f"the {side} sentences all have the label {some[0].label!r}; bring more data with both labels"
             )
-    return SampledTask(
-        tuple(questions[:train]), tuple(held_out), tuple(held_out[i] for i in drawn), seed
-    )
+    return SampledTask(tuple(questions[:train]), tuple(kept), tuple(kept[i] for i in drawn), seed)
 
 
 def _question(index: int, sentence: Sentence, prompt_format: str) -> Question:

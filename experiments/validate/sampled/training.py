@@ -1,4 +1,4 @@
-"""SFT, RL and joint training of one stage, by the trainers of TRL.
+"""SFT, weighted SFT, RL and joint training of one stage, by the trainers of TRL.
 
 RL is RLOO set up to maximise E[r] - beta KL(p || ref) itself: the sequence-level log-ratio is part of the reward, the
 baseline is the mean of the other rollouts of the prompt, advantages are not normalised, rollouts are drawn at
@@ -8,7 +8,8 @@ every token and nothing else (T1, T3): what TRL's ``use_bias_correction_kl`` swi
 times the negative log-likelihood of an expert's response to each prompt of the batch.
 
 SFT averages over the tokens of a batch, as TRL does: within a batch every response counts by its length, so that the
-expected step minimises the loss per response up to the spread of the batches' numbers of tokens.
+expected step minimises the loss per response up to the spread of the batches' numbers of tokens. Weighted SFT averages
+w (-log p(y|x)) over the responses of a batch, whole ones: its expected step is the gradient of E[w (-log p)].
 
 Prompts and expert responses come in an order fixed before training, so that a resumed stage sees what it would have.
 """
@@ -38,7 +39,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.processes import Processes
@@ -109,14 +110,15 @@ def _logging_steps(config: SampledConfiguration, steps: int) -> int:
     return min(steps, config.checkpoint_every)
 
 
-def sft_rows(pairs: Sequence[PromptResponse]) -> Dataset:
-    """Token ids, and labels that are -100 on the prompt."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [[*pair.prompt, *pair.response] for pair in pairs],
-            "labels": [[-100] * len(pair.prompt) + pair.response for pair in pairs],
-        }
-    )
+def sft_rows(pairs: Sequence[PromptResponse], weights: Sequence[float] | None = None) -> Dataset:
+    """Token ids, and labels that are -100 on the prompt; for weighted SFT with a weight per response."""
+    rows: dict[str, list[Any]] = {
+        "input_ids": [[*pair.prompt, *pair.response] for pair in pairs],
+        "labels": [[-100] * len(pair.prompt) + pair.response for pair in pairs],
+    }
+    if weights is not None:
+        rows["weight"] = list(weights)
+    return Dataset.from_dict(rows)
 
 
 def rl_rows(questions: Sequence[Question], experts: Sequence[list[int]] | None = None) -> Dataset:
@@ -164,6 +166,30 @@ class _JointGRPO(_WithSft, GRPOTrainer):
     pass
 
 
+class _WithWeights(DataCollatorForLanguageModeling):
+    """Keeps the weights of the rows."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        weights = torch.tensor([row["weight"] for row in examples], dtype=torch.float64)
+        return {**super().torch_call(examples), "weight": weights}
+
+
+class _WeightedSft(SFTTrainer):
+    """Minimises the average over responses, not tokens, of weight times -log p(response)."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        weights = inputs.pop("weight")
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        log_p = outputs.log_probs.sum(dim=1)  # zero on the prompt
+        return -(weights.to(log_p.dtype) * log_p).mean()
+
+
 # By whether it is RLOO, and whether SFT's loss is added.
 RL_TRAINERS = {
     (True, False): RLOOTrainer,
@@ -205,17 +231,26 @@ def sft_trainer(
     steps: int,
     processes: Processes,
 ) -> SFTTrainer:
-    batch = processes.share_of(config.sft_batch, "--sft-batch")
-    return SFTTrainer(
+    """The trainer of SFT; of weighted SFT, at RL's learning rate, if the rows carry weights."""
+    weighted = "weight" in rows.column_names
+    if weighted:
+        size = "--rl-prompts x --generations, or the best of them,"
+        rate, batch = config.rl_rate, processes.share_of(len(rows) // steps, size)
+    else:
+        rate, batch = config.sft_rate, processes.share_of(config.sft_batch, "--sft-batch")
+    tokenizer = language_model.tokenizer
+    return (_WeightedSft if weighted else SFTTrainer)(
         model=language_model.model,
         args=SFTConfig(
-            **_common(config, place, steps, config.sft_rate, batch),
+            **_common(config, place, steps, rate, batch),
             train_sampling_strategy="sequential",
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
+            remove_unused_columns=not weighted,
         ),
+        data_collator=_WithWeights(tokenizer.pad_token_id) if weighted else None,
         train_dataset=rows,
-        processing_class=language_model.tokenizer,
+        processing_class=tokenizer,
     )
 
 

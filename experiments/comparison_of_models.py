@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Recipes and schedules on several models: what compare.py found for each, in one table.
+
+    python experiments/compare.py --method k1 k3-in-loss --out runs/llama -- --model tiny-llama
+    python experiments/compare.py --method k1 k3-in-loss --out runs/mamba2 -- --model tiny-mamba2
+    python experiments/comparison_of_models.py runs/llama runs/mamba2 --write runs/models
+
+Per folder the methods that are asked for, as compare.py says them in its own table, behind the model's name.
+
+Exit status: 0 done, 2 usage error, or a folder without a comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from compare import RESULTS, SETTINGS
+from comparisons.outcomes import MethodOutcome
+from comparisons.summary import table_of_models
+from validate.configuration import TINY
+from validate.disk import read_json, read_lines, replace_file
+from validate.errors import RunError
+
+
+def outcomes_in(folder: Path, words: Sequence[str]) -> tuple[str, list[MethodOutcome]]:
+    """The model of a comparison, and what its methods reached whose names contain one of ``words``, or all.
+
+    Raises:
+        RunError: there is no comparison in the folder, or no such method in it.
+    """
+    if not (folder / RESULTS).exists():
+        raise RunError(f"{folder} has no {RESULTS}; give a folder of compare.py")
+    found = [MethodOutcome.from_json(line) for line in read_lines(folder / RESULTS)]
+    for word in words:
+        if not any(word in outcome.method for outcome in found):
+            names = "; ".join(dict.fromkeys(outcome.method for outcome in found))
+            raise RunError(f"--method {word!r} is in no method's name in {folder}: {names}")
+    if words:
+        found = [outcome for outcome in found if any(word in outcome.method for word in words)]
+    model = str(read_json(folder / SETTINGS)["run"].get("model", TINY))
+    return model, found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of compare.py")
+    parser.add_argument(
+        "--method", nargs="+", default=[], metavar="WORDS", help="only methods with these in it"
+    )
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="also write table.md")
+    given = parser.parse_args(arguments)
+    models: dict[str, list[MethodOutcome]] = {}
+    try:
+        for folder in given.folders:
+            model, found = outcomes_in(folder, given.method)
+            if model in models:
+                raise RunError(f"{folder} is a second comparison of {model}; give one of them")
+            models[model] = found
+    except RunError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    text = table_of_models(models)
+    print(text)
+    if given.write:
+        given.write.mkdir(parents=True, exist_ok=True)
+        replace_file(given.write / "table.md", text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

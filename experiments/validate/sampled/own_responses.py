@@ -1,0 +1,83 @@
+"""SFT on ref's own responses, beside RL: which of them, with what weights, and the law at which that ends.
+
+A group is ``generations`` responses of ref to one prompt, as many as RL draws. Each is trained on once, so that samples
+and gradient steps are those of RL; of best of n one in n is.
+
+    weighted-sft   all of a group, with the weights beta/(mu - r), mu such that they average one over the group, or
+                   e^(r/beta) over its average: it ends at S5's frontier policy beta ref/(mu - r) or at the tilt (T9)
+    best-of-n      the best of each n responses, of ties the first: it ends at the law of the best of n (T7)
+
+The ends of weighted-sft are those of large groups. The weights of n responses are what the end has to ref where ref is
+their empirical law, so SFT is trained in expectation on the average of these ends over groups: of less reward than the
+end of ref, at every n for exponential weights and for two levels of reward (Jensen), to first order in 1/n for the
+frontier's at any reward. A group with one reward has the weights one. Best of n has no such bias.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from nondecoupling import bounds
+from validate.configuration import SampledConfiguration
+from validate.same_reward import Optimum
+
+__all__ = ["OwnEnd", "TrainedOn", "end_of", "objective_of", "trained_on"]
+
+OPTIMA: dict[str, Optimum] = {
+    "frontier": bounds.forward_leash_optimum,
+    "exponential": bounds.gibbs_tilt,
+}
+
+
+class OwnEnd(NamedTuple):
+    """Where an order of SFT on ref's own responses ends: ``law`` is from log_ref and reward, [prompts, responses], to
+    log p."""
+
+    name: str
+    statement: str
+    law: Optimum
+
+
+class TrainedOn(NamedTuple):
+    """Places within each group, [groups, responses], and the weights of the responses there, which average one."""
+
+    places: np.ndarray
+    weights: np.ndarray
+
+
+def end_of(config: SampledConfiguration) -> OwnEnd:
+    """In the limit of large groups."""
+    if config.order == "best-of-n":
+        return OwnEnd(f"best of {config.best_of}", "T7", partial(_best_of, config.best_of))
+    return OwnEnd(f"weighted-sft, {config.weights}", "T9", OPTIMA[config.weights])
+
+
+def _best_of(n: int, log_ref: np.ndarray, reward: np.ndarray, beta: float) -> np.ndarray:
+    return bounds.best_of_n_policy(log_ref, reward, n)
+
+
+def objective_of(config: SampledConfiguration) -> str:
+    """What is trained, in a sentence of the report."""
+    groups = f"groups of {config.generations} responses of ref to each prompt, as many samples and steps as RL has"
+    if config.order == "best-of-n":
+        return f"SFT on the best of each {config.best_of} of {groups}"
+    weights = {"frontier": "beta/(mu - r)", "exponential": "e^(r/beta)"}[config.weights]
+    return (
+        f"SFT on {groups}, with the weights {weights}, which average one over a group. What they end at is predicted "
+        "for large groups; in small ones the reward is less"
+    )
+
+
+def trained_on(config: SampledConfiguration, rewards: np.ndarray) -> TrainedOn:
+    """Of groups with these rewards, [groups, generations]; n of best of n divides ``generations``."""
+    if config.order == "best-of-n":
+        blocks = rewards.reshape(len(rewards), -1, config.best_of)
+        places = blocks.argmax(axis=2) + config.best_of * np.arange(blocks.shape[1])
+        return TrainedOn(places, np.ones(places.shape))
+    empirical = np.full(rewards.shape, -np.log(rewards.shape[1]))
+    weights = np.exp(OPTIMA[config.weights](empirical, rewards, config.beta) - empirical)
+    places = np.broadcast_to(np.arange(rewards.shape[1]), rewards.shape)
+    return TrainedOn(places, weights)

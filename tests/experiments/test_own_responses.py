@@ -1,0 +1,236 @@
+"""SFT on ref's own responses in the sampled protocol: weights, what they end at, and runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import qwen_validate
+import sampled_recipes
+from run_helpers import lines_of, start_and_kill
+from scipy import stats
+from sweeps.grid import trials
+from validate.configuration import configuration, from_json
+from validate.errors import InputError
+from validate.models import model_of_run
+from validate.options import parse_arguments
+from validate.orders import STAGES
+from validate.run_folder import RunFolder
+from validate.sampled import run
+from validate.sampled.own_responses import end_of, trained_on
+from validate.sampled.rewards import load_reward
+from validate.sampled.sentences import load_sentences
+from validate.sampled.task import FORMAL, make_task
+
+from nondecoupling import bounds
+from nondecoupling.lm.tokens import response_tokens
+
+SMALL = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 40, "responses": 4}
+SMALL |= {"sft-steps": 60, "rl-steps": 8, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
+WORDS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+WORDS += ["--protocol", "sampled", "--checkpoint-every", "4", "--reward", "combined"]
+REWARDS = np.array([[0.0, 0.5, 1.0, 0.5], [0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
+
+
+def sampled(order="weighted-sft", **asked):
+    return configuration({"protocol": "sampled", "order": order, **asked})
+
+
+@pytest.mark.parametrize("beta", [0.02, 0.2, 5.0])
+@pytest.mark.parametrize("weights", ["frontier", "exponential"])
+def test_the_weights_of_a_group_average_one(weights, beta):
+    found = trained_on(sampled(weights=weights, beta=beta), REWARDS).weights
+    np.testing.assert_allclose(found.mean(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(found[2], 1, rtol=1e-12)
+    if weights == "frontier":
+        np.testing.assert_allclose(np.ptp(beta / found + REWARDS, axis=1), 0, atol=1e-9 * beta)
+    else:
+        np.testing.assert_allclose(np.ptp(np.log(found) - REWARDS / beta, axis=1), 0, atol=1e-9)
+
+
+def test_frontier_weights_solved_by_hand():
+    """Rewards 0 and 1, half each, at beta 3/4: mu = 3/2, so 1/2 and 3/2."""
+    found = trained_on(sampled(beta=0.75), np.array([[0.0, 1.0, 1.0, 0.0]]))
+    np.testing.assert_allclose(found.weights, [[0.5, 1.5, 1.5, 0.5]], rtol=1e-12)
+    np.testing.assert_array_equal(found.places, [[0, 1, 2, 3]])
+
+
+def test_the_best_of_each_n_is_taken_and_of_ties_the_first():
+    config = sampled("best-of-n", best_of=2, generations=4)
+    places, weights = trained_on(config, REWARDS)
+    np.testing.assert_array_equal(places, [[1, 2], [0, 3], [0, 2]])
+    assert (weights == 1).all()
+    assert trained_on(replace(config, best_of=4), REWARDS).places.tolist() == [[2], [3], [0]]
+
+
+def expected_reward_of_groups(config, ref, reward, size):
+    """Of the law that SFT is trained on in expectation: over all groups of this size, by how often each comes."""
+    counts = [(i, j, size - i - j) for i in range(size + 1) for j in range(size + 1 - i)]
+    chances = stats.multinomial.pmf(counts, size, ref)
+    assert chances.sum() == pytest.approx(1, rel=1e-9)
+    groups = np.array([np.repeat(reward, count) for count in counts])
+    return float(chances @ (trained_on(config, groups).weights * groups).mean(axis=1))
+
+
+@pytest.mark.parametrize("levels", [(0.0, 0.0, 1.0), (0.0, 0.4, 1.0)])
+@pytest.mark.parametrize("weights", ["frontier", "exponential"])
+def test_small_groups_are_trained_towards_less_reward(weights, levels):
+    config, ref, reward = sampled(weights=weights, beta=0.4), np.array([0.5, 0.3, 0.2]), levels
+    law = np.exp(end_of(config).law(np.log(ref), np.array(reward), config.beta))
+    end = float(law @ reward)
+    short = [
+        end - expected_reward_of_groups(config, ref, np.array(reward), size) for size in (2, 4, 8)
+    ]
+    assert short[0] > short[1] > short[2] > 0.01
+
+
+def test_what_frontier_weights_lose_in_large_groups():
+    """beta (E w^3 - (E w^2)^2)/(E w^2)^3 of the reward over n, not negative by Cauchy and Schwarz, as E w = 1."""
+    config, ref, reward = sampled(beta=2.0), np.array([0.5, 0.3, 0.2]), np.array([0.0, 0.4, 1.0])
+    weights = bounds.frontier_weights(np.log(ref), reward, config.beta)
+    second, third = (float(ref @ weights**k) for k in (2, 3))
+    end = float((ref * weights) @ reward)
+    lost = [
+        size * (end - expected_reward_of_groups(config, ref, reward, size)) for size in (20, 40)
+    ]
+    limit = 2 * lost[1] - lost[0]  # without what falls as 1/n^2
+    assert limit == pytest.approx(config.beta * (third - second**2) / second**3, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"rl": "rloo"}, "--rl is 'rloo', .* --order weighted-sft trains none"),
+        ({"order": "best-of-n", "best_of": 3}, "--best-of is 3, .* divide --generations 8"),
+        ({"order": "alternate"}, "it has .*joint, best-of-n, weighted-sft and all"),
+    ],
+)
+def test_what_makes_no_sense_in_samples_is_refused(asked, words):
+    with pytest.raises(InputError, match=words):
+        sampled(**{"order": "weighted-sft", **asked})
+
+
+def test_in_samples_it_has_the_steps_and_the_rate_of_rl():
+    config = sampled(best_of=8, weights="exponential")
+    assert from_json(json.loads(json.dumps(config.as_json()))) == config
+    for name in ("weighted-sft", "best-of-n"):
+        stage = STAGES[name]
+        assert (stage.steps(config), stage.rate(config)) == (config.rl_steps, config.rl_rate)
+        listed = configuration({"order": name, "rl_steps": 7})
+        assert (stage.steps(listed), stage.rate(listed)) == (listed.sft_steps, listed.sft_rate)
+
+
+def test_a_sweep_has_a_trial_per_beta():
+    shared = ["--protocol", "sampled", "--weights", "exponential"]
+    axes = {"order": ["weighted-sft"], "beta": [0.1, 0.2]}
+    found = trials(axes, shared, parse_arguments(shared, "").asked)
+    assert [trial.name for trial in found] == [
+        "order=weighted-sft,beta=0.1",
+        "order=weighted-sft,beta=0.2",
+    ]
+    assert all(trial.options[-4:] == shared for trial in found)
+
+
+def rows_of(monkeypatch, config):
+    """The rows of a stage where ref answers right, first in its format, by the label alone, wrong, in the format."""
+    task = make_task(load_sentences("grammar", 240), 200, 5, 0)
+    language_model = model_of_run(config, task.texts)
+    tokenizer, questions = language_model.tokenizer, task.rl_draws("rl", 4)
+    said = []
+    for question in questions:
+        wrong = {"acceptable": "unacceptable"}.get(question.label, "acceptable")
+        said += [f" {FORMAL}{question.label}", f" {question.label}", f" {wrong}"]
+        said.append(f" {FORMAL}{question.label}")
+    drawn = [response_tokens(tokenizer, text) for text in said]
+
+    def draw(language_model, prompts, max_tokens, seed):
+        each = tokenizer([question.text for question in questions])["input_ids"]
+        assert prompts == [prompt for prompt in each for _ in range(4)]
+        return drawn
+
+    monkeypatch.setattr(run, "draw", draw)
+    inputs = SimpleNamespace(task=task, reward=load_reward("combined"))
+    policies = SimpleNamespace(
+        language_model=language_model, state=lambda name: language_model.state()
+    )
+    rows = run._own_responses(config, inputs, policies, STAGES[config.order])
+    texts = [
+        tokenizer.decode([t for t in labels if t >= 0], skip_special_tokens=True)
+        for labels in rows["labels"]
+    ]
+    asked = tokenizer([question.text for question in questions])["input_ids"]
+    for index, row in enumerate(rows["input_ids"]):
+        prompt = asked[index * len(asked) // len(rows)]
+        assert row[: len(prompt)] == prompt
+    return questions, texts, rows["weight"]
+
+
+def test_every_response_is_a_row_with_its_weight(monkeypatch):
+    config = sampled(beta=0.3, rl_steps=2, rl_prompts=2, generations=4)
+    questions, texts, weights = rows_of(monkeypatch, config)
+    group = bounds.frontier_weights(np.log(np.full(4, 0.25)), np.array([1.0, 0.5, 0.0, 1.0]), 0.3)
+    np.testing.assert_allclose(weights, np.tile(group, 4))
+    assert [q.label in text for q, text in zip(questions, texts[::4], strict=True)] == [True] * 4
+    assert all(FORMAL.strip() in text for text in (*texts[::4], *texts[3::4]))
+
+
+def test_best_of_two_has_half_of_the_rows(monkeypatch):
+    config = sampled("best-of-n", best_of=2, rl_steps=2, rl_prompts=2, generations=4)
+    questions, texts, weights = rows_of(monkeypatch, config)
+    assert weights == [1.0] * 8
+    labels = [question.label for question in questions for _ in range(2)]
+    assert [text.split()[-1] for text in texts] == labels
+    assert all(FORMAL.strip() in text for text in texts)
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "frontier"
+    given = [*WORDS, "--order", "weighted-sft", "--beta", "0.3", "--out", str(folder)]
+    assert qwen_validate.main(given) == 0
+    return folder
+
+
+@pytest.mark.slow  # trains two stages
+def test_a_run_reports_what_is_true_of_any_policy_and_where_it_should_end(weighted):
+    report = json.loads((weighted / "report.json").read_text())
+    assert {row["policy"] for row in report["rows"]} == {"weighted-sft"}
+    assert {row["statement"] for row in report["rows"]} >= {"F3", "F4", "S7", "S9", "J2", "R4"}
+    (change,) = report["changes"]
+    assert change["statement"] == "T9" and change["stage"] == "weighted-sft"
+    said = {line["quantity"]: line for line in report["predictions"]}
+    assert set(said) == {"SFT loss change", "reward", "KL(ref||p)"}
+    assert said["reward"]["predicted"] == change["predicted_J"]
+    outcome = sampled_recipes.outcome_of(RunFolder(weighted))
+    assert change["predicted_J"] == outcome.reward_at_end > outcome.reward_before.value
+    logged = [line for line in lines_of(weighted / "metrics.jsonl") if line["stage"] != "sft"]
+    assert [line["step"] for line in logged] == [4, 8]
+    assert "mu - r" in (weighted / "report.html").read_text()
+    assert any("on other prompts, in groups of 4" in line for line in report["not_shown"])
+
+
+@pytest.mark.slow  # trains two stages, and kills one of them
+def test_killed_after_a_checkpoint_and_resumed_gives_the_same_bits(weighted, tmp_path, script):
+    folder, given = tmp_path / "killed", [*WORDS, "--order", "weighted-sft", "--beta", "0.3"]
+    words = '"stage": "weighted-sft", "step": 4'
+    start_and_kill(script, given, folder, "metrics.jsonl", words, resume=False)
+    assert qwen_validate.main([*given, "--out", str(folder), "--resume"]) == 0
+    for name in ("metrics.jsonl", "report.json", "measurements/weighted-sft.jsonl"):
+        assert (folder / name).read_bytes() == (weighted / name).read_bytes(), name
+
+
+@pytest.mark.slow  # trains two stages
+def test_the_table_of_recipes_has_them(weighted, tmp_path, capsys):
+    given = [*WORDS, "--order", "best-of-n", "--best-of", "2"]
+    assert qwen_validate.main([*given, "--out", str(tmp_path / "best")]) == 0
+    capsys.readouterr()
+    assert sampled_recipes.main([str(weighted), str(tmp_path)]) == 0
+    *_, first, second = capsys.readouterr().out.strip().splitlines()
+    assert first.startswith("| best of 2 | - | 1 |")
+    assert second.startswith("| weighted-sft, frontier | 0.3 | 1 |")
+    report = json.loads((tmp_path / "best" / "report.json").read_text())
+    most = [line for line in report["predictions"] if "n - 1 - log n" in line["quantity"]]
+    assert most[0]["predicted"] == pytest.approx(1 - np.log(2)) and most[0]["statement"] == "T7"
