@@ -8,7 +8,8 @@
 
 The enumerated protocol: exact sums, exact expected gradients. Per seed the model is trained by SFT once; every method
 starts from its result. Options after ``--`` are those of qwen_validate.py. The folder receives results.jsonl as
-methods end, then table.md and comparison.svg; the same folder again does what is missing.
+methods end, then table.md, comparison.svg and, where cycles of several lengths were made, fineness.svg; the same folder
+again does what is missing.
 
 Exit status: 0 done, 2 usage error, or a run that could not go on, 130 stopped by Ctrl-C.
 """
@@ -137,7 +138,7 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
     """Train what is missing, then write the table and the figure."""
     from comparisons.methods import methods_for
     from comparisons.outcomes import MethodOutcome, outcomes
-    from comparisons.summary import figure, table
+    from comparisons.summary import figure, figure_of_fineness, table
     from validate.enumerated.inputs import inputs_of
     from validate.enumerated.means import PromptMeans
 
@@ -183,6 +184,8 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
     (folder / "table.md").write_text(table(done))
     if any(outcome.trained for outcome in done):
         replace_file(folder / "comparison.svg", figure(done, mean).encode())
+    if drawn := figure_of_fineness(done):
+        replace_file(folder / "fineness.svg", drawn.encode())
     console.print(f"Table: {folder / 'table.md'}")
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Recipes and schedules on several models: what compare.py found for each, in one table.
 
-    python experiments/compare.py --method k1 k3-in-loss --out runs/llama -- --model tiny-llama
-    python experiments/compare.py --method k1 k3-in-loss --out runs/mamba2 -- --model tiny-mamba2
+    python experiments/compare.py --method "k1-in-reward, beta 0.4" k3-in-loss --out runs/llama -- --model tiny-llama
+    python experiments/compare.py --method "k1-in-reward, beta 0.4" k3-in-loss --out runs/mamba2 -- --model tiny-mamba2
     python experiments/comparison_of_models.py runs/llama runs/mamba2 --write runs/models
 
-Per folder the methods that are asked for, as compare.py says them in its own table, behind the model's name.
+Per folder those of its methods that are asked for, as in its own table, behind the model's name.
 
 Exit status: 0 done, 2 usage error, or a folder without a comparison.
 """
@@ -29,15 +29,11 @@ def outcomes_in(folder: Path, words: Sequence[str]) -> tuple[str, list[MethodOut
     """The model of a comparison, and what its methods reached whose names contain one of ``words``, or all.
 
     Raises:
-        RunError: there is no comparison in the folder, or no such method in it.
+        RunError: there is no comparison in the folder.
     """
     if not (folder / RESULTS).exists():
         raise RunError(f"{folder} has no {RESULTS}; give a folder of compare.py")
     found = [MethodOutcome.from_json(line) for line in read_lines(folder / RESULTS)]
-    for word in words:
-        if not any(word in outcome.method for outcome in found):
-            names = "; ".join(dict.fromkeys(outcome.method for outcome in found))
-            raise RunError(f"--method {word!r} is in no method's name in {folder}: {names}")
     if words:
         found = [outcome for outcome in found if any(word in outcome.method for word in words)]
     model = str(read_json(folder / SETTINGS)["run"].get("model", TINY))
@@ -59,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if model in models:
                 raise RunError(f"{folder} is a second comparison of {model}; give one of them")
             models[model] = found
+        methods = dict.fromkeys(one.method for found in models.values() for one in found)
+        for word in given.method:
+            if not any(word in method for method in methods):
+                raise RunError(f"--method {word!r} is in no method's name in these folders")
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

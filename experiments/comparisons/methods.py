@@ -12,7 +12,7 @@ from validate.configuration import EnumeratedConfiguration
 
 from nondecoupling.bounds.schedules import After
 
-__all__ = ["Method", "Natural", "methods_for"]
+__all__ = ["Method", "Natural", "methods_for", "natural_methods", "steps_of_cycles"]
 
 # Steps of a cycle of alternation, fine to coarse.
 CYCLES = (4, 8, 20, 60)
@@ -50,7 +50,7 @@ def methods_for(config: EnumeratedConfiguration, reward: NDArray[np.floating[Any
     if all(len(np.unique(row)) <= 2 for row in reward):
         found += _normalised()
     if reward.size <= SMALL:
-        found += _natural()
+        found += natural_methods()
     return found
 
 
@@ -77,11 +77,10 @@ def _normalised() -> Iterator[Method]:
 
 
 def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
-    for steps in CYCLES:
+    for name, steps in steps_of_cycles().items():
         cycles = config.rl_steps // steps
         if cycles:
-            options = {"order": "alternate", "sft_share": 0.25, "cycles": cycles}
-            yield Method(f"alternation, cycles of {steps} steps", options)
+            yield Method(name, {"order": "alternate", "sft_share": 0.25, "cycles": cycles})
     yield _joint(0.2, 0.05)
     yield _joint(ALMOST_NOTHING, 0.3)
     options = {"order": "replay", "beta": 0.2, "replay_share": 0.5}
@@ -93,12 +92,18 @@ def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
     yield Method("SFT, exponential weights, beta 0.4", options)
 
 
+def steps_of_cycles() -> dict[str, int]:
+    """Of the methods that alternate by AdamW, by their names."""
+    return {f"alternation, cycles of {steps} steps": steps for steps in CYCLES}
+
+
 def _joint(beta: float, weight: float) -> Method:
     options = {"order": "joint", "beta": beta, "weight": weight}
     return Method(f"joint training, lambda {weight:g}, beta {beta:g}", options)
 
 
-def _natural() -> Iterator[Method]:
+def natural_methods() -> Iterator[Method]:
+    """Those that alternate by natural gradient."""
     endings: tuple[After, ...] = ("sft", "half-rl", "rl")
     for share in SHARES:
         for after in endings:

@@ -1,16 +1,18 @@
-"""The table and the figure of a comparison, from its outcomes alone."""
+"""The table and the figures of a comparison, from its outcomes alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from validate.enumerated.means import PromptMeans
 
+from comparisons.methods import natural_methods, steps_of_cycles
 from comparisons.outcomes import MethodOutcome
 from nondecoupling import plot
 
-__all__ = ["figure", "table", "table_of_models"]
+__all__ = ["figure", "figure_of_fineness", "table", "table_of_models"]
 
 MARKERS = "osD^vPX*<>hpd"
 HEAD = (
@@ -27,6 +29,8 @@ HEAD = (
     "beyond own prices, nats",
     "KL(predicted, trained)",
 )
+# What a table of several models leaves out, to be narrow.
+OF_ONE_MODEL = ("paid / the tilt's", "beyond own prices, nats")
 
 
 def table(outcomes: Sequence[MethodOutcome]) -> str:
@@ -40,9 +44,12 @@ def table(outcomes: Sequence[MethodOutcome]) -> str:
 
 
 def table_of_models(outcomes: Mapping[str, Sequence[MethodOutcome]]) -> str:
-    """Markdown: the lines of ``table`` of each model, by its name."""
-    rows = [[name, *row] for name, mine in outcomes.items() for row in _rows(mine)]
-    return "\n".join(_markdown(("model", *HEAD), rows)) + "\n"
+    """Markdown: the lines of ``table`` of each model, behind its name, without ``OF_ONE_MODEL``."""
+    kept = [i for i, title in enumerate(HEAD) if title not in OF_ONE_MODEL]
+    rows = [
+        [name, *(row[i] for i in kept)] for name, mine in outcomes.items() for row in _rows(mine)
+    ]
+    return "\n".join(_markdown(("model", *(HEAD[i] for i in kept)), rows)) + "\n"
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -111,3 +118,67 @@ def figure(outcomes: Sequence[MethodOutcome], mean: PromptMeans) -> str:
         axis.set_ylim(-0.02 * highest, 1.08 * highest)
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
         return plot.svg(drawing)
+
+
+def figure_of_fineness(outcomes: Sequence[MethodOutcome]) -> str | None:
+    """SVG: paid over the least against how coarse the cycles of alternation are; None without two kinds of cycles.
+
+    By natural gradient: against SFT's share of a cycle, where T6 says what each of its three ends pays. By AdamW:
+    against the steps of a cycle, beside the tilt with the same reward; bars are the standard deviation over seeds.
+    """
+    names = {outcome.method for outcome in outcomes if outcome.trained is not None}
+    natural = [m for m in natural_methods() if m.name in names]
+    shares = {m.natural.share for m in natural if m.natural}
+    steps = {name: count for name, count in steps_of_cycles().items() if name in names}
+    drawn = [
+        draw
+        for draw, kinds in ((_natural_cycles, shares), (_adamw_cycles, steps))
+        if len(kinds) > 1
+    ]
+    if not drawn:
+        return None
+    with plot.in_style():
+        drawing, axes = plot.subplots(1, len(drawn), size=(4.8 * len(drawn), 3.8), squeeze=False)
+        for draw, axis in zip(drawn, axes[0], strict=True):
+            draw(axis, outcomes)
+            axis.set_ylabel("paid / least")
+            axis.legend(fontsize=8)
+        return plot.svg(drawing)
+
+
+def _natural_cycles(axis: Axes, outcomes: Sequence[MethodOutcome]) -> None:
+    words = {"sft": "after SFT", "half-rl": "after half an RL phase", "rl": "after RL"}
+    found = {outcome.method: outcome for outcome in outcomes}
+    for index, (after, said) in enumerate(words.items()):
+        points = [
+            (method.natural.share, found[method.name])
+            for method in natural_methods()
+            if method.natural and method.natural.after == after and method.name in found
+        ]
+        at = [share for share, _ in points]
+        look = {"color": plot.line(index)["color"]}
+        trained = [outcome.trained.times for _, outcome in points if outcome.trained]
+        predicted = [outcome.predicted.times for _, outcome in points if outcome.predicted]
+        axis.plot(at, predicted, ls="--", label=f"{said}: T6", **look)
+        axis.plot(at, trained, ls="", marker=MARKERS[index], label="trained", **look)
+    axis.set_xlabel("share of SFT in a cycle, natural gradient")
+
+
+def _adamw_cycles(axis: Axes, outcomes: Sequence[MethodOutcome]) -> None:
+    at, paid, spread, tilts = [], [], [], []
+    for name, steps in steps_of_cycles().items():
+        mine = [o.trained for o in outcomes if o.method == name and o.trained is not None]
+        if mine:
+            times = np.array([one.times for one in mine])
+            at.append(steps)
+            paid.append(times.mean())
+            spread.append(times.std(ddof=1) if len(times) > 1 else 0.0)
+            tilts.append(np.mean([one.tilt_times for one in mine]))
+    axis.errorbar(at, paid, spread, color=plot.BLUE, marker="o", capsize=3, label="trained")
+    label = "the tilt with the same reward"
+    axis.plot(at, tilts, color=plot.VERMILION, marker="s", ls=":", label=label)
+    axis.axhline(1, color=plot.BLACK, ls="--", lw=1, label="the limit of short cycles (T6)")
+    axis.set_xscale("log")
+    axis.set_xticks(at, [str(steps) for steps in at])
+    axis.minorticks_off()
+    axis.set_xlabel("steps of a cycle, AdamW")
