@@ -284,3 +284,28 @@ def test_the_page_shows_the_committed_comparison():
     found = table([MethodOutcome.from_json(json.loads(row)) for row in rows])
     assert sorted(found.splitlines()) == sorted(text.splitlines())
     assert text.split("\n\nNot trained:\n")[0] in page.read_text()
+
+
+COMPARED = ("", "-llama", "-gemma2", "-mamba2", "-falcon-h1", "-smollm2-135m", "-gemma3-270m")
+METHODS = (
+    "k1-in-reward, beta 0.4",
+    "k3-in-loss, beta 0.3",
+    "cycles of 4",
+    "lambda 0.3",
+    "frontier weights",
+)
+
+
+def test_the_page_shows_the_committed_comparisons_of_all_models(capsys):
+    root = Path(compare.__file__).parents[1]
+    results, page = root / "experiments/results", root / "docs/recipes_in_a_network.md"
+    folders = [str(results / f"comparison{name}") for name in COMPARED]
+    assert comparison_of_models.main([*folders, "--method", *METHODS]) == 0
+    text = (results / "comparison-models/table.md").read_text()
+    assert capsys.readouterr().out == text + "\n"
+    assert text in page.read_text()
+    natural = (results / "comparison-natural/table.md").read_text().splitlines()
+    for line in natural:
+        if "natural" in line:
+            cells = line.strip("| ").split(" | ")
+            assert f"| {' | '.join(cells[i] for i in (0, 3, 4, 6, 7, 8))} |" in page.read_text()
