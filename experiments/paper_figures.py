@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from rich.console import Console
-from validate.configuration import SampledConfiguration
+from validate.configuration import SampledConfiguration, from_json
 from validate.disk import Line, read_json, replace_file
-from validate.errors import RunError, RunFolderError
+from validate.errors import InputError, RunError, RunFolderError
 from validate.finished_runs import Reached
 from validate.models import model_of_run
 from validate.orders import BASE, ORDERS, STAGES, Stage
@@ -60,7 +60,11 @@ RUN = "run.json"
 DISPLAY = 0.05
 LAST_LABEL = (0.0, 1.0)
 # Where a stage ends that does not end at an optimum, and its mark.
-ENDS = {"R2": ("data law", "s"), "T7": ("law of the best of n", "D")}
+ENDS = {
+    "R2": ("data law", "s"),
+    "T7": ("law of the best of n", "D"),
+    "T9": ("end of weighted SFT", "D"),
+}
 # What says of the rewards at an end what another statement says of its loss, or of its plain reward.
 OF_REWARDS = {
     ("S1", "predicted_reward"): "F3",
@@ -76,8 +80,9 @@ class MeasuredEnd:
     ``by_label``: the last-label reward at the prompts with each right label, which shows an answer that is always the
     same. ``regularized``: J_b, None before there is a ref. ``least_loss``: of any policy with the lower end of its
     reward, by S5. ``predicted_loss``, ``predicted_reward``, ``predicted_regularized``: at the exact optimum of E[r] -
-    beta KL(p||ref), by S1, or of the joint objective, by J1, whatever the trainer; after SFT from there at the data
-    law, by R2. ``predicted_by`` says which. None where nothing is predicted.
+    beta KL(p||ref), by S1, or of the joint objective, by J1, whatever the trainer; at the end of SFT on ref's own
+    responses, by T7 or T9; after SFT from there at the data law, by R2. ``predicted_by`` says which. None where nothing
+    is predicted.
     """
 
     title: str
@@ -194,7 +199,7 @@ def _untrained(
     """
     about = {"settings": config.as_json(), "inputs": inputs.digests}
     out.mkdir(parents=True, exist_ok=True)
-    if (out / RUN).exists() and read_json(out / RUN) != about:
+    if (out / RUN).exists() and not _is_of(read_json(out / RUN), config, inputs):
         raise RunError(
             f"{out} has figures of a run with other settings or data; give another --out"
         )
@@ -210,6 +215,14 @@ def _untrained(
         return load_measurement(place, len(questions))
     except RunFolderError:
         raise RunError(f"{place} is damaged; remove it, and start again") from None
+
+
+def _is_of(kept: Line, config: SampledConfiguration, inputs: Inputs) -> bool:
+    """Whether run.json says the same; an earlier version knew fewer settings."""
+    try:
+        return from_json(kept["settings"]) == config and kept["inputs"] == inputs.digests
+    except (InputError, KeyError):
+        return False
 
 
 def _before_training(result: Result, untrained: Measurement) -> Evidence:
@@ -459,6 +472,22 @@ def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str)
     axis.errorbar(
         steps, values, [below, above], color=color, marker="o", ms=4, ls=":", capsize=3, label=label
     )
+    unknown = [
+        (step, p.value)
+        for step, p in found
+        if not (np.isfinite(p.low) and np.isfinite(p.high))  # a bootstrap that does not cover
+    ]
+    if unknown:
+        axis.plot(
+            *zip(*unknown, strict=True),
+            marker="o",
+            color=color,
+            mfc="white",
+            ls="",
+            ms=4,
+            zorder=3,
+            label=f"{label}, no interval",
+        )
 
 
 def _before_the_stage(axis: Axes, story: Story, name: str) -> None:

@@ -12,7 +12,7 @@ from validate.configuration import EnumeratedConfiguration
 
 from nondecoupling.bounds.schedules import After
 
-__all__ = ["Method", "Natural", "methods_for", "natural_methods", "steps_of_cycles"]
+__all__ = ["Method", "Natural", "methods_for", "shares_of_cycles", "steps_of_cycles"]
 
 # Steps of a cycle of alternation, fine to coarse.
 CYCLES = (4, 8, 20, 60)
@@ -50,7 +50,7 @@ def methods_for(config: EnumeratedConfiguration, reward: NDArray[np.floating[Any
     if all(len(np.unique(row)) <= 2 for row in reward):
         found += _normalised()
     if reward.size <= SMALL:
-        found += natural_methods()
+        found += _natural()
     return found
 
 
@@ -102,10 +102,18 @@ def _joint(beta: float, weight: float) -> Method:
     return Method(f"joint training, lambda {weight:g}, beta {beta:g}", options)
 
 
-def natural_methods() -> Iterator[Method]:
-    """Those that alternate by natural gradient."""
+def _natural() -> Iterator[Method]:
     endings: tuple[After, ...] = ("sft", "half-rl", "rl")
     for share in SHARES:
         for after in endings:
             natural = Natural(NATURAL_RATE * share, share, after)
-            yield Method(f"natural alternation, share {share:g}, after {after}", {}, natural)
+            yield Method(_natural_name(share, after), {}, natural)
+
+
+def shares_of_cycles(after: After) -> dict[str, float]:
+    """SFT's shares of the methods that alternate by natural gradient and end there, by their names."""
+    return {_natural_name(share, after): share for share in SHARES}
+
+
+def _natural_name(share: float, after: After) -> str:
+    return f"natural alternation, share {share:g}, after {after}"

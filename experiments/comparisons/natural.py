@@ -6,8 +6,8 @@ by parameters, and p their probabilities, a step solves
 
     min over moves of   sum p (Phi move - (log target - log p))^2 + damping |move|^2
 
-in the space of responses, a system as large as they are many. What the parameters cannot do, or the damping keeps from
-them, is the network's share in where the cycles end.
+in the space of responses, a system as large as they are many, and is halved while it would lead farther from the
+target. A phase that does not get close to its target ends the cycles: they would not be those of T6.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from validate.enumerated.coupling import features, move
 from validate.enumerated.means import PromptMeans
+from validate.errors import RunError
 
 from nondecoupling import bounds
 from nondecoupling.bounds.schedules import After
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
 
-__all__ = ["cycles", "limit", "move_to", "settled_after"]
+__all__ = ["NotReached", "cycles", "limit", "move_to", "settled_after"]
 
 Law = NDArray[np.floating[Any]]
 # In parts of the mean eigenvalue of the weighted kernel.
 DAMPING = 1e-6
-# A phase ends within this many nats of its target, or after so many steps.
-CLOSE, MOST_STEPS = 1e-6, 4
+# A phase ends within this many nats of its target, and fails after so many steps.
+CLOSE, MOST_STEPS, MOST_HALVINGS = 1e-6, 30, 6
 # Cycles are made until T6 says that less than this is left of the distance to the limit.
 LEFT = 1e-2
+
+
+class NotReached(RunError):
+    """A phase ended too far from its target."""
 
 
 def limit(mean: PromptMeans, rl_time: float, share: float, after: After) -> Law:
@@ -71,15 +77,37 @@ def _rl(policy: EnumeratedLaw, mean: PromptMeans, time: float) -> None:
 
 
 def move_to(policy: EnumeratedLaw, target: Law) -> None:
-    """Move the parameters so that the law becomes the target, as nearly as they can."""
+    """Move the parameters so that the law becomes the target.
+
+    Raises:
+        NotReached: it does not, to ``CLOSE``.
+    """
     for _ in range(MOST_STEPS):
         log_p, phi = features(policy)
-        if bounds.kl_divergence(target, log_p).mean() < CLOSE:
+        left = bounds.kl_divergence(target, log_p).mean()
+        if left < CLOSE:
             return
         root = torch.from_numpy(np.exp(log_p / 2)).flatten()
         weighted = root[:, None] * phi
         wanted = root * torch.from_numpy(target - log_p).flatten()
         kernel = weighted @ weighted.T
         kernel += DAMPING * kernel.diagonal().mean() * torch.eye(len(kernel), dtype=kernel.dtype)
-        with torch.no_grad():
-            move(policy, weighted.T @ torch.linalg.solve(kernel, wanted))
+        step = weighted.T @ torch.linalg.solve(kernel, wanted)
+        _step_towards(policy, target, step, float(left))
+    left = bounds.kl_divergence(target, policy.measured()).mean()
+    if left >= CLOSE:
+        raise NotReached(
+            f"a phase of natural gradient is {left:.1g} nats from its target after {MOST_STEPS} steps of Gauss-Newton, "
+            f"more than {CLOSE:g}: the parameters cannot follow T6 here"
+        )
+
+
+@torch.no_grad()
+def _step_towards(policy: EnumeratedLaw, target: Law, step: Tensor, before: float) -> None:
+    """The step, or the largest half of a half of it that leads nearer to the target than ``before`` nats."""
+    move(policy, step)
+    for _ in range(MOST_HALVINGS):
+        if bounds.kl_divergence(target, policy.measured()).mean() < before:
+            return
+        step = step / 2
+        move(policy, -step)

@@ -22,7 +22,7 @@ from validate.models import model_of_run
 from validate.orders import BASE, STAGES, Stage, plan
 
 from comparisons.methods import Method, Natural
-from comparisons.natural import cycles, limit, settled_after
+from comparisons.natural import NotReached, cycles, limit, settled_after
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, check_precision, choose_layout
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
@@ -161,8 +161,11 @@ class _Trained:
         if natural not in self.natural:
             self.language_model.restore(state)
             count = settled_after(mean, *times)
-            for after, law in cycles(self.policy, mean, *times, count):
-                self.natural[replace(natural, after=after)] = law, count
+            try:
+                for after, law in cycles(self.policy, mean, *times, count):
+                    self.natural[replace(natural, after=after)] = law, count
+            except NotReached as error:
+                return MethodOutcome(self.config.seed, name, refused=str(error))
         log_p, count = self.natural[natural]
         end = limit(mean, *times, natural.after)
         return MethodOutcome(

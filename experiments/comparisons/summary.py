@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from validate.enumerated.means import PromptMeans
 
-from comparisons.methods import natural_methods, steps_of_cycles
-from comparisons.outcomes import MethodOutcome
+from comparisons.methods import shares_of_cycles, steps_of_cycles
+from comparisons.outcomes import MethodOutcome, Paid
 from nondecoupling import plot
+from nondecoupling.bounds.schedules import After
 
-__all__ = ["figure", "figure_of_fineness", "table", "table_of_models"]
+__all__ = ["ComparedModel", "figure", "figure_of_fineness", "table", "table_of_models"]
 
 MARKERS = "osD^vPX*<>hpd"
 HEAD = (
@@ -29,27 +31,54 @@ HEAD = (
     "beyond own prices, nats",
     "KL(predicted, trained)",
 )
+AFTER: dict[After, str] = {
+    "sft": "after SFT",
+    "half-rl": "after half an RL phase",
+    "rl": "after RL",
+}
 # What a table of several models leaves out, to be narrow.
 OF_ONE_MODEL = ("paid / the tilt's", "beyond own prices, nats")
 
 
+class TrainedOutcome(NamedTuple):
+    """What a method reached, and what was predicted of it."""
+
+    trained: Paid
+    predicted: Paid
+
+
+class ComparedModel(NamedTuple):
+    """The outcomes of one model, how many prompts it has, and its steps of SFT and of RL."""
+
+    model: str
+    prompts: int
+    steps: str
+    outcomes: Sequence[MethodOutcome]
+
+
 def table(outcomes: Sequence[MethodOutcome]) -> str:
     """Markdown: a line per method, mean ± standard deviation over seeds; refused methods below, with the reason."""
-    lines = _markdown(HEAD, _rows(outcomes))
     refused = {outcome.method: outcome.refused for outcome in outcomes if outcome.refused}
-    if refused:
-        lines += ["", "Not trained:", ""]
-        lines += [f"- {name}: {why}" for name, why in refused.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_markdown(HEAD, _rows(outcomes)), *_not_trained(refused)]) + "\n"
 
 
-def table_of_models(outcomes: Mapping[str, Sequence[MethodOutcome]]) -> str:
-    """Markdown: the lines of ``table`` of each model, behind its name, without ``OF_ONE_MODEL``."""
+def table_of_models(compared: Sequence[ComparedModel]) -> str:
+    """Markdown: the lines of ``table`` of each model, behind its name and sizes, without ``OF_ONE_MODEL``."""
     kept = [i for i, title in enumerate(HEAD) if title not in OF_ONE_MODEL]
-    rows = [
-        [name, *(row[i] for i in kept)] for name, mine in outcomes.items() for row in _rows(mine)
-    ]
-    return "\n".join(_markdown(("model", *(HEAD[i] for i in kept)), rows)) + "\n"
+    head = ("model", "prompts", "steps of SFT, RL", *(HEAD[i] for i in kept))
+    rows: list[list[str]] = []
+    refused: dict[str, str] = {}
+    for one in compared:
+        for row in _rows(one.outcomes):
+            rows.append([one.model, str(one.prompts), one.steps, *(row[i] for i in kept)])
+        refused |= {f"{one.model}, {o.method}": o.refused for o in one.outcomes if o.refused}
+    return "\n".join([*_markdown(head, rows), *_not_trained(refused)]) + "\n"
+
+
+def _not_trained(refused: Mapping[str, str]) -> list[str]:
+    if not refused:
+        return []
+    return ["", "Not trained:", "", *(f"- {name}: {why}" for name, why in refused.items())]
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -124,12 +153,15 @@ def figure_of_fineness(outcomes: Sequence[MethodOutcome]) -> str | None:
     """SVG: paid over the least against how coarse the cycles of alternation are; None without two kinds of cycles.
 
     By natural gradient: against SFT's share of a cycle, where T6 says what each of its three ends pays. By AdamW:
-    against the steps of a cycle, beside the tilt with the same reward; bars are the standard deviation over seeds.
+    against the steps of a cycle, beside the tilt with the same reward. Bars are the standard deviation over seeds.
     """
-    names = {outcome.method for outcome in outcomes if outcome.trained is not None}
-    natural = [m for m in natural_methods() if m.name in names]
-    shares = {m.natural.share for m in natural if m.natural}
-    steps = {name: count for name, count in steps_of_cycles().items() if name in names}
+    shares = {
+        share
+        for after in AFTER
+        for name, share in shares_of_cycles(after).items()
+        if _done(outcomes, [name])
+    }
+    steps = _done(outcomes, steps_of_cycles())
     drawn = [
         draw
         for draw, kinds in ((_natural_cycles, shares), (_adamw_cycles, steps))
@@ -147,34 +179,30 @@ def figure_of_fineness(outcomes: Sequence[MethodOutcome]) -> str | None:
 
 
 def _natural_cycles(axis: Axes, outcomes: Sequence[MethodOutcome]) -> None:
-    words = {"sft": "after SFT", "half-rl": "after half an RL phase", "rl": "after RL"}
-    found = {outcome.method: outcome for outcome in outcomes}
-    for index, (after, said) in enumerate(words.items()):
-        points = [
-            (method.natural.share, found[method.name])
-            for method in natural_methods()
-            if method.natural and method.natural.after == after and method.name in found
-        ]
-        at = [share for share, _ in points]
-        look = {"color": plot.line(index)["color"]}
-        trained = [outcome.trained.times for _, outcome in points if outcome.trained]
-        predicted = [outcome.predicted.times for _, outcome in points if outcome.predicted]
-        axis.plot(at, predicted, ls="--", label=f"{said}: T6", **look)
-        axis.plot(at, trained, ls="", marker=MARKERS[index], label="trained", **look)
+    for index, (after, said) in enumerate(AFTER.items()):
+        shares, color = shares_of_cycles(after), plot.line(index)["color"]
+        done = _done(outcomes, shares)
+        at = [shares[name] for name in done]
+        predicted = [np.mean([o.predicted.times for o in some]) for some in done.values()]
+        axis.plot(at, predicted, ls="--", color=color, label=f"{said}: T6")
+        axis.errorbar(
+            at,
+            *_times(done),
+            ls="",
+            color=color,
+            marker=MARKERS[index],
+            capsize=3,
+            label="trained",
+        )
     axis.set_xlabel("share of SFT in a cycle, natural gradient")
 
 
 def _adamw_cycles(axis: Axes, outcomes: Sequence[MethodOutcome]) -> None:
-    at, paid, spread, tilts = [], [], [], []
-    for name, steps in steps_of_cycles().items():
-        mine = [o.trained for o in outcomes if o.method == name and o.trained is not None]
-        if mine:
-            times = np.array([one.times for one in mine])
-            at.append(steps)
-            paid.append(times.mean())
-            spread.append(times.std(ddof=1) if len(times) > 1 else 0.0)
-            tilts.append(np.mean([one.tilt_times for one in mine]))
-    axis.errorbar(at, paid, spread, color=plot.BLUE, marker="o", capsize=3, label="trained")
+    steps = steps_of_cycles()
+    done = _done(outcomes, steps)
+    at = [steps[name] for name in done]
+    tilts = [np.mean([o.trained.tilt_times for o in some]) for some in done.values()]
+    axis.errorbar(at, *_times(done), color=plot.BLUE, marker="o", capsize=3, label="trained")
     label = "the tilt with the same reward"
     axis.plot(at, tilts, color=plot.VERMILION, marker="s", ls=":", label=label)
     axis.axhline(1, color=plot.BLACK, ls="--", lw=1, label="the limit of short cycles (T6)")
@@ -182,3 +210,23 @@ def _adamw_cycles(axis: Axes, outcomes: Sequence[MethodOutcome]) -> None:
     axis.set_xticks(at, [str(steps) for steps in at])
     axis.minorticks_off()
     axis.set_xlabel("steps of a cycle, AdamW")
+
+
+def _done(
+    outcomes: Sequence[MethodOutcome], names: Iterable[str]
+) -> dict[str, list[TrainedOutcome]]:
+    """Of each of these methods that was trained, its outcomes over seeds."""
+    found: dict[str, list[TrainedOutcome]] = {}
+    for name in names:
+        for one in outcomes:
+            if one.method == name and one.trained is not None and one.predicted is not None:
+                found.setdefault(name, []).append(TrainedOutcome(one.trained, one.predicted))
+    return found
+
+
+def _times(done: Mapping[str, Sequence[TrainedOutcome]]) -> tuple[list[float], list[float]]:
+    """Paid over the least: means and standard deviations over seeds."""
+    each = [np.array([one.trained.times for one in some]) for some in done.values()]
+    return [float(x.mean()) for x in each], [
+        float(x.std(ddof=1)) if len(x) > 1 else 0.0 for x in each
+    ]

@@ -46,9 +46,6 @@ __all__ = ["Watch", "watch_of", "wrapped"]
 
 logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
-# Times that the probe is scored in a window, a part of it each: a pass of the model has a cost of its own, however few
-# the rows.
-PARTS = 5
 COLLECTED = (
     "give the file of lm.collect, as CouplingMonitor('ref.parquet'), or its CollectedSamples: Samples and a Forecast "
     "hold rewards, but neither the responses nor whose they are"
@@ -278,12 +275,8 @@ class Watch(TrainerCallback):
 
     def _add(self, prompts: list[Any], rewards: Array) -> None:
         """The rewards of a generation, and the part of the probe that the present policy scores."""
-        window = self._window
-        parts = moments_of(self.monitor.every)
-        rows = []
-        if window.generations in parts:
-            part = parts.index(window.generations)
-            rows = [row for row in self._probe if row.prompt % len(parts) == part]
+        window, every = self._window, self.monitor.every
+        rows = [row for row in self._probe if row.prompt % every == window.generations]
         mine = list(self.processes.share(rows))
         scores = self._scores([row.pair for row in mine])
         for row, log_p in zip(mine, scores.tolist(), strict=True):
@@ -460,12 +453,6 @@ class Watch(TrainerCallback):
                 f"the samples were collected from another model ({origin.model}, digest {origin.model_digest[:12]}) "
                 f"than the training starts from ({model.description}, digest {digest[:12]}): collect samples from it"
             )
-
-
-def moments_of(every: int) -> list[int]:
-    """The generations of a window in which a part of the probe is scored, in the middle of each part of the window."""
-    length = -(-every // PARTS)
-    return [min(first + length // 2, every - 1) for first in range(0, every, length)]
 
 
 def _tokenizer(processor: Any, *, needed: bool) -> Any:

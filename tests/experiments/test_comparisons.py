@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from comparisons import natural, outcomes
-from comparisons.methods import methods_for, natural_methods, steps_of_cycles
+from comparisons.methods import methods_for, shares_of_cycles, steps_of_cycles
 from comparisons.outcomes import MethodOutcome, Paid
-from comparisons.summary import figure, figure_of_fineness, table
+from comparisons.summary import ComparedModel, figure, figure_of_fineness, table, table_of_models
 from torch import nn
 from validate.configuration import PRECISIONS, configuration
 from validate.enumerated.facts import embedded_task
@@ -111,7 +111,7 @@ def test_the_figure_has_the_frontier_and_every_outcome():
 def test_the_figure_of_fineness_has_what_alternates():
     """A panel for each kind of cycle that there are two of."""
     coarse, fine = list(steps_of_cycles())[:2]
-    natural = [method.name for method in natural_methods()]
+    natural = [name for after in ("sft", "half-rl", "rl") for name in shares_of_cycles(after)]
     alone = [
         made(0, coarse, forward(0.3)),
         made(0, "RL", forward(0.3)),
@@ -125,6 +125,15 @@ def test_the_figure_of_fineness_has_what_alternates():
     for words in ("after half an RL phase: T6", "share of SFT in a cycle, natural gradient"):
         assert f"<!-- {words} -->" in drawn
     assert "<!-- steps of a cycle, AdamW -->" in drawn
+    dearer = [made(1, name, forward(0.4)) for name in natural]
+    assert figure_of_fineness([*both, *dearer]) != figure_of_fineness(both)  # no seed is dropped
+
+
+def test_methods_that_were_refused_are_named_in_both_tables():
+    some = [made(0, "method a", forward(0.3)), MethodOutcome(0, "method b", refused="no optimum")]
+    assert table(some).endswith("Not trained:\n\n- method b: no optimum\n")
+    several = table_of_models([ComparedModel("tiny-llama", 2, "6, 8", some)])
+    assert several.endswith("Not trained:\n\n- tiny-llama, method b: no optimum\n")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +238,27 @@ def test_cycles_by_natural_gradient_end_at_the_limits_of_t6():
     assert times["half-rl"] < min(times["sft"], times["rl"]) - 1e-3
 
 
+def test_a_phase_that_does_not_reach_its_target_is_refused(monkeypatch):
+    policy, far = Tabular(near_data()), MEAN.tilt(near_data())
+    monkeypatch.setattr(natural, "MOST_STEPS", 0)
+    with pytest.raises(natural.NotReached, match=r"nats from its target after 0 steps"):
+        natural.move_to(policy, far)
+    monkeypatch.setattr(natural, "MOST_STEPS", 30)
+    natural.move_to(policy, far)
+    assert MEAN.kl(far, policy.measured()) < natural.CLOSE
+
+
+def test_a_step_that_leads_farther_from_its_target_is_halved():
+    start, target = near_data(), MEAN.tilt(near_data())
+    policy, before = Tabular(start), MEAN.kl(target, start)
+    step = torch.from_numpy((target - start).flatten())
+    natural._step_towards(
+        policy, target, 3.5 * step, before
+    )  # half of it goes 1.75 times as far as needed
+    np.testing.assert_allclose(policy.logits.detach(), start + 1.75 * (target - start))
+    assert MEAN.kl(target, policy.measured()) < before
+
+
 def test_natural_methods_come_where_a_jacobian_is_cheap():
     for prompts, some in ((2, True), (9, True), (10, False)):
         reward = embedded_task(prompts).reward
@@ -251,23 +281,25 @@ def test_comparisons_of_several_models_are_one_table(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == text + "\n"
     rows = [row.split(" | ") for row in text.splitlines()[2:]]
     assert [row[0] for row in rows] == ["| tiny-llama", "| tiny-mamba2"]
-    assert {row[1] for row in rows} == {"RL k3-in-loss, beta 0.3"}
+    assert {row[3] for row in rows} == {"RL k3-in-loss, beta 0.3"}
     own = (tmp_path / "tiny-llama" / "table.md").read_text().splitlines()
     (line,) = (line for line in own if "beta 0.3" in line)
     cells = line.strip("|").split("|")
-    assert text.splitlines()[2] == f"| tiny-llama |{'|'.join([*cells[:9], *cells[11:]])}|"
+    kept = "|".join([*cells[:9], *cells[11:]])
+    assert text.splitlines()[2] == f"| tiny-llama | 2 | 6, 8 |{kept}|"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "is a second comparison of tiny-qwen3"),
-        (["--method", "k4"], "--method 'k4' is in no method's name"),
+        (["--method", "k4"], "has none of these methods"),
+        (["--method", "k3", "k4"], "--method 'k4' is in no method's name"),
     ],
 )
 def test_a_table_of_models_needs_comparisons_of_them(words, message, tmp_path, monkeypatch, capsys):
     assert comparison_of_models.main([str(tmp_path)]) == 2
-    assert "has no results.jsonl" in capsys.readouterr().err
+    assert "has no complete comparison" in capsys.readouterr().err
     monkeypatch.setattr(outcomes, "outcomes", fake([]))
     folder = str(tmp_path / "run")
     assert compare.main(["--method", "k3-in-loss", "--out", folder, *SMALL]) == 0

@@ -6,9 +6,15 @@ from benchmarks.monitor_cost import Length, main, render
 
 
 def test_a_ratio_is_of_the_two_trainings_of_a_pair():
-    length = Length(2, plain=[1.0, 2.0, 4.0], watched=[1.05, 2.0, 5.0], preparing=[0.3, 0.4, 0.5])
+    length = Length(
+        2,
+        plain=[1.0, 2.0, 4.0],
+        watched=[1.05, 2.0, 5.0],
+        prepared=[0.1, 0.1, 0.1],
+        prepared_watched=[0.4, 0.5, 0.6],
+    )
     assert length.ratios() == [1.05, 1.0, 1.25]
-    dear = Length(24, plain=[1.0], watched=[1.2], preparing=[0.5])
+    dear = Length(24, plain=[1.0], watched=[1.2], prepared=[0.1], prepared_watched=[0.6])
     *_, cheap_row, dear_row = render([length, dear], steps=40, load=0.0).splitlines()
     assert cheap_row == "| 2 | 1.050 | 1.000 | 1.250 | 2.00 | 0.40 s | yes |"
     assert dear_row == "| 24 | 1.200 | 1.200 | 1.200 | 1.00 | 0.50 s | **no** |"
@@ -23,7 +29,7 @@ def test_at_a_tiny_size_it_writes_its_table(tmp_path, monkeypatch, capsys):
     (length,) = main([*words, "--write"])
     text = (tmp_path / "monitor_cost.md").read_text()
     assert text in capsys.readouterr().out
-    assert len(length.plain) == len(length.watched) == len(length.preparing) == 2
+    assert len(length.plain) == len(length.watched) == len(length.once()) == 2
     assert min(length.plain + length.watched) > 0
     row = text.splitlines()[-1]
     assert (

@@ -3,7 +3,6 @@
 import logging
 import math
 from dataclasses import replace
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +22,6 @@ from nondecoupling.lm import (  # noqa: E402
 from nondecoupling.lm.scoring import log_probs  # noqa: E402
 from nondecoupling.lm.tokens import PromptResponse  # noqa: E402
 from nondecoupling.monitor import CouplingMonitor, SamplesOfAnotherModel, SamplingDiffers  # noqa: E402
-from nondecoupling.monitor.during_training import PARTS, moments_of  # noqa: E402
 from nondecoupling.recipes import Recipe  # noqa: E402
 
 PROMPTS = [
@@ -217,34 +215,6 @@ def test_rewards_of_several_processes_are_read_in_the_order_of_time(
     assert means.tolist() == np.linspace(0, 1, 12).repeat(8).tolist()
     assert len(rise) == 48
     assert seen[0][-1] == 1.0  # the reward of the last generation, for the gap that is proved
-
-
-def test_the_probe_is_scored_a_few_times_in_a_window_and_each_prompt_once(collected, monitor_of):
-    monitor = monitor_of(every=12, probe=48)
-    training = Training(
-        monitor, load_model(collected.folder), lambda prompts, **_: [1.0] * len(prompts)
-    )
-    training.begin()
-    scored = []
-    for _ in range(12):
-        window = training.callback._window
-        training.generation(TEXTS)
-        scored.append(len(window.rise))
-    assert sorted(row[1] for row in window.rise) == sorted(
-        row.prompt for row in training.callback._probe if not row.of_expert
-    )
-    grew = [when for when, (a, b) in enumerate(pairwise([0, *scored])) if b > a]
-    assert grew == moments_of(12) == [1, 4, 7, 10]
-    assert {row[0] for row in window.rise} == set(grew)
-
-
-@pytest.mark.parametrize("every", [1, 2, 3, 5, 6, 11, 20, 21, 1000])
-def test_the_moments_of_a_window_are_in_it_and_as_many_as_its_parts(every):
-    moments = moments_of(every)
-    assert len(set(moments)) == len(moments) <= min(every, PARTS)
-    assert min(moments) >= 0 and max(moments) < every
-    gaps = np.diff([-1, *moments, every])
-    assert gaps.max() <= -(-every // PARTS) + 1
 
 
 def test_an_alarm_stops_the_training_where_asked(collected, monitor_of):
