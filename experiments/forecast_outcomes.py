@@ -7,7 +7,8 @@
 A run writes forecast-<ref>.json before RL's first step (``validate/forecasts.py``), from responses of the policy that
 RL starts from, with their rewards, and those of the experts: what was measured before RL in a sampled run; in an
 enumerated one responses drawn from the law that was recorded. Nothing is forecast here: a stage without that file, as
-in runs of earlier versions, or with one that says why there is no forecast, is left out and named.
+in runs of earlier versions, or with one that says why there is no forecast, is left out and named. So is a run that
+cannot be read, such as one without measurements or whose data have changed; the others are compared all the same.
 
 Per RL stage, forecast at the run's beta and reached: the reward, the change of the SFT loss on the experts' data, of
 that on the start policy's own, which is KL(ref||p), and KL(p||ref). The forecast is for the run's own recipe, with its
@@ -17,9 +18,11 @@ weaker leash there (T4).
 The floor is what any policy with the reached reward pays on the start policy's own data, by the responses in the file,
 against what this one paid. A floor is broken where the paid divergence is below it. Each floor is right with
 probability 0.95; in a sampled run the reward and the paid divergence are estimates, so the floor is that of the lower
-end of the reward's 95 % interval, and the upper end of the other's has to lie below it. A floor of 0 says nothing.
+end of the reward's 95 % interval, and the upper end of the other's has to lie below it. A floor of 0 says nothing. No
+floor is about a reward at the edge of its range or beyond.
 
-Exit status: 0 no floor is broken, 2 usage error or nothing to compare, 5 a floor is broken.
+Exit status: 0 no floor is broken, 1 nor is one here, but a run could not be read and is left out, 2 usage error or
+nothing to compare, 5 a floor is broken.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ from validate.sampled.measuring import load_measurement
 from validate.sampled.resampling import resampled
 
 from nondecoupling.estimate import mean_interval
+from nondecoupling.forecast import Forecast
 
 DISPLAY = 0.05
 # What is forecast, by its names in ``AtBeta``, and what the table calls it.
@@ -59,7 +63,7 @@ PAID = "own_loss_change"
 LEGEND = (
     "Losses and divergences in nats per response. Expert loss: the SFT loss on the experts' data. Own loss: that on "
     "the start policy's own, whose change is KL(ref‖p), what RL paid; any policy with this reward pays the floor at "
-    "least."
+    "least. A floor holds at level 0.95; in a sampled run it is that of the lower end of the reward's 95 % interval."
 )
 
 
@@ -80,7 +84,7 @@ class WhatRlDid:
 class ForecastAndReached:
     """A number as it was forecast, and as RL reached it.
 
-    ``forecast`` has the ends of its interval; None where there is none.
+    ``forecast`` has the ends of its interval, and NaN for a value that is not finite; None where there is none.
     """
 
     forecast: Reached | None
@@ -100,7 +104,11 @@ class ForecastAndReached:
 
 @dataclass(frozen=True)
 class ForecastOutcome:
-    """One line of the table; ``unsupported`` is why there is no forecast at this beta, None where there is one."""
+    """One line of the table.
+
+    ``unsupported`` is why there is no forecast at this beta, None where there is one. ``floor``, in nats, is None for a
+    reward that no floor is about.
+    """
 
     run: str
     protocol: str
@@ -114,7 +122,7 @@ class ForecastOutcome:
     expert_loss_change: ForecastAndReached | None
     own_loss_change: ForecastAndReached
     kl: ForecastAndReached
-    floor: float
+    floor: float | None
 
     @property
     def paid(self) -> Reached:
@@ -122,12 +130,12 @@ class ForecastOutcome:
 
     @property
     def floor_holds(self) -> bool:
-        return self.paid.high >= self.floor
+        return self.floor is None or self.paid.high >= self.floor
 
     @property
     def says_something(self) -> bool:
         """Whether the floor could have been broken."""
-        return self.floor > 0 and np.isfinite(self.paid.high)
+        return self.floor is not None and self.floor > 0 and math.isfinite(self.paid.high)
 
     def compared(self, name: str) -> ForecastAndReached | None:
         found: ForecastAndReached | None = getattr(self, name)
@@ -145,7 +153,9 @@ def what_rl_did(folder: RunFolder, config: RunConfiguration) -> dict[str, WhatRl
 def _enumerated(
     folder: RunFolder, config: EnumeratedConfiguration
 ) -> Iterator[tuple[str, WhatRlDid]]:
-    task = enumerated_inputs(config).task
+    inputs = enumerated_inputs(config)
+    folder.must_have(inputs.digests, config)
+    task = inputs.task
     result = enumerated_digest(config, task, folder.all_records(enumerated_plan(config)))
     for episode in result.episodes:
         name = episode.rl[-1].stage
@@ -196,10 +206,6 @@ def _resampled(units: np.ndarray) -> Reached:
 def outcome_of(
     name: str, rl: Stage, config: RunConfiguration, written: WrittenForecast, did: WhatRlDid
 ) -> ForecastOutcome:
-    """
-    Errors: ``ValueError`` for a reached reward at the edge of its range, which no floor is about.
-    """
-    floor = written.forecast.at_reward(did.reward.low).price.low
     at_beta = written.at_beta
 
     def against(number: str, reached: Reached) -> ForecastAndReached:
@@ -220,15 +226,22 @@ def outcome_of(
         expert_loss_change=None if rise is None else against("expert_loss_change", rise),
         own_loss_change=against("own_loss_change", did.own_loss_change),
         kl=against("kl", did.kl),
-        floor=float(floor),
+        floor=_floor(written.forecast, did.reward.low),
     )
 
 
+def _floor(made: Forecast, reward: float) -> float | None:
+    """What any policy with this reward pays at least, in nats; None at the edge of the reward's range or beyond."""
+    low, high = made.samples.reward_bounds
+    return float(made.at_reward(reward).price.low) if low < reward < high else None
+
+
 def _predicted(saved: dict[str, Any] | None) -> Reached | None:
-    """Of an estimate as a forecast saves it: without a limit, an end is None."""
+    """Of an estimate as a forecast saves it: None in the place of what is not finite."""
     if saved is None:
         return None
     value, low, high = saved["value"], saved["low"], saved["high"]
+    value = math.nan if value is None else value
     return Reached(value, -math.inf if low is None else low, math.inf if high is None else high)
 
 
@@ -248,10 +261,14 @@ def table(found: Sequence[ForecastOutcome]) -> str:
         cells += [str(one.seed), one.stage]
         for number in NUMBERS:
             cells += _shown(one.compared(number), bool(one.unsupported), number.endswith("change"))
-            cells += [f"{one.floor:.3f}"] if number == PAID else []
+            cells += [_none_or(one.floor)] if number == PAID else []
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", LEGEND, "", *_summary(found, rates)]
     return "\n".join(lines) + "\n"
+
+
+def _none_or(floor: float | None) -> str:
+    return "none" if floor is None else f"{floor:.3f}"
 
 
 def _shown(compared: ForecastAndReached | None, unsupported: bool, signed: bool) -> tuple[str, str]:
@@ -261,18 +278,25 @@ def _shown(compared: ForecastAndReached | None, unsupported: bool, signed: bool)
     predicted = compared.forecast
     if predicted is None:
         return "not supported" if unsupported else "none", reached
+    value = "no number" if math.isnan(predicted.value) else f"{predicted.value:.3f}"
     if math.isinf(predicted.low) and math.isinf(predicted.high):
-        return f"{predicted.value:.3f}, no limits", reached
-    return f"{predicted.value:.3f} in [{predicted.low:.3f}, {predicted.high:.3f}]", reached
+        return f"{value}, no limits", reached
+    return f"{value} in [{predicted.low:.3f}, {predicted.high:.3f}]", reached
 
 
 def _summary(found: Sequence[ForecastOutcome], rates: bool) -> Iterator[str]:
     told = [one for one in found if one.says_something]
-    held = sum(one.floor_holds for one in told)
-    yield (
-        f"- The floor held in {held} of {len(told)} where it could have been broken, among {_stages(len(found))}; "
-        "each is right with probability 0.95."
-    )
+    among = f"among {_stages(len(found))}"
+    if told:
+        held = sum(one.floor_holds for one in told)
+        yield (
+            f"- The floor held in {held} of {len(told)} where it could have been broken, {among}; each is right with "
+            "probability 0.95."
+        )
+    else:
+        yield (
+            f"- No floor could be broken, {among}: each is 0 or none, or nothing limits from above what RL paid."
+        )
     for protocol, rate in sorted({(one.protocol, one.rate) for one in found}):
         group = [one for one in found if (one.protocol, one.rate) == (protocol, rate)]
         yield _how_far(f"{protocol} at learning rate {rate:g}" if rates else protocol, group)
@@ -284,20 +308,32 @@ def _how_far(name: str, group: Sequence[ForecastOutcome]) -> str:
     reward = _differences(group, "reward")
     if not reward:
         return f"- {name}: no beta was supported."
-    words = [f"{-np.mean(reward):.3f} of reward below the forecast{_range([-d for d in reward])}"]
+    words = [
+        f"{_size(reward)} of reward {_which(reward, 'below', 'above')} the forecast{_range(reward)}"
+    ]
     for number, data in (("expert_loss_change", "the experts'"), (PAID, "the start policy's own")):
         if off := _differences(group, number):
+            more = _which(off, "less", "more")
             words.append(
-                f"the SFT loss on {data} data rose by {np.mean(off):+.3f} nats more than forecast{_range(off)}"
+                f"the SFT loss on {data} data rose by {_size(off)} nats {more} than forecast{_range(off)}"
             )
     beyond = "; ".join(words)
     return f"- {name}, {_stages(len(reward))} whose beta was supported: RL ended {beyond}."
 
 
 def _differences(group: Sequence[ForecastOutcome], number: str) -> list[float]:
-    """Reached less forecast, where there is one."""
+    """Reached less forecast, where there is one with a value."""
     each = (one.compared(number) for one in group)
-    return [c.reached.value - c.forecast.value for c in each if c is not None and c.forecast]
+    off = [c.reached.value - c.forecast.value for c in each if c is not None and c.forecast]
+    return [difference for difference in off if not math.isnan(difference)]
+
+
+def _size(differences: Sequence[float]) -> str:
+    return f"{abs(np.mean(differences)):.3f}"
+
+
+def _which(differences: Sequence[float], negative: str, positive: str) -> str:
+    return negative if np.mean(differences) < 0 else positive
 
 
 def _how_often(group: Sequence[ForecastOutcome]) -> Iterator[str]:
@@ -321,15 +357,22 @@ def _stages(count: int) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    return f" (from {min(values):+.3f} to {max(values):+.3f})" if len(values) > 1 else ""
+    if len(values) < 2:
+        return ""
+    return f" (reached less forecast: from {min(values):+.3f} to {max(values):+.3f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser_of_runs(__doc__).parse_args(arguments)
     found: list[ForecastOutcome] = []
+    unread = 0
     try:
         for folder in complete_runs(given.runs):
-            found += outcomes_of(RunFolder(folder))
+            try:
+                found += outcomes_of(RunFolder(folder))
+            except RunError as error:
+                unread += 1
+                print(f"{folder} is left out: {error}", file=sys.stderr)
         if not found:
             raise RunError("nothing to compare: no run has an RL stage with a forecast before it")
     except RunError as error:
@@ -339,28 +382,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if given.write:
         write_table(given.write, text, found, "forecast_outcomes.py", given.runs)
-    return 0 if all(one.floor_holds for one in found) else 5
+    if unread:
+        print(
+            f"Error: {unread} of the runs could not be read and {'is' if unread == 1 else 'are'} left out, see above",
+            file=sys.stderr,
+        )
+    if not all(one.floor_holds for one in found):
+        return 5
+    return 1 if unread else 0
 
 
 def outcomes_of(folder: RunFolder) -> Iterator[ForecastOutcome]:
-    """Of a run's RL stages; those without a forecast, and those that no floor is about, are named."""
+    """Of a run's RL stages; those without a forecast are named.
+
+    Raises:
+        RunError: the run cannot be read.
+    """
     config = folder.configuration({})
     written: dict[str, WrittenForecast] = {}
     for rl in rl_stages(config):
         try:
             written[rl.name] = read_forecast(folder, rl, config)
         except NoForecast as error:
-            _leave_out(folder, rl, error)
+            print(f"{folder.path}: {rl.title} is left out: {error}", file=sys.stderr)
     did = what_rl_did(folder, config) if written else {}
     for name, made in written.items():
-        try:
-            yield outcome_of(folder.path.name, STAGES[name], config, made, did[name])
-        except ValueError as error:  # a reward at the edge of its range
-            _leave_out(folder, STAGES[name], error)
-
-
-def _leave_out(folder: RunFolder, rl: Stage, why: Exception) -> None:
-    print(f"{folder.path}: {rl.title} is left out: {why}", file=sys.stderr)
+        yield outcome_of(folder.path.name, STAGES[name], config, made, did[name])
 
 
 if __name__ == "__main__":

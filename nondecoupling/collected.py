@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nondecoupling.estimate.arguments import Array, shown
+from nondecoupling.estimate.arguments import Array, checked_bounds, shown
 from nondecoupling.forecast import Samples
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ KEY = b"nondecoupling"
 FORMAT = "nondecoupling samples 1"
 LATER = "log_p_"
 NEEDED = ("prompt", "reward", "log_ref")
+OF_EXPERTS = ("expert_reward", "expert_log_ref")
+# What JSON makes of the types of ``Origin``; tuples are lists there.
+OF_JSON = {"str": str, "int": int}
 
 
 def prompt_label(prompt: Any) -> str:
@@ -72,7 +75,7 @@ class Origin:
     @classmethod
     def from_json(cls, text: str | bytes, place: str | Path) -> Origin:
         """
-        Errors: text of another kind.
+        Errors: text of another kind; a value of another type; bounds that are none.
         """
         try:
             content = json.loads(text)
@@ -86,8 +89,17 @@ class Origin:
             raise ValueError(
                 f"{place}: not what this version of lm.collect writes (they differ in {differ}); collect again"
             )
-        for name in ("reward_bounds", "rewards"):
-            content[name] = tuple(content[name])
+        for field in dataclasses.fields(cls):
+            value = content[field.name]
+            if not isinstance(value, OF_JSON.get(str(field.type), list)):
+                raise ValueError(
+                    f"{place}: {field.name}={shown(value)} is not what lm.collect writes; collect again"
+                )
+        try:
+            content["reward_bounds"] = checked_bounds("reward_bounds", content["reward_bounds"])
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}; collect again") from None
+        content["rewards"] = tuple(content["rewards"])
         return cls(**content)
 
 
@@ -101,7 +113,7 @@ class CollectedSamples:
     def read(cls, path: str | Path) -> CollectedSamples:
         """The file at ``path``.
 
-        Errors: no such file, one that is no Parquet file or that ``lm.collect`` did not write; no pyarrow.
+        Errors: no such file, one that is no Parquet file, or not as ``lm.collect`` writes it; no pyarrow.
         """
         parquet = _parquet()
         if not Path(path).is_file():
@@ -121,6 +133,12 @@ class CollectedSamples:
         if missing or not table.num_rows:
             what = f"no column {', '.join(map(repr, missing))}" if missing else "no rows"
             raise ValueError(f"{path}: {what}; lm.collect wrote some: collect again")
+        of_experts = [name for name in OF_EXPERTS if name in table.column_names]
+        if len(of_experts) == 1:
+            raise ValueError(
+                f"{path}: a column {of_experts[0]!r}, but not both of {' and '.join(OF_EXPERTS)}; take it away, or "
+                "collect with experts"
+            )
         return cls(table, origin)
 
     def write(self, path: str | Path) -> None:

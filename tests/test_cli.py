@@ -297,7 +297,8 @@ def test_recipe_of_trl_options(tmp_path):
         assert {"num_iterations", "loss_type"} <= {entry["option"] for entry in reply["outside"]}
         assert 0 < reply["short_of_the_best"] < 1e-20 and reply["reward"] == 1
         text = run("recipe", "--trl", str(path), "--success", "0.2").stdout
-        assert "Outside the theory" in text and "num_iterations: " in text
+        assert "the recipe: group-normalised advantages, leash k3-with-ratio" in text
+        assert "outside the theory: num_iterations: " in text
     reply = answer("recipe", "--trl", str(path), "--trainer", "rloo", "--success", "0.2")
     assert reply["recipe"]["leash"] == "k1-in-reward"
 
@@ -406,7 +407,7 @@ def test_ledger_missing(monkeypatch):
         ),
         (
             [*GRPO, "--leash", "k3-in-loss", "--success", "0.2"],
-            ["--beta is missing", "--leash k3-in-loss"],
+            ["--beta is missing", "--leash and, unless that is none, --beta"],
         ),
         ([*GRPO, "--beta", "1", "--success", "0.2"], ["--leash is missing", "--trl FILE"]),
         ([*GRPO, *words("--leash k9 --beta 1 --success 0.2")], ["--leash 'k9'", "'k3-with-ratio'"]),
@@ -429,6 +430,10 @@ def test_ledger_missing(monkeypatch):
         ),
         (words("recipe --trl nowhere.yaml --beta 1 --success 0.2"), ["--beta", "change the file"]),
         (words("recipe --trl nowhere.yaml --trainer ppo --success 0.2"), ["--trainer ppo", "rloo"]),
+        (
+            [*GRPO, *words("--leash k3-in-loss --beta 1 --success 0.2 --trainer rloo")],
+            ["--trainer rloo: ", "give --trl FILE"],
+        ),
         (["nonsense"], ["nonsense"]),
     ],
 )

@@ -30,7 +30,8 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
     tested = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "monitor", "plot")
-    parts = {f"nondecoupling/{part}" for part in (*tested, "numbers")}
+    others = ("numbers", "cli", "collected.py")
+    parts = {f"nondecoupling/{part}" for part in (*tested, *others)}
     scripts = {"experiments/paper_figures.py", "experiments/sampled_recipes.py"}
     runs = {"experiments/validate", "experiments/comparisons"} | scripts
     assert folders == parts | runs

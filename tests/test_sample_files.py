@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
@@ -44,7 +45,7 @@ def table(prompt="prompt", reward="reward", value=(0, 1), **columns):
         ([*table(), *table()], "row 21: prompt 'p0' was complete before"),
         ([{"prompt": None, "reward": [0, 1]}], "row 1: no prompt in the column 'prompt'"),
         (table()[:3], "samples.jsonl: ref_rewards has 3 prompts"),
-        (table(value=[0, 2]), "outside reward_bounds=(0.0, 1.0)"),
+        (table(value=[0, 2]), "outside --reward-low 0.0 --reward-high 1.0; give bounds"),
         (table("question", "accuracy"), "as {}prompt question, {}reward accuracy"),
         ([row | {"step": x} for x, row in enumerate(table())], "policy made, as {}step 0"),
         ([*table(), {"prompt": "p", "reward": [0, 1, 1]}], "a mask (files: {}ragged)"),
@@ -56,6 +57,34 @@ def test_a_file_of_ones_own_that_is_wrong(tmp_path, rows, named):
         shown = invoke(*words, *BOUNDS)
         said = " ".join(shown.output.split())
         assert shown.exit_code == 2 and named.replace("{}", prefix) in said, shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--reward-low", "2"], "samples.jsonl: --reward-low 2.0 --reward-high 1.0: give finite"),
+        (["--delta", "2"], "Error: --delta 2.0: must lie strictly between"),
+        (["--loss-budget", "-1"], "Error: --loss-budget -1.0: must be one positive number"),
+    ],
+)
+def test_a_number_that_is_wrong_is_told_as_an_option(tmp_path, options, named):
+    file = written(tmp_path / "samples.jsonl", table())
+    for words, _ in commands(tmp_path, file):
+        shown = invoke(*words, *BOUNDS, *options)
+        said = " ".join(shown.output.split())
+        assert shown.exit_code == 2 and named in said, shown.output
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, written(tmp_path / "samples.jsonl", table()).read_bytes())
+    os.close(writing)
+    try:
+        shown = invoke("forecast", f"/dev/fd/{reading}", *BOUNDS, "--json")
+    finally:
+        os.close(reading)
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["prompts"] == 20
 
 
 def changed(**columns):
@@ -72,6 +101,8 @@ def changed(**columns):
         (changed()[:0], "no rows"),
         (changed(reward=[[0.0, 1.0]] * 19 + [[1.0]]), "the column 'reward' is not as lm.collect"),
         (changed(reward=[[0.0, math.nan]] * 20), "ref_rewards[0, 1]=nan"),
+        (changed(expert_reward=[[1.0]] * 20), "a column 'expert_reward', but not both of"),
+        (changed(expert_log_ref=[[-1.0]] * 20), "a column 'expert_log_ref', but not both of"),
     ],
 )
 def test_a_file_of_collect_that_was_changed(tmp_path, found, named):
@@ -81,15 +112,22 @@ def test_a_file_of_collect_that_was_changed(tmp_path, found, named):
         assert shown.exit_code == 2 and f"ref.parquet: {named}" in shown.output, shown.output
 
 
+def origin_with(**values):
+    return json.dumps(json.loads(ORIGIN.to_json()) | values)
+
+
 @pytest.mark.parametrize(
     ("origin", "named"),
     [
         ("{", "not what lm.collect writes"),
         ('{"format": "nondecoupling samples 9"}', "not what lm.collect writes"),
-        (
-            json.dumps(json.loads(ORIGIN.to_json()) | {"top_k": 5}),
-            "differ in top_k); collect again",
-        ),
+        (origin_with(top_k=5), "differ in top_k); collect again"),
+        (origin_with(reward_bounds=None), "ref.parquet: reward_bounds=None is not what"),
+        (origin_with(reward_bounds=[1, 0]), "ref.parquet: reward_bounds=(1.0, 0.0): give"),
+        (origin_with(reward_bounds=["a"]), "ref.parquet: reward_bounds=['a']: not a real"),
+        (origin_with(rewards=5), "ref.parquet: rewards=5 is not what lm.collect writes"),
+        (origin_with(model=["m"]), "ref.parquet: model=['m'] is not what lm.collect writes"),
+        (origin_with(seed="0"), "ref.parquet: seed='0' is not what lm.collect writes"),
     ],
 )
 def test_a_file_of_another_version_of_collect(tmp_path, origin, named):

@@ -13,7 +13,7 @@ from nondecoupling.cli.exits import fail
 from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.recipe import print_recipe, recipe_of_file
 from nondecoupling.cli.report import console, print_json
-from nondecoupling.cli.sample_files import Columns, SamplesFile
+from nondecoupling.cli.sample_files import Columns, SamplesFile, in_options
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
@@ -26,6 +26,15 @@ from nondecoupling.forecast import (
     UnsupportedRecipe,
     forecast,
 )
+
+# By the arguments of ``forecast`` and ``Forecast.recommend``.
+OPTIONS = {
+    "betas": "--beta",
+    "targets": "--target",
+    "delta": "--delta",
+    "loss_budget": "--loss-budget",
+    "reward_target": "--reward-target",
+}
 
 
 def forecast_command(
@@ -73,7 +82,9 @@ def forecast_command(
         Path | None,
         typer.Option(metavar="FILE", help="Forecast this trainer: TRL's options, .yaml or .json."),
     ] = None,
-    trainer: Annotated[str, typer.Option(help="Whose options they are: grpo or rloo.")] = "grpo",
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose options they are: grpo, as without it, or rloo.")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a page with a picture, too.")
     ] = None,
@@ -92,7 +103,7 @@ def forecast_command(
     checkpoints = _checkpoints(run)
     if checkpoints and html is None:
         fail(f"--run {run[0]} is drawn into a page: name it with --html")
-    trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
+    trained = recipe_of_file("--recipe", recipe, trainer)
     try:
         columns = Columns(
             prompt=prompt,
@@ -103,8 +114,9 @@ def forecast_command(
             weight=weight,
         )
         samples = SamplesFile(file, reward_low, reward_high, columns, step, ragged).samples()
-        plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
-        advice = _advice(plan, loss_budget, reward_target)
+        with in_options(**OPTIONS):
+            plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
+            advice = _advice(plan, loss_budget, reward_target)
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     if as_json:

@@ -20,8 +20,15 @@ from nondecoupling.forecast import Samples
 from nondecoupling.forecast.answers import recipe_to_dict
 from nondecoupling.monitor import CouplingMonitor, Reading
 from nondecoupling.monitor.page import cells_of, columns_of, html
-from nondecoupling.monitor.rollout_files import read_rollouts
+from nondecoupling.monitor.rollout_files import Rollouts, read_rollouts
 from nondecoupling.monitor.scored_steps import ScoredSteps, expert_log_ratio, scored_steps
+
+# By the arguments of ``CouplingMonitor``.
+OPTIONS = {
+    "loss_budget": "--loss-budget",
+    "max_overpayment": "--max-overpayment",
+    "delta": "--delta",
+}
 
 
 def monitor_command(
@@ -61,7 +68,9 @@ def monitor_command(
             help="What this trainer would pay, too: TRL's options, .yaml or .json.",
         ),
     ] = None,
-    trainer: Annotated[str, typer.Option(help="Whose options they are: grpo or rloo.")] = "grpo",
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose options they are: grpo, as without it, or rloo.")
+    ] = None,
     scored: Annotated[
         list[str],
         typer.Option(help="Only these checkpoints of score, if SAMPLES has those of other runs."),
@@ -86,21 +95,23 @@ def monitor_command(
     their step or with it at the end, as checkpoint-200. Leaves with status 1 where an alarm was raised, and with 2
     where an alarm was asked for and nothing could raise it.
     """
-    trained = None if recipe is None else recipe_of_file("--recipe", recipe, trainer)
+    trained = recipe_of_file("--recipe", recipe, trainer)
     try:
         columns = Columns(prompt=samples_prompt, reward=samples_reward)
         source = SamplesFile(
             samples, reward_low, reward_high, columns, samples_step, samples_ragged, "samples-"
         ).read()
-        watching = CouplingMonitor(
-            source,
-            recipe=trained,
-            loss_budget=loss_budget,
-            max_overpayment=max_overpayment,
-            delta=delta,
-        )
+        with in_options(**OPTIONS):
+            watching = CouplingMonitor(
+                source,
+                recipe=trained,
+                loss_budget=loss_budget,
+                max_overpayment=max_overpayment,
+                delta=delta,
+            )
         with in_options(prompt="--prompt", rewards="--reward"):
             found = read_rollouts(files, prompt=prompt, rewards=reward)
+        _require_rewards_of_samples(watching, samples, found, reward)
         rewards = {rollouts.step: rollouts.rewards for rollouts in found}
         losses = _losses(source, samples, scored)
         _require_alarms_possible(watching, samples, losses, list(rewards))
@@ -154,6 +165,29 @@ def _losses(source: CollectedSamples | Samples, path: Path, only: Sequence[str])
             f"--scored {only[0]}: {path} was not written by collect and has no scored checkpoints; leave it away"
         )
     return ScoredSteps({}, [])
+
+
+def _require_rewards_of_samples(
+    watching: CouplingMonitor, path: Path, found: Iterable[Rollouts], columns: Sequence[str]
+) -> None:
+    """A reward outside the bounds of the samples."""
+    low, high = watching.samples.reward_bounds
+    for rollouts in found:
+        outside = rollouts.rewards[(rollouts.rewards < low) | (rollouts.rewards > high)]
+        if not outside.size:
+            continue
+        reward = f"FILES, step {rollouts.step}: a prompt has the reward {outside[0]:g}"
+        if columns:
+            reward += f" in {' + '.join(columns)}"
+        if watching.collected is None:
+            raise ValueError(
+                f"{reward}, outside --reward-low {low:g} --reward-high {high:g}; give bounds that hold for every "
+                "possible response, or name another column as --reward"
+            )
+        raise ValueError(
+            f"{reward}, and {path} was collected with rewards from {low:g} to {high:g}: this is not the reward that "
+            "was collected; name its column as --reward, or collect again with this one"
+        )
 
 
 def _require_alarms_possible(

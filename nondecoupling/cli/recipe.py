@@ -19,7 +19,8 @@ from nondecoupling.cli.exits import ExitStatus, fail, need
 from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.report import console, number, print_json
 from nondecoupling.cli.world_options import LAW, REALS, world_of_fields
-from nondecoupling.recipes import Recipe
+from nondecoupling.estimate.arguments import shown
+from nondecoupling.recipes import Outside, Recipe
 from nondecoupling.theory.fields import Law, Reward
 
 Answer = dict[str, Any]
@@ -30,7 +31,9 @@ def recipe(
         Path | None,
         typer.Option(metavar="FILE", help="TRL's options, as .yaml or .json; its defaults count."),
     ] = None,
-    trainer: Annotated[str, typer.Option(help="Whose options they are: grpo or rloo.")] = "grpo",
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose options they are: grpo, as without it, or rloo.")
+    ] = None,
     success: Annotated[
         float | None, typer.Option(metavar="A", help="ref's success, rewards being 0 and 1.")
     ] = None,
@@ -79,7 +82,10 @@ def recipe(
     wrong: dict[str, Any] = {name: value for name, value in noise.items() if value is not None}
     log_ref, rewards = _world(success, ref, reward)
     try:
-        read = _of_file(trl, trainer, given) if trl else _of_options(given)
+        if trl is not None and given:
+            option = next(iter(given)).replace("_", "-")
+            fail(f"--{option}: --trl {trl} says it; change the file, or leave out --trl")
+        read = recipe_of_file("--trl", trl, trainer) or _of_options(given)
         read = dataclasses.replace(read, **wrong)
         found = _answer(read, log_ref, rewards)
     except ValueError as error:
@@ -112,25 +118,24 @@ def _world(
 
 
 def _of_options(given: dict[str, Any]) -> Recipe:
-    for name in ("advantage", "leash"):
-        if name not in given:
-            fail(f"--{name} is missing: give --trl FILE, or --advantage, --leash and --beta")
-    if given["leash"] != "none" and "beta" not in given:
-        fail(f"--beta is missing: --leash {given['leash']} takes it")
-    return Recipe(**{"beta": 0.0, **given})
+    for name in _missing(given):
+        fail(
+            f"--{name} is missing: give --trl FILE, or --advantage, --leash and, unless that is none, --beta"
+        )
+    return _of_fields(given)
 
 
-def _of_file(path: Path, trainer: str, given: dict[str, Any]) -> Recipe:
-    if given:
-        option = next(iter(given)).replace("_", "-")
-        fail(f"--{option}: --trl {path} says it; change the file, or leave out --trl")
-    return recipe_of_file("--trl", path, trainer)
+def recipe_of_file(option: str, path: Path | None, trainer: str | None) -> Recipe | None:
+    """From TRL's options, or the fields of a ``Recipe``, in a .yaml or .json file that an option of a command names.
 
-
-def recipe_of_file(option: str, path: Path, trainer: str) -> Recipe:
-    """From TRL's options, or the fields of a ``Recipe``, in a .yaml or .json file that an option of a command names."""
-    if trainer not in ("grpo", "rloo"):
+    ``trainer``: whose options, grpo's where it is not said. None where no file is named.
+    """
+    if trainer not in (None, "grpo", "rloo"):
         fail(f"--trainer {trainer}: grpo or rloo")
+    if path is None:
+        if trainer is not None:
+            fail(f"--trainer {trainer}: no options that could be its; give {option} FILE, too")
+        return None
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -139,29 +144,59 @@ def recipe_of_file(option: str, path: Path, trainer: str) -> Recipe:
     if not isinstance(options, dict):
         fail(f"{option} {path}: holds no options; write lines such as beta: 0.04")
     try:
-        if "advantage" in options:
-            return _of_fields(options)
-        return Recipe.from_trl(options, "grpo" if trainer == "grpo" else "rloo")
+        if "advantage" not in options:
+            return Recipe.from_trl(options, "rloo" if trainer == "rloo" else "grpo")
+        if trainer is not None:
+            fail(
+                f"--trainer {trainer}: {option} {path} has no trainer's options but fields of a recipe; leave it away"
+            )
+        return _of_file(options)
     except (ValueError, TypeError) as error:
         fail(f"{option} {path}: {error}")
 
 
-def _of_fields(options: dict[str, Any]) -> Recipe:
+def _of_file(options: dict[str, Any]) -> Recipe:
     fields = [field.name for field in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in options if name not in fields]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no field of a recipe; it has {', '.join(fields)}")
-    missing = [name for name in ("leash", "beta") if name not in options]
-    if missing:
-        raise ValueError(f"{' and '.join(missing)} missing: next to advantage give leash and beta")
-    return Recipe(**options)
+    if missing := _missing(options):
+        raise ValueError(
+            f"{' and '.join(missing)} missing: next to advantage give leash and, unless that is none, beta"
+        )
+    return _of_fields({**options, "outside": _outside(options.get("outside", []))})
+
+
+def _missing(fields: dict[str, Any]) -> list[str]:
+    needed = ["advantage", "leash"]
+    if fields.get("leash") != "none":
+        needed.append("beta")
+    return [name for name in needed if name not in fields]
+
+
+def _of_fields(fields: dict[str, Any]) -> Recipe:
+    return Recipe(**{"beta": 0.0, **fields})
+
+
+def _outside(given: Any) -> tuple[Outside, ...]:
+    """As JSON has it."""
+    pairs = given if isinstance(given, list) else [given]
+    for pair in pairs:
+        texts = isinstance(pair, list) and all(isinstance(text, str) for text in pair)
+        if not texts or len(pair) != 2:
+            raise ValueError(
+                f"outside={shown(given)}: give a list of pairs of an option and the reason, as "
+                '[["temperature", "not 1"]]'
+            )
+    return tuple(Outside(*pair) for pair in pairs)
 
 
 def print_recipe(read: Recipe) -> None:
     """In words, with what it does that is not accounted for."""
-    console().print(f"the recipe: {read}", markup=False)
+    out = console()
+    out.print(f"the recipe: {dataclasses.replace(read, outside=())}", markup=False)
     for option, reason in read.outside:
-        console().print(f"  outside the theory: {option}: {reason}", markup=False)
+        out.print(f"  outside the theory: {option}: {reason}", markup=False)
 
 
 def _parsed(option: str, path: Path, text: str) -> Any:
@@ -235,26 +270,7 @@ def _print(recipe: Recipe, found: Answer) -> None:
         table.add_row("least for that reward (S5)", number(found["least_sft_loss_increase"]))
     if found["critical_beta"] is not None:
         table.add_row("critical beta of large groups (T4)", number(found["critical_beta"]))
-    out.print(escape(_in_words(recipe)))
+    print_recipe(recipe)
     out.print(table)
     if found["why"]:
         out.print(escape(found["why"]))
-    if found["outside"]:
-        out.print("Outside the theory, and not accounted for:")
-    for entry in found["outside"]:
-        out.print(escape(f"  {entry['option']}: {entry['reason']}"))
-
-
-def _in_words(recipe: Recipe) -> str:
-    words = [f"advantages {recipe.advantage}"]
-    if recipe.advantage != "leave-one-out":
-        size = recipe.group_size
-        words.append("large groups" if size is None else f"groups of {size}")
-    if recipe.advantage == "group-normalised":
-        words.append(f"{recipe.sd} sd + {recipe.eps:g}")
-    words.append(f"leash {recipe.leash}" + (f" at beta = {recipe.beta:g}" if recipe.beta else ""))
-    if recipe.entropy_bonus:
-        words.append(f"entropy bonus {recipe.entropy_bonus:g}")
-    if recipe.told < 1:
-        words.append(f"verifier errs {recipe.false_positives:g}, {recipe.false_negatives:g}")
-    return ", ".join(words)

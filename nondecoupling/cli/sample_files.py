@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypedDict
 
 from nondecoupling.collected import KEY, CollectedSamples
+from nondecoupling.estimate.arguments import GivenArgument, NamesArguments
 from nondecoupling.forecast import Samples
 from nondecoupling.forecast.files import parquet_metadata
-from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
 
 
 class Columns(TypedDict, total=False):
@@ -38,14 +39,25 @@ COLLECTED_COLUMNS = {
 
 @contextmanager
 def in_options(**options: str) -> Iterator[None]:
-    """Errors that name arguments of Python's name these options of a command."""
+    """Errors that name arguments of Python's name these options of a command.
+
+    Where several options make up an argument, each takes one of its values:
+
+    >>> with in_options(reward_bounds="--reward-low --reward-high"):
+    ...     raise NamesArguments(GivenArgument("reward_bounds", (1, 0)), ": low < high")
+    Traceback (most recent call last):
+    ValueError: --reward-low 1 --reward-high 0: low < high
+    """
 
     def written(given: GivenArgument) -> str:
+        if given.argument not in options:
+            return str(given)
         option, value = options[given.argument], given.value
         if value is True:
             return option
-        many = value if isinstance(value, list) else [value]
-        return " ".join(f"{option} {shlex.quote(str(one))}" for one in many)
+        many = value if isinstance(value, (list, tuple)) else [value]
+        pairs = zip(cycle(option.split()), many, strict=False)
+        return " ".join(f"{name} {shlex.quote(str(one))}" for name, one in pairs)
 
     try:
         yield
@@ -76,13 +88,15 @@ class SamplesFile:
         """
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such file; nondecoupling collect makes it")
-        with self._naming_file(), in_options(**self._options()):
-            if self._is_parquet and KEY in parquet_metadata(self.path):
+        with self._naming_file():
+            parquet = self._is_parquet
+            if parquet and KEY in parquet_metadata(self.path):
                 found = self._collected()
                 found.samples()  # what is wrong with them is said here, with the file's name
                 return found
-            read = Samples.from_parquet if self._is_parquet else Samples.from_jsonl
+            read = Samples.from_parquet if parquet else Samples.from_jsonl
             bounds = self._bounds()
+        with self._naming_file(), in_options(**self._options()):
             return read(
                 self.path,
                 reward_bounds=bounds,
@@ -99,20 +113,27 @@ class SamplesFile:
         weight = self.columns.get("weight")
         if weight is None:
             return found.samples()
+        columns = found.table.column_names
+        if weight not in columns:
+            raise ValueError(
+                f"--weight {weight}: {self.path} has no column {weight!r}; it has {', '.join(map(repr, columns))}"
+            )
         with self._naming_file():
-            bounds = found.origin.reward_bounds
-            weighted = Samples.from_parquet(self.path, reward_bounds=bounds, weight=weight)
-            return Samples(**found.samples().to_dict() | {"weights": weighted.weights})
+            weights = found.table[weight].to_pylist()
+            return Samples(**found.samples().to_dict() | {"weights": weights})
 
     @property
     def _is_parquet(self) -> bool:
         if self.path.suffix == ".parquet" or self.path.is_dir():
             return True
+        if not self.path.is_file():  # what is read from a pipe is gone
+            return False
         with self.path.open("rb") as file:
             return file.read(4) == b"PAR1"
 
     def _options(self) -> dict[str, str]:
-        return {name: self._option(name) for name in (*COLLECTED_COLUMNS, "step", "ragged")}
+        own = {name: self._option(name) for name in (*COLLECTED_COLUMNS, "step", "ragged")}
+        return own | {"reward_bounds": "--reward-low --reward-high"}
 
     def _option(self, name: str) -> str:
         return f"--{self.prefix}{name.replace('_', '-')}"

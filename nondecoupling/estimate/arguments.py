@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NoReturn
 
@@ -27,6 +28,35 @@ def shown(value: object) -> str:
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(frozen=True)
+class GivenArgument:
+    """An argument with a value, as Python writes it."""
+
+    argument: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.argument}={shown(self.value)}"
+
+
+class NamesArguments(ValueError):
+    """Says what to give, so that a command can say it with its options in the place of Python's arguments.
+
+    >>> error = NamesArguments("choose one, as ", GivenArgument("step", 20))
+    >>> print(error, "|", error.said(lambda given: f"--{given.argument} {given.value}"))
+    choose one, as step=20 | choose one, as --step 20
+    """
+
+    def __init__(self, *parts: str | GivenArgument) -> None:
+        super().__init__("".join(map(str, parts)))
+        self.parts = parts
+
+    def said(self, written: Callable[[GivenArgument], str]) -> str:
+        return "".join(
+            written(part) if isinstance(part, GivenArgument) else part for part in self.parts
+        )
 
 
 def _refuse(name: str, values: object, why: str) -> NoReturn:
@@ -121,10 +151,13 @@ def checked_bounds(name: str, bounds: ArrayLike) -> tuple[float, float]:
         raise ValueError(f"{name}={shown(bounds)}: give two numbers (low, high)")
     low, high = map(float, array)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"{name}=({low}, {high}): give finite numbers with low < high")
+        raise NamesArguments(
+            GivenArgument(name, (low, high)), ": give finite numbers with low < high"
+        )
     if max(-low, high) > LARGEST:
-        raise ValueError(
-            f"{name}=({low}, {high}): at most {LARGEST:g} in size, or sums overflow; rescale"
+        raise NamesArguments(
+            GivenArgument(name, (low, high)),
+            f": at most {LARGEST:g} in size, or sums overflow; rescale",
         )
     return low, high
 
@@ -159,8 +192,9 @@ def finite_number(name: str, value: ArrayLike) -> float:
 def positive_number(name: str, value: ArrayLike) -> float:
     array = real_array(name, value)
     if array.ndim or not 1 / LARGEST <= array <= LARGEST:
-        raise ValueError(
-            f"{name}={shown(value)}: must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}"
+        raise NamesArguments(
+            GivenArgument(name, value),
+            f": must be one positive number, from {1 / LARGEST:g} to {LARGEST:g}",
         )
     return float(array)
 
@@ -184,8 +218,9 @@ def probability(name: str, value: ArrayLike) -> float:
     """A number strictly between 0 and 1: ``delta``, ``power``."""
     array = real_array(name, value)
     if array.ndim or not 1 / LARGEST <= array < 1:
-        raise ValueError(
-            f"{name}={shown(value)}: must lie strictly between 0 and 1 (at least 1e-300), as 0.05"
+        raise NamesArguments(
+            GivenArgument(name, value),
+            ": must lie strictly between 0 and 1 (at least 1e-300), as 0.05",
         )
     return float(array)
 

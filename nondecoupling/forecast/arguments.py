@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nondecoupling.estimate.arguments import Array, finite_array, prompt_weights
-from nondecoupling.forecast.refusals import (
-    GivenArgument,
-    RaggedRows,
-    RewardOutsideBounds,
-    TooFewPrompts,
-)
+from nondecoupling.estimate.arguments import Array, GivenArgument, finite_array, prompt_weights
+from nondecoupling.forecast.refusals import RaggedRows, RewardOutsideBounds, TooFewPrompts
 
 LEAST_PROMPTS = 16
 LEAST_RESPONSES = 2
@@ -48,8 +43,9 @@ def checked_rewards(
     if outside.any():
         row, column = np.argwhere(outside)[0]
         raise RewardOutsideBounds(
-            f"{name}[{row}, {column}]={array[row, column]}: outside reward_bounds={bounds}; give bounds that hold "
-            "for every possible response"
+            f"{name}[{row}, {column}]={array[row, column]}: outside ",
+            GivenArgument("reward_bounds", bounds),
+            "; give bounds that hold for every possible response",
         )
     return array
 

@@ -12,8 +12,8 @@ from typing import Any, Required, TypedDict
 
 from numpy.typing import ArrayLike
 
-from nondecoupling.estimate.arguments import shown
-from nondecoupling.forecast.refusals import GivenArgument, NamesArguments, RepeatedPrompts
+from nondecoupling.estimate.arguments import GivenArgument, NamesArguments, shown
+from nondecoupling.forecast.refusals import RepeatedPrompts
 
 # (prompt, reward): one's own file, and what verl dumps.
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import ArrayLike
 
 from nondecoupling.estimate.arguments import (
+    GivenArgument,
+    NamesArguments,
     finite_array,
     finite_number,
     positive_number,
     probability,
+    real_array,
     shown,
 )
 from nondecoupling.forecast import choices, files
@@ -106,11 +109,12 @@ class Forecast:
         self._rows = samples.in_random_order()
         self._trainer = ForecastTrainer(self._rows, recipe)
         self._exact = ForecastTrainer(self._rows, None)
-        asked = finite_array("betas", betas).ravel().tolist()
+        asked = real_array("betas", betas).ravel().tolist()
         if not asked and recipe is not None and recipe.beta:
             asked = [recipe.beta]
         self.betas = [_beta("betas", beta, self._trainer) for beta in asked]
-        self.targets = [self._target(c) for c in finite_array("targets", targets).ravel()]
+        listed = finite_array("targets", targets).ravel().tolist()
+        self.targets = [self._target("targets", target) for target in listed]
         self._plans = Plans(self._trainer, self.delta)
 
     def at_start(self) -> AtStart:
@@ -131,7 +135,7 @@ class Forecast:
 
         Errors: a target outside the open ``reward_bounds``. Source: S5, S2.
         """
-        target = self._target(target)
+        target = self._target("target", target)
         price = self._plans.price(target)
         beta = self._plans.beta_reaching(target)
         if not isinstance(beta, Estimate):
@@ -152,13 +156,16 @@ class Forecast:
         Source: S2, S3, S5, T2.
         """
         if (loss_budget is None) == (reward_target is None):
-            raise ValueError(
-                f"loss_budget={loss_budget}, reward_target={reward_target}: give one of the two"
+            raise NamesArguments(
+                GivenArgument("loss_budget", loss_budget),
+                ", ",
+                GivenArgument("reward_target", reward_target),
+                ": give one of the two",
             )
         if loss_budget is not None:
             return self._plans.within_budget(positive_number("loss_budget", loss_budget))
         assert reward_target is not None
-        return self._plans.reaching(self._target(reward_target))
+        return self._plans.reaching(self._target("reward_target", reward_target))
 
     def threshold(self, beta: float) -> Threshold | Unsupported:
         """Whether exact RL at this beta lowers the SFT loss on the expert data, or raises it, and by what margin.
@@ -319,10 +326,12 @@ class Forecast:
             raise ValueError("beta=None: give one, or a recipe that has one")
         return self.recipe.beta
 
-    def _target(self, target: float) -> float:
-        target, (low, high) = finite_number("target", target), self.samples.reward_bounds
+    def _target(self, name: str, target: float) -> float:
+        target, (low, high) = finite_number(name, target), self.samples.reward_bounds
         if not low < target < high:
-            raise ValueError(f"target={target}: choose a reward inside ({low:g}, {high:g})")
+            raise NamesArguments(
+                GivenArgument(name, target), f": choose a reward inside ({low:g}, {high:g})"
+            )
         return target
 
 
@@ -341,8 +350,9 @@ def _beta(name: str, beta: float, trainer: ForecastTrainer) -> float:
     """A beta in the unit of this trainer."""
     beta, least = positive_number(name, beta), trainer.least_beta
     if beta < least:
-        raise ValueError(
-            f"{name}={beta:g}: at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a "
-            "leash has no optimum to speak of"
+        raise NamesArguments(
+            GivenArgument(name, beta),
+            f": at least {least:g}, or the digits of r/beta do not suffice; RL with so little of a leash has no "
+            "optimum to speak of",
         )
     return beta

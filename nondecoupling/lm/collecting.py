@@ -15,15 +15,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.estimate.arguments import shown, whole_number
 from nondecoupling.lm.asked import Asked, asked_of
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
 from nondecoupling.lm.errors import CollectError, RewardFunctionError
+from nondecoupling.lm.file_locks import locked
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
 from nondecoupling.lm.parts import parts_of, work_through, write_whole
 from nondecoupling.lm.processes import Processes
@@ -78,9 +79,9 @@ def collect(
 
     Raises:
         RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
-        CollectError: ``out`` or its parts belong to another model, prompts or settings; ``out`` is complete, and
-            whether the reward function is the same cannot be told; two prompts are alike, or one is no prompt; another
-            call is collecting into ``out``.
+        CollectError: ``out`` or its parts belong to another model, prompts or settings, or cannot be read; ``out`` is
+            complete, and whether the reward function is the same cannot be told; two prompts are alike, or one is no
+            prompt; another call is collecting into ``out``, or has just made it.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
         ProcessesError: another process stopped, for a reason that is none of these.
 
@@ -122,18 +123,26 @@ def collect(
                 rewards_digest=rewards.digest
                 and digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
             )
-        return _Collection(language_model, asked, rewards, origin, Path(out), processes).run()
+        own = digest_of([origin.to_json().encode()]) if origin.rewards_digest else uuid4().hex
+        rewards_key = processes.all_of([own[:16]])[0]
+        return _Collection(
+            language_model, asked, rewards, rewards_key, origin, Path(out), processes
+        ).run()
     finally:
         model.train(was_training)
 
 
 @dataclass
 class _Collection:
-    """One call of ``collect``: its parts, and the way from them to the file."""
+    """One call of ``collect``: its parts, and the way from them to the file.
+
+    ``rewards_key``: in the names of parts with rewards, of this function or, where that cannot be told, of this call.
+    """
 
     language_model: LanguageModel
     asked: list[Asked]
     rewards: RewardFunctions
+    rewards_key: str
     origin: Origin
     out: Path
     processes: Processes
@@ -167,15 +176,8 @@ class _Collection:
             CollectError: another call does, or has just made the file.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self.folder / "lock"
-        try:
-            held = FileLock(lock).acquire(timeout=0)
-        except Timeout:
-            raise CollectError(
-                f"{lock}: another call is collecting into {self.out}; wait for it, or name another out: what was drawn "
-                "is kept"
-            ) from None
-        with held:
+        refusal = f"another call is collecting into {self.out}; wait for it, or name another out: what is drawn is kept"
+        with locked(self.folder / "lock", refusal):
             if self.out.exists():
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise CollectError(f"{self.out}: another call has just made it; call collect again")
@@ -188,7 +190,12 @@ class _Collection:
     def _complete(self) -> CollectedSamples:
         if self.out.is_dir():
             raise CollectError(f"out={str(self.out)!r} is a folder: name a file, as ref.parquet")
-        found = CollectedSamples.read(self.out)
+        try:
+            found = CollectedSamples.read(self.out)
+        except ValueError as error:
+            raise CollectError(
+                f"out={str(self.out)!r} is there already, and cannot be read ({error}): name another out, or remove it"
+            ) from None
         self._require_same(found.origin, self.out, rewards_too=True)
         if not self.origin.rewards_digest:
             raise CollectError(f"{self.out} is there already, and {self._untold()}: {NO_REUSE}")
@@ -205,16 +212,17 @@ class _Collection:
         """Make the folder of parts, or see that it is of this very collection."""
         settings = self.folder / "origin.json"
         if settings.is_file():
-            before = Origin.from_json(settings.read_text(), settings)
+            try:
+                before = Origin.from_json(settings.read_bytes(), settings)
+            except ValueError as error:
+                raise CollectError(
+                    f"{settings} is damaged, or of another version: remove {self.folder}, and call collect again"
+                ) from error
             self._require_same(before, self.folder, rewards_too=False)
-            if before == self.origin and self.origin.rewards_digest:
-                return
             if not self.origin.rewards_digest:
                 logger.warning(
                     "all rewards in %s are asked for again, as %s", self.folder, self._untold()
                 )
-            for file in self.folder.glob("*.rewarded.json"):  # by another reward function
-                file.unlink()
         write_whole(settings, self.origin.to_json())
 
     def _require_same(self, before: Origin, place: Path, *, rewards_too: bool) -> None:
@@ -238,7 +246,8 @@ class _Collection:
         return self.folder / f"{part.start:08d}.drawn.json"
 
     def _rewarded(self, part: range) -> Path:
-        return self.folder / f"{part.start:08d}.rewarded.json"
+        # Processes that outlive their first one, and so its lock, may still write rewards of another function.
+        return self.folder / f"{part.start:08d}.{self.rewards_key}.rewarded.json"
 
     def _do(self, part: range) -> None:
         if self._rewarded(part).is_file():

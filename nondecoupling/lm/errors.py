@@ -31,4 +31,4 @@ class RewardFunctionError(LanguageModelError, ValueError):
 
 
 class CollectError(LanguageModelError, ValueError):
-    """A file or folder of samples belongs to another model, other prompts or other settings."""
+    """A file or folder of samples is of another model, prompts or settings, or damaged, or another call has it."""

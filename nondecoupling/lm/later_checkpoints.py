@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +19,7 @@ from nondecoupling.collected import CollectedSamples
 from nondecoupling.estimate.arguments import Array, whole_number
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
 from nondecoupling.lm.errors import CollectError
+from nondecoupling.lm.file_locks import locked
 from nondecoupling.lm.language_model import LanguageModel, from_transformers
 from nondecoupling.lm.parts import parts_of, work_through, write_whole
 from nondecoupling.lm.processes import Processes
@@ -53,7 +51,8 @@ def score(
 
     An interrupted call goes on where it stopped, from the folder ``file`` + ``.log_p_NAME.parts``: call it again with
     the same arguments. With ``accelerate launch`` several processes share the work. The file is replaced in one step,
-    and calls for several checkpoints at once do not lose one another's.
+    and calls for several checkpoints at once do not lose one another's: they wait for
+    a lock, the empty file ``.FILE.lock``, which stays.
 
     Raises:
         CollectError: another tokenizer or none; a name that is no word or that the file has already; the folder
@@ -176,7 +175,13 @@ class _Scoring:
         write_whole(place, json.dumps(scores))
 
     def finish(self, parts: list[range]) -> None:
-        with _only_writer(self.file):
+        lock = self.file.with_name(f".{self.file.name}.lock")
+        refusal = (
+            f"another call has been writing {self.file} for {LOCK_SECONDS:g} seconds; wait for it, and call score "
+            "again: what was scored is kept"
+        )
+        # From reading the file to replacing it nobody else does.
+        with locked(lock, refusal, LOCK_SECONDS):
             now = CollectedSamples.read(self.file)  # others may have been added meanwhile
             self._require_new_name(now)
             if _digest(now) != _digest(self.found):
@@ -212,28 +217,3 @@ class _Scoring:
 def _digest(samples: CollectedSamples) -> str:
     """Of what was drawn: log-probabilities tell draws apart."""
     return digest_of([samples.origin.to_json().encode(), samples.log_ref.tobytes()])
-
-
-@contextmanager
-def _only_writer(file: Path) -> Iterator[None]:
-    """Between reading the file and replacing it, nobody else does.
-
-    Raises:
-        CollectError: somebody else has been at it for too long.
-    """
-    lock, deadline = file.with_name(f"{file.name}.lock"), time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            lock.touch(exist_ok=False)
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                raise CollectError(
-                    f"{lock}: another call has been writing {file} for {LOCK_SECONDS:g} seconds; remove the lock if "
-                    "that call was killed, and call score again: what was scored is kept"
-                ) from None
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink()

@@ -152,7 +152,8 @@ class PriceCurves:
     def trained(self) -> TrainerPrices | None:
         if self.recipe is None or self.refusal is not None:
             return None
-        return TrainerPrices(ForecastTrainer(self._rows, self.recipe))
+        trainer = ForecastTrainer(self._rows, self.recipe)
+        return self.exact if trainer.is_exact else TrainerPrices(trainer)
 
     @cached_property
     def refusal(self) -> UnsupportedRecipe | None:

@@ -28,7 +28,8 @@ class Reading:
     Of this reward: ``price``, the least that any algorithm pays (S5), plug-in; ``price_floor``, a limit of it that
     holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``; with a recipe
     ``price_recipe``, what its trainer pays, at ``beta_recipe`` in its own unit (T1-T4, T11). Beyond what the samples
-    have they are bounds, ">=" and "<=".
+    have they are bounds, ">=" and "<="; those of a recipe with normalised advantages also where the reward is
+    higher than at its critical beta, below which nothing is stationary (T4).
 
     ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
     lower end of the rise over what the reward can be had for, a ratio that holds at every look. Both ratios are
@@ -61,9 +62,10 @@ class Reading:
     def metrics(self) -> dict[str, float]:
         """Names and finite numbers for a tracker; what is not measured is left out.
 
-        ``coupling/beyond_samples`` is 1 where prices are bounds. ``coupling/overpayment_ratio_infinite`` is 1 where the
-        run has paid and has no more reward than at its start, and 0 at every other reading with a ratio; the infinite
-        number itself is left out. So are ``overpayment_proved``, ``beta_equivalent`` and ``beta_recipe``.
+        ``coupling/beyond_samples`` is 1 where ``price`` or ``price_tilt`` is a bound, ``coupling/price_recipe_bound``
+        where ``price_recipe`` is, for whichever reason. ``coupling/overpayment_ratio_infinite`` is 1 where the run has
+        paid and has no more reward than at its start, and 0 at every other reading with a ratio; the infinite number
+        itself is left out. So are ``overpayment_proved``, ``beta_equivalent`` and ``beta_recipe``.
         """
         found = {
             name: value.value if isinstance(value, (Estimate, Bounded)) else value
@@ -76,9 +78,10 @@ class Reading:
         found["alarm"] = float(bool(self.alarms))
         if self.sft_loss_rise is not None:
             found["sft_loss_rise_low"] = self.sft_loss_rise.low
-        prices = (self.price, self.price_tilt, self.price_recipe)
         if self.price is not None:
-            found["beyond_samples"] = float(any(price.sign for price in prices if price))
+            found["beyond_samples"] = float(any(p.sign for p in (self.price, self.price_tilt) if p))
+        if self.price_recipe is not None:
+            found["price_recipe_bound"] = float(bool(self.price_recipe.sign))
         return {
             PREFIX + name: float(value)
             for name, value in found.items()

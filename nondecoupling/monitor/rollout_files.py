@@ -17,9 +17,14 @@ import numpy as np
 
 from nondecoupling.collected import prompt_label
 from nondecoupling.estimate import cluster_means
-from nondecoupling.estimate.arguments import Array, shown, whole_number
+from nondecoupling.estimate.arguments import (
+    Array,
+    GivenArgument,
+    NamesArguments,
+    shown,
+    whole_number,
+)
 from nondecoupling.forecast.files import Table, read_jsonl, read_parquet
-from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
 
 __all__ = ["Rollouts", "read_rollouts"]
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nondecoupling.collected import LATER, CollectedSamples
-from nondecoupling.estimate.arguments import Array
-from nondecoupling.forecast.refusals import GivenArgument, NamesArguments
+from nondecoupling.estimate.arguments import Array, GivenArgument, NamesArguments
 
 __all__ = ["ScoredSteps", "expert_log_ratio", "scored_steps"]
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,9 @@ import forecast_outcomes
 import numpy as np
 import pytest
 import qwen_validate
-from forecast_outcomes import outcome_of, outcomes_of, table, what_rl_did
+from forecast_outcomes import PAID, outcome_of, outcomes_of, table, what_rl_did
 from rich.console import Console
-from validate.checksums import sealed
+from validate.checksums import read_sealed_json, sealed
 from validate.configuration import configuration
 from validate.disk import read_json
 from validate.enumerated import report as enumerated_report
@@ -22,7 +23,7 @@ from validate.forecasts import read_forecast, write_forecast
 from validate.orders import STAGES
 from validate.run_folder import RunFolder
 
-from nondecoupling.forecast import Samples
+from nondecoupling.forecast import Forecast, Samples
 from nondecoupling.recipes import Recipe
 
 RESULTS = Path(forecast_outcomes.__file__).parent / "results"
@@ -194,7 +195,7 @@ def test_learning_rates_are_told_apart_where_there_are_several(exact):
 def test_the_script_writes_its_table_and_says_a_broken_floor(run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert forecast_outcomes.main([str(run), "--write", str(out)]) == 0
-    assert "The floor held in 0 of 0 where it" in capsys.readouterr().out
+    assert "- No floor could be broken, among one stage: " in capsys.readouterr().out
     (line,) = json.loads((out / "outcomes.json").read_text())
     assert set(line["kl"]) == {"forecast", "reached"} and line["unsupported"] is None
     assert line["own_loss_change"]["reached"]["value"] > 0
@@ -216,13 +217,102 @@ def test_runs_without_a_forecast_are_left_out_by_name(run, capsys):
     assert "nothing to compare" in capsys.readouterr().err
 
 
-def test_a_reward_at_the_edge_of_its_range_is_left_out(run, monkeypatch, capsys):
-    folder = RunFolder(run)
-    did = what_rl_did(folder, folder.configuration({}))
-    edge = {"rl": replace(did["rl"], reward=Reached.exact(1.5))}
-    monkeypatch.setattr(forecast_outcomes, "what_rl_did", lambda *arguments: edge)
-    assert not list(outcomes_of(folder))
-    assert "RL after SFT is left out: target=1.5" in capsys.readouterr().err
+def test_a_reward_at_the_edge_of_its_range_has_no_floor(exact):
+    """All else is compared; what the lower end of an estimate reaches is what counts."""
+    for reward in (Reached.exact(0.0), Reached(0.01, 0.0, 0.02), Reached.exact(1.0)):
+        found = outcome(exact, replace(DID, reward=reward))
+        assert found.floor is None and found.floor_holds and not found.says_something
+        assert "| +0.300 | none | " in table([found])
+    assert outcome(exact, replace(DID, reward=Reached(0.99, 0.98, 1.0))).floor > 0
+
+
+def test_another_error_of_a_floor_is_not_taken_for_an_edge(exact, monkeypatch):
+    def faulty(*arguments):
+        raise ValueError("shapes")
+
+    monkeypatch.setattr(Forecast, "at_reward", faulty)
+    with pytest.raises(ValueError, match="shapes"):
+        outcome(exact)
+
+
+def test_what_a_floor_rests_on_is_said(exact):
+    text = table([outcome(exact)])
+    assert "A floor holds at level 0.95; in a sampled run it is that of the lower end" in text
+    assert "The floor held in 1 of 1 where it could have been broken" in text
+    assert "No floor could be broken" not in text
+
+
+def test_the_summary_says_on_which_side_of_the_forecast_rl_ended(exact):
+    value = {name: exact.at_beta[name]["value"] for name in ("reward", "own_loss_change")}
+
+    def ended(reward, loss):
+        reached = {"reward": value["reward"] + reward, "own_loss_change": value[PAID] + loss}
+        exactly = {name: Reached.exact(one) for name, one in reached.items()}
+        return outcome(exact, replace(DID, expert_loss_change=None, **exactly))
+
+    above, below = ended(0.04, -0.03), ended(-0.02, 0.05)
+    own = "the SFT loss on the start policy's own data rose by"
+    text = table([above])
+    assert (
+        f"RL ended 0.040 of reward above the forecast; {own} 0.030 nats less than forecast." in text
+    )
+    text = table([below])
+    assert (
+        f"RL ended 0.020 of reward below the forecast; {own} 0.050 nats more than forecast." in text
+    )
+    span = "(reached less forecast: from -0.020 to +0.040)"
+    assert f"RL ended 0.010 of reward above the forecast {span}; " in table([above, below])
+
+
+def test_a_forecast_without_a_value_is_shown_and_counts_for_no_average(exact):
+    """As it is saved where it is not finite."""
+    own = exact.at_beta[PAID] | {"value": None, "high": None}
+    found = outcome(replace(exact, at_beta=exact.at_beta | {PAID: own}))
+    text = table([found, outcome(exact)])
+    assert f"| no number in [{own['low']:.3f}, inf] | +0.300 |" in text
+    less = exact.at_beta[PAID]["value"] - 0.3
+    assert f"own data rose by {less:.3f} nats less than forecast." in text and "nan" not in text
+
+
+def damaged(run, place, what):
+    """A copy of a run, or of a committed one without measurements, that has a forecast and cannot be read."""
+    if what == "no measurements":
+        shutil.copytree(RESULTS / "tiny-qwen3-sampled", place)
+        shutil.copy(run / "forecast-sft.json", place)
+        return "has no measurements/"
+    shutil.copytree(run, place)
+    if what == "other data":
+        RunFolder(place).record_inputs({"task": "of the file as it was"})
+        return "is not what it was when the run"
+    (place / what).write_text("{}")
+    return f"{what} is damaged" if what == "config.json" else f"{what} ends"
+
+
+@pytest.mark.parametrize("what", ["no measurements", "other data", "config.json", "metrics.jsonl"])
+def test_a_run_that_cannot_be_read_does_not_lose_the_others(
+    run, tmp_path, capsys, monkeypatch, what
+):
+    place = tmp_path / "broken"
+    why = damaged(run, place, what)
+    assert forecast_outcomes.main([str(place), str(run)]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("| RL after SFT |") == 1
+    *_, named, last = told.err.splitlines()
+    assert named.startswith(f"{place} is left out: ") and why in named
+    assert last == "Error: 1 of the runs could not be read and is left out, see above"
+    assert forecast_outcomes.main([str(place)]) == 2
+    monkeypatch.setattr(forecast_outcomes.ForecastOutcome, "floor_holds", False)
+    assert forecast_outcomes.main([str(place), str(run)]) == 5
+
+
+def test_a_forecast_that_cannot_be_read_does_not_lose_the_other_runs(run, tmp_path, capsys):
+    place = shutil.copytree(run, tmp_path / "newer") / "forecast-sft.json"
+    newer = read_sealed_json(place) | {"format": "nondecoupling forecast 99"}
+    place.write_text(json.dumps(sealed(place.name, newer)))
+    assert forecast_outcomes.main([str(place.parent), str(run)]) == 0
+    told = capsys.readouterr()
+    assert told.out.count("| RL after SFT |") == 1
+    assert f"{place.parent}: RL after SFT is left out: {place}: not a file that" in told.err
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):

@@ -1,20 +1,27 @@
 """Runs write the forecast of RL before RL's first step: when, from what, and that it never stops a run."""
 
 import json
+import re
+import shlex
 import shutil
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import qwen_validate
+import validate.session
 from rich.console import Console
-from validate.checksums import read_sealed_json
+from validate import forecasts
+from validate.checksums import read_sealed_json, sealed
 from validate.configuration import ENUMERATED, configuration
 from validate.disk import read_json
+from validate.enumerated import forecasting as enumerated_forecasting
 from validate.enumerated import report as enumerated_report
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.training import Trainer
+from validate.errors import RunFolderError
 from validate.forecasts import NoForecast, read_forecast, rl_stages, write_forecast
 from validate.orders import ORDERS, STAGES
 from validate.run_folder import RunFolder
@@ -132,6 +139,17 @@ def test_what_refuses_a_forecast_does_not_stop_a_run(tmp_path, capsys):
         read_forecast(folder, RL, folder.configuration({}))
 
 
+def test_a_fault_of_the_program_does_not_stop_a_run(tmp_path, monkeypatch, capsys):
+    def faulty(*arguments):
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(enumerated_forecasting, "drawn_rewards", faulty)
+    assert run(tmp_path / "run") in qwen_validate.OUTCOMES.values()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Traceback (most recent call last)" in told and "in faulty" in told
+    assert "no forecast of RL after SFT, by a fault of the program: ValueError: operands" in told
+
+
 def test_self_distilled_data_have_no_experts(tmp_path):
     run(tmp_path / "run", "--data-law", "self")
     found = Forecast.load(tmp_path / "run" / "forecast-sft.json")
@@ -163,10 +181,75 @@ def samples(levels=(0.0, 1.0), prompts=40):
     return Samples(rewards, reward_bounds=(min(levels), max(levels)))
 
 
-def write(place, made=samples, recipe=None, writes=True):
+def write(place, made=samples, recipe=None, writes=True, beta=1.0, console=None):
     folder = RunFolder(place, writes=writes)
-    write_forecast(folder, RL, made, 1.0, recipe, Console(quiet=True))
+    write_forecast(folder, RL, made, beta, recipe, console or Console(quiet=True))
     return folder
+
+
+def faulty(*arguments):
+    raise ValueError("shapes (3,) and (4,) do not go together")
+
+
+def of_other_prompts():
+    rewards = samples().ref_rewards
+    return Samples(rewards, reward_bounds=(0, 1), expert_rewards=rewards[:20])
+
+
+@pytest.mark.parametrize(
+    ("made", "broken", "error"),
+    [
+        (faulty, None, "ValueError: shapes"),
+        (of_other_prompts, None, "ValueError: expert_rewards has 20 rows"),
+        (samples, "at_beta", "ValueError: shapes"),
+        (samples, "save", "ValueError: shapes"),
+    ],
+)
+def test_a_fault_of_the_program_is_no_refusal(tmp_path, monkeypatch, made, broken, error):
+    if broken:
+        monkeypatch.setattr(Forecast, broken, faulty)
+    folder = write(tmp_path, made)
+    found = read_sealed_json(tmp_path / "forecast-sft.json")
+    assert list(found) == ["failed"] and found["failed"].startswith(error)
+    with pytest.raises(NoForecast, match=f"by a fault of the program: {error}.* run it anew: "):
+        read_forecast(folder, RL, asked("sft-rl"))
+
+
+def test_a_damaged_run_is_not_a_matter_of_its_forecast(tmp_path):
+    def damaged():
+        raise RunFolderError("a line of measurements/sft.jsonl is damaged")
+
+    with pytest.raises(RunFolderError, match="a line of"):
+        write(tmp_path, damaged)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("made", "beta", "why"),
+    [
+        (lambda: samples(prompts=3), 1.0, "3 prompts"),
+        (lambda: Samples(np.zeros((40, 8)), reward_bounds=(0, 1)), 1.0, "have one reward"),
+        (samples, 1e-9, "betas=1e-09"),
+    ],
+)
+def test_what_forecast_refuses_is_written(tmp_path, made, beta, why):
+    write(tmp_path, made, beta=beta)
+    found = read_sealed_json(tmp_path / "forecast-sft.json")
+    assert list(found) == ["refused"] and why in found["refused"]
+
+
+def test_a_number_that_is_not_finite_is_told_as_none(tmp_path, monkeypatch):
+    as_saved = forecasts._as_saved
+
+    def endless(made):
+        written = as_saved(made)
+        written["answers"]["at_beta"][0]["own_loss_change"]["value"] = None
+        return written
+
+    monkeypatch.setattr(forecasts, "_as_saved", endless)
+    console = Console(record=True, width=200, file=StringIO())
+    write(tmp_path / "run", console=console)
+    assert re.search(r"before it: reward 0\.\d+, for no number nats of", console.export_text())
 
 
 def test_only_the_first_process_writes(tmp_path):
@@ -192,6 +275,37 @@ def test_a_file_that_was_changed_is_refused(tmp_path):
     place.write_text(place.read_text().replace(value, "0.5"))
     with pytest.raises(NoForecast, match="its checksum says that it is not what the run wrote"):
         read_forecast(folder, RL, asked("sft-rl"))
+
+
+def test_a_file_of_another_version_is_no_forecast(tmp_path):
+    folder = write(tmp_path)
+    place = tmp_path / "forecast-sft.json"
+    newer = read_sealed_json(place) | {"format": "nondecoupling forecast 99"}
+    place.write_text(json.dumps(sealed(place.name, newer)))
+    with pytest.raises(NoForecast, match=r"not a file that Forecast\.save wrote .* run it anew"):
+        read_forecast(folder, RL, asked("sft-rl"))
+
+
+def test_what_to_do_without_a_forecast_is_a_command_that_begins_the_same_run(tmp_path, monkeypatch):
+    class BegunError(Exception):
+        pass
+
+    def begin(folder, *arguments):
+        raise BegunError(folder.path, folder.path.exists())
+
+    old = tmp_path / "a run"
+    old.mkdir()
+    monkeypatch.chdir(old)
+    config = asked("sft-rl", beta=0.7)
+    with pytest.raises(NoForecast, match="it was removed, or an earlier version began RL") as why:
+        read_forecast(RunFolder(Path()), RL, config)
+    words = shlex.split(str(why.value).partition("run it anew: ")[2])
+    assert words[:2] == ["python", "experiments/qwen_validate.py"]
+    monkeypatch.setattr(validate.session, "Session", begin)
+    with pytest.raises(BegunError) as begun:
+        qwen_validate.main(words[2:])
+    assert begun.value.args == (tmp_path / "a run-anew", False)
+    assert words[2:-2] == ["--order", "sft-rl", "--beta", "0.7"]
 
 
 # Sampled.

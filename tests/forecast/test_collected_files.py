@@ -64,7 +64,8 @@ def test_weights_are_added_to_what_collect_wrote(file):
     start = told(*command)["at_start"]
     assert start["own_loss"]["value"] == 1.5 and start["expert_loss"]["value"] == 2.5
     wrong = invoke("forecast", file, "--weight", "seldom")
-    assert wrong.exit_code == 2 and "no column 'seldom'" in wrong.output
+    assert wrong.exit_code == 2 and "--weight seldom: " in wrong.output
+    assert "no column 'seldom'" in wrong.output
 
 
 SAME = ["--prompt", "prompt", "--reward", "reward", "--log-prob", "log_ref", "--reward-high", "3"]

@@ -169,7 +169,7 @@ MISUSED = [
     (lambda plan: forecast(plan.samples, delta=1.5), "delta=1.5"),
     (lambda plan: forecast(plan.samples, betas=[1, -1]), "betas=-1.0: must be one positive"),
     (lambda plan: plan.at_beta(1e-9), "beta=1e-09: at least 1e-06"),
-    (lambda plan: forecast(plan.samples, targets=[2]), "target=2.0: choose a reward inside"),
+    (lambda plan: forecast(plan.samples, targets=[2]), "targets=2.0: choose a reward inside"),
 ]
 
 
@@ -264,9 +264,19 @@ def test_the_command_prints_what_python_says(file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--reward-high", "0.5"], "outside reward_bounds=(0.0, 0.5)"),
-        (["--beta", "-1"], "betas=-1.0: must be one positive"),
-        (["--loss-budget", "1", "--reward-target", "0.5"], "give one of the two"),
+        (["--reward-high", "0.5"], "outside --reward-low 0.0 --reward-high 0.5"),
+        (["--reward-high", "-1"], "--reward-low 0.0 --reward-high -1.0: give finite numbers"),
+        (["--beta", "-1"], "Error: --beta -1.0: must be one positive"),
+        (["--beta", "nan"], "Error: --beta nan: must be one positive"),
+        (["--beta", "1e-9"], "Error: --beta 1e-09: at least"),
+        (["--target", "2"], "Error: --target 2.0: choose a reward inside (0, 1)"),
+        (["--reward-target", "2"], "Error: --reward-target 2.0: choose"),
+        (["--delta", "1"], "Error: --delta 1.0: must lie strictly"),
+        (["--loss-budget", "-1"], "Error: --loss-budget -1.0: must be one positive"),
+        (
+            ["--loss-budget", "1", "--reward-target", "0.5"],
+            "Error: --loss-budget 1.0, --reward-target 0.5: give one of the two",
+        ),
         (["--reward", "score"], "name those of the prompt and its reward"),
     ],
 )

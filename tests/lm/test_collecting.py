@@ -19,6 +19,7 @@ from nondecoupling.lm import (
     RewardFunctionError,
     collect,
     collecting,
+    file_locks,
     load_model,
     model_digest,
     score,
@@ -134,19 +135,63 @@ def test_two_calls_into_one_file_are_not_at_it_at_once(tiny, tmp_path):
 def test_a_file_that_another_call_has_just_made_is_not_written_over(tiny, tmp_path, monkeypatch):
     out, waited = tmp_path / "ref.parquet", []
 
-    class Waits(collecting.FileLock):
+    class Waits(file_locks.FileLock):
         def acquire(self, *args, **options):
             if not waited:
                 waited.append(True)
                 collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
             return super().acquire(*args, **options)
 
-    monkeypatch.setattr(collecting, "FileLock", Waits)
+    monkeypatch.setattr(file_locks, "FileLock", Waits)
     settings = SETTINGS | {"k": 3}
     with pytest.raises(CollectError, match="another call has just made it; call collect again"):
         collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **settings)
     assert CollectedSamples.read(out).rewards.shape == (len(PROMPTS), 4)
     assert [path.name for path in tmp_path.iterdir()] == ["ref.parquet"]
+
+
+@pytest.mark.parametrize("told", [1.0, torch.zeros(1)])
+def test_rewards_that_a_killed_call_writes_late_are_not_read(tiny, tmp_path, told):
+    """Its other processes outlive the one that held the lock."""
+    out, parts = tmp_path / "ref.parquet", tmp_path / "ref.parquet.parts"
+
+    def half(prompts, given=told, **columns):
+        if prompts[0] == PROMPTS[-1]:
+            raise ValueError
+        return [0.5] * len(prompts)
+
+    with pytest.raises(RewardFunctionError):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, half, out=out, **SETTINGS)
+    late = {part: part.read_text() for part in parts.glob("*.rewarded.json")}
+    assert len(late) == len(PROMPTS) - 1
+
+    def meanwhile(prompts, completions, given=told, **columns):
+        for part, text in late.items():
+            part.write_text(text)
+        return says_yes(prompts, completions)
+
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS, meanwhile, out=out, **SETTINGS)
+    texts = found.table["response"].to_pylist()
+    np.testing.assert_array_equal(found.rewards, [says_yes(row, row) for row in texts])
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": "nondecoupling samples 1", "seed": 0}'])
+def test_settings_that_cannot_be_read_are_named(tiny, tmp_path, content):
+    parts = tmp_path / "ref.parquet.parts"
+    parts.mkdir()
+    (parts / "origin.json").write_text(content)
+    with pytest.raises(CollectError, match=rf"origin\.json is damaged, or .*remove {parts}, and"):
+        collect(
+            tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=tmp_path / "ref.parquet", **SETTINGS
+        )
+
+
+def test_a_file_that_is_no_samples_is_not_written_over(tiny, tmp_path):
+    out = tmp_path / "ref.parquet"
+    out.write_text("mine")
+    with pytest.raises(CollectError, match=r"cannot be read .*: name another out, or remove it"):
+        collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+    assert out.read_text() == "mine"
 
 
 def test_a_damaged_part_is_named(tiny, tmp_path):

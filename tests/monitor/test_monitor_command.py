@@ -180,6 +180,29 @@ def test_what_is_wrong_with_files_is_told_in_options_of_files(ref, tmp_path):
     assert shown.exit_code == 2 and "name that of the prompt, as --prompt question" in shown.output
 
 
+@pytest.mark.parametrize("scored", [{}, {"200": 0.5}])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "step 200: a prompt has the reward 3, and "),
+        (["--reward", "score", "--reward", "kind"], "has the reward 4 in score + kind, and "),
+    ],
+)
+def test_another_reward_than_the_one_collected_is_named(ref, rollouts, scored, options, told):
+    file = ref(**scored)
+    shown = invoke("monitor", rollouts(200, 3.0, kind=1.0), "--samples", file, *options)
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and told in said and "give bounds" not in said
+    assert "collected with rewards from 0 to 1" in said and "name its column as --reward" in said
+
+
+def test_a_reward_outside_the_bounds_given_is_told_in_options(tmp_path, samples, rollouts):
+    shown = invoke("monitor", rollouts(200, -3.0), "--samples", own(tmp_path, samples), *BOUNDS)
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2
+    assert "has the reward -3, outside --reward-low 0 --reward-high 1; give bounds" in said
+
+
 def test_experts_scores_give_their_rise(ref, rollouts):
     file = ref(experts=True, **{"200": 0.5})
     found = readings(rollouts(200), "--samples", file)

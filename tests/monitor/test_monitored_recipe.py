@@ -15,6 +15,8 @@ from tests.command_line import invoke
 
 FORWARD = Recipe("leave-one-out", "k3-in-loss", beta=0.5)
 NORMALISED = Recipe("group-normalised", "k3-with-ratio", beta=1.5, group_size=8)
+# Its path ends at its critical beta, at a reward that the samples have.
+SOON_CRITICAL = Recipe("group-normalised", "k2-in-loss", beta=1.5, eps=0.0)
 UNHELD = Recipe("leave-one-out", "none", beta=0.0)
 ORIGIN = Origin("a model", "1", "2", "3", 16, 8, 0, 4, (0.0, 1.0), ("right",), "4")
 PROMPTS = [f"p{x}" for x in range(40)]
@@ -59,22 +61,32 @@ def test_beyond_the_critical_beta_there_are_bounds():
     assert "of the recipe >= " in str(reading)
 
 
-def test_a_recipe_changes_no_alarm_and_no_other_number():
+@pytest.mark.parametrize(
+    ("rewards", "recipe", "reward", "bound"),
+    [
+        (GRADED, FORWARD, 0.7, 0.0),
+        (BINARY, SOON_CRITICAL, 0.9, 1.0),
+        (BINARY, NORMALISED, 1.0, 1.0),
+    ],
+)
+def test_a_recipe_changes_no_alarm_and_no_other_number(rewards, recipe, reward, bound):
     log_ref = np.full((40, 16), -3.0)
     both = [
-        CouplingMonitor(samples_of(GRADED), recipe=recipe, max_overpayment=0.01).update(
-            1, log_ref - 1, np.full(40, 0.7), log_ref=log_ref
+        CouplingMonitor(samples_of(rewards), recipe=told, max_overpayment=0.01).update(
+            1, log_ref - 1, np.full(40, reward), log_ref=log_ref
         )
-        for recipe in (None, FORWARD)
+        for told in (None, recipe)
     ]
     plain, told = (reading.to_dict() for reading in both)
-    assert plain["price_recipe"] is None and told["price_recipe"] > 0
+    assert plain["price_recipe"] is None and told["price_recipe"] is not None
     for reading in (plain, told):
         del reading["price_recipe"], reading["beta_recipe"]
     assert plain == told
-    assert "coupling/price_recipe" in both[1].metrics() and "beta_recipe" not in str(
-        both[0].metrics()
-    )
+    without, known = (reading.metrics() for reading in both)
+    own = {name: known[name] for name in known if "recipe" in name}
+    assert known == without | own and not own.keys() & without.keys()
+    assert own["coupling/price_recipe"] > 0 and own["coupling/price_recipe_bound"] == bound
+    assert known["coupling/beyond_samples"] == (reward == 1.0)
 
 
 def test_a_forecast_brings_its_recipe():

@@ -9,6 +9,7 @@ from nondecoupling.estimate import mean_interval
 from nondecoupling.forecast import Samples, floors, forecast
 from nondecoupling.forecast.trainers import GRID
 from nondecoupling.monitor import PriceCurves, prices
+from nondecoupling.recipes import Recipe
 
 CHANCES = np.linspace(0.2, 0.7, 40)
 
@@ -91,6 +92,15 @@ def test_beyond_the_samples_there_are_bounds_not_numbers(curves):
     assert few.cheapest(0.99).sign == ">="  # some prompts have no success among two responses
     assert few.cheapest(few._best_average).sign == ""
     assert few.ceiling(0.99) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("leash", "shared"), [("k1-in-reward", True), ("k3-with-ratio", True), ("k3-in-loss", False)]
+)
+def test_a_recipe_that_does_what_exact_rl_does_shares_its_path(halves, leash, shared):
+    told = PriceCurves(halves.samples, 0.1, Recipe("leave-one-out", leash, beta=0.5))
+    assert (told.trained is told.exact) is shared
+    assert told.trained.price(0.7).value == pytest.approx(halves.tilt(0.7).value, rel=0.01)
 
 
 def test_samples_that_support_no_beta_have_no_tilt():

@@ -150,7 +150,10 @@ def test_the_command_prints_a_line_for_each_step(tmp_path, start):
 def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
     trl(tmp_path, 10, np.full(80, 3.0))
     for arguments, named in (
-        ([str(tmp_path), "--samples", str(start), *BOUNDS], "FILES, step 10: rewards[0]=3"),
+        (
+            [str(tmp_path), "--samples", str(start), *BOUNDS],
+            "FILES, step 10: a prompt has the reward 3",
+        ),
         ([str(tmp_path), "--samples", str(tmp_path / "none.parquet")], "no such file"),
         ([str(tmp_path), "--samples", str(start)], "give --reward-low and --reward-high"),
     ):
