@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from validate.configuration import Asked, EnumeratedConfiguration, configuration
+from validate.configuration import (
+    Asked,
+    EnumeratedConfiguration,
+    RunConfiguration,
+    configuration,
+    of_order,
+)
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.task import EnumeratedTask
 
@@ -172,9 +178,9 @@ def _points(axis: Axes, some: Sequence[Mapping[str, Any]], x: str, by: str) -> N
 
 def _common_task(lines: Sequence[Mapping[str, Any]], shared: Asked) -> EnumeratedTask | None:
     """The task of all trials, on which predictions are curves; None where they have several, or none that is listed."""
-    tasks = {}
+    of_all, tasks = of_order(shared, RunConfiguration.order), {}
     for line in lines:
-        config = configuration({**shared, "model": line["model"], "reward": line["reward"]})
+        config = configuration({**of_all, "model": line["model"], "reward": line["reward"]})
         if not isinstance(config, EnumeratedConfiguration) or config.self_distilled:
             return None
         tasks[config.task, config.prompts, config.reward] = config

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from validate.errors import InputError
 
@@ -34,6 +34,7 @@ __all__ = [
     "command",
     "configuration",
     "from_json",
+    "of_order",
     "option",
     "run_name",
 ]
@@ -48,9 +49,8 @@ FACTS, OF_THE_FILE = "facts", "file"
 # the enumerated one.
 WHOLE = ("sft-rl", "rl-sft", "cycle", "joint")
 OWN_RESPONSES = ("best-of-n", "weighted-sft")
-# The orders in which RL is held to ref, and the options that say how.
+# The orders in which RL is held to ref.
 WITH_A_LEASH = ("sft-rl", "rl-sft", "cycle", "replay", "all")
-LEASH = ("recipe", "advantage", "group_size", "entropy_bonus")
 # Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
 RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-reward")
 ADVANTAGES = ("leave-one-out", "group-normalised")
@@ -62,6 +62,27 @@ PROMPT_FORMATS = ("plain", "chat")
 FINISHES, WEIGHTS = ("sft", "half-rl", "rl"), ("frontier", "exponential")
 # What was asked for, by the names of the fields below and "protocol"; argparse has checked the types.
 Asked = Mapping[str, Any]
+
+
+class OfOrders(NamedTuple):
+    """What an option is about, and the orders that train it."""
+
+    what: str
+    orders: tuple[str, ...]
+
+
+# The options that some orders do not have.
+OF_ORDERS = {
+    **dict.fromkeys(
+        ("recipe", "advantage", "group_size", "entropy_bonus"),
+        OfOrders("RL with a leash", WITH_A_LEASH),
+    ),
+    "rl": OfOrders("RL", (*WHOLE, "all")),
+    **dict.fromkeys(("cycles", "sft_share", "finish"), OfOrders("alternation", ("alternate",))),
+    "replay_share": OfOrders("SFT on data and replay", ("replay",)),
+    "best_of": OfOrders("SFT on best of n", ("best-of-n",)),
+    "weights": OfOrders("SFT on weighted responses", ("weighted-sft",)),
+}
 
 
 def later(default: Any) -> Any:
@@ -161,6 +182,11 @@ class SampledConfiguration(RunConfiguration):
     prompt_format: str = later("plain")
     eval_data: str = later("")
 
+    @property
+    def held_out_data(self) -> str:
+        """Where held-out sentences come from."""
+        return self.eval_data or self.data
+
 
 PROTOCOLS: dict[str, type[RunConfiguration]] = {
     kind.protocol: kind for kind in (EnumeratedConfiguration, SampledConfiguration)
@@ -250,7 +276,7 @@ def configuration(asked: Asked) -> RunConfiguration:
     """The preset of the model and the protocol, with what was asked for.
 
     Raises:
-        InputError: an option was given that the protocol does not have, or a size that is too small.
+        InputError: an option was given that the protocol or the order does not have, or a size that is too small.
     """
     protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
     preset = PRESETS[protocol, "tiny" if model in TINY_MODELS else "pretrained"]
@@ -277,27 +303,32 @@ def configuration(asked: Asked) -> RunConfiguration:
             f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has "
             f"{', '.join((*WHOLE, *OWN_RESPONSES))} and all"
         )
-    if config.order not in WITH_A_LEASH:
-        for name in LEASH:
-            if name in given:
-                raise InputError(
-                    f"{option(name)} is {given[name]!r}, which is about RL with a leash; --order {config.order} trains "
-                    f"none, so leave it away, or choose one of {', '.join(WITH_A_LEASH)}"
-                )
+    own = of_order(given, config.order)
+    for name in given:
+        if name not in own:
+            what, orders = OF_ORDERS[name]
+            raise InputError(
+                f"{option(name)} is {given[name]!r}, which is about {what}; --order {config.order} trains none, so "
+                f"leave it away, or choose --order {' or '.join(orders)}"
+            )
     if isinstance(config, EnumeratedConfiguration) and config.order == "alternate":
         _check_cycles(config)
-    if isinstance(config, SampledConfiguration) and config.order in OWN_RESPONSES:
-        _check_own_responses(config, given)
+    if isinstance(config, SampledConfiguration) and config.order == "best-of-n":
+        _check_best_of(config)
     return config
 
 
-def _check_own_responses(config: SampledConfiguration, given: Asked) -> None:
-    if "rl" in given:
-        raise InputError(
-            f"--rl is {config.rl!r}, the trainer of RL; --order {config.order} trains none, so leave it away, or "
-            f"choose one of {', '.join(WHOLE)} and all"
-        )
-    if config.order == "best-of-n" and config.generations % config.best_of:
+def of_order(asked: Asked, order: str) -> Asked:
+    """What was asked for, without the options that only other orders have."""
+    return {
+        name: value
+        for name, value in asked.items()
+        if name not in OF_ORDERS or order in OF_ORDERS[name].orders
+    }
+
+
+def _check_best_of(config: SampledConfiguration) -> None:
+    if config.generations % config.best_of:
         raise InputError(
             f"--best-of is {config.best_of}, which does not divide --generations {config.generations}, the draws of a "
             "prompt; change one"
@@ -343,8 +374,7 @@ def command(config: RunConfiguration) -> str:
     if isinstance(config, EnumeratedConfiguration):
         chosen["task"], usual["task"] = config.task, FACTS
     preset = configuration(chosen)
-    idle = () if config.order in WITH_A_LEASH else LEASH
-    own = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in idle}
+    own = of_order({one.name: getattr(config, one.name) for one in fields(config)}, config.order)
     given = {name: value for name, value in chosen.items() if value != usual[name]}
     given |= {name: value for name, value in own.items() if value != getattr(preset, name)}
     words = ["python", "experiments/qwen_validate.py"]

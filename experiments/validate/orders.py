@@ -106,15 +106,21 @@ def plan(order: str) -> list[Stage]:
 
 
 def policies_table(
-    order: str, data_law: str, rl: str = "maximises J(p) - beta KL(p||ref)"
+    order: str,
+    data_law: str,
+    rl: str = "maximises J(p) - beta KL(p||ref)",
+    distil: str = "minimises CE(its predicted end, p)",
 ) -> list[dict[str, str]]:
-    """Which policy plays ref, p and d in each stage of each order; ``rl`` is what RL does."""
+    """Which policy plays ref, p and d in each stage of each order.
+
+    ``rl`` is what RL does, ``distil`` what SFT on another law than the data's does.
+    """
     doing = {
         "sft": "minimises CE(d, p)",
         "rl": rl,
         "joint": "maximises J(p) - beta KL(p||ref) - lambda CE(d, p)",
         "alternate": "maximises J(p) and minimises CE(d, p) by turns",
-        "distil": "minimises CE(its predicted end, p)",
+        "distil": distil,
     }
     table = []
     for name, stages in ORDERS.items():

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from validate.orders import STAGES
 from validate.pareto import Landscape
-from validate.sampled.landscape import expected_margins
+from validate.sampled.landscape import ExpectedEnd, expected_margins
 
 BETA, WEIGHT = 0.5, 0.2
 REWARD = np.array([[0.0, 1.0, 0.25, 1.0], [0.5, 0.0, 1.0, 0.0]])
@@ -16,9 +17,14 @@ def land_of(data):
         return Landscape(np.log(data), np.log(REF), REWARD, BETA, np.ones((2, 1)))
 
 
+def margins_of(land, self_distilled):
+    end = ExpectedEnd(STAGES["rl"], land.tilt, "S1", "F3")
+    return expected_margins(land, WEIGHT, self_distilled, end)
+
+
 @pytest.fixture
 def margins():
-    found = {row.statement: row for row in expected_margins(land_of(DATA), WEIGHT, False)}
+    found = {row.statement: row for row in margins_of(land_of(DATA), False)}
     assert list(found) == ["S7", "S9", "S6", "S10", "J2"]
     return found
 
@@ -40,6 +46,21 @@ def test_the_rise_that_rl_and_its_logs_prove(margins, tilt):
     ratio = tilt / REF
     spread = ((REF * ratio**2).sum(axis=1) - 1).mean()
     assert margins["S6"].noise == pytest.approx(spread, rel=1e-12)
+
+
+def test_at_another_end_the_logs_prove_less_and_vary():
+    """(J_b(p) - J(d))/beta, with the spread of r - beta log p/ref over p, which the tilt alone has not."""
+    p = np.array([[0.2, 0.5, 0.2, 0.1], [0.3, 0.2, 0.3, 0.2]])
+    end = ExpectedEnd(STAGES["weighted-sft"], np.log(p), "T9", "T9")
+    found = {row.statement: row for row in expected_margins(land_of(DATA), WEIGHT, False, end)}
+    assert list(found) == ["S7", "S9", "S10", "J2"]
+    each = REWARD - BETA * np.log(p / REF)
+    regularised = (p * each).sum(axis=1)
+    proved = (regularised - (DATA * REWARD).sum(axis=1)) / BETA
+    np.testing.assert_allclose(found["S10"].per_prompt, proved, rtol=1e-12)
+    spread = (p * (each - regularised[:, None]) ** 2).sum(axis=1).mean()
+    assert found["S10"].noise == pytest.approx(spread / BETA**2)
+    assert "value of SFT on weighted responses" in found["J2"].quantity
 
 
 def test_no_law_on_a_grid_passes_the_price_of_rl(margins, tilt):
@@ -75,14 +96,14 @@ def test_what_rl_alone_leaves_to_joint_training(margins, tilt):
 
 
 def test_self_distilled_data_have_the_price_and_the_joint_optimum():
-    rows = list(expected_margins(land_of(REF), WEIGHT, True))
+    rows = list(margins_of(land_of(REF), True))
     assert [row.statement for row in rows] == ["S5", "J2"]
     assert all(row.per_prompt.mean() > 0 for row in rows)
 
 
 def test_what_rl_alone_leaves_to_joint_training_on_its_own_data(tilt):
     """Against a search over laws; and the noise, as one of many responses moves the margin that is estimated."""
-    gap = list(expected_margins(land_of(REF), WEIGHT, True))[-1]
+    gap = list(margins_of(land_of(REF), True))[-1]
 
     def value(p):
         return (p * REWARD).sum(axis=-1) - BETA * kl(p, REF) - WEIGHT * kl(REF, p)
@@ -112,8 +133,8 @@ def test_a_class_without_mass_changes_nothing(data):
     reward = np.hstack([REWARD, [[0.0], [0.75]]])
     wider = Landscape(with_empty(plain.log_d), with_empty(plain.log_ref), reward, BETA, plain.best)
     self_distilled = data is REF
-    rows = expected_margins(plain, WEIGHT, self_distilled)
-    for row, wide in zip(rows, expected_margins(wider, WEIGHT, self_distilled), strict=True):
+    rows = margins_of(plain, self_distilled)
+    for row, wide in zip(rows, margins_of(wider, self_distilled), strict=True):
         assert wide.statement == row.statement
         np.testing.assert_allclose(wide.per_prompt, row.per_prompt, rtol=1e-9)
         assert wide.noise == pytest.approx(row.noise, rel=1e-9)

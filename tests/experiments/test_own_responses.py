@@ -10,28 +10,37 @@ import numpy as np
 import pytest
 import qwen_validate
 import sampled_recipes
+from rich.progress import Progress
 from run_helpers import lines_of, start_and_kill
 from scipy import stats
 from sweeps.grid import trials
+from sweeps.summary import _common_task
+from validate.checksums import sealed
 from validate.configuration import configuration, from_json
-from validate.errors import InputError
+from validate.errors import InputError, RunFolderError
 from validate.models import model_of_run
 from validate.options import parse_arguments
 from validate.orders import STAGES
 from validate.run_folder import RunFolder
-from validate.sampled import run
+from validate.sampled import drawing, run
+from validate.sampled.drawing import drawn_responses
 from validate.sampled.own_responses import end_of, trained_on
+from validate.sampled.report import _policies
 from validate.sampled.rewards import load_reward
 from validate.sampled.sentences import load_sentences
+from validate.sampled.story import what_it_does_not_show
 from validate.sampled.task import FORMAL, make_task
+from validate.sampled.training import COMPLETE
 
 from nondecoupling import bounds
+from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tokens import response_tokens
 
 SMALL = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 40, "responses": 4}
 SMALL |= {"sft-steps": 60, "rl-steps": 8, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
 WORDS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
 WORDS += ["--protocol", "sampled", "--checkpoint-every", "4", "--reward", "combined"]
+PROCESSES = Processes()
 REWARDS = np.array([[0.0, 0.5, 1.0, 0.5], [0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
 
 
@@ -114,7 +123,7 @@ def test_what_makes_no_sense_in_samples_is_refused(asked, words):
 
 
 def test_in_samples_it_has_the_steps_and_the_rate_of_rl():
-    config = sampled(best_of=8, weights="exponential")
+    config = sampled(weights="exponential")
     assert from_json(json.loads(json.dumps(config.as_json()))) == config
     for name in ("weighted-sft", "best-of-n"):
         stage = STAGES[name]
@@ -134,7 +143,162 @@ def test_a_sweep_has_a_trial_per_beta():
     assert all(trial.options[-4:] == shared for trial in found)
 
 
-def rows_of(monkeypatch, config):
+def test_a_sweep_gives_an_option_to_the_orders_that_have_it():
+    shared = ["--protocol", "sampled", "--best-of=2", "--rl-steps", "9", "--rl", "grpo"]
+    asked = parse_arguments(shared, "").asked
+    found = {
+        trial.values[0][1]: trial.options
+        for trial in trials({"order": ["sft-rl", "weighted-sft", "best-of-n"]}, shared, asked)
+    }
+    common = {"protocol": "sampled", "rl_steps": 9}
+    given = {order: dict(parse_arguments(words, "").asked) for order, words in found.items()}
+    assert given["sft-rl"] == {"order": "sft-rl", "rl": "grpo", **common}
+    assert given["weighted-sft"] == {"order": "weighted-sft", **common}
+    assert given["best-of-n"] == {"order": "best-of-n", "best_of": 2, **common}
+    for order in found:
+        configuration(given[order])
+    for axes in ({"order": ["sft-rl", "joint"]}, {"beta": [0.1]}):
+        with pytest.raises(InputError, match="--best-of is 2"):
+            trials(axes, shared, asked)
+
+
+def test_curves_of_a_sweep_need_no_option_of_single_orders():
+    shared = {"best_of": 2, "cycles": 20}
+    tiny = {"model": "tiny-qwen3", "reward": "right"}
+    assert _common_task([tiny], shared).reward.shape[0] == 32
+
+
+def test_the_table_of_policies_says_what_groups_train():
+    """Only the best of n is drawn from its end; groups make an average of ends."""
+    best, weighted = (
+        _policies(sampled(order, generations=4))[-1]["training"]
+        for order in ("best-of-n", "weighted-sft")
+    )
+    assert best.startswith("minimises CE(its predicted end, p)")
+    assert weighted.startswith("minimises CE(q, p)") and "groups of 4" in weighted
+    assert _policies(sampled("sft-rl"))[-1]["training"] == "maximises J(p) - beta KL(p||ref)"
+
+
+def test_what_the_end_is_not():
+    def lines(order):
+        shown = what_it_does_not_show(SimpleNamespace(config=sampled(order, generations=4)))
+        return [line for line in shown if "predicted end" in line]
+
+    (best,), (weighted,) = lines("best-of-n"), lines("weighted-sft")
+    assert "groups" not in best and best.endswith(
+        "SFT was trained on ref's responses to other prompts."
+    )
+    assert "large groups" in weighted and weighted.endswith("to other prompts, in groups of 4.")
+    assert not lines("sft-rl")
+
+
+class Counted:
+    """Answers every prompt by its number among all that were drawn; ``stop`` is how many batches it draws."""
+
+    def __init__(self, monkeypatch, stop=100):
+        self.prompts, self.seeds, self.stop = [], [], stop
+        monkeypatch.setattr(drawing, "draw", self)
+        monkeypatch.setattr(drawing, "tokens_of_prompts", lambda tokenizer, texts: texts)
+        monkeypatch.setattr(drawing, "ROWS_AT_ONCE", 4)
+
+    def __call__(self, language_model, prompts, max_tokens, seed, rows_at_once):
+        if len(self.seeds) == self.stop:
+            raise KeyboardInterrupt
+        self.seeds.append(seed)
+        self.prompts += prompts
+        return [[5, len(self.prompts) - len(prompts) + index] for index in range(len(prompts))]
+
+
+def draw_ten(place, processes=PROCESSES):
+    task = make_task(load_sentences("grammar", 240), 200, 5, 0)
+    language_model = SimpleNamespace(tokenizer=None)
+    questions = task.rl_draws("rl", 10)
+    return drawn_responses(
+        place, processes, language_model, questions, 3, 7, None, lambda done: None
+    )
+
+
+def test_what_a_stage_is_trained_on_is_drawn_once(tmp_path, monkeypatch):
+    place = tmp_path / "weighted-sft" / "responses.jsonl"
+    Counted(monkeypatch)
+    whole = draw_ten(tmp_path / "whole" / "responses.jsonl")
+    drawn = Counted(monkeypatch, stop=2)
+    with pytest.raises(KeyboardInterrupt):
+        draw_ten(place)
+    assert len(drawn.prompts) == 8
+    rest = Counted(monkeypatch)
+    found = draw_ten(place)
+    assert len(rest.prompts) == 2 and len(set(drawn.seeds + rest.seeds)) == 3
+    assert [one.tokens for one in found[:8]] == [one.tokens for one in whole[:8]]
+    Counted(monkeypatch, stop=0)
+    assert draw_ten(place) == found
+
+
+def test_every_process_has_what_the_first_one_read(tmp_path, monkeypatch):
+    place = tmp_path / "weighted-sft" / "responses.jsonl"
+    Counted(monkeypatch)
+    written = draw_ten(place)
+    Counted(monkeypatch, stop=0)
+    second = SimpleNamespace(count=2, rank=1, is_first=False, from_first=lambda mine: written)
+    assert draw_ten(tmp_path / "not there", second) == written
+
+
+def test_processes_draw_shares_of_a_line(tmp_path, monkeypatch):
+    """Every second question, each with seeds of its own."""
+    seeds = []
+    for rank in (0, 1):
+        mine = []
+        drawn = Counted(monkeypatch)
+        processes = SimpleNamespace(
+            count=2,
+            rank=rank,
+            is_first=rank == 0,
+            from_first=lambda found: found or [],
+            share=lambda some, rank=rank: some[rank::2],
+            together_list=lambda rows, mine=mine: (
+                mine.extend(rows) or [row for row in rows for _ in "12"]
+            ),
+        )
+        assert len(draw_ten(tmp_path / str(rank) / "responses.jsonl", processes)) == 10
+        assert len(mine) == 5
+        seeds += drawn.seeds
+    assert len(set(seeds)) == 4
+
+
+def test_damaged_or_lost_responses_name_the_stage_to_train_again(tmp_path, monkeypatch):
+    place = tmp_path / "weighted-sft" / "responses.jsonl"
+    Counted(monkeypatch)
+    draw_ten(place)
+    sound = place.read_text()
+    place.write_text(sound.replace("[5, 1]", "[5, 2]", 1))
+    with pytest.raises(RunFolderError, match=r"line 1 is damaged .*--restart-from weighted-sft"):
+        draw_ten(place)
+    place.write_text(sound.splitlines(keepends=True)[0])
+    checkpoint = place.parent / "checkpoint-4"
+    checkpoint.mkdir()
+    about = sealed(COMPLETE, {"metrics_bytes": 0, "files": {}})
+    (checkpoint / COMPLETE).write_text(json.dumps(about))
+    with pytest.raises(RunFolderError, match=r"has 4 of 10 responses, .*--restart-from weighted"):
+        draw_ten(place)
+
+
+@pytest.mark.parametrize("order", ["joint", "cycle"])
+def test_data_of_ones_own_are_kept_too(tmp_path, monkeypatch, order):
+    config = sampled(order, data_law="self")
+    stage = STAGES[{"cycle": "sft-again"}.get(order, order)]
+    task = make_task(load_sentences("grammar", 240), 200, 5, 0)
+    language_model = SimpleNamespace(tokenizer=None, restore=lambda state: None)
+    policies = SimpleNamespace(language_model=language_model, state=lambda name: None)
+    session = SimpleNamespace(folder=RunFolder(tmp_path), processes=PROCESSES)
+    given = config, session, SimpleNamespace(task=task), policies, stage, task.rl_draws("rl", 6)
+    Counted(monkeypatch)
+    found = run._responses(*given, Progress())
+    Counted(monkeypatch, stop=0)
+    assert run._responses(*given, Progress()) == found
+    assert (tmp_path / "training" / stage.name / "responses.jsonl").exists()
+
+
+def rows_of(tmp_path, monkeypatch, config):
     """The rows of a stage where ref answers right, first in its format, by the label alone, wrong, in the format."""
     task = make_task(load_sentences("grammar", 240), 200, 5, 0)
     language_model = model_of_run(config, task.texts)
@@ -146,17 +310,19 @@ def rows_of(monkeypatch, config):
         said.append(f" {FORMAL}{question.label}")
     drawn = [response_tokens(tokenizer, text) for text in said]
 
-    def draw(language_model, prompts, max_tokens, seed):
+    def draw(language_model, prompts, max_tokens, seed, rows_at_once):
         each = tokenizer([question.text for question in questions])["input_ids"]
         assert prompts == [prompt for prompt in each for _ in range(4)]
         return drawn
 
-    monkeypatch.setattr(run, "draw", draw)
+    monkeypatch.setattr(drawing, "draw", draw)
     inputs = SimpleNamespace(task=task, reward=load_reward("combined"))
     policies = SimpleNamespace(
         language_model=language_model, state=lambda name: language_model.state()
     )
-    rows = run._own_responses(config, inputs, policies, STAGES[config.order])
+    session = SimpleNamespace(folder=RunFolder(tmp_path), processes=PROCESSES)
+    given = config, session, inputs, policies, STAGES[config.order]
+    rows = run._own_responses(*given, Progress())
     texts = [
         tokenizer.decode([t for t in labels if t >= 0], skip_special_tokens=True)
         for labels in rows["labels"]
@@ -168,18 +334,18 @@ def rows_of(monkeypatch, config):
     return questions, texts, rows["weight"]
 
 
-def test_every_response_is_a_row_with_its_weight(monkeypatch):
+def test_every_response_is_a_row_with_its_weight(tmp_path, monkeypatch):
     config = sampled(beta=0.3, rl_steps=2, rl_prompts=2, generations=4)
-    questions, texts, weights = rows_of(monkeypatch, config)
+    questions, texts, weights = rows_of(tmp_path, monkeypatch, config)
     group = bounds.frontier_weights(np.log(np.full(4, 0.25)), np.array([1.0, 0.5, 0.0, 1.0]), 0.3)
     np.testing.assert_allclose(weights, np.tile(group, 4))
     assert [q.label in text for q, text in zip(questions, texts[::4], strict=True)] == [True] * 4
     assert all(FORMAL.strip() in text for text in (*texts[::4], *texts[3::4]))
 
 
-def test_best_of_two_has_half_of_the_rows(monkeypatch):
+def test_best_of_two_has_half_of_the_rows(tmp_path, monkeypatch):
     config = sampled("best-of-n", best_of=2, rl_steps=2, rl_prompts=2, generations=4)
-    questions, texts, weights = rows_of(monkeypatch, config)
+    questions, texts, weights = rows_of(tmp_path, monkeypatch, config)
     assert weights == [1.0] * 8
     labels = [question.label for question in questions for _ in range(2)]
     assert [text.split()[-1] for text in texts] == labels
@@ -208,8 +374,14 @@ def test_a_run_reports_what_is_true_of_any_policy_and_where_it_should_end(weight
     assert change["predicted_J"] == outcome.reward_at_end > outcome.reward_before.value
     logged = [line for line in lines_of(weighted / "metrics.jsonl") if line["stage"] != "sft"]
     assert [line["step"] for line in logged] == [4, 8]
-    assert "mu - r" in (weighted / "report.html").read_text()
-    assert any("on other prompts, in groups of 4" in line for line in report["not_shown"])
+    page = (weighted / "report.html").read_text()
+    assert "mu - r" in page
+    assert any("other prompts, in groups of 4" in line for line in report["not_shown"])
+    assert "training prompts from grammar, 40 evaluation prompts from grammar," in page
+    assert "CE(q, p)" in page and "CE(q, p)" in json.dumps(report["policies"])
+    planned = {line["quantity"] for line in report["plans"]["sft"]}
+    assert "rise of the SFT loss by SFT on weighted responses" in planned
+    assert not [quantity for quantity in planned if "by RL" in quantity or "after RL" in quantity]
 
 
 @pytest.mark.slow  # trains two stages, and kills one of them

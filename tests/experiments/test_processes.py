@@ -119,20 +119,21 @@ def test_more_processes_than_prompts_is_an_error(script, tmp_path):
     assert "2 processes share 1 prompts" in output
 
 
-def test_the_sampled_protocol_runs_in_two_processes(script, tmp_path):
+@pytest.mark.parametrize(("order", "port"), [("joint", 29616), ("weighted-sft", 29620)])
+def test_the_sampled_protocol_runs_in_two_processes(script, tmp_path, order, port):
     """Rollouts differ with the number of processes, so only their shape and the verdicts' soundness are compared."""
     # The last line of measurements has one prompt, which one of the processes has no share of.
     sizes = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 21, "responses": 4}
     sizes |= {"sft-steps": 10, "rl-steps": 4, "sft-batch": 16, "rl-prompts": 4, "generations": 4}
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     folder = tmp_path / "run"
-    options = ["--protocol", "sampled", "--order", "joint", *words, "--out", str(folder)]
-    process = launch(script, "data-parallel", options, 29616)
+    options = ["--protocol", "sampled", "--order", order, *words, "--out", str(folder)]
+    process = launch(script, "data-parallel", options, port)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "holds"
-    lines = (folder / "measurements" / "joint.jsonl").read_text().splitlines()
+    lines = (folder / "measurements" / f"{order}.jsonl").read_text().splitlines()
     assert len(lines) == 3
 
 

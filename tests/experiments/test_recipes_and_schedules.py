@@ -125,6 +125,19 @@ def test_resuming_knows_the_defaults_that_are_not_written(tmp_path):
         ({"protocol": "sampled", "order": "replay"}, "no order of the sampled protocol"),
         ({"protocol": "sampled", "recipe": "k3-in-loss"}, "--recipe is no option of the sampled"),
         ({"group_size": 1}, "--group-size is 1; it must be at least 2"),
+        ({"order": "sft-rl", "best_of": 7}, "--best-of is 7, .* SFT on best of n; --order sft-rl"),
+        ({"best_of": 7}, "--best-of is 7, .* --order all trains none, .* --order best-of-n"),
+        ({"order": "best-of-n", "weights": "exponential"}, "--weights is 'exponential'"),
+        ({"order": "weighted-sft", "best_of": 7}, "--best-of is 7"),
+        ({"protocol": "sampled", "weights": "frontier"}, "--weights is .* --order weighted-sft"),
+        (
+            {"protocol": "sampled", "order": "best-of-n", "weights": "frontier"},
+            "--weights is 'frontier', which is about SFT on weighted responses",
+        ),
+        ({"protocol": "sampled", "order": "joint", "best_of": 2}, "--best-of is 2"),
+        ({"order": "cycle", "cycles": 20}, "--cycles is 20, which is about alternation"),
+        ({"order": "replay", "finish": "rl"}, "--finish is 'rl', .* --order alternate"),
+        ({"order": "alternate", "replay_share": 0.3}, "--replay-share is 0.3"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, words):
@@ -133,13 +146,19 @@ def test_what_makes_no_sense_is_refused(options, words):
 
 
 def test_every_option_of_a_schedule_reaches_the_configuration():
-    words = "--recipe k3-in-loss --advantage group-normalised --group-size 4 --entropy-bonus 0.1 --cycles 9"
-    words += " --sft-share 0.5 --finish sft --replay-share 0.3 --best-of 7 --weights exponential"
-    words += " --precision float32"
-    given = parse_arguments(words.split(), "").asked
-    assert set(given) == set(LATER)
-    config = configuration(given)
-    assert all(getattr(config, name) != getattr(configuration({}), name) for name in LATER)
+    reached = set()
+    for words in (
+        "--recipe k3-in-loss --advantage group-normalised --group-size 4 --entropy-bonus 0.1",
+        "--order alternate --cycles 9 --sft-share 0.5 --finish sft",
+        "--order replay --replay-share 0.3 --precision float32",
+        "--order best-of-n --best-of 7",
+        "--order weighted-sft --weights exponential",
+    ):
+        given = parse_arguments(words.split(), "").asked
+        config = configuration(given)
+        assert all(getattr(config, name) != getattr(configuration({}), name) for name in given)
+        reached |= set(given)
+    assert reached - {"order"} == set(LATER)
 
 
 @pytest.mark.parametrize(

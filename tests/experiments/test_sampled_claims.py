@@ -26,7 +26,7 @@ from validate.sampled.claims import (
     findings_of_rl,
     findings_of_sft,
 )
-from validate.sampled.digest import _claims, claims_in
+from validate.sampled.digest import _claims, _note, claims_in, plan_of
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, Measurement
 from validate.sampled.per_token import COLUMNS, padded, rows_of, table_of, token_scores_of
@@ -230,7 +230,7 @@ def wrong(claim, truth, delta=DELTA):
 
 def name_of(claim):
     """The same in every world."""
-    return claim.claim.split(" J(p) + h")[-1].split("; says nothing")[0]
+    return claim.claim.split(" J(p) + h")[-1]
 
 
 def simulated_claims(seed, **options):
@@ -450,10 +450,10 @@ def test_a_policy_above_the_joint_ceiling_is_refuted(monkeypatch, worlds, option
     assert found["for free"].count(Outcome.VIOLATED) > worlds / 2
 
 
-def gold_by_proxy(monkeypatch, towards, far, cost=1.0):
-    """G1's verdict on ref tilted towards one response, and its claim, as if that cost another KL."""
+def gold_by_proxy(monkeypatch, towards, far, cost=1.0, prompts=400):
+    """G1's verdict on ref tilted towards one response, and why there is none, as if that cost another KL."""
     monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
-    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", prompts)
     world = Simulated(1)
     world.p = world.sampler = bounds.gibbs_tilt(world.ref, far * np.eye(RESPONSES)[towards], 1.0)
     pilot, test = world.run()
@@ -461,7 +461,8 @@ def gold_by_proxy(monkeypatch, towards, far, cost=1.0):
         vars(e)["kl"] = cost * e.kl
     (row,) = [c for c in claims_of("rl", pilot, test) if c.statement == "G1"]
     assert row.lhs - row.rhs == pytest.approx(float(row.margin(DELTA).estimate))
-    return decide(row.margin(DELTA)), row.claim
+    outcome = decide(row.margin(DELTA))
+    return outcome, _note(row, outcome, DELTA)
 
 
 def test_gold_that_lags_too_far_behind_the_proxy_is_refuted(monkeypatch):
@@ -474,9 +475,84 @@ def test_gold_that_lags_too_far_behind_the_proxy_is_refuted(monkeypatch):
 def test_a_bound_on_gold_that_holds_by_definition_confirms_nothing(monkeypatch):
     """Far from ref x is 1, and E_p f <= 1 needs no experiment, however large the margin."""
     for towards in (0, 1):
-        outcome, claim = gold_by_proxy(monkeypatch, towards, 8.0)
-        assert outcome is Outcome.INCONCLUSIVE and "says nothing" in claim
-    assert "says nothing" not in gold_by_proxy(monkeypatch, 0, 0.5)[1]
+        outcome, note = gold_by_proxy(monkeypatch, towards, 8.0)
+        assert outcome is Outcome.INCONCLUSIVE
+        assert note == "says nothing, as KL(p||ref) is too large for an x < 1"
+    assert gold_by_proxy(monkeypatch, 0, 0.5) == (Outcome.CONFIRMED, "")
+
+
+def test_why_a_bound_on_gold_may_hold_by_definition(monkeypatch):
+    """Too few prompts for an upper end of KL(p||ref); or one beyond an x < 1, which the estimate is not."""
+    outcome, note = gold_by_proxy(monkeypatch, 0, 0.5, prompts=40)
+    assert outcome is Outcome.INCONCLUSIVE and "give KL(p||ref) no upper end" in note
+    outcome, note = gold_by_proxy(monkeypatch, 0, 0.5, prompts=40, cost=1e4)
+    assert outcome is Outcome.INCONCLUSIVE and "KL(p||ref) is too large" in note
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    pilot, test = Simulated(1).run()
+    limit = -np.log(test.ref_overrated.mean())
+    kl = np.where(np.arange(len(test.kl)) % 2, 0.0, 1.97 * limit)
+    vars(test)["kl"] = kl
+    (row,) = [c for c in claims_of("rl", pilot, test) if c.statement == "G1"]
+    assert np.isfinite(resampled(kl)(DELTA / 3).high) and kl.mean() < limit
+    note = _note(row, decide(row.margin(DELTA)), DELTA)
+    assert note == "says nothing, as the upper end of KL(p||ref) is too large for an x < 1"
+    assert _note(row, Outcome.CONFIRMED, DELTA) == ""
+    (other,) = [c for c in claims_of("rl", pilot, test) if c.statement == "R4"]
+    assert _note(other, Outcome.INCONCLUSIVE, DELTA) == ""
+
+
+def quantities_of_the_plan(order, ref, **asked):
+    _, test = Simulated(2, self_distilled=asked.get("data_law") == "self", listed=3).run()
+    config = configuration({"protocol": "sampled", "order": order, **asked})
+    plans = plan_of(config, test.experts, ref, test.ref)
+    return {line.quantity: line for line in plans}
+
+
+@pytest.mark.parametrize("data_law", ["expert", "self"])
+@pytest.mark.parametrize(
+    ("order", "ref", "raised_by", "sft_after"),
+    [
+        ("sft-rl", "sft", ["RL"], False),
+        ("rl-sft", "warm-up", ["RL"], True),
+        ("cycle", "sft", ["RL"], True),
+        ("joint", "sft", ["joint training"], False),
+        ("all", "sft", ["RL", "joint training"], True),
+        ("all", "warm-up", ["RL"], True),
+        ("weighted-sft", "sft", ["SFT on weighted responses"], False),
+        ("best-of-n", "sft", ["SFT on best of n"], False),
+    ],
+)
+def test_the_plan_is_of_what_is_trained(order, ref, raised_by, sft_after, data_law):
+    found = quantities_of_the_plan(order, ref, data_law=data_law)
+    rises = [f"rise of the SFT loss by {what}" for what in raised_by]
+    assert [name for name in found if name.startswith("rise of the SFT loss by")] == rises
+    assert all(f"rise of the reward by {what}" in found for what in raised_by)
+    drops = {name for name in found if "by SFT after RL" in name}
+    assert len(drops) == (2 if sft_after else 0)
+    statements = {line.statement for line in found.values()}
+    assert ("S6" in statements) == ("RL" in raised_by and data_law == "expert")
+    assert ("S10" in statements) == (data_law == "expert")
+    assert ("J2" in statements) == (order != "joint")
+    assert all(np.isfinite(line.effect) and np.isfinite(line.sd) for line in found.values())
+
+
+def test_the_plan_of_own_responses_is_at_their_end():
+    """Best of n of two levels: a best response is drawn unless all n are others."""
+    found = quantities_of_the_plan("best-of-n", "sft", best_of=4)
+    _, test = Simulated(2, listed=3).run()
+    land = landscape_of(test.experts, test.ref)
+    best = np.where(land.reward == 1, np.exp(land.log_ref), 0.0).sum(axis=1)
+    gain = (1 - (1 - best) ** 4) - best
+    assert found["rise of the reward by SFT on best of n"].effect == pytest.approx(gain.mean())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(
+            land.reward == 1,
+            ((best + gain) / best)[:, None],
+            ((1 - best - gain) / (1 - best))[:, None],
+        )
+    rise = -(np.exp(land.log_d) * np.where(np.isneginf(land.log_d), 0.0, np.log(ratio))).sum(axis=1)
+    line = found["rise of the SFT loss by SFT on best of n"]
+    assert line.effect == pytest.approx(rise.mean()) and line.statement == "T7"
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.3, 0.5, 1 - 1e-9])

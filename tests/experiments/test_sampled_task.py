@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import numpy as np
@@ -16,6 +17,7 @@ from validate.sampled.lengths import check_lengths
 from validate.sampled.rewards import BUILT_IN, CheckedReward, RewardError, load_reward
 from validate.sampled.sentence import Sentence
 from validate.sampled.sentences import DataError, load_sentences
+from validate.sampled.story import what_it_does_not_show
 from validate.sampled.task import make_task
 
 SENTENCES = load_sentences("grammar")
@@ -185,6 +187,11 @@ def test_held_out_prompts_may_come_from_a_file_of_their_own(tmp_path):
     written("dev.tsv", 5, 20)
     with pytest.raises(DataError, match="--eval-data has 20 sentences, all of which are among"):
         inputs_of(config, RunFolder(tmp_path / "other"))
+    of_grammar = configuration({**asked, "eval_data": "grammar"})
+    assert set(inputs_of(of_grammar, RunFolder(tmp_path / "other")).digests) == {"data"}
+    assert config.held_out_data == dev and replace(config, eval_data="").held_out_data == train
+    shown = what_it_does_not_show(SimpleNamespace(config=config))
+    assert f"the held-out prompts of {dev!r}" in shown[0]
     with pytest.raises(DataError, match="--train-prompts is 41, but there are only 40 sentences"):
         inputs_of(configuration({**asked, "train_prompts": 41}), RunFolder(tmp_path / "other"))
 

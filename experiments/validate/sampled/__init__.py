@@ -7,6 +7,7 @@ inputs      the sentences and the reward of a run, and whether they are still th
 task        prompts, expert responses and their law, and the order in which training sees them
 chat        the prompts as the model is asked them, plain or in its chat template
 rewards     built-in rewards, or one's own, checked
+drawing     responses of ref that a stage is trained on, drawn once for all processes and kept
 own_responses  what SFT on ref's own responses trains on, and where that ends
 training    SFT, weighted SFT, RL and joint training by the trainers of TRL
 trl_options  what --rl sets in TRL's configuration

@@ -62,6 +62,8 @@ SELF_TEST, THEOREM, FINDING = "self-test", "theorem", "finding"
 LEAST_RISE = 0.01
 LEAST_MASS = 1e-12  # off the list, where rounding may leave none
 Margin = Callable[[float], Interval]
+# From a level to why a row that could be confirmed at others cannot be there; nothing where it can.
+Silence = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class SampledClaim:
     relation: str = ">="
     units: np.ndarray | None = None
     exact: tuple[bool, bool] = (True, False)  # lower end, upper end
+    silence: Silence | None = None
 
     def rests_on_an_exact_end(self, outcome: Outcome) -> bool:
         """Whether a verdict holds at every sample size; an equality is violated at either end."""
@@ -493,13 +496,16 @@ def _gold_by_proxy(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
 
     r - g is -1 or 0, as the last label of a strict answer is right, and x is the largest number with kl(x, E_ref f) <=
     KL(p||ref); also for averages over prompts, as kl is convex. So the margin is x - E_p f. At x = 1, from KL(p||ref) =
-    -log E_ref f on, it is not negative by definition: no verdict unless x is known to be less.
+    -log E_ref f on, it is not negative by definition: no verdict unless x is known to be less, and why it is not.
     """
     gained, gold_gained = e.reward - e.ref_reward, e.last_label - e.ref_last_label
     distance = _from_below(e.experts, e.kl, 0.0, float(3 * pilot.kl.max()))
 
+    def known(delta: float) -> tuple[Interval, Interval]:
+        return distance(delta / 3), mean_interval(e.ref_overrated, (0.0, 1.0), delta / 3)
+
     def margin(delta: float) -> Interval:
-        kl, start = distance(delta / 3), mean_interval(e.ref_overrated, (0.0, 1.0), delta / 3)
+        kl, start = known(delta)
         low = _largest_share(float(kl.low), float(start.low))
         high = _largest_share(float(kl.high), float(start.high))
         estimate = _largest_share(float(kl.estimate), float(start.estimate))
@@ -507,15 +513,23 @@ def _gold_by_proxy(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
         room = most - mean_interval(e.overrated, (0.0, 1.0), delta / 3)
         return room if high < 1 else replace(room, low=-1.0)
 
+    def silence(delta: float) -> str:
+        kl, start = known(delta)
+        if _largest_share(float(kl.high), float(start.high)) < 1:
+            return ""
+        if e.most_overrated == 1:
+            return "says nothing, as KL(p||ref) is too large for an x < 1"
+        if np.isinf(kl.high):
+            return "says nothing, as these prompts give KL(p||ref) no upper end, and x none below 1"
+        return "says nothing, as the upper end of KL(p||ref) is too large for an x < 1"
+
     claim = (
         "gain in last labels g >= gain in strict answers r - (x - E_ref f), f = 1 + r - g, "
         "kl(x, E_ref f) = KL(p||ref)"
     )
-    if e.most_overrated == 1:
-        claim += "; says nothing, as KL(p||ref) is too large for an x < 1"
     taken_off = e.most_overrated - float(e.ref_overrated.mean())
     sides = float(gold_gained.mean()), float(gained.mean()) - taken_off
-    return SampledClaim("G1", claim, name, THEOREM, "last label", *sides, margin)
+    return SampledClaim("G1", claim, name, THEOREM, "last label", *sides, margin, silence=silence)
 
 
 def _largest_share(kl: float, share: float) -> float:

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from nondecoupling import bounds
 from nondecoupling.estimate import Interval, Outcome, detectable_effect, holm, required_samples
 from validate.configuration import SampledConfiguration
-from validate.orders import EPISODES, STAGES, plan
+from validate.orders import EPISODES, STAGES, Stage, plan
 from validate.pareto import Landscape
 from validate.sampled.claims import (
     SELF_TEST,
@@ -25,13 +26,16 @@ from validate.sampled.claims import (
     findings_of_sft,
 )
 from validate.sampled.landscape import (
+    ExpectedEnd,
     ExpectedMargin,
+    expected_changes,
     expected_margins,
     landscape_of,
     predicted,
     reward_noise,
 )
 from validate.sampled.measuring import Measurement
+from validate.sampled.own_responses import end_of
 from validate.sampled.rewards import CheckedReward, strict
 from validate.sampled.task import SampledTask
 
@@ -45,12 +49,16 @@ PER_POLICY, PER_RL, PER_SFT = 7, 2, 3
 
 @dataclass(frozen=True)
 class DecidedClaim:
-    """A claim with its verdict; ``interval`` is simultaneous over all rows (Bonferroni), the verdict is Holm's."""
+    """A claim with its verdict; ``interval`` is simultaneous over all rows (Bonferroni), the verdict is Holm's.
+
+    ``note`` says why there is none, if that is known.
+    """
 
     claim: SampledClaim
     interval: Interval
     outcome: Outcome
     resolution: float | None
+    note: str = ""
 
     @property
     def by_bootstrap(self) -> bool:
@@ -166,36 +174,47 @@ def claims_in(config: SampledConfiguration) -> int:
     return sum(PER_POLICY + experts + proxy + more[stage.objective] for stage in policies)
 
 
-def plan_of(config: SampledConfiguration, experts: Experts, ref: Measurement) -> list[Plan]:
-    """From the pilot prompts of a ref, before RL starts from it."""
-    land = landscape_of(experts, ref)
-    found = predicted(land, config.weight)
+def plan_of(
+    config: SampledConfiguration, experts: Experts, ref: str, measured: Measurement
+) -> list[Plan]:
+    """From the pilot prompts of a ref, before anything is trained from it: what the stages that have it will do."""
+    land = landscape_of(experts, measured)
     delta = config.delta / claims_in(config)
-    at_ref, at_tilt, at_data = (
-        reward_noise(land, law) for law in (land.log_ref, land.tilt, land.log_d)
-    )
-    rows = [
-        ExpectedMargin(statement, quantity, found[name], noise)
-        for name, quantity, statement, noise in (
-            ("loss_rise", "rise of the SFT loss by RL", "S1", 0.0),
-            ("reward_gain", "rise of the reward by RL", "F3", at_ref + at_tilt),
-            ("reward_drop", "drop of the reward by SFT after RL", "R2", at_tilt + at_data),
-            (
-                "regularized_drop",
-                "drop of the regularised reward by SFT after RL",
-                "R1",
-                at_tilt + at_data,
-            ),
-        )
-    ]
+    stages = [stage for stage in plan(config.order) if stage.ref == ref]
+    ends = [_expected_end(config, land, stage) for stage in stages if stage.objective != "sft"]
+    rows = [row for end in ends for row in expected_changes(land, end)]
+    if any(stage.objective == "sft" for stage in stages):
+        rows += _expected_drops(land, config.weight)
     plans = []
-    for row in [*rows, *expected_margins(land, config.weight, config.self_distilled)]:
+    for row in [*rows, *expected_margins(land, config.weight, config.self_distilled, ends[0])]:
         effect = float(row.per_prompt.mean())
         # Between prompts, and between the responses to one: the unit is the mean of k.
         sd = float(np.sqrt(row.per_prompt.var(ddof=1) + row.noise / config.responses))
         needed = float(required_samples(effect, sd, delta, POWER)) if effect > 0 else np.inf
         plans.append(Plan(row.quantity, row.statement, effect, sd, needed))
     return plans
+
+
+def _expected_end(config: SampledConfiguration, land: Landscape, stage: Stage) -> ExpectedEnd:
+    if stage.objective == "distil":
+        end = end_of(config)
+        log_p = end.law(land.log_ref, land.reward, land.beta)
+        return ExpectedEnd(stage, log_p, end.statement, end.statement)
+    if stage.objective == "joint":
+        worlds = land.log_d, land.log_ref, land.reward, land.beta
+        return ExpectedEnd(stage, bounds.joint_optimum(*worlds, config.weight), "J1", "J1")
+    return ExpectedEnd(stage, land.tilt, "S1", "F3")
+
+
+def _expected_drops(land: Landscape, weight: float) -> Iterator[ExpectedMargin]:
+    """What SFT after RL loses."""
+    found = predicted(land, weight)
+    noise = reward_noise(land, land.tilt) + reward_noise(land, land.log_d)
+    for name, quantity, statement in (
+        ("reward_drop", "drop of the reward by SFT after RL", "R2"),
+        ("regularized_drop", "drop of the regularised reward by SFT after RL", "R1"),
+    ):
+        yield ExpectedMargin(statement, quantity, found[name], noise)
 
 
 def digest(
@@ -212,7 +231,13 @@ def digest(
     )
     share = config.delta / len(claims)
     rows = [
-        DecidedClaim(claim, claim.margin(share), outcome, _resolution(claim, share))
+        DecidedClaim(
+            claim,
+            claim.margin(share),
+            outcome,
+            _resolution(claim, share),
+            _note(claim, outcome, share),
+        )
         for claim, outcome in zip(claims, outcomes, strict=True)
     ]
     return Result(config, task, experts, measurements, rows, plans)
@@ -237,6 +262,13 @@ def _claims(
         if after in measurements:
             yield from claims_of(after, *sides(after))
             yield from findings_of_sft(after, sides(rl)[1], sides(after)[1])
+
+
+def _note(claim: SampledClaim, outcome: Outcome, delta: float) -> str:
+    """Holm may have decided at a larger delta, where there is nothing to say."""
+    if claim.silence is None or outcome is not Outcome.INCONCLUSIVE:
+        return ""
+    return claim.silence(delta)
 
 
 def _resolution(claim: SampledClaim, delta: float) -> float | None:

@@ -57,7 +57,7 @@ def inputs_of(config: SampledConfiguration, folder: RunFolder) -> Inputs:
     held_out = load_sentences(config.eval_data) if config.eval_data else None
     if config.data != GRAMMAR:
         digests["data"] = _digest(sentences)
-    if held_out is not None:
+    if held_out is not None and config.eval_data != GRAMMAR:
         digests["eval_data"] = _digest(held_out)
     if config.reward not in BUILT_IN:
         digests["reward"] = _sha256(_source_of(config.reward))

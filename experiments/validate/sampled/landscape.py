@@ -15,11 +15,21 @@ import numpy as np
 from nondecoupling import bounds
 from nondecoupling.formulas.price import frontier_ratio
 from nondecoupling.numbers.floats import floats_of
+from validate.orders import Stage
 from validate.pareto import Landscape
 from validate.sampled.claims import Experts
 from validate.sampled.measuring import Measurement
 
-__all__ = ["ExpectedMargin", "expected_margins", "landscape_of", "predicted", "reward_noise"]
+__all__ = [
+    "ExpectedEnd",
+    "ExpectedMargin",
+    "expected_changes",
+    "expected_margins",
+    "landscape_of",
+    "loss_rise",
+    "predicted",
+    "reward_noise",
+]
 
 # Rewards of responses off the list are sorted into at most so many classes, each with its mean.
 MOST_LEVELS = 16
@@ -70,7 +80,7 @@ def reward_noise(land: Landscape, log_p: np.ndarray) -> float:
 
 def _noise(log_p: np.ndarray, values: np.ndarray) -> float:
     mean = bounds.expected_reward(log_p, values)
-    return float((bounds.expected_reward(log_p, values**2) - mean**2).mean())
+    return float(np.maximum(bounds.expected_reward(log_p, values**2) - mean**2, 0.0).mean())
 
 
 def _weights(land: Landscape, log_q: np.ndarray) -> np.ndarray:
@@ -79,8 +89,23 @@ def _weights(land: Landscape, log_q: np.ndarray) -> np.ndarray:
     return np.exp(np.subtract(log_q, land.log_ref, out=np.full_like(log_q, -np.inf), where=seen))
 
 
+def _log_ratio(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+    """log p/q of every response; 0 where one has no mass."""
+    seen = ~(np.isneginf(log_p) | np.isneginf(log_q))
+    return np.subtract(log_p, log_q, out=np.zeros_like(log_p), where=seen)
+
+
+class ExpectedEnd(NamedTuple):
+    """Where a stage that raises the reward ends, exactly, and what says so of its SFT loss and of its reward."""
+
+    stage: Stage
+    log_p: np.ndarray
+    of_loss: str
+    of_reward: str
+
+
 class ExpectedMargin(NamedTuple):
-    """A row's margin at the exact RL optimum, per prompt, and the variance that one response adds to it."""
+    """A change or a row's margin at that end, per prompt, and the variance that one response adds to it."""
 
     statement: str
     quantity: str
@@ -88,49 +113,73 @@ class ExpectedMargin(NamedTuple):
     noise: float
 
 
+def loss_rise(land: Landscape, log_p: np.ndarray) -> np.ndarray:
+    """CE(d,p) - CE(d,ref) of each prompt."""
+    before = bounds.cross_entropy(land.log_d, land.log_ref)
+    return bounds.cross_entropy(land.log_d, log_p) - before
+
+
+def expected_changes(land: Landscape, end: ExpectedEnd) -> Iterator[ExpectedMargin]:
+    """From ref to the end."""
+    what, log_p = end.stage.action, end.log_p
+    rise = loss_rise(land, log_p)
+    yield ExpectedMargin(end.of_loss, f"rise of the SFT loss by {what}", rise, 0.0)
+    at_ref, at_end = (bounds.expected_reward(law, land.reward) for law in (land.log_ref, log_p))
+    noise = reward_noise(land, land.log_ref) + reward_noise(land, log_p)
+    yield ExpectedMargin(end.of_reward, f"rise of the reward by {what}", at_end - at_ref, noise)
+
+
 def expected_margins(
-    land: Landscape, weight: float, self_distilled: bool
+    land: Landscape, weight: float, self_distilled: bool, end: ExpectedEnd
 ) -> Iterator[ExpectedMargin]:
-    """Of the inequalities about the policy that RL is expected to end at."""
+    """Of the inequalities about the policy at that end; S6 is about RL, and J2 leaves the joint optimum no margin."""
     worlds = land.log_d, land.log_ref, land.reward, land.beta
     at_data = bounds.expected_reward(land.log_d, land.reward)
-    yield from _margins_of_the_price(land, self_distilled)
+    yield from _margins_of_the_price(land, self_distilled, end.log_p)
+    # At the tilt it is the same for every response.
+    regularized = land.reward - land.beta * _log_ratio(end.log_p, land.log_ref)
     if not self_distilled:  # there both are Jensen's inequality
-        log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
-        rise = log_z - at_data / land.beta
-        spread = _noise(land.log_ref, _weights(land, land.tilt))
-        yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
-        # At the tilt r - beta log p/ref is the same for every response.
-        yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", rise, 0.0)
+        if end.stage.objective == "rl":
+            log_z = bounds.log_partition(land.log_ref, land.reward, land.beta)
+            spread = _noise(land.log_ref, _weights(land, land.tilt))
+            rise = log_z - at_data / land.beta
+            yield ExpectedMargin("S6", "log Z above E_d r/beta", rise, spread)
+        proved = (bounds.expected_reward(end.log_p, regularized) - at_data) / land.beta
+        spread = _noise(end.log_p, regularized) / land.beta**2
+        yield ExpectedMargin("S10", "rise of the SFT loss proved by the logs", proved, spread)
+    if end.stage.objective == "joint":
+        return
     joint = bounds.joint_optimum(*worlds, weight)
-    gap = bounds.joint_gap(land.tilt, *worlds, weight)
+    gap = bounds.joint_gap(end.log_p, *worlds, weight)
     # A response moves the soft value of the charged reward by beta p_joint/ref, and E_d log d/p_joint if it is data.
     moved = land.beta * _weights(land, joint)
     if self_distilled:
-        seen = ~np.isneginf(land.log_ref)
-        moved += weight * np.subtract(joint, land.log_ref, out=np.zeros_like(joint), where=seen)
-    charged = _noise(land.log_ref, moved)
-    yield ExpectedMargin("J2", "joint ceiling above the value of RL alone", gap, charged)
+        moved += weight * _log_ratio(joint, land.log_ref)
+    noise = _noise(land.log_ref, moved) + _noise(end.log_p, regularized)
+    quantity = f"joint ceiling above the value of {end.stage.action} alone"
+    yield ExpectedMargin("J2", quantity, gap, noise)
 
 
-def _margins_of_the_price(land: Landscape, self_distilled: bool) -> Iterator[ExpectedMargin]:
-    """S5/S7 and S9, at the rate where the frontier passes the tilt's reward; none where no reward can be bought."""
+def _margins_of_the_price(
+    land: Landscape, self_distilled: bool, log_p: np.ndarray
+) -> Iterator[ExpectedMargin]:
+    """S5/S7 and S9, at the rate where the frontier passes the reward of p; none where no reward can be bought."""
     log_d, reward = land.with_best
-    tilt = np.hstack([land.tilt, np.full((len(log_d), 1), -np.inf)])
+    log_p = np.hstack([log_p, np.full((len(log_d), 1), -np.inf)])
     free = float(bounds.expected_reward(log_d, reward).mean())
     room = float(land.best.mean()) - free
     if room <= 0:
         return
-    reached = min(float(bounds.expected_reward(tilt, reward).mean()), free + 0.95 * room)
+    reached = min(float(bounds.expected_reward(log_p, reward).mean()), free + 0.95 * room)
     if reached <= free:
         return
     rate = float(bounds.frontier_rate(log_d, reward, reached))
     line, offset = bounds.frontier_policy(log_d, reward, rate)[1:]
-    paid = bounds.kl_divergence(log_d, tilt)
-    beyond = paid - rate * bounds.expected_reward(tilt, reward) - line
+    paid = bounds.kl_divergence(log_d, log_p)
+    beyond = paid - rate * bounds.expected_reward(log_p, reward) - line
     name = "S5" if self_distilled else "S7"
     yield ExpectedMargin(
-        name, "SFT loss above the price of reward", beyond, rate**2 * _noise(tilt, reward)
+        name, "SFT loss above the price of reward", beyond, rate**2 * _noise(log_p, reward)
     )
     if not self_distilled:
         ratio = np.asarray(
@@ -140,8 +189,8 @@ def _margins_of_the_price(land: Landscape, self_distilled: bool) -> Iterator[Exp
         yield ExpectedMargin(
             "S9",
             "the same less the mass off the data",
-            beyond - bounds.expected_reward(tilt, off),
-            _noise(tilt, rate * reward + off),
+            beyond - bounds.expected_reward(log_p, off),
+            _noise(log_p, rate * reward + off),
         )
 
 
@@ -151,7 +200,6 @@ def predicted(land: Landscape, weight: float) -> dict[str, np.ndarray]:
     joint = bounds.joint_optimum(*worlds, weight)
     at_data = bounds.expected_reward(land.log_d, land.reward)
     at_tilt = bounds.expected_reward(land.tilt, land.reward)
-    start = bounds.cross_entropy(land.log_d, land.log_ref)
     return {
         "loss_rise": bounds.sft_loss_increase(*worlds),
         "reward_gain": at_tilt - bounds.expected_reward(land.log_ref, land.reward),
@@ -161,7 +209,7 @@ def predicted(land: Landscape, weight: float) -> dict[str, np.ndarray]:
         ),
         "soft_value": land.beta * bounds.log_partition(land.log_ref, land.reward, land.beta),
         "kl": bounds.kl_divergence(land.tilt, land.log_ref),
-        "joint_loss_rise": bounds.cross_entropy(land.log_d, joint) - start,
+        "joint_loss_rise": loss_rise(land, joint),
         "joint_reward": bounds.expected_reward(joint, land.reward),
         "joint_saving_bound": bounds.joint_saving_bounds(*worlds, weight)[1],
     }

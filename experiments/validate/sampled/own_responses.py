@@ -8,9 +8,12 @@ and gradient steps are those of RL; of best of n one in n is.
     best-of-n      the best of each n responses, of ties the first: it ends at the law of the best of n (T7)
 
 The ends of weighted-sft are those of large groups. The weights of n responses are what the end has to ref where ref is
-their empirical law, so SFT is trained in expectation on the average of these ends over groups: of less reward than the
-end of ref, at every n for exponential weights and for two levels of reward (Jensen), to first order in 1/n for the
-frontier's at any reward. A group with one reward has the weights one. Best of n has no such bias.
+their empirical law, so SFT is trained in expectation on the average of these ends over groups. With exponential weights
+that has less reward than the end of ref at every n, by Chebyshev's association inequality: with S' the sum of the other
+weights, the factor n/(w + S') that turns w = e^(r/beta) into a response's weight falls as its reward rises. With
+frontier weights it has less reward at every n if rewards have two levels, by Jensen's inequality, as the reward of the
+end is concave in the share of the higher level; at any rewards to first order in 1/n, by Cauchy and Schwarz. A group
+with one reward has the weights one. Best of n has no such bias.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from nondecoupling import bounds
 from validate.configuration import SampledConfiguration
 from validate.same_reward import Optimum
 
-__all__ = ["OwnEnd", "TrainedOn", "end_of", "objective_of", "trained_on"]
+__all__ = ["OwnEnd", "TrainedOn", "end_of", "minimised", "objective_of", "trained_on"]
 
 OPTIMA: dict[str, Optimum] = {
     "frontier": bounds.forward_leash_optimum,
@@ -68,6 +71,16 @@ def objective_of(config: SampledConfiguration) -> str:
     return (
         f"SFT on {groups}, with the weights {weights}, which average one over a group. What they end at is predicted "
         "for large groups; in small ones the reward is less"
+    )
+
+
+def minimised(config: SampledConfiguration) -> str:
+    """What SFT does in expectation, in the table of policies."""
+    if config.order == "best-of-n":
+        return "minimises CE(its predicted end, p), from samples of that"
+    return (
+        f"minimises CE(q, p), q the average over groups of {config.generations} responses of ref of its predicted end "
+        "from their empirical law"
     )
 
 

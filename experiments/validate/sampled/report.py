@@ -23,7 +23,7 @@ from validate.sampled.examples import examples
 from validate.sampled.first_screen import first_screen
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
-from validate.sampled.own_responses import objective_of
+from validate.sampled.own_responses import minimised, objective_of
 from validate.sampled.plots import plots
 from validate.sampled.story import Answer, answers, what_it_does_not_show, what_was_found
 from validate.sampled.tables import averages, changes, optimality_gaps, predictions, soft_values
@@ -130,12 +130,18 @@ def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
         answers=answers(result),
         examples=examples(result),
         not_shown=what_it_does_not_show(result),
-        policies=policies_table(result.config.order, result.config.data_law),
+        policies=_policies(result.config),
         averages=averages(result),
         predictions=[pair for ref in result.refs for pair in predictions(result, ref)],
         gaps=list(optimality_gaps(result)),
         soft_values=list(soft_values(result)),
     )
+
+
+def _policies(config: SampledConfiguration) -> list[dict[str, str]]:
+    if config.order in OWN_RESPONSES:
+        return policies_table(config.order, config.data_law, distil=minimised(config))
+    return policies_table(config.order, config.data_law)
 
 
 def _as_json(result: Result) -> dict[str, Any]:
@@ -155,7 +161,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         "summary": what_was_found(result),
         "not_shown": what_it_does_not_show(result),
         "config": result.config.as_json(),
-        "policies": policies_table(result.config.order, result.config.data_law),
+        "policies": _policies(result.config),
         "averages": [asdict(line) for line in averages(result)],
         "rows": [
             {
@@ -171,6 +177,7 @@ def _as_json(result: Result) -> dict[str, Any]:
                 "resolution": row.resolution,
                 "outcome": row.outcome.value,
                 "by_bootstrap": row.by_bootstrap,
+                "note": row.note,
             }
             for row in result.rows
         ],

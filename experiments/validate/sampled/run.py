@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from datasets import Dataset
 from rich.console import Console
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.language_model import State
-from nondecoupling.lm.sampling import draw, text_of
 from nondecoupling.lm.tokens import PromptResponse, response_tokens, tokens_of_prompts
 from validate.configuration import SampledConfiguration
 from validate.errors import RunError
@@ -25,12 +24,14 @@ from validate.progress import progress_bars
 from validate.run_folder import PLAN, TRAINING, RunFolder
 from validate.sampled.chat import as_asked
 from validate.sampled.digest import experts_of, plan_of
+from validate.sampled.drawing import RESPONSES, DrawnResponse, drawn_responses
 from validate.sampled.forecasting import forecast_rl_from
 from validate.sampled.inputs import Inputs, inputs_of
 from validate.sampled.lengths import check_lengths
-from validate.sampled.measuring import Measurer, load_measurement, rewards_of
+from validate.sampled.measuring import Measurer, load_measurement
 from validate.sampled.own_responses import trained_on
 from validate.sampled.report import SampledReport, write_report
+from validate.sampled.rewards import CheckedReward
 from validate.sampled.task import SELF, Question
 from validate.sampled.training import (
     StageTrainer,
@@ -101,7 +102,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
 
             if not policies.has(stage.name):
                 place = folder.path / TRAINING / stage.name
-                trainer = _trainer(config, session, inputs, policies, stage)
+                trainer = _trainer(config, session, inputs, policies, stage, progress)
                 started = time.monotonic()
                 done = train_to_the_end(trainer, config, language_model, session, stage.name, at)
                 folder.record_time(stage.name, done, time.monotonic() - started)
@@ -156,25 +157,28 @@ def _trainer(
     inputs: Inputs,
     policies: _Policies,
     stage: Stage,
+    progress: Progress,
 ) -> StageTrainer:
     """The trainer of a stage with all its data; the model is where the stage starts."""
     language_model, steps = policies.language_model, stage.steps(config)
     place = session.folder.path / TRAINING / stage.name
     if stage.objective == "sft":
         questions = inputs.task.sft_draws(stage.name, steps * config.sft_batch)
-        responses = _responses(config, inputs, policies, stage, questions)
+        responses = _responses(config, session, inputs, policies, stage, questions, progress)
         prompts = tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
         pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
         language_model.restore(policies.state(stage.start))
         processes = session.processes
         return sft_trainer(language_model, sft_rows(pairs), config, place, steps, processes)
     if stage.objective == "distil":
-        rows = _own_responses(config, inputs, policies, stage)
+        rows = _own_responses(config, session, inputs, policies, stage, progress)
         language_model.restore(policies.state(stage.start))
         return sft_trainer(language_model, rows, config, place, steps, session.processes)
     questions = inputs.task.rl_draws(stage.name, steps * config.rl_prompts)
     joint = stage.objective == "joint"
-    experts = _responses(config, inputs, policies, stage, questions) if joint else None
+    experts = (
+        _responses(config, session, inputs, policies, stage, questions, progress) if joint else None
+    )
     language_model.restore(policies.state(stage.start))
     rows = rl_rows(questions, experts)
     return rl_trainer(language_model, rows, inputs.reward, config, place, steps, session.processes)
@@ -182,45 +186,75 @@ def _trainer(
 
 def _responses(
     config: SampledConfiguration,
+    session: Session,
     inputs: Inputs,
     policies: _Policies,
     stage: Stage,
     questions: Sequence[Question],
+    progress: Progress,
 ) -> list[list[int]]:
     """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
-    language_model = policies.language_model
-    tokenizer = language_model.tokenizer
     if config.self_distilled and stage.ref is not None:
-        language_model.restore(policies.state(stage.ref))
-        prompts = tokens_of_prompts(tokenizer, [q.text for q in questions])
-        seed = inputs.task.number(SELF, stage.name)
-        return draw(language_model, prompts, config.max_tokens, seed)
+        drawn = _of_ref(config, session, inputs, policies, stage, questions, None, progress)
+        return [one.tokens for one in drawn]
     texts = inputs.task.expert_draws(stage.name, questions)
-    return [response_tokens(tokenizer, text) for text in texts]
+    return [response_tokens(policies.language_model.tokenizer, text) for text in texts]
 
 
 def _own_responses(
-    config: SampledConfiguration, inputs: Inputs, policies: _Policies, stage: Stage
+    config: SampledConfiguration,
+    session: Session,
+    inputs: Inputs,
+    policies: _Policies,
+    stage: Stage,
+    progress: Progress,
 ) -> Dataset:
     """Weighted responses of ref, in training order, to the prompts that RL would see: a group of them for each."""
-    language_model, generations = policies.language_model, config.generations
-    questions = inputs.task.rl_draws("rl", config.rl_steps * config.rl_prompts)
-    prompts = [
-        prompt
-        for prompt in tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
+    generations, reward = config.generations, inputs.reward
+    questions = [
+        question
+        for question in inputs.task.rl_draws("rl", config.rl_steps * config.rl_prompts)
         for _ in range(generations)
     ]
-    assert stage.ref is not None
-    language_model.restore(policies.state(stage.ref))
-    seed = inputs.task.number(SELF, stage.name)
-    responses = draw(language_model, prompts, config.max_tokens, seed)
-    texts = [text_of(language_model, response) for response in responses]
-    groups = [texts[i : i + generations] for i in range(0, len(texts), generations)]
-    rewards = np.reshape(rewards_of(inputs.reward, questions, groups), (-1, generations))
+    drawn = _of_ref(config, session, inputs, policies, stage, questions, reward, progress)
+    rewards = np.reshape([one.reward for one in drawn], (-1, generations))
     places, weights = trained_on(config, rewards)
     rows = (places + generations * np.arange(len(places))[:, None]).ravel()
-    pairs = [PromptResponse(prompts[row], responses[row]) for row in rows]
+    prompts = tokens_of_prompts(
+        policies.language_model.tokenizer, [questions[row].text for row in rows]
+    )
+    pairs = [PromptResponse(x, drawn[row].tokens) for x, row in zip(prompts, rows, strict=True)]
     return sft_rows(pairs, weights.ravel().tolist())
+
+
+def _of_ref(
+    config: SampledConfiguration,
+    session: Session,
+    inputs: Inputs,
+    policies: _Policies,
+    stage: Stage,
+    questions: Sequence[Question],
+    reward: CheckedReward | None,
+    progress: Progress,
+) -> list[DrawnResponse]:
+    """A response of the stage's ref to each question."""
+    assert stage.ref is not None
+    policies.language_model.restore(policies.state(stage.ref))
+    place = session.folder.path / TRAINING / stage.name / RESPONSES
+    number = inputs.task.number(SELF, stage.name)
+    bar = progress.add_task(f"{stage.title}: responses of ref", total=len(questions))
+    drawn = drawn_responses(
+        place,
+        session.processes,
+        policies.language_model,
+        questions,
+        config.max_tokens,
+        number,
+        reward,
+        lambda done: progress.update(bar, completed=done),
+    )
+    progress.remove_task(bar)
+    return drawn
 
 
 def _plan(
@@ -238,7 +272,7 @@ def _plan(
     pilot = config.pilot_prompts
     whole = load_measurement(measurer.place(ref), len(inputs.task.evaluation))
     experts = experts_of(config, inputs.task, inputs.reward, whole).part(0, pilot)
-    plans = plan_of(config, experts, whole.part(0, pilot))
+    plans = plan_of(config, experts, ref, whole.part(0, pilot))
     folder.write_json(name, {"plans": [asdict(line) for line in plans]})
     for line in plans:
         console.print(

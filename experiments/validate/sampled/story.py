@@ -77,7 +77,7 @@ def what_it_does_not_show(result: Result) -> list[str]:
     lines = [
         f"One model, one seed, one beta, one reward ({config.reward}), short responses (at most "
         f"{config.max_tokens} tokens). The verdicts are about these policies on the held-out prompts of "
-        f"{config.data!r}, not about post-training at large.",
+        f"{config.held_out_data!r}, not about post-training at large.",
         "Inconclusive is not evidence for either side: the resolution column says what this many prompts could "
         "have seen.",
         "A trained policy is not the exact RL optimum. Predicted and observed numbers are compared without a verdict; "
@@ -101,9 +101,12 @@ def what_it_does_not_show(result: Result) -> list[str]:
             "samples of it on the training prompts."
         )
     if config.order in OWN_RESPONSES:
+        limit, groups = "", ""
+        if config.order == "weighted-sft":
+            limit, groups = ", in the limit of large groups", f", in groups of {config.generations}"
         lines.append(
-            "The predicted end is that of SFT on ref's responses to these prompts, in groups without end; trained was "
-            f"on other prompts, in groups of {config.generations}."
+            f"The predicted end is that of SFT on ref's responses to these prompts{limit}. SFT was trained on ref's "
+            f"responses to other prompts{groups}."
         )
     if config.rl != "rloo":
         lines.append(

@@ -21,6 +21,7 @@ from validate.pareto import Landing
 from validate.reports import Change
 from validate.sampled.claims import Evidence, guarded
 from validate.sampled.digest import Result
+from validate.sampled.landscape import loss_rise
 from validate.sampled.own_responses import end_of
 from validate.sampled.resampling import resampled
 
@@ -111,10 +112,9 @@ class _End(NamedTuple):
 def _at_the_end(result: Result, ref: str) -> _End:
     land, end = result.landscapes[ref], end_of(result.config)
     log_p = end.law(land.log_ref, land.reward, land.beta)
-    rise = bounds.cross_entropy(land.log_d, log_p) - bounds.cross_entropy(land.log_d, land.log_ref)
     return _End(
         statement=end.statement,
-        loss_rise=float(rise.mean()),
+        loss_rise=float(loss_rise(land, log_p).mean()),
         reward=float(bounds.expected_reward(log_p, land.reward).mean()),
         back_kl=float(bounds.kl_divergence(land.log_ref, log_p).mean()),
     )
