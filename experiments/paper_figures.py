@@ -546,6 +546,8 @@ def table_of(story: Story, report: Line) -> str:
         if row["kind"] != SELF_TEST:
             claim = row["claim"].replace("|", "\\|")
             verdict = row["outcome"] + " ~" * row["by_bootstrap"]
+            if note := row.get("note"):  # reports of earlier versions have none
+                verdict += f": {note}"
             sides = f"{row['lhs']:.3f} | {row['rhs']:.3f} | {row['unit']}"
             policy = row["policy"]
             lines.append(f"| {row['statement']} | {claim} | {policy} | {sides} | {verdict} |")

@@ -424,6 +424,7 @@ def test_figures_are_current(name, figures, tmp_path):
 FROM_RESULTS = {
     "recipes_in_a_network": "comparison/comparison.svg",
     "cola": "smollm2-135m-cola/figures.svg",
+    "cola_rl_first": "smollm2-135m-cola-rl-first/figures.svg",
     "fineness": "comparison-natural/fineness.svg",
 }
 

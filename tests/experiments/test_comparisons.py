@@ -336,6 +336,8 @@ def test_the_page_shows_the_committed_comparisons_of_all_models(capsys):
     text = (results / "comparison-models/table.md").read_text()
     assert capsys.readouterr().out == text + "\n"
     assert text in page.read_text()
+    own = (results / "comparison-own-responses/table.md").read_text()
+    assert own.split("\n\n")[0].strip() in page.read_text()
     natural = (results / "comparison-natural/table.md").read_text().splitlines()
     for line in natural:
         if "natural" in line:

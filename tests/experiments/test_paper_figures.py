@@ -141,7 +141,9 @@ def test_the_table_has_every_change_and_every_verdict_but_the_self_tests():
     row |= {"lhs": 1.0, "rhs": 0.5, "outcome": "confirmed", "by_bootstrap": True}
     hidden = {**row, "kind": "self-test", "statement": "F4"}
     whole = Story((), (unsure, rise), (), (), 0.6)
-    table = table_of(whole, {"config": {"delta": 0.05}, "rows": [hidden, row]}).splitlines()
+    silent = {**row, "outcome": "inconclusive", "by_bootstrap": False, "note": "says nothing"}
+    report = {"config": {"delta": 0.05}, "rows": [hidden, row, silent]}
+    table = table_of(whole, report).splitlines()
     by_theory = "+1.500 at the exact optimum (S1); +0.250 at least (S7)"
     assert (
         table[2]
@@ -152,7 +154,10 @@ def test_the_table_has_every_change_and_every_verdict_but_the_self_tests():
         == f"| RL | SFT loss | 0.500 | 2.500 | +2.000 (+1.750 to +2.250) | nats | {by_theory} |"
     )
     assert "at level 0.95" in table[5]
-    assert table[9:] == [r"| R4 | a >= \|b\| | rl | 1.000 | 0.500 | reward | confirmed ~ |"]
+    verdicts = ("confirmed ~", "inconclusive: says nothing")
+    assert table[9:] == [
+        rf"| R4 | a >= \|b\| | rl | 1.000 | 0.500 | reward | {verdict} |" for verdict in verdicts
+    ]
 
 
 @pytest.mark.parametrize("folder", ["tiny-qwen3", "tiny-qwen3-sampled"])
