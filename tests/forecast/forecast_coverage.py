@@ -169,13 +169,14 @@ HEAD = (
 )
 
 
-def with_rows(page: str, new: str) -> str:
+def with_rows(page: str, new: str, table_of: tuple[str, str, str] = (BEGIN, HEAD, END)) -> str:
     """The page with the rows of one kind of data and one k in their place, whatever was there of them."""
-    before, rest = page.split(BEGIN)
-    table, after = rest.split(END)
-    kept = [line for line in table.removeprefix(HEAD).splitlines() if _cell(line) != _cell(new)]
+    begin, head, end = table_of
+    before, rest = page.split(begin)
+    table, after = rest.split(end)
+    kept = [line for line in table.removeprefix(head).splitlines() if _cell(line) != _cell(new)]
     ordered = sorted([*kept, *new.splitlines()], key=_cell)  # stable: rows of a cell stay together
-    return before + BEGIN + HEAD + "".join(f"{line}\n" for line in ordered) + END + after
+    return before + begin + head + "".join(f"{line}\n" for line in ordered) + end + after
 
 
 def _cell(rows_of_it: str) -> tuple[int, int]:
