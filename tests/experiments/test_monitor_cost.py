@@ -36,3 +36,13 @@ def test_at_a_tiny_size_it_writes_its_table(tmp_path, monkeypatch, capsys):
         row.startswith("| 2 |")
         and f"| {min(length.ratios()):.3f} | {max(length.ratios()):.3f} |" in row
     )
+
+
+def test_the_page_has_the_ratios_of_the_committed_table():
+    page = (monitor_cost.RESULT.parents[2] / "docs/watch_a_run.md").read_text()
+    rows = [line.split(" | ") for line in monitor_cost.RESULT.read_text().splitlines()]
+    ratios = {
+        row[0].strip("| "): float(row[1]) for row in rows if len(row) == 7 and row[0][2:].isdigit()
+    }
+    assert f"{ratios['24']:.2f} times the processor time with completions of 24 tokens" in page
+    assert f"{ratios['2']:.2f} with two" in page
