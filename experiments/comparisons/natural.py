@@ -104,7 +104,7 @@ def move_to(policy: EnumeratedLaw, target: Law) -> None:
 
 @torch.no_grad()
 def _step_towards(policy: EnumeratedLaw, target: Law, step: Tensor, before: float) -> None:
-    """The step, or the largest half of a half of it that leads nearer to the target than ``before`` nats."""
+    """The step, halved until it leads nearer to the target than ``before`` nats, ``MOST_HALVINGS`` times at most."""
     move(policy, step)
     for _ in range(MOST_HALVINGS):
         if bounds.kl_divergence(target, policy.measured()).mean() < before:

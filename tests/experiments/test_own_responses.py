@@ -290,11 +290,12 @@ def test_data_of_ones_own_are_kept_too(tmp_path, monkeypatch, order):
     language_model = SimpleNamespace(tokenizer=None, restore=lambda state: None)
     policies = SimpleNamespace(language_model=language_model, state=lambda name: None)
     session = SimpleNamespace(folder=RunFolder(tmp_path), processes=PROCESSES)
-    given = config, session, SimpleNamespace(task=task), policies, stage, task.rl_draws("rl", 6)
+    inputs, questions = SimpleNamespace(task=task), task.rl_draws("rl", 6)
+    stages = run._Stages(config, session, inputs, policies, Progress())
     Counted(monkeypatch)
-    found = run._responses(*given, Progress())
+    found = stages._responses(stage, questions)
     Counted(monkeypatch, stop=0)
-    assert run._responses(*given, Progress()) == found
+    assert stages._responses(stage, questions) == found
     assert (tmp_path / "training" / stage.name / "responses.jsonl").exists()
 
 
@@ -321,8 +322,8 @@ def rows_of(tmp_path, monkeypatch, config):
         language_model=language_model, state=lambda name: language_model.state()
     )
     session = SimpleNamespace(folder=RunFolder(tmp_path), processes=PROCESSES)
-    given = config, session, inputs, policies, STAGES[config.order]
-    rows = run._own_responses(*given, Progress())
+    stages = run._Stages(config, session, inputs, policies, Progress())
+    rows = stages._own_responses(STAGES[config.order])
     texts = [
         tokenizer.decode([t for t in labels if t >= 0], skip_special_tokens=True)
         for labels in rows["labels"]

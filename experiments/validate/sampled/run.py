@@ -89,6 +89,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
     if processes.is_first:
         folder.trained(config)
     with progress_bars(console) as progress:
+        training = _Stages(config, session, inputs, policies, progress)
         total = sum(stage.steps(config) + measurer.lines for stage in stages)
         whole = progress.add_task("training steps and measurements", total=total)
         before = 0
@@ -102,7 +103,7 @@ def train(config: SampledConfiguration, session: Session) -> None:
 
             if not policies.has(stage.name):
                 place = folder.path / TRAINING / stage.name
-                trainer = _trainer(config, session, inputs, policies, stage, progress)
+                trainer = training.trainer(stage)
                 started = time.monotonic()
                 done = train_to_the_end(trainer, config, language_model, session, stage.name, at)
                 folder.record_time(stage.name, done, time.monotonic() - started)
@@ -151,110 +152,100 @@ class _Policies:
         self.processes.wait()
 
 
-def _trainer(
-    config: SampledConfiguration,
-    session: Session,
-    inputs: Inputs,
-    policies: _Policies,
-    stage: Stage,
-    progress: Progress,
-) -> StageTrainer:
-    """The trainer of a stage with all its data; the model is where the stage starts."""
-    language_model, steps = policies.language_model, stage.steps(config)
-    place = session.folder.path / TRAINING / stage.name
-    if stage.objective == "sft":
-        questions = inputs.task.sft_draws(stage.name, steps * config.sft_batch)
-        responses = _responses(config, session, inputs, policies, stage, questions, progress)
-        prompts = tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
-        pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
-        language_model.restore(policies.state(stage.start))
-        processes = session.processes
-        return sft_trainer(language_model, sft_rows(pairs), config, place, steps, processes)
-    if stage.objective == "distil":
-        rows = _own_responses(config, session, inputs, policies, stage, progress)
-        language_model.restore(policies.state(stage.start))
-        return sft_trainer(language_model, rows, config, place, steps, session.processes)
-    questions = inputs.task.rl_draws(stage.name, steps * config.rl_prompts)
-    joint = stage.objective == "joint"
-    experts = (
-        _responses(config, session, inputs, policies, stage, questions, progress) if joint else None
-    )
-    language_model.restore(policies.state(stage.start))
-    rows = rl_rows(questions, experts)
-    return rl_trainer(language_model, rows, inputs.reward, config, place, steps, session.processes)
+@dataclass(frozen=True)
+class _Stages:
+    """Makes the trainers of the stages of a run, with what each is trained on."""
 
+    config: SampledConfiguration
+    session: Session
+    inputs: Inputs
+    policies: _Policies
+    progress: Progress
 
-def _responses(
-    config: SampledConfiguration,
-    session: Session,
-    inputs: Inputs,
-    policies: _Policies,
-    stage: Stage,
-    questions: Sequence[Question],
-    progress: Progress,
-) -> list[list[int]]:
-    """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
-    if config.self_distilled and stage.ref is not None:
-        drawn = _of_ref(config, session, inputs, policies, stage, questions, None, progress)
-        return [one.tokens for one in drawn]
-    texts = inputs.task.expert_draws(stage.name, questions)
-    return [response_tokens(policies.language_model.tokenizer, text) for text in texts]
+    def trainer(self, stage: Stage) -> StageTrainer:
+        """The trainer of a stage with all its data; the model is where the stage starts."""
+        language_model, steps = self.policies.language_model, stage.steps(self.config)
+        place = self.session.folder.path / TRAINING / stage.name
+        if stage.objective == "sft":
+            questions = self.inputs.task.sft_draws(stage.name, steps * self.config.sft_batch)
+            responses = self._responses(stage, questions)
+            prompts = tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
+            pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
+            language_model.restore(self.policies.state(stage.start))
+            processes = self.session.processes
+            return sft_trainer(
+                language_model, sft_rows(pairs), self.config, place, steps, processes
+            )
+        if stage.objective == "distil":
+            rows = self._own_responses(stage)
+            language_model.restore(self.policies.state(stage.start))
+            return sft_trainer(
+                language_model, rows, self.config, place, steps, self.session.processes
+            )
+        questions = self.inputs.task.rl_draws(stage.name, steps * self.config.rl_prompts)
+        joint = stage.objective == "joint"
+        experts = self._responses(stage, questions) if joint else None
+        language_model.restore(self.policies.state(stage.start))
+        rows = rl_rows(questions, experts)
+        return rl_trainer(
+            language_model,
+            rows,
+            self.inputs.reward,
+            self.config,
+            place,
+            steps,
+            self.session.processes,
+        )
 
+    def _responses(self, stage: Stage, questions: Sequence[Question]) -> list[list[int]]:
+        """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""
+        if self.config.self_distilled and stage.ref is not None:
+            drawn = self._of_ref(stage, questions, None)
+            return [one.tokens for one in drawn]
+        texts = self.inputs.task.expert_draws(stage.name, questions)
+        return [response_tokens(self.policies.language_model.tokenizer, text) for text in texts]
 
-def _own_responses(
-    config: SampledConfiguration,
-    session: Session,
-    inputs: Inputs,
-    policies: _Policies,
-    stage: Stage,
-    progress: Progress,
-) -> Dataset:
-    """Weighted responses of ref, in training order, to the prompts that RL would see: a group of them for each."""
-    generations, reward = config.generations, inputs.reward
-    questions = [
-        question
-        for question in inputs.task.rl_draws("rl", config.rl_steps * config.rl_prompts)
-        for _ in range(generations)
-    ]
-    drawn = _of_ref(config, session, inputs, policies, stage, questions, reward, progress)
-    rewards = np.reshape([one.reward for one in drawn], (-1, generations))
-    places, weights = trained_on(config, rewards)
-    rows = (places + generations * np.arange(len(places))[:, None]).ravel()
-    prompts = tokens_of_prompts(
-        policies.language_model.tokenizer, [questions[row].text for row in rows]
-    )
-    pairs = [PromptResponse(x, drawn[row].tokens) for x, row in zip(prompts, rows, strict=True)]
-    return sft_rows(pairs, weights.ravel().tolist())
+    def _own_responses(self, stage: Stage) -> Dataset:
+        """Weighted responses of ref, in training order, to the prompts that RL would see: a group of them for each."""
+        generations, reward = self.config.generations, self.inputs.reward
+        questions = [
+            question
+            for question in self.inputs.task.rl_draws(
+                "rl", self.config.rl_steps * self.config.rl_prompts
+            )
+            for _ in range(generations)
+        ]
+        drawn = self._of_ref(stage, questions, reward)
+        rewards = np.reshape([one.reward for one in drawn], (-1, generations))
+        places, weights = trained_on(self.config, rewards)
+        rows = (places + generations * np.arange(len(places))[:, None]).ravel()
+        prompts = tokens_of_prompts(
+            self.policies.language_model.tokenizer, [questions[row].text for row in rows]
+        )
+        pairs = [PromptResponse(x, drawn[row].tokens) for x, row in zip(prompts, rows, strict=True)]
+        return sft_rows(pairs, weights.ravel().tolist())
 
-
-def _of_ref(
-    config: SampledConfiguration,
-    session: Session,
-    inputs: Inputs,
-    policies: _Policies,
-    stage: Stage,
-    questions: Sequence[Question],
-    reward: CheckedReward | None,
-    progress: Progress,
-) -> list[DrawnResponse]:
-    """A response of the stage's ref to each question."""
-    assert stage.ref is not None
-    policies.language_model.restore(policies.state(stage.ref))
-    place = session.folder.path / TRAINING / stage.name / RESPONSES
-    number = inputs.task.number(SELF, stage.name)
-    bar = progress.add_task(f"{stage.title}: responses of ref", total=len(questions))
-    drawn = drawn_responses(
-        place,
-        session.processes,
-        policies.language_model,
-        questions,
-        config.max_tokens,
-        number,
-        reward,
-        lambda done: progress.update(bar, completed=done),
-    )
-    progress.remove_task(bar)
-    return drawn
+    def _of_ref(
+        self, stage: Stage, questions: Sequence[Question], reward: CheckedReward | None
+    ) -> list[DrawnResponse]:
+        """A response of the stage's ref to each question."""
+        assert stage.ref is not None
+        self.policies.language_model.restore(self.policies.state(stage.ref))
+        place = self.session.folder.path / TRAINING / stage.name / RESPONSES
+        number = self.inputs.task.number(SELF, stage.name)
+        bar = self.progress.add_task(f"{stage.title}: responses of ref", total=len(questions))
+        drawn = drawn_responses(
+            place,
+            self.session.processes,
+            self.policies.language_model,
+            questions,
+            self.config.max_tokens,
+            number,
+            reward,
+            lambda done: self.progress.update(bar, completed=done),
+        )
+        self.progress.remove_task(bar)
+        return drawn
 
 
 def _plan(
