@@ -35,7 +35,7 @@ from nondecoupling.monitor import CouplingMonitor
 RESULT = Path(__file__).parent.parent / "results" / "monitor_cost.md"
 PROMPTS = [f"{a} + {b} =" for a in range(16) for b in range(8)]
 WORDS = [f" {n}" for n in range(23)]
-TOKENS, STEPS, PAIRS = (2, 24), 40, 5
+TOKENS, STEPS, PAIRS = (2, 24), 80, 7
 ROLLOUTS, GROUP, RESPONSES = 64, 8, 4
 MOST = 1.1
 

@@ -1,20 +1,22 @@
 """Responses as rows of tokens that the network evaluates; a prompt stands once for several of its responses.
 
 A row is a prompt with a tree of responses behind it: a token attends to the prompt and to what comes before it in its
-own response, at the position that it has there. What responses begin with alike is evaluated once. Not every
-architecture honours such a mask (those without attention do not, a window of attention is lost), so every call
-compares two responses with rows of their own, and falls back on those for all. In half precision rounding would hide
-the difference, and every response has a row of its own.
+own response, at the position that it has there. What responses begin with alike is evaluated once, where that leaves so
+few tokens that it is faster. Not every architecture honours such a mask (those without attention do not, a window of
+attention is lost). So a call compares two responses with rows of their own, and falls back on those for all; a model
+that has passed is compared again where its rows or responses are longer than any that passed, since that is what a lost
+window takes. In half precision rounding would hide the difference, and every response has a row of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from weakref import WeakSet
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nondecoupling.kernels import token_stats
@@ -27,10 +29,36 @@ __all__ = ["ResponseRows", "evaluate", "response_rows"]
 
 # Tokens. The mask has the square of it, and so has what attention computes in vain.
 LONGEST_ROW = 512
+# Of the tokens that rows of their own have: attention with a mask costs more than it saves where fewer are saved
+# (experiments/benchmarks/shared_prompts.py).
+WORTH_A_MASK = 0.75
 # Of a precision in which a wrong mask may pass for rounding.
 COARSE = 1e-4
 # What has been seen not to honour the mask.
 _WITHOUT_MASKS: WeakSet[nn.Module] = WeakSet()
+
+
+@dataclass(frozen=True)
+class _Honoured:
+    """Up to how many tokens of a row, and of a prompt with one response, attention of that name honours the mask."""
+
+    attention: str
+    row: int
+    response: int
+
+    def covers(self, other: _Honoured) -> bool:
+        return self == self.joined(other)
+
+    def joined(self, other: _Honoured) -> _Honoured:
+        """Both, where they are about the same attention; else the other."""
+        if self.attention != other.attention:
+            return other
+        return _Honoured(
+            self.attention, max(self.row, other.row), max(self.response, other.response)
+        )
+
+
+_HONOURED: WeakKeyDictionary[nn.Module, _Honoured] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -115,20 +143,21 @@ def response_rows(
 def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
     """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another."""
     model, dtype = language_model.model, language_model.head.weight.dtype
+    alone = response_rows(pairs, 0, dtype)
     if model not in _WITHOUT_MASKS and torch.finfo(dtype).eps < COARSE:
         rows = response_rows(pairs, LONGEST_ROW, dtype)
-        try:
-            hidden = _flat(language_model, rows)
-            honoured = rows.mask is None or _agree(language_model, pairs, rows, hidden)
-        except (RuntimeError, TypeError, ValueError):
-            # Architectures without attention may not even accept its mask.
-            honoured = False
-        if honoured:
-            return hidden[_places(rows.source, hidden)]
-        _WITHOUT_MASKS.add(model)
-    rows = response_rows(pairs, 0, dtype)
-    hidden = _flat(language_model, rows)
-    return hidden[_places(rows.source, hidden)]
+        if rows.tokens.numel() <= WORTH_A_MASK * alone.tokens.numel():
+            try:
+                hidden = _flat(language_model, rows)
+                honoured = rows.mask is None or _honours(language_model, pairs, rows, hidden)
+            except (RuntimeError, TypeError, ValueError):
+                # Architectures without attention may not even accept its mask.
+                honoured = False
+            if honoured:
+                return hidden[_places(rows.source, hidden)]
+            _WITHOUT_MASKS.add(model)
+    hidden = _flat(language_model, alone)
+    return hidden[_places(alone.source, hidden)]
 
 
 def _places(source: Sequence[Sequence[int]], hidden: Tensor) -> Tensor:
@@ -143,35 +172,59 @@ def _flat(language_model: LanguageModel, rows: ResponseRows) -> Tensor:
     return hidden.reshape(-1, hidden.shape[-1])
 
 
-def _agree(
+def _honours(
     language_model: LanguageModel,
     pairs: Sequence[PromptResponse],
     rows: ResponseRows,
     hidden: Tensor,
 ) -> bool:
-    """Whether the responses to be checked have the log-probabilities that they have in rows of their own."""
+    """Whether the model honours the mask of these rows, by what it has been seen to do, or by comparison.
+
+    A comparison is remembered where it could have failed, so not as long as attention counts for nothing, as it does in
+    a model before its first step whose attention is initialised at 0.
+    """
+    model, config = language_model.model, language_model.causal.config.get_text_config()
+    largest = pairs[rows.checked[0]]
+    asked = _Honoured(
+        attention=str(config._attn_implementation),
+        row=rows.tokens.shape[1],
+        response=len(largest.prompt) + len(largest.response),
+    )
+    seen = _HONOURED.get(model)
+    if seen is not None and seen.covers(asked):
+        return True
     some = [pairs[i] for i in rows.checked]
     alone = response_rows(some, 0, hidden.dtype)
-    hidden_alone = _flat(language_model, alone)
-    depth = language_model.causal.config.get_text_config().num_hidden_layers
-    eps = torch.finfo(hidden.dtype).eps
-    for index, pair, source in zip(rows.checked, some, alone.source, strict=True):
-        expected = _log_prob(language_model, hidden_alone, source, pair)
-        found = _log_prob(language_model, hidden, rows.source[index], pair)
-        if not abs(found - expected) <= enumeration_tolerance(np.array(expected), depth, eps):
-            return False
+    expected = _log_probs(language_model, _flat(language_model, alone), alone.source, some)
+    depth, eps = config.num_hidden_layers, torch.finfo(hidden.dtype).eps
+    allowed = [enumeration_tolerance(np.array(value), depth, eps) for value in expected]
+
+    def agrees(hidden: Tensor) -> bool:
+        source = [rows.source[i] for i in rows.checked]
+        found = _log_probs(language_model, hidden, source, some)
+        return bool((np.abs(found - expected) <= allowed).all())
+
+    if not agrees(hidden):
+        return False
+    if not agrees(_flat(language_model, replace(rows, mask=None))):
+        _HONOURED[model] = asked if seen is None else seen.joined(asked)
     return True
 
 
-def _log_prob(
-    language_model: LanguageModel, hidden: Tensor, source: Sequence[int], pair: PromptResponse
-) -> float:
+def _log_probs(
+    language_model: LanguageModel,
+    hidden: Tensor,
+    source: Sequence[Sequence[int]],
+    pairs: Sequence[PromptResponse],
+) -> NDArray[np.float64]:
+    """[pairs]."""
     head = language_model.head
     stats = token_stats(
-        hidden[_places([source], hidden)],
+        hidden[_places(source, hidden)],
         head.weight,
-        torch.tensor(pair.response, device=hidden.device),
+        torch.tensor([token for pair in pairs for token in pair.response], device=hidden.device),
         bias=getattr(head, "bias", None),
         **language_model.logit_options,
     )
-    return float(stats.logprob.sum())
+    each = stats.logprob.split([len(pair.response) for pair in pairs])
+    return np.array([float(tokens.sum()) for tokens in each])

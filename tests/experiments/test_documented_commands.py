@@ -44,6 +44,14 @@ def commands() -> list[tuple[str, str]]:
     return sorted(each for each in found if not GOES_ON.fullmatch(each[1]))
 
 
+def test_scripts_that_are_named_exist():
+    named = {
+        match for page in PAGES for match in re.findall(r"experiments/[\w/]+\.py", page.read_text())
+    }
+    assert len(named) > 15
+    assert not [path for path in sorted(named) if not (ROOT / path).is_file()]
+
+
 def test_pages_have_commands_of_each_kind():
     assert {script for script, _ in commands()} == set(MAINS) and len(commands()) > 25
 

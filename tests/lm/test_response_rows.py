@@ -91,6 +91,93 @@ def test_a_mask_that_is_ignored_is_noticed(tiny, monkeypatch):
     np.testing.assert_allclose(found, each, atol=2e-4)
 
 
+def rows_evaluated(model, pairs, monkeypatch):
+    """How many rows of tokens the network sees while these responses are scored, call by call."""
+    seen, plain = [], type(model).hidden_states
+    with monkeypatch.context() as counting:
+        counting.setattr(
+            type(model),
+            "hidden_states",
+            lambda self, tokens, *how: seen.append(len(tokens)) or plain(self, tokens, *how),
+        )
+        log_probs(model, pairs)
+    return seen
+
+
+def test_the_mask_is_compared_once_for_all_that_is_not_longer(tiny, monkeypatch):
+    model = from_transformers(made("nothing", tiny.tokenizer), tiny.tokenizer)
+    pairs = pairs_of([4, 5, 6], [7, 4])
+    # The shared row, the two responses alone, the shared row without its mask.
+    assert rows_evaluated(model, pairs, monkeypatch) == [1, 2, 1]
+    assert rows_evaluated(model, pairs, monkeypatch) == [1]
+    assert rows_evaluated(model, pairs_of([6, 5], [7, 6]), monkeypatch) == [1]
+    longer = pairs_of([4, 5, 6, 7], [7, 4])
+    assert rows_evaluated(model, longer, monkeypatch) == [1, 2, 1]
+    assert rows_evaluated(model, pairs, monkeypatch) == [1]
+    wider = pairs_of([4, 5, 6], [7, 8, 9], [8, 9, 4])
+    assert rows_evaluated(model, wider, monkeypatch) == [1, 2, 1]
+    assert rows_evaluated(model, longer, monkeypatch) == [1]
+    # Other code computes attention from here on.
+    model.model.config._attn_implementation = "eager"
+    assert rows_evaluated(model, pairs, monkeypatch) == [1, 2, 1]
+    assert rows_evaluated(model, wider, monkeypatch) == [1, 2, 1]
+
+
+def test_a_prompt_is_shared_where_that_saves_a_quarter_of_the_tokens(tiny, monkeypatch):
+    """6 of 8 tokens are left with a prompt of 2, and 5 of 6 with one, for which a mask would cost more."""
+    for prompt, rows in (([4, 5], 1), ([4], 2)):
+        model = from_transformers(made("nothing", tiny.tokenizer), tiny.tokenizer)
+        pairs = pairs_of([4, 5, 6], [7, 8, 9], prompt=prompt)
+        assert rows_evaluated(model, pairs, monkeypatch)[0] == rows
+
+
+def test_a_window_is_noticed_though_a_wider_row_of_short_responses_passed(tiny, monkeypatch):
+    model = from_transformers(made("a cap", tiny.tokenizer, sliding_window=8), tiny.tokenizer)
+    log_probs(model, pairs_of(*([4 + i, 5, 6, 7] for i in range(12)), prompt=[5, 6]))
+    assert model.model not in response_rows._WITHOUT_MASKS
+    long = pairs_of([4, 5], [6, 7], prompt=[*range(8)] * 3)
+    expected = without_sharing(model, long, monkeypatch)
+    np.testing.assert_allclose(log_probs(model, long), expected, atol=1e-9)
+    assert model.model in response_rows._WITHOUT_MASKS
+
+
+def test_a_mask_that_is_ignored_in_wide_rows_only_is_noticed(tiny, monkeypatch):
+    plain = type(tiny).hidden_states
+    monkeypatch.setattr(
+        type(tiny),
+        "hidden_states",
+        lambda self, t, mask, p: plain(self, t, mask if t.shape[1] <= 8 else None, p),
+    )
+    model = from_transformers(made("nothing", tiny.tokenizer), tiny.tokenizer)
+    log_probs(model, pairs_of([4, 5, 6], [7, 8, 9]))
+    assert model.model not in response_rows._WITHOUT_MASKS
+    wide = pairs_of([4, 5, 6], [7, 8, 9], [8, 9, 4])
+    expected = without_sharing(model, wide, monkeypatch)
+    np.testing.assert_allclose(log_probs(model, wide), expected, atol=1e-9)
+    assert model.model in response_rows._WITHOUT_MASKS
+
+
+def test_attention_that_counts_for_nothing_yet_is_compared_again(tiny, monkeypatch):
+    """A mask that is ignored shows once the first step has made attention count."""
+    model = from_transformers(made("nothing", tiny.tokenizer), tiny.tokenizer)
+    projections = [layer.self_attn.o_proj.weight for layer in model.model.model.layers]
+    trained = [weight.detach().clone() for weight in projections]
+    for weight in projections:
+        weight.data.zero_()
+    plain = type(tiny).hidden_states
+    monkeypatch.setattr(
+        type(tiny), "hidden_states", lambda self, t, mask, p: plain(self, t, None, p)
+    )
+    pairs = pairs_of([4, 5, 6], [7, 4])
+    log_probs(model, pairs)
+    assert model.model not in response_rows._WITHOUT_MASKS
+    for weight, after in zip(projections, trained, strict=True):
+        weight.data.copy_(after)
+    expected = without_sharing(model, pairs, monkeypatch)
+    np.testing.assert_allclose(log_probs(model, pairs), expected, atol=1e-9)
+    assert model.model in response_rows._WITHOUT_MASKS
+
+
 def test_in_half_precision_nothing_is_shared(tiny, monkeypatch):
     model = from_transformers(made("nothing", tiny.tokenizer).bfloat16(), tiny.tokenizer)
     asked = []
