@@ -37,7 +37,7 @@ NETWORKS = {"tiny": (64, 2), "wider": (192, 4)}
 
 
 @dataclass(frozen=True)
-class Case:
+class PromptSizes:
     """Milliseconds with a row for each response and with shared prompts, and the tokens of both."""
 
     network: str
@@ -79,7 +79,7 @@ def network(name: str) -> LanguageModel:
 
 def measured(
     name: str, model: LanguageModel, prompt: int, tokens: int, group: int, rounds: int
-) -> Case:
+) -> PromptSizes:
     rng, size = np.random.default_rng(0), len(model.tokenizer)
     prompts = [rng.integers(size, size=prompt).tolist() for _ in range(RESPONSES // group)]
     pairs = [
@@ -100,12 +100,12 @@ def measured(
     seconds(always)  # the first compares with rows of their own
     times = [(seconds(never), seconds(always)) for _ in range(rounds)]
     least = [1e3 * min(one) for one in zip(*times, strict=True)]
-    return Case(
+    return PromptSizes(
         name, prompt, tokens, group, rows.tokens.numel() / alone.tokens.numel(), least[0], least[1]
     )
 
 
-def render(cases: Sequence[Case], rounds: int, load: float) -> str:
+def render(cases: Sequence[PromptSizes], rounds: int, load: float) -> str:
     packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "transformers"))
     bound = response_rows.WORTH_A_MASK
     sizes = "; ".join(
@@ -140,7 +140,7 @@ def render(cases: Sequence[Case], rounds: int, load: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> list[Case]:
+def main(arguments: Sequence[str] | None = None) -> list[PromptSizes]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from benchmarks import shared_prompts
-from benchmarks.shared_prompts import Case, main, render
+from benchmarks.shared_prompts import PromptSizes, main, render
 
 from nondecoupling.lm import response_rows
 
 
 def test_a_case_says_what_is_left_and_whether_that_is_shared():
-    few = Case("tiny", 64, 2, 8, left=0.14, alone=20.0, shared=5.0)
-    many = Case("tiny", 4, 64, 8, left=0.95, alone=20.0, shared=30.0)
+    few = PromptSizes("tiny", 64, 2, 8, left=0.14, alone=20.0, shared=5.0)
+    many = PromptSizes("tiny", 4, 64, 8, left=0.95, alone=20.0, shared=30.0)
     text = render([few, many], rounds=3, load=0.0)
     assert "| tiny | 64 | 2 | 8 | 0.14 | 20.0 | 0.25 | yes |" in text
     assert "| tiny | 4 | 64 | 8 | 0.95 | 20.0 | 1.50 | no |" in text
