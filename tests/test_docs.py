@@ -425,6 +425,7 @@ FROM_RESULTS = {
     "recipes_in_a_network": "comparison/comparison.svg",
     "cola": "smollm2-135m-cola/figures.svg",
     "cola_rl_first": "smollm2-135m-cola-rl-first/figures.svg",
+    "cola_gemma": "gemma3-270m-cola/figures.svg",
     "fineness": "comparison-natural/fineness.svg",
 }
 
