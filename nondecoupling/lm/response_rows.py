@@ -143,10 +143,10 @@ def response_rows(
 def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
     """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another."""
     model, dtype = language_model.model, language_model.head.weight.dtype
-    alone = response_rows(pairs, 0, dtype)
     if model not in _WITHOUT_MASKS and torch.finfo(dtype).eps < COARSE:
         rows = response_rows(pairs, LONGEST_ROW, dtype)
-        if rows.tokens.numel() <= WORTH_A_MASK * alone.tokens.numel():
+        alone = len(pairs) * max(len(pair.prompt) + len(pair.response) - 1 for pair in pairs)
+        if rows.tokens.numel() <= WORTH_A_MASK * alone:
             try:
                 hidden = _flat(language_model, rows)
                 honoured = rows.mask is None or _honours(language_model, pairs, rows, hidden)
@@ -156,8 +156,9 @@ def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> 
             if honoured:
                 return hidden[_places(rows.source, hidden)]
             _WITHOUT_MASKS.add(model)
-    hidden = _flat(language_model, alone)
-    return hidden[_places(alone.source, hidden)]
+    rows = response_rows(pairs, 0, dtype)
+    hidden = _flat(language_model, rows)
+    return hidden[_places(rows.source, hidden)]
 
 
 def _places(source: Sequence[Sequence[int]], hidden: Tensor) -> Tensor:
