@@ -5,9 +5,9 @@ get ``log_metric``, but not the model. So there is one object for both sides: th
 wrapped reward function, called right after the rollouts were drawn, measures and logs.
 
 A window of generations gives one reading. Its rewards are those of all rollouts in it; the probe, collected responses
-of the start policy, is spread over it and each part is scored by the policy of its time. KL(p||ref) is measured at its
-last generation, with the trained parameters of the start exchanged for a moment: no second model is in memory, and the
-training is left as if nobody had looked.
+of the start policy, is spread over it in parts of a batch, each scored by the policy in the middle of its stretch.
+KL(p||ref) is measured at its last generation, with the trained parameters of the start exchanged for a moment: no
+second model is in memory, and the training is left as if nobody had looked.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Window:
     """What is gathered for one reading, in this process."""
 
     generations: int = 0
+    parts: int = 0  # of the probe, that were scored
     # (generation, prompt, value), so that those of several processes can be put in the order of time.
     rewards: list[tuple[int, str, float]] = field(default_factory=list)
     rise: list[tuple[int, int, float]] = field(default_factory=list)
@@ -167,14 +168,17 @@ class Watch(TrainerCallback):
         # have made them those of mixed precision.
         self.model = LanguageModel(model, tokenizer, type(model).__name__)
         self._start: State | None = None
-        self._probe: list[ProbeRow] = []
+        self._probe: dict[int, list[ProbeRow]] = {}
         self._number = self._looks_before()
         if self.functions:
             _require_plain_sampling(args, collected)
             _require_weights(args, self.functions)
         if collected is not None:
             self._require_start(self.model, collected)
-            self._probe = _probe(collected, self.monitor.probe)
+            together = ROWS_AT_ONCE * self.processes.count
+            self._probe = _spread(
+                _probe(collected, self.monitor.probe), self.monitor.every, together
+            )
             check_one_tokenisation(tokenizer, [p for p in collected.prompts[:16] if p[:1] != "["])
         if state.global_step == 0 and self.functions:
             trained = self.model.trainable.items()
@@ -275,25 +279,31 @@ class Watch(TrainerCallback):
 
     def _add(self, prompts: list[Any], rewards: Array) -> None:
         """The rewards of a generation, and the part of the probe that the present policy scores."""
-        window, every = self._window, self.monitor.every
-        rows = [row for row in self._probe if row.prompt % every == window.generations]
-        mine = list(self.processes.share(rows))
+        window = self._window
+        if window.generations in self._probe:
+            self._score(self._probe[window.generations])
+        for prompt, reward in zip(prompts, rewards.tolist(), strict=True):
+            if not math.isnan(reward):
+                window.rewards.append((window.generations, prompt_label(prompt), reward))
+        window.generations += 1
+
+    def _score(self, part: list[ProbeRow]) -> None:
+        window, mine = self._window, list(self.processes.share(part))
         scores = self._scores([row.pair for row in mine])
         for row, log_p in zip(mine, scores.tolist(), strict=True):
             if row.of_expert:
                 window.expert_rise.append(row.log_ref - log_p)
             else:
                 window.rise.append((window.generations, row.prompt, row.log_ref - log_p))
-        for prompt, reward in zip(prompts, rewards.tolist(), strict=True):
-            if not math.isnan(reward):
-                window.rewards.append((window.generations, prompt_label(prompt), reward))
-        window.generations += 1
+        window.parts += 1
 
     def _close_last(self) -> None:
         """The last window, shorter than it should be: better than none."""
         if not self._window.generations:
             return
         began = time.perf_counter()
+        if self._probe and not self._window.parts:
+            self._score(next(iter(self._probe.values())))
         reading = self._close(measure_kl=None)
         self.seconds += time.perf_counter() - began
         if reading is None or self._log_metric is None:
@@ -516,6 +526,19 @@ def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
             log_ref = collected.table["expert_log_ref"][row].as_py()[0]
             rows.append(ProbeRow(number, PromptResponse(prompt, experts[0]), log_ref, True))
     return rows
+
+
+def _spread(probe: list[ProbeRow], every: int, together: int) -> dict[int, list[ProbeRow]]:
+    """By generation of a window: in parts of about ``together`` rows, in the middle of equal stretches of it.
+
+    Few rows in each generation would cost a call of the network each, nearly as much as a whole batch.
+    """
+    parts = min(every, -(-len(probe) // together))
+    spread: dict[int, list[ProbeRow]] = {}
+    for row in probe:
+        part = row.prompt % parts
+        spread.setdefault((2 * part + 1) * every // (2 * parts), []).append(row)
+    return dict(sorted(spread.items()))
 
 
 def _prompt_means(rows: list[tuple[int, str, float]]) -> Array:

@@ -107,6 +107,37 @@ def test_a_window_gives_one_reading_of_what_was_drawn_and_scored(collected, moni
     assert model.model.training
 
 
+@pytest.mark.parametrize(
+    ("every", "probe", "at"),
+    [
+        (20, 2 * 64, [2, 7, 12, 17]),  # four batches of 32, in the middle of their stretches
+        (3, 2 * 64, [0, 1, 2]),  # a part for each generation at most
+        (20, 30, [10]),
+    ],
+)
+def test_the_probe_is_scored_in_batches_by_policies_spread_over_the_window(
+    collected, monitor_of, monkeypatch, every, probe, at
+):
+    training = Training(monitor_of(every=every, probe=probe), load_model(collected.folder))
+    training.begin()
+    scored, score = [], training.callback._scores
+
+    def counted(pairs):
+        scored[-1] += len(pairs)
+        return score(pairs)
+
+    monkeypatch.setattr(training.callback, "_scores", counted)
+    monkeypatch.setattr(training.callback, "_rollouts", lambda prompts, ids: [])
+    for _ in range(2):  # windows
+        scored.clear()
+        for _ in range(every):
+            scored.append(0)
+            training.generation(TEXTS)
+        assert [number for number, rows in enumerate(scored) if rows] == at
+        assert sum(scored) == probe
+        assert max(scored) - min(scored[number] for number in at) <= 2  # a prompt's two responses
+
+
 def exact(collected, model):
     """Rises over the probe (four responses of each prompt, one of its expert), and mean log p/ref of TEXTS."""
     model.model.eval()
@@ -351,5 +382,6 @@ def test_a_short_training_has_a_reading_and_its_cost_is_printed(collected, monit
     training.begin()
     training.generation(TEXTS)
     training.callback.on_train_end(training.args, training.state, training.control)
-    assert len(monitor.readings) == 1 and np.isfinite(monitor.readings[0].reward.value)
+    (reading,) = monitor.readings
+    assert np.isfinite(reading.reward.value) and np.isfinite(reading.sft_loss_rise.value)
     assert "of the time of the training" in capsys.readouterr().out
