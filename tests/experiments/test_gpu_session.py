@@ -20,12 +20,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu_session import __main__ as step  # noqa: E402
-from benchmarks.gpu_session import build, rivals, smoke, sweep, table  # noqa: E402
+from benchmarks.gpu_session import build, rivals, smoke, sweep, table, training  # noqa: E402
 from benchmarks.gpu_session.cases import FAILED, Case, run_here, supervise  # noqa: E402
 from benchmarks.gpu_session.problem import FULL, TINY, HeadProblem  # noqa: E402
 from benchmarks.gpu_session.record import RowFile, read_rows  # noqa: E402
 
 from nondecoupling.kernels import triton_configurations as configurations  # noqa: E402
+from nondecoupling.lm.errors import ModelError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments/benchmarks/gpu_session.sh"
@@ -450,6 +451,7 @@ def made_up_rows() -> list[dict[str, object]]:
         rival(table.OURS, "forward+backward", 71.0, extra_bytes=400_000_000),
         rival("CCE: logprob", "forward+backward", 35.5, divergence=False),
         {"step": "rivals", "kind": "failed", "case": "D = 4096, Liger", "why": "not installed"},
+        {"step": "training", "kind": "row", "case": "law", "error": 7e-7, "tolerance": 6e-4},
         {"step": "memcheck", "kind": "ended", "seconds": 3, "code": 9},
     ]
 
@@ -472,11 +474,21 @@ def test_the_table_says_what_the_rows_say():
     assert "D = 4096, forward: token_kl, triton faster than every rival: not measured" in text
     assert "D = 1024, forward: at most 1.5 x the bare products: not measured" in text
     assert "| 4096 | stats_forward | 128x64x32 8w3s/2 | 1.250 | 3.0e-06 |  | yes |" in text
+    assert "- law: off by 7.0e-07 nats of 6.0e-04 that rounding may do" in text
     assert "memcheck: NOT clean: 0 cases passed, 0 failed, exit code 9" in text
     assert "racecheck: not run" in text
     assert "- tests b: failed: E  boom" in text
     assert "- rivals D = 4096, Liger: not installed" in text
     assert "1 lines of the file were cut off" in text
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_the_enumerated_law_is_held_against_float64(precision, monkeypatch):
+    (row,) = training.enumerated_law(TINY, precision)
+    assert 0 < row["error"] < row["tolerance"]
+    monkeypatch.setattr("nondecoupling.lm.enumerated_law.precision_tolerance", lambda *_: 0.0)
+    with pytest.raises(ModelError, match=r"off by .* nats"):
+        list(training.enumerated_law(TINY, precision))
 
 
 def test_only_rows_of_a_gpu_are_committed(tmp_path, monkeypatch):

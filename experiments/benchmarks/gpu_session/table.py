@@ -182,6 +182,9 @@ def _outcomes(rows: list[Row]) -> list[str]:
         done = len(_of(rows, step, "finished"))
         failed = len(_of(rows, step, "failed"))
         lines.append(f"- {step}: {done} passed, {failed} failed")
+    for row in (row for row in _of(rows, "training") if "tolerance" in row):
+        off = f"off by {row['error']:.1e} nats of {row['tolerance']:.1e} that rounding may do"
+        lines.append(f"- {row['case']}: {off}")
     for step in ("memcheck", "racecheck"):
         codes = [row["code"] for row in _of(rows, step, "ended")]
         done, failed = (len(_of(rows, step, kind)) for kind in ("finished", "failed"))

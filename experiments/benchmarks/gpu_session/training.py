@@ -1,6 +1,7 @@
 """Step 5: seconds per training step of a model of Qwen3-0.6B's exact shape, by what computes its head's loss.
 
-Random weights: time and memory alone are meant. Then ``full_size.py rehearse`` on the same shape.
+Random weights: time and memory alone are meant. Then ``full_size.py rehearse`` on the same shape, and the law that the
+enumerated protocol trains, over its vocabulary: in a lower precision it must lie within what rounding does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from nondecoupling.kernels import token_stats
 
-__all__ = ["cases"]
+__all__ = ["cases", "enumerated_law"]
 
 EXPERIMENTS = Path(__file__).parents[2]
 BATCH, LENGTH = 4, 1024
@@ -96,6 +98,21 @@ def rehearsal() -> Iterator[dict[str, Any]]:
         yield json.loads((Path(folder) / "measured.json").read_text())
 
 
+def enumerated_law(sizes: Sizes, precision: torch.dtype) -> Iterator[dict[str, Any]]:
+    from nondecoupling.lm import tiny_qwen3
+    from nondecoupling.lm.enumerated_law import check_precision
+    from nondecoupling.lm.tries import SHARED_PREFIXES, encode
+
+    prompt, responses = "Is snow white?", [" Yes.", " No.", " It is.", " It is not."]
+    tiny = tiny_qwen3([prompt, *responses], seed=0)
+    model: Any = tiny.model
+    model.resize_token_embeddings(sizes.vocabulary, mean_resizing=False)
+    model.to(device())
+    encoded = [encode(tiny.tokenizer, prompt, responses)]
+    checked = check_precision(tiny, encoded, SHARED_PREFIXES, precision)
+    yield {"error": checked.difference, "tolerance": checked.tolerance}
+
+
 def cases(sizes: Sizes) -> list[Case]:
     results = []
     for dtype in (torch.bfloat16, torch.float32):
@@ -106,6 +123,10 @@ def cases(sizes: Sizes) -> list[Case]:
 
             name = str(dtype).removeprefix("torch.")
             results.append(Case(f"training step, {head}, {name}", run, 20.0))
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        law = partial(enumerated_law, sizes, dtype)
+        results.append(Case(f"enumerated law, {name}", law, 20.0))
     if torch.cuda.is_available():
         results.append(Case("full_size.py rehearse", rehearsal, REHEARSAL_SECONDS))
     return results
