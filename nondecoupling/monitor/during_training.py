@@ -5,9 +5,10 @@ get ``log_metric``, but not the model. So there is one object for both sides: th
 wrapped reward function, called right after the rollouts were drawn, measures and logs.
 
 A window of generations gives one reading. Its rewards are those of all rollouts in it; the probe, collected responses
-of the start policy, is spread over it in parts of a batch, each scored by the policy in the middle of its stretch.
-KL(p||ref) is measured at its last generation, with the trained parameters of the start exchanged for a moment: no
-second model is in memory, and the training is left as if nobody had looked.
+of the start policy, is spread over it in eight equal parts, each scored by the policy in the middle of its stretch; what
+is proved sets them against the rewards of these policies alone. KL(p||ref) is measured at its last generation, with the
+trained parameters of the start exchanged for a moment: no second model is in memory, and the training is left as if
+nobody had looked.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ __all__ = ["Watch", "watch_of", "wrapped"]
 
 logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
+# Of the probe in a window. One for each generation would be more calls of the network, each nearly as long.
+PARTS = 8
 COLLECTED = (
     "give the file of lm.collect, as CouplingMonitor('ref.parquet'), or its CollectedSamples: Samples and a Forecast "
     "hold rewards, but neither the responses nor whose they are"
@@ -77,7 +80,9 @@ class Window:
     """What is gathered for one reading, in this process."""
 
     generations: int = 0
-    parts: int = 0  # of the probe, that were scored
+    scored: list[int] = field(
+        default_factory=list
+    )  # generations whose policy scored a part of the probe
     # (generation, prompt, value), so that those of several processes can be put in the order of time.
     rewards: list[tuple[int, str, float]] = field(default_factory=list)
     rise: list[tuple[int, int, float]] = field(default_factory=list)
@@ -175,10 +180,7 @@ class Watch(TrainerCallback):
             _require_weights(args, self.functions)
         if collected is not None:
             self._require_start(self.model, collected)
-            together = ROWS_AT_ONCE * self.processes.count
-            self._probe = _spread(
-                _probe(collected, self.monitor.probe), self.monitor.every, together
-            )
+            self._probe = _probe(collected, self.monitor.probe, self.monitor.every)
             check_one_tokenisation(tokenizer, [p for p in collected.prompts[:16] if p[:1] != "["])
         if state.global_step == 0 and self.functions:
             trained = self.model.trainable.items()
@@ -282,6 +284,7 @@ class Watch(TrainerCallback):
         window = self._window
         if window.generations in self._probe:
             self._score(self._probe[window.generations])
+            window.scored.append(window.generations)
         for prompt, reward in zip(prompts, rewards.tolist(), strict=True):
             if not math.isnan(reward):
                 window.rewards.append((window.generations, prompt_label(prompt), reward))
@@ -295,14 +298,13 @@ class Watch(TrainerCallback):
                 window.expert_rise.append(row.log_ref - log_p)
             else:
                 window.rise.append((window.generations, row.prompt, row.log_ref - log_p))
-        window.parts += 1
 
     def _close_last(self) -> None:
         """The last window, shorter than it should be: better than none."""
         if not self._window.generations:
             return
         began = time.perf_counter()
-        if self._probe and not self._window.parts:
+        if self._probe and not self._window.scored:  # by a policy that has no rewards
             self._score(next(iter(self._probe.values())))
         reading = self._close(measure_kl=None)
         self.seconds += time.perf_counter() - began
@@ -338,6 +340,7 @@ class Watch(TrainerCallback):
         rewards = sorted(together(window.rewards), key=lambda row: row[0])
         rise = sorted(together(window.rise), key=lambda row: row[:2])
         last = [row for row in rewards if row[0] == window.generations - 1]
+        beside = [row for row in rewards if row[0] in window.scored]
         experts = _mean_of(together(window.expert_rise))
         self._number += 1
         self._keep_number()
@@ -351,6 +354,7 @@ class Watch(TrainerCallback):
                 getattr(self.args, "beta", None) if last else None,
                 self._number,
                 float(_prompt_means(last).mean()) if last else None,
+                _prompt_means(beside) if beside else None,
             )
         except ValueError as error:  # the same in all processes; a run is worth more than a reading
             logger.error("no reading at step %d: %s", self.step, error)
@@ -510,14 +514,21 @@ def _require_weights(args: TrainingArguments, functions: int) -> None:
         )
 
 
-def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
-    """Prompts in a random order of fixed seed: one response of each, more where there are few; and an expert's."""
+def _probe(collected: CollectedSamples, size: int, every: int) -> dict[int, list[ProbeRow]]:
+    """By generation of a window, in the middle of equal stretches of it; as many prompts in each.
+
+    Prompts in a random order of fixed seed: one response of each, more where there are few; and an expert's.
+    """
     order = np.random.default_rng(0).permutation(len(collected.prompts))
     kinds = 2 if collected.has_experts else 1
-    order = order[: max(1, size // kinds)]
+    count = min(len(order), max(1, size // kinds))
+    parts = min(every, PARTS, count)
+    order = order[: count - count % parts]
     each = max(1, min(collected.origin.responses, size // (kinds * len(order))))
-    rows = []
+    generations = [(2 * part + 1) * every // (2 * parts) for part in range(parts)]
+    spread: dict[int, list[ProbeRow]] = {generation: [] for generation in generations}
     for number, row in enumerate(order.tolist()):
+        rows = spread[generations[number % parts]]
         prompt, responses = collected.tokens(row)
         for response, log_ref in list(zip(responses, collected.log_ref[row], strict=True))[:each]:
             rows.append(ProbeRow(number, PromptResponse(prompt, response), float(log_ref), False))
@@ -525,20 +536,7 @@ def _probe(collected: CollectedSamples, size: int) -> list[ProbeRow]:
             _, experts = collected.tokens(row, experts=True)
             log_ref = collected.table["expert_log_ref"][row].as_py()[0]
             rows.append(ProbeRow(number, PromptResponse(prompt, experts[0]), log_ref, True))
-    return rows
-
-
-def _spread(probe: list[ProbeRow], every: int, together: int) -> dict[int, list[ProbeRow]]:
-    """By generation of a window: in parts of about ``together`` rows, in the middle of equal stretches of it.
-
-    Few rows in each generation would cost a call of the network each, nearly as much as a whole batch.
-    """
-    parts = min(every, -(-len(probe) // together))
-    spread: dict[int, list[ProbeRow]] = {}
-    for row in probe:
-        part = row.prompt % parts
-        spread.setdefault((2 * part + 1) * every // (2 * parts), []).append(row)
-    return dict(sorted(spread.items()))
+    return spread
 
 
 def _prompt_means(rows: list[tuple[int, str, float]]) -> Array:

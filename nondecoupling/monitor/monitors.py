@@ -147,7 +147,8 @@ class CouplingMonitor:
         by_prompt = None if rewards is None else self._by_prompt(rewards)
         experts = None if expert_log_ratio is None else _mean("expert_log_ratio", expert_log_ratio)
         kl = None if log_ratios is None else _mean("log_ratios", log_ratios)
-        return self.read(whole_number("step", step, 0), by_prompt, rise, experts, kl, beta)
+        step = whole_number("step", step, 0)
+        return self.read(step, by_prompt, rise, experts, kl, beta, beside=by_prompt)
 
     def _by_prompt(self, rewards: ArrayLike) -> Array:
         reward = finite_array("rewards", rewards)
@@ -221,11 +222,13 @@ class CouplingMonitor:
         beta: float | None,
         number: int | None = None,
         last_reward: float | None = None,
+        beside: Array | None = None,
     ) -> Reading:
         """``rewards`` by prompt; ``rise`` is log ref/p, one row for each prompt; both in the order of time.
 
-        ``number`` counts looks from 1; ``last_reward`` is that of the policy whose KL is ``kl``, where ``rewards`` are
-        those of several.
+        ``number`` counts looks from 1. Where ``rewards`` are those of several policies, ``last_reward`` is that of the
+        policy whose KL is ``kl``. ``beside``: the rewards of the policies whose rise is ``rise``, if these have any;
+        nothing is proved of the overpayment without them.
         """
         number = len(self.readings) + 1 if number is None else number
         share = share_of(self.delta, number)
@@ -238,8 +241,8 @@ class CouplingMonitor:
         if last_reward is None and reward is not None:
             last_reward = reward.value
         proved = None
-        if paid is not None and reward is not None:
-            proved = self._proved(paid.low, reward.high)
+        if paid is not None and beside is not None:
+            proved = self._proved(paid.low, self._reward(beside, share, number).high)
         reading = Reading(
             step=step,
             reward=reward,
@@ -346,6 +349,8 @@ def _ratio(rise: float, price: Bounded) -> Bounded:
     """Infinite where the reward costs nothing."""
     if price.value == 0:
         return Bounded(math.inf if rise > 0 else 1.0, OPPOSITE[price.sign])
+    if price.sign:  # a higher price than its limit brings the ratio of a negative rise nearer to 0
+        rise = max(rise, 0.0)
     return Bounded(rise / price.value, OPPOSITE[price.sign])
 
 

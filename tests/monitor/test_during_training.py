@@ -22,6 +22,7 @@ from nondecoupling.lm import (  # noqa: E402
 from nondecoupling.lm.scoring import log_probs  # noqa: E402
 from nondecoupling.lm.tokens import PromptResponse  # noqa: E402
 from nondecoupling.monitor import CouplingMonitor, SamplesOfAnotherModel, SamplingDiffers  # noqa: E402
+from nondecoupling.monitor.limits import average_interval, share_of  # noqa: E402
 from nondecoupling.recipes import Recipe  # noqa: E402
 
 PROMPTS = [
@@ -88,54 +89,73 @@ TEXTS = [" yes", " no"] * 4
 
 def test_a_window_gives_one_reading_of_what_was_drawn_and_scored(collected, monitor_of):
     model = load_model(collected.folder)
-    monitor = monitor_of(every=3, probe=8 * len(PROMPTS))
+    monitor = monitor_of(every=4, probe=8 * len(PROMPTS))
     training = Training(monitor, model)
     training.begin()
     with torch.no_grad():
         model.model.lm_head.weight *= 1.3  # what a step of training does
-    for number in range(1, 4):
+    for number in range(1, 5):
         assert training.generation(TEXTS) == says_yes(TEXTS, TEXTS)
-        assert len(monitor.readings) == (number == 3)
+        assert len(monitor.readings) == (number == 4)
     (reading,) = monitor.readings
     # Every probe response was scored once in the window: the rise is that of scoring them all now.
     rise, kl = exact(collected, model)
     assert reading.sft_loss_rise.value == pytest.approx(rise[0], abs=1e-4)
     assert reading.expert_loss_rise == pytest.approx(rise[1], abs=1e-4)
     assert reading.kl_per_response == pytest.approx(kl, abs=1e-4)
-    assert reading.reward.value == 0.5 and "12 prompts" in reading.reward.how
+    assert reading.reward.value == 0.5 and "16 prompts" in reading.reward.how
     assert dict(training.logged) == reading.metrics()
     assert model.model.training
 
 
 @pytest.mark.parametrize(
-    ("every", "probe", "at"),
+    ("every", "probe", "at", "scored"),
     [
-        (20, 2 * 64, [2, 7, 12, 17]),  # four batches of 32, in the middle of their stretches
-        (3, 2 * 64, [0, 1, 2]),  # a part for each generation at most
-        (20, 30, [10]),
+        (20, 2 * 64, [1, 3, 6, 8, 11, 13, 16, 18], 128),  # in the middle of eight stretches
+        (3, 2 * 64, [0, 1, 2], 126),  # a part for each generation at most, of as many prompts each
+        (20, 30, [1, 3, 6, 8, 11, 13, 16, 18], 16),
+        (20, 1, [10], 2),  # one prompt, its response and its expert's
     ],
 )
-def test_the_probe_is_scored_in_batches_by_policies_spread_over_the_window(
-    collected, monitor_of, monkeypatch, every, probe, at
+def test_the_probe_is_scored_in_equal_parts_by_policies_spread_over_the_window(
+    collected, monitor_of, monkeypatch, every, probe, at, scored
 ):
     training = Training(monitor_of(every=every, probe=probe), load_model(collected.folder))
     training.begin()
-    scored, score = [], training.callback._scores
+    rows, score = [], training.callback._scores
 
     def counted(pairs):
-        scored[-1] += len(pairs)
+        rows[-1] += len(pairs)
         return score(pairs)
 
     monkeypatch.setattr(training.callback, "_scores", counted)
     monkeypatch.setattr(training.callback, "_rollouts", lambda prompts, ids: [])
     for _ in range(2):  # windows
-        scored.clear()
+        rows.clear()
         for _ in range(every):
-            scored.append(0)
+            rows.append(0)
             training.generation(TEXTS)
-        assert [number for number, rows in enumerate(scored) if rows] == at
-        assert sum(scored) == probe
-        assert max(scored) - min(scored[number] for number in at) <= 2  # a prompt's two responses
+        assert [number for number, count in enumerate(rows) if count] == at
+        assert {rows[number] for number in at} == {scored / len(at)}
+
+
+def test_what_is_proved_sets_the_rise_against_rewards_of_the_same_policies(
+    collected, monitor_of, monkeypatch
+):
+    monitor = monitor_of(every=20, probe=128)
+    rewards = iter(np.linspace(0, 1, 20).repeat(8).reshape(20, 8).tolist())
+    training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
+    training.begin()
+    read, seen = monitor.read, []
+    monkeypatch.setattr(monitor, "read", lambda *given: seen.append(given[-1]) or read(*given))
+    for _ in range(20):
+        training.generation(TEXTS)
+    scored = np.array([1, 3, 6, 8, 11, 13, 16, 18])
+    assert seen[0] == pytest.approx((scored / 19).repeat(4))
+    (reading,) = monitor.readings
+    high = average_interval(seen[0], (0, 1), share_of(monitor.delta, 1) / 2).high
+    ceiling = monitor.prices.ceiling(high)
+    assert reading.overpayment_proved == pytest.approx(reading.sft_loss_rise.low / ceiling)
 
 
 def exact(collected, model):
@@ -245,7 +265,7 @@ def test_rewards_of_several_processes_are_read_in_the_order_of_time(
     means, rise = seen[0][1:3]
     assert means.tolist() == np.linspace(0, 1, 12).repeat(8).tolist()
     assert len(rise) == 48
-    assert seen[0][-1] == 1.0  # the reward of the last generation, for the gap that is proved
+    assert seen[0][-2] == 1.0  # the reward of the last generation, for the gap that is proved
 
 
 def test_an_alarm_stops_the_training_where_asked(collected, monitor_of):
@@ -384,4 +404,5 @@ def test_a_short_training_has_a_reading_and_its_cost_is_printed(collected, monit
     training.callback.on_train_end(training.args, training.state, training.control)
     (reading,) = monitor.readings
     assert np.isfinite(reading.reward.value) and np.isfinite(reading.sft_loss_rise.value)
+    assert reading.overpayment_proved is None  # of the policy that was scored there are no rewards
     assert "of the time of the training" in capsys.readouterr().out
