@@ -10,14 +10,17 @@
 The folders are those of qwen_validate.py or sweep.py. Per stage of RL, or of SFT on ref's own responses, after SFT: the
 average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval; and what else has that reward,
 of the finite world that ref's responses suggest: exact RL from the same ref by the reverse leash (S1) and by the
-forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5). What a run overpaid
-has two sides. *Not there yet*: the reward at the exact end of the recipe, at its beta, where theory names one (S1, T2,
-T7; T9 for large groups). *Another direction*: R^2 of log(p/ref) on the reward, within prompts and under ref, on the
-experts' responses. It is 1 at the tilt, however far; a small move pays 1/R^2 times the price (S9).
+forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5). Beside the
+reward reached stands that of the exact end of the recipe at its beta, where theory names one (S1, T2, T4; T7; T9 for
+large groups): of the objective whose gradient the trainer takes on average, with (G-1)/G of the reward where it is
+compared with the mean of its own group, and with the leash on the response, whatever the trainer does per token (T3).
+R^2 is that of log(p/ref) on the reward, within prompts and under ref, on the experts' responses, of the policy and of
+that end. It is 1 at the tilt, however far, and less at other ends: only what is below the end's is training's.
 
 The table averages over seeds; it has a number for a recipe only where the reward rose in each. Below it, how any
 two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %. Rewards are not quite equal:
-what was paid *beyond the exact reverse leash* with the run's own reward takes that out.
+what was paid *beyond the exact reverse leash* with the run's own reward takes that out. Runs that differ in more than
+recipe, beta and seed are refused.
 
 Exit status: 0 done, 2 usage error or nothing to compare.
 """
@@ -27,18 +30,20 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from validate.configuration import OWN_RESPONSES, SampledConfiguration
+from validate.configuration import OWN_RESPONSES, SampledConfiguration, option
 from validate.errors import RunError
 from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
 from validate.pareto import Landscape
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.same_reward import Optimum, law_at_reward
 from validate.sampled.digest import Result, digest
+from validate.sampled.forecasting import recipe_of_trl
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
 from validate.sampled.own_responses import end_of
@@ -54,8 +59,8 @@ DISPLAY = 0.05
 class RecipeOutcome:
     """One stage; nats per response. ``rl`` is the trainer of RL, or the name of the SFT in its place, ``beta`` None
     where it has none. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and ``least`` are None
-    where the reward did not rise, the first two at the best reward too; ``reward_at_end`` is None for a trainer whose
-    end no statement names."""
+    where the reward did not rise, the first two at the best reward too; ``reward_at_end`` and ``alignment_at_end`` are
+    None for a trainer whose end no statement names, the latter also where no prompt has two rewards."""
 
     rl: str
     beta: float | None
@@ -65,18 +70,15 @@ class RecipeOutcome:
     reward: Reached
     reward_at_end: float | None
     alignment: float
+    alignment_at_end: float | None
     paid: Reached
     reverse: float | None
     forward: float | None
     least: float | None
 
 
-# Where a leash of weight beta ends (S1, T2).
-ENDS: dict[str, Optimum] = {
-    "rloo": bounds.gibbs_tilt,
-    "k3-with-ratio": bounds.gibbs_tilt,
-    "k3-in-loss": bounds.forward_leash_optimum,
-}
+# What runs may differ in that one table compares.
+COMPARED = ("order", "rl", "beta", "weights", "best_of", "seed")
 
 
 def alignment(log_ref: np.ndarray, log_p: np.ndarray, reward: np.ndarray) -> float:
@@ -98,14 +100,51 @@ def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | 
     return None if log_p is None else float(bounds.kl_divergence(land.log_d, log_p).mean())
 
 
+def exact_end(config: SampledConfiguration, land: Landscape) -> np.ndarray | None:
+    """log p, [prompts, responses], where the run's trainer ends, exactly; None where no statement says."""
+    worlds = land.log_ref, land.reward
+    if config.order in OWN_RESPONSES:
+        return end_of(config).law(*worlds, land.beta)
+    recipe = recipe_of_trl(config)
+    if recipe is None:
+        return land.tilt
+    end = bounds.stationary_policy(*worlds, recipe)
+    return end.log_p if end.stationary.all() else None
+
+
+def configuration_of(folder: RunFolder) -> SampledConfiguration:
+    """
+    Raises:
+        RunError: not a sampled run.
+    """
+    config = folder.configuration({})
+    if not isinstance(config, SampledConfiguration):
+        raise RunError(f"{folder.path}: a run of --protocol {config.protocol}; give sampled ones")
+    return config
+
+
+def refuse_other_settings(configs: Mapping[Path, SampledConfiguration]) -> None:
+    """
+    Raises:
+        RunError: two runs differ in something else than recipe, beta and seed.
+    """
+    (first, one), *others = configs.items()
+    for place, other in others:
+        for name in (field.name for field in fields(one) if field.name not in COMPARED):
+            mine, its = getattr(one, name), getattr(other, name)
+            if mine != its:
+                raise RunError(
+                    f"{option(name)} is {mine} in {first} and {its} in {place}: give runs that are alike but for "
+                    "recipe, beta and seed"
+                )
+
+
 def outcome_of(folder: RunFolder) -> RecipeOutcome:
     """
     Raises:
         RunError: not a sampled run of RL or of SFT on ref's own responses from SFT, or without its measurements.
     """
-    config = folder.configuration({})
-    if not isinstance(config, SampledConfiguration):
-        raise RunError(f"{folder.path}: a run of --protocol {config.protocol}; give sampled ones")
+    config = configuration_of(folder)
     inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
     measured, stage = {}, config.order if config.order in OWN_RESPONSES else "rl"
     for name in ("sft", stage):
@@ -122,20 +161,17 @@ def outcome_of(folder: RunFolder) -> RecipeOutcome:
 def _outcome(result: Result, stage: str) -> RecipeOutcome:
     config, land, e = result.config, result.landscapes["sft"], result.evidence(stage)
     within, reached = result.experts.reward.bounds, float(e.reward.mean())
-    name, end = config.rl, ENDS.get(config.rl)
-    if config.order in OWN_RESPONSES:
-        name, _, end = end_of(config)
+    end, rewards = exact_end(config, land), e.experts.listed_reward
     return RecipeOutcome(
-        rl=name,
+        rl=end_of(config).name if config.order in OWN_RESPONSES else config.rl,
         beta=None if config.order == "best-of-n" else config.beta,
         seed=config.seed,
         before=Reached.of(resampled(e.ref_excess)(DISPLAY)),
         reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
         reward=Reached.of(mean_interval(e.reward, within, DISPLAY)),
-        reward_at_end=None
-        if end is None
-        else _average(land, end(land.log_ref, land.reward, land.beta)),
-        alignment=alignment(e.ref.expert_log_p, e.policy.expert_log_p, e.experts.listed_reward),
+        reward_at_end=None if end is None else _average(land, end),
+        alignment=alignment(e.ref.expert_log_p, e.policy.expert_log_p, rewards),
+        alignment_at_end=None if end is None else _alignment_at(end, land, rewards),
         paid=Reached.of(resampled(e.excess)(DISPLAY)),
         reverse=paid_at_reward(land, bounds.gibbs_tilt, reached),
         forward=paid_at_reward(land, bounds.forward_leash_optimum, reached),
@@ -147,8 +183,15 @@ def _average(land: Landscape, log_p: np.ndarray) -> float:
     return float(bounds.expected_reward(log_p, land.reward).mean())
 
 
-HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "at the exact end", "R²"]
-HEAD += ["paid, nats"]
+def _alignment_at(end: np.ndarray, land: Landscape, rewards: np.ndarray) -> float | None:
+    """On the experts' responses, which come first."""
+    listed = slice(0, rewards.shape[1])
+    found = alignment(land.log_ref[:, listed], end[:, listed], rewards)
+    return None if np.isnan(found) else found
+
+
+HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "at the exact end"]
+HEAD += ["R²", "at the exact end", "paid, nats"]
 HEAD += ["exact reverse leash", "exact forward leash", "least", "paid / reverse leash"]
 
 
@@ -205,7 +248,7 @@ def _gap(name: str, gaps: Sequence[float]) -> str:
 def _cells(some: Sequence[RecipeOutcome]) -> Iterator[str]:
     for name in ("reward_before", "before", "reward"):
         yield _spread([getattr(one, name).value for one in some])
-    for name in ("reward_at_end", "alignment"):
+    for name in ("reward_at_end", "alignment", "alignment_at_end"):
         yield _spread([getattr(one, name) for one in some])
     yield _spread([one.paid.value for one in some])
     for name in ("reverse", "forward", "least"):
@@ -235,7 +278,9 @@ def _refuse_repetitions(found: Sequence[RecipeOutcome]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser_of_runs(__doc__).parse_args(arguments)
     try:
-        found = [outcome_of(RunFolder(run)) for run in complete_runs(given.runs)]
+        runs = complete_runs(given.runs)
+        refuse_other_settings({run: configuration_of(RunFolder(run)) for run in runs})
+        found = [outcome_of(RunFolder(run)) for run in runs]
         _refuse_repetitions(found)
     except RunError as error:
         print(f"Error: {error}", file=sys.stderr)

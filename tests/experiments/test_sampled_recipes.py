@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import qwen_validate
 import sampled_recipes
-from sampled_recipes import RecipeOutcome, alignment, differences, paid_at_reward, table
+from sampled_recipes import (
+    RecipeOutcome,
+    alignment,
+    differences,
+    exact_end,
+    paid_at_reward,
+    refuse_other_settings,
+    table,
+)
+from validate.configuration import configuration
+from validate.errors import RunError
 from validate.finished_runs import Reached
 from validate.pareto import Landscape
 
@@ -75,10 +85,67 @@ def test_a_policy_that_did_not_move_has_no_alignment(land):
     assert np.isnan(alignment(land.log_ref, land.log_d, np.ones_like(land.reward)))
 
 
+def run(**asked):
+    return configuration({"protocol": "sampled", "order": "sft-rl", **asked})
+
+
+@pytest.mark.parametrize(
+    ("rl", "law", "generations", "beta"),
+    [
+        ("rloo", bounds.gibbs_tilt, 4, 0.2),
+        # Of a group's own mean the reward counts (G-1)/G times, of a leash in the loss beta is what it is.
+        ("k3-with-ratio", bounds.gibbs_tilt, 4, 0.2 * 4 / 3),
+        ("k3-in-loss", bounds.forward_leash_optimum, 8, 0.2 * 8 / 7),
+    ],
+)
+def test_the_exact_end_is_that_of_the_gradient_that_the_trainer_takes(
+    land, rl, law, generations, beta
+):
+    end = exact_end(run(rl=rl, beta=0.2, generations=generations), land)
+    assert end == pytest.approx(law(land.log_ref, land.reward, beta))
+    groups, rewards = np.exp(land.log_ref), land.reward
+    if rl == "k3-in-loss":  # the gradient: (G-1)/G of the policy's, less that of KL(ref||p)
+        p = np.exp(end)
+        centred = rewards - (p * rewards).sum(axis=1, keepdims=True)
+        assert 7 / 8 * p * centred == pytest.approx(0.2 * (p - groups))
+
+
+def test_the_end_of_normalised_advantages_is_known_for_two_levels(land):
+    grpo = run(rl="grpo", beta=0.4, generations=8)
+    assert exact_end(grpo, land) is None
+    right = replace(land, reward=np.tile([0.0, 1.0, 0.0, 1.0, 0.0], (6, 1)))
+    end = exact_end(grpo, right)
+    chance = bounds.expected_reward(end, right.reward)
+    start = bounds.expected_reward(right.log_ref, right.reward)
+    expected = bounds.group_normalized_success(start, 8, 0.4, sd="sample", eps=1e-4)
+    assert chance == pytest.approx(expected.success)
+
+
+def test_the_end_of_own_responses_is_that_of_their_law(land):
+    exponential = run(order="weighted-sft", weights="exponential", beta=0.2)
+    assert exact_end(exponential, land) == pytest.approx(
+        bounds.gibbs_tilt(land.log_ref, land.reward, 0.2)
+    )
+
+
+def test_runs_of_other_models_rewards_or_sizes_are_refused():
+    one = run(rl="k3-in-loss", reward="combined")
+    alike = run(rl="k3-with-ratio", reward="combined", beta=0.4, seed=3)
+    own = run(order="weighted-sft", reward="combined", weights="exponential")
+    refuse_other_settings({Path("a"): one, Path("b"): alike, Path("c"): own})
+    for other, said in (
+        (run(reward="strict"), "--reward is combined in a and strict in b"),
+        (run(reward="combined", model="tiny-llama"), "--model is tiny-qwen3 in a and tiny-llama"),
+        (run(reward="combined", rl_steps=7), "--rl-steps is 300 in a and 7 in b"),
+    ):
+        with pytest.raises(RunError, match=said):
+            refuse_other_settings({Path("a"): one, Path("b"): other})
+
+
 def outcome(seed, paid, reverse):
     sure = Reached.exact(0.5)
     return RecipeOutcome(
-        "rloo", 0.2, seed, sure, sure, sure, 0.75, 0.5, Reached.exact(paid), reverse, 0.3, 0.25
+        "rloo", 0.2, seed, sure, sure, sure, 0.75, 0.5, 0.9, Reached.exact(paid), reverse, 0.3, 0.25
     )
 
 
@@ -105,6 +172,7 @@ def test_what_a_higher_reward_costs_anyway_is_taken_out():
 
 def test_a_run_that_is_given_twice_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sampled_recipes, "complete_runs", lambda runs: [Path(run) for run in runs])
+    monkeypatch.setattr(sampled_recipes, "configuration_of", lambda folder: run())
     monkeypatch.setattr(
         sampled_recipes, "outcome_of", lambda run: outcome(int(run.path.name), 1.0, 0.5)
     )
@@ -119,8 +187,8 @@ def test_the_table_averages_over_seeds():
     *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, 1.0)]).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:3] == ["rloo", "0.2", "2"]
-    assert cells[6:8] == ["0.750 ± 0.000", "0.500 ± 0.000"]
-    assert cells[8:10] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
+    assert cells[6:9] == ["0.750 ± 0.000", "0.500 ± 0.000", "0.900 ± 0.000"]
+    assert cells[9:11] == ["2.000 ± 1.414", "0.750 ± 0.354"] and cells[-1] == "2.500 ± 0.707"
 
 
 def test_a_recipe_without_beta_has_none_in_the_table_nor_in_its_name():
@@ -134,7 +202,7 @@ def test_a_recipe_without_beta_has_none_in_the_table_nor_in_its_name():
 def test_where_one_seed_raised_no_reward_there_is_no_number():
     *_, line = table([outcome(0, 1.0, 0.5), outcome(1, 3.0, None)]).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[9] == cells[-1] == "-" and cells[10] == "0.300 ± 0.000"
+    assert cells[10] == cells[-1] == "-" and cells[11] == "0.300 ± 0.000"
 
 
 def test_runs_that_have_no_such_outcome_are_refused(tmp_path, capsys):
@@ -159,5 +227,6 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
     assert mine["reward_before"]["value"] == pytest.approx(before["reward"])
     assert mine["paid"]["value"] == pytest.approx(after["excess_loss"])
     assert mine["reward"]["value"] == pytest.approx(after["reward"])
-    assert 0 < mine["alignment"] < 1 and mine["reward_at_end"] > mine["reward"]["value"]
+    assert 0 < mine["alignment"] < 1 and 0 < mine["alignment_at_end"] < 1
+    assert mine["reward_at_end"] > mine["reward"]["value"]
     assert "k3-in-loss" in capsys.readouterr().out and "0.2" in (out / "table.md").read_text()
