@@ -12,7 +12,7 @@ were drawn. Prompts outside it, and what a network does that a table of policies
 >>> chances = rng.uniform(0.02, 0.5, size=(400, 1))  # success of the start policy, by prompt
 >>> plan = forecast(Samples(rng.random((400, 16)) < chances, reward_bounds=(0, 1)))
 >>> print(plan.at_reward(0.8).price)  # no algorithm reaches 0.8 for less than the lower end
-0.66... in [0.53..., inf] at level 0.95 (lower end: supporting line, betting, 300 prompts; value: plug-in)
+0.66... in [0.50..., inf] at level 0.95 (lower end: supporting lines, betting, 400 prompts; value: plug-in)
 >>> print(plan.at_beta(0.05))
 beta = 0.05 is not supported: RL would move 1.6 nats ...; draw at least ... responses to each prompt
 """

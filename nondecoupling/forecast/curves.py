@@ -8,6 +8,7 @@ whichever point the samples pick.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +84,16 @@ class Path:
             initial=len(self.betas)
         )
         return self._last_of(min(int(over), self.supported))
+
+    def weaker_beta_within(self, budget: float) -> float | None:
+        """The smallest beta above the grid, in steps of the grid, whose estimated loss change keeps to the budget."""
+        betas = self.trainer.weaker
+
+        def within(beta: float) -> bool:
+            return float(self.trainer.ends(np.array([beta])).plug_in_losses()[0]) <= budget
+
+        place = bisect_left(betas, True, key=within)  # losses fall
+        return float(betas[place]) if place < len(betas) else None
 
     def _last_of(self, count: int) -> float | None:
         return float(self.betas[count - 1]) if count else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import compress
@@ -12,8 +11,8 @@ from typing import Any, Required, TypedDict
 
 from numpy.typing import ArrayLike
 
-from nondecoupling.estimate.arguments import GivenArgument, NamesArguments, shown
-from nondecoupling.forecast.refusals import RepeatedPrompts
+from nondecoupling.estimate.arguments import LARGEST, GivenArgument, NamesArguments, shown
+from nondecoupling.forecast.refusals import RaggedRows, RepeatedPrompts
 
 # (prompt, reward): one's own file, and what verl dumps.
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))
@@ -52,8 +51,9 @@ class Rows:
 
 @dataclass
 class OfPrompt:
-    """What the rows of one prompt say."""
+    """What the rows of one prompt say, the first of which is ``row``."""
 
+    row: int
     rewards: list[float] = field(default_factory=list)
     extra: dict[str, list[float]] = field(default_factory=dict)
     weight: float | None = None
@@ -145,17 +145,16 @@ def gathered(
     named["reward"] = reward
     if extra:
         raise TypeError(f"{', '.join(extra)}: no such column; name {', '.join(EXTRA_COLUMNS)}")
-    found: dict[str, OfPrompt] = {}
+    found: dict[str | int, OfPrompt] = {}
     for place, row in _of_step(table, path, step):
         for column in (prompt, *named.values(), *([weight] if weight else [])):
             if column not in row:
                 raise ValueError(
                     f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}"
                 )
-        if row[prompt] is None:
-            raise ValueError(f"{path}, row {place}: no prompt in the column {prompt!r}")
-        label, many = _label(row[prompt]), isinstance(row[reward], list)
-        here = found.setdefault(label, OfPrompt())
+        label = label_in(row[prompt], prompt, path, place, next(iter(found), None))
+        many = isinstance(row[reward], list)
+        here = found.setdefault(label, OfPrompt(place))
         if here.complete or (here.rewards and many):
             raise RepeatedPrompts(
                 f"{path}, row {place}: prompt {shown(label)} was complete before; give a prompt's rewards in one list, "
@@ -173,7 +172,7 @@ def gathered(
         for name, values in numbers.items():
             here.extra.setdefault(name, []).extend(values)
         if weight:
-            (number,) = _numbers(row[weight], weight, path, place)[:1] or [math.nan]
+            number = _weight_in(row[weight], weight, path, place)
             if here.weight not in (None, number):
                 raise ValueError(
                     f"{path}, row {place}, {weight}={number:g}: prompt {shown(label)} had {here.weight:g}; a weight "
@@ -181,6 +180,10 @@ def gathered(
                 )
             here.weight = number
     groups = list(found.values())
+    if weight:
+        for group in groups:
+            positive_weight_in(group.weight, weight, path, group.row)
+    _require_even_experts(found, named, path)
     return Rows(
         list(found),
         [group.rewards for group in groups],
@@ -242,9 +245,69 @@ def _listed(cell: Any) -> list[Any]:
     return cell if isinstance(cell, list) else [cell]
 
 
-def _label(prompt: Any) -> str:
-    """Chat messages are a prompt too."""
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=repr)
+def label_in(
+    cell: Any, column: str, path: str | Path, place: int, before: str | int | None
+) -> str | int:
+    """A text, or a whole number that stands for one; chat messages as JSON. ``before``: another label of the table.
+
+    Errors: no prompt, or one of another kind; whole numbers beside texts.
+    """
+    if cell is None:
+        raise ValueError(f"{path}, row {place}: no prompt in the column {column!r}")
+    where = f"{path}, row {place}, {column}={shown(cell)}"
+    if isinstance(cell, list) and cell and all(isinstance(one, dict) for one in cell):
+        cell = json.dumps(cell, sort_keys=True, default=repr)
+    if isinstance(cell, bool) or not isinstance(cell, (str, int)):
+        raise ValueError(f"{where}: give a text, or chat messages")
+    if before is not None and isinstance(cell, int) is not isinstance(before, int):
+        raise ValueError(
+            f"{where}, and before it {shown(before)}: give whole numbers or texts, not both, as prompts"
+        )
+    return cell
+
+
+def positive_weight_in(cell: Any, column: str, path: str | Path, place: int) -> float:
+    """
+    Errors: not one positive number; several in a list are one if they are alike.
+    """
+    number = _weight_in(cell, column, path, place)
+    if number <= 0:
+        raise _no_weight(cell, column, path, place)
+    return number
+
+
+def _weight_in(cell: Any, column: str, path: str | Path, place: int) -> float:
+    first, *others = _listed(cell) or [None]
+    if (
+        not isinstance(first, (bool, int, float))
+        or not abs(first) <= LARGEST
+        or any(other != first for other in others)
+    ):
+        raise _no_weight(cell, column, path, place)
+    return float(first)
+
+
+def _no_weight(cell: Any, column: str, path: str | Path, place: int) -> NamesArguments:
+    return NamesArguments(
+        GivenArgument("weight", column),
+        f": {path}, row {place} has {shown(cell)}; give each prompt one positive number, and leave out prompts that do "
+        "not count",
+    )
+
+
+def _require_even_experts(
+    found: dict[str | int, OfPrompt], named: dict[str, str], path: str | Path
+) -> None:
+    if "expert_reward" not in named:
+        return
+    counts = {label: len(of.extra["expert_reward"]) for label, of in found.items()}
+    fewest, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
+    if counts[fewest] < counts[most]:
+        raise RaggedRows(
+            f"{path}: {counts[most]} expert responses to prompt {shown(most)}, {counts[fewest]} to {shown(fewest)}; "
+            "give as many for each prompt, whatever the numbers of its other responses: one row for each prompt, with "
+            f"the first {counts[fewest]} expert responses of each in a list in {named['expert_reward']!r}"
+        )
 
 
 def _numbers(cell: Any, column: str, path: str | Path, place: int) -> list[float]:

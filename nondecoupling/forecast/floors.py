@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
+from itertools import count, takewhile
 
 import numpy as np
 
 from nondecoupling import bounds
 from nondecoupling.estimate import Interval, mean_interval
-from nondecoupling.estimate.arguments import Array
+from nondecoupling.estimate.arguments import Array, PerWorld
 from nondecoupling.forecast.laws import Responses
 from nondecoupling.forecast.samples import Samples
 
 FOLDS = 4
-# A rate off the best costs the floor little, few prompts cost it more.
-PROMPTS_FOR_THE_RATE = 0.25
-# Of a floor under all targets.
-LINES = 4
+# Of two: no line of a rate so low, 1/64 over the range of the reward, gets above 1/64 nats.
+LEAST_POWER = -6
 
 
 def plug_in_price(samples: Samples, target: float) -> float:
     """``bounds.price_of_average_reward`` of the samples, when any response may have the highest reward."""
-    laws = samples.drawn.distinct_with_best(samples.reward_bounds[1], 0.0)
-    return float(bounds.price_of_average_reward(*laws.law, target, weights=laws.weights))
+    best = samples.reward_bounds[1]
+    laws = samples.drawn.distinct_with_best(best, 0.0)
+    return float(
+        bounds.price_of_average_reward(*laws.below(best), target - best, weights=laws.weights)
+    )
 
 
 def plug_in_rate(responses: Responses, best: float, target: float) -> float | None:
@@ -32,96 +34,79 @@ def plug_in_rate(responses: Responses, best: float, target: float) -> float | No
     # With a response of the highest reward of little mass, no prompt's offset is on the edge.
     laws = responses.distinct_with_best(best, 0.5)
     try:
-        return float(bounds.frontier_rate(*laws.law, target, weights=laws.weights))
+        return float(bounds.frontier_rate(*laws.below(best), target - best, weights=laws.weights))
     except ValueError:  # the target is free once that response is added
         return None
 
 
-def price_floor(samples: Samples, target: float, delta: float) -> Interval:
+def price_floor(samples: Samples, target: PerWorld, delta: float) -> Interval:
     """A lower limit for the price of the average reward ``target``, in nats per response; the upper end is inf.
 
-    For each rate, every policy with that reward pays at least rate * target + E_q h(x), h the line of ``lines``. The
-    rate comes from the first quarter of the prompts, the lines from the others. The limit fails with probability at
-    most delta/2. Source: S5, Waudby-Smith and Ramdas 2024.
+    At each rate s every policy of average reward c pays at least E_q h(x) - s (best - c), h the line of ``lines``. The
+    rates are fixed and share delta, and the limit is the highest of theirs: it rises with the target, and is convex in
+    it. For all targets at once, [...] -> [...], the limit fails with probability at most delta/2. Source: S5,
+    Waudby-Smith and Ramdas 2024.
     """
-    pilot = _pilot(samples)
-    rate = plug_in_rate(samples.drawn.at(slice(pilot)), samples.reward_bounds[1], target)
-    if rate is None:
-        return Interval(0.0, math.inf, 0.0, delta, samples.prompts - pilot, "no rate to bet on")
-    found = _paid(samples, target, rate, delta)
-    lower, estimate = max(float(found.low), 0.0), max(float(found.estimate), 0.0)
-    return Interval(lower, math.inf, estimate, delta, found.units, found.method)
+    missing = samples.reward_bounds[1] - np.asarray(target, np.float64)
+    rates, shares = fixed_rates(samples, float(np.min(missing)))
+    low = estimate = np.zeros(missing.shape)
+    for rate, share, line in zip(
+        rates, shares, lines(samples.drawn, samples.reward_bounds[1], rates), strict=True
+    ):
+        mean = mean_interval(
+            line, limits_of_lines(samples, rate), delta * share, weights=samples.weights
+        )
+        low = np.maximum(low, mean.low - rate * missing)
+        estimate = np.maximum(estimate, mean.estimate - rate * missing)
+    return Interval(low, np.full(low.shape, math.inf), estimate, delta, samples.prompts, "betting")
 
 
-def price_floors(samples: Samples, targets: Array, delta: float) -> Array:
-    """Lower limits for the prices of all ``targets``, [n] and rising, at once: one fails with probability delta/2.
+def fixed_rates(samples: Samples, missing: float) -> tuple[Array, Array]:
+    """All rates whose lines may be above zero where so much of the highest reward is missing; their shares of delta.
 
-    They are the highest of a few lines, each with a rate of its own, so rising and convex as the price is. At one
-    target ``price_floor`` is the sharper.
+    They are powers of two over the range of the reward, whatever the samples. The shares of all whole powers sum to
+    one; those have most that are best a third or so below the highest reward.
     """
-    pilot = samples.drawn.at(slice(_pilot(samples)))
-    found = np.zeros(len(targets))
-    for target in targets[np.linspace(0, len(targets) - 1, LINES).round().astype(int)]:
-        rate = plug_in_rate(pilot, samples.reward_bounds[1], float(target))
-        if rate is not None:
-            paid = _paid(samples, 0.0, rate, delta / LINES)
-            found = np.maximum(found, paid.low + rate * targets)
-    return found
 
+    def says_something(power: int) -> bool:
+        rate = 2.0**power / samples.spread
+        return limits_of_lines(samples, rate)[1] > rate * missing
 
-def _pilot(samples: Samples) -> int:
-    """How many prompts say at which rate."""
-    return int(samples.prompts * PROMPTS_FOR_THE_RATE)
-
-
-def _paid(samples: Samples, target: float, rate: float, delta: float) -> Interval:
-    """The mean of ``paid_at_least`` over the prompts that have not said at which rate."""
-    responses, pilot = samples.drawn, _pilot(samples)
-    paid, limits = paid_at_least(samples, responses.at(slice(pilot, None)), target, rate)
-    weights = responses.weights
-    return mean_interval(paid, limits, delta, weights=weights[pilot:], largest_weight=weights.max())
-
-
-def paid_at_least(
-    samples: Samples, responses: Responses, target: float, rate: float
-) -> tuple[Array, tuple[float, float]]:
-    """One number for each prompt, whose mean is at most the price of the target, and what they lie between.
-
-    ``rate`` must not depend on these prompts.
-    """
-    low, high = limits_of_lines(samples, rate)
-    shift = rate * target
-    slack = 1e-9 * (1 + abs(shift) + high - low)  # of roots and sums
-    paid = lines(responses, samples.reward_bounds[1], rate) + shift
-    return paid, (low + shift - slack, high + shift + slack)
+    powers = np.array(list(takewhile(says_something, count(LEAST_POWER))), dtype=np.float64)
+    away = abs(powers - 1)
+    shares = 2 / 3 / ((away + 1) * (away + 2))
+    return 2.0**powers / samples.spread, shares
 
 
 def limits_of_lines(samples: Samples, rate: float) -> tuple[float, float]:
     """Between which every line at this rate lies, fitted to whichever responses."""
     # E 1/(t + rate (best - r)) = 1 at every offset t, so t + rate R >= 1 too.
-    reach, best = rate * samples.spread, samples.reward_bounds[1]
+    reach = rate * samples.spread
     least = max(1.0 / samples.responses, 1 - reach)
     # 1 + log(t + rate (best - r)) - t rises with t at r = best, and falls where rate R is added.
     low, high = 1 + math.log(least) - least, 1 + math.log(least + reach) - least
-    return low - rate * best, high - rate * best
+    slack = 1e-9 * (1 + high - low)  # of roots and sums
+    return low - slack, high + slack
 
 
-def lines(responses: Responses, best: float, rate: float) -> Array:
-    """Of each prompt, the h of ``bounds.supporting_line`` at this rate, cross-fitted over folds of its responses.
+def lines(responses: Responses, best: float, rates: Array) -> Array:
+    """Of each prompt, the h of ``bounds.supporting_line`` at these rates, cross-fitted over folds of its responses.
 
-    The line is evaluated on one fold with the offset of the others, and averaged over folds: its expectation is at
-    most that of the best line. The offset is that of the other folds with one response of the highest reward added,
-    so that for m of them it lies in [1/(m + 1), 1].
+    Rewards are counted from the best, so that no digits go to an offset that they share. The line is evaluated on one
+    fold with the offset of the others, and averaged over folds: its expectation is at most that of the best line. The
+    offset is that of the other folds with one response of the highest reward added, so that for m of them it lies in
+    [1/(m + 1), 1]. Rates [n] -> [n, prompts].
     """
     place = (np.cumsum(responses.mask, axis=1) - 1) % FOLDS
-    total = np.zeros(len(responses.rewards))
+    total = np.zeros((len(rates), len(responses.rewards)))
     for fold in range(FOLDS):
         own = responses.mask & (place == fold)
         here = own.any(axis=1)  # a prompt with few responses has fewer folds
         if not here.any():
             break
         others = responses.only((place != fold) | ~here[:, None]).distinct_with_best(best, 1.0)
-        offset = bounds.frontier_policy(*others.law, rate).offset[others.place]
-        judged = responses.only((place == fold) | ~here[:, None]).law_with_best(best, 0.0)
-        total += bounds.supporting_line(*judged, rate, offset) * own.sum(axis=1)
+        judged, reward = responses.only((place == fold) | ~here[:, None]).law_with_best(best, 0.0)
+        for of_rate, rate in zip(total, rates, strict=True):
+            offset = bounds.frontier_policy(*others.below(best), rate).offset[others.place]
+            of_rate += bounds.supporting_line(judged, reward - best, rate, offset) * own.sum(axis=1)
     return np.asarray(total / responses.counts)

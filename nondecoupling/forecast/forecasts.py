@@ -148,9 +148,10 @@ class Forecast:
         """The beta that spends a loss budget, or that reaches a reward: guaranteed, and by the plug-in estimates.
 
         With a ``loss_budget`` (nats per response, on the start policy's own data): the smallest beta on a grid of
-        15 % steps whose SFT loss change keeps to it. With a ``reward_target``: the largest whose reward is at least
-        that. The guaranteed choice is wrong with probability at most delta; it assumes that RL reaches its optimum.
-        Beside them stands what the cheapest recipe pays for the same reward.
+        15 % steps whose SFT loss change keeps to it; guaranteed is that of Hoeffding's bound where it is smaller, if
+        training ends at tilts. With a ``reward_target``: the largest whose reward is at least that. The guaranteed
+        choice is wrong with probability at most delta; it assumes that RL reaches its optimum. Beside them stands what
+        the cheapest recipe pays for the same reward.
 
         Errors: both or neither given; a budget that is not positive; a target outside the open ``reward_bounds``.
         Source: S2, S3, S5, T2.

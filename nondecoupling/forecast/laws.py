@@ -28,6 +28,10 @@ class DistinctLaws:
     def law(self) -> tuple[Array, Array]:
         return self.log_d, self.reward
 
+    def below(self, best: float) -> tuple[Array, Array]:
+        """The laws with rewards counted from ``best``."""
+        return self.log_d, self.reward - best
+
 
 @dataclass(frozen=True)
 class Responses:

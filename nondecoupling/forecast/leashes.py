@@ -1,9 +1,9 @@
 """Where trainers end that do not end at the tilt: a forward leash, and advantages normalised in groups.
 
 **Forward leash** (k3 in the loss, T2). The end is S5's frontier policy at the rate s = 1/beta. Let h(s) be the least of
-KL(ref||p) - s E_p r over policies. It is concave in s, with slope -J, J the reward at the end: so its chords to
-neighbours are limits for J, and h + s J for the SFT loss. Of h a line that is fitted on other responses is too
-low in expectation (``floors.lines``), and the least over the sampled law too high.
+KL(ref||p) - s E_p r over policies, r counted from the highest reward. It is concave in s, with slope -J, J the reward
+at the end: so its chords to neighbours are limits for J, and h + s J for the SFT loss. Of h a line that is fitted on
+other responses is too low in expectation (``floors.lines``), and the least over the sampled law too high.
 
 **Advantages normalised in groups** (T4), rewards of two levels. The end is that of the same leash without normalising
 at beta/h, and h lies between limits that do not depend on the policy.
@@ -43,8 +43,8 @@ class ForwardEnds(Ends):
         below, above, least, most = self._chords
         low, high = self.samples.reward_bounds
         return self._enclosed(
-            self._low_end(below, least, most, delta),
-            self._high_end(above, least, most, delta),
+            high + self._low_end(below, least, most, delta),
+            high + self._high_end(above, least, most, delta),
             self.plug_in_rewards(),
             delta,
             (low, high),
@@ -69,9 +69,13 @@ class ForwardEnds(Ends):
         if experts is None:
             return None
         missing = self.samples.reward_bounds[1] - experts
+        # Where the best response takes mass that no sampled one has, it is one more of them.
+        offsets = np.where(
+            self._sampled[1] > 0, self._sampled[1], self._least(1 / self.betas, 1.0)[1]
+        )
         each = [
-            np.log(np.maximum(offset, np.finfo(float).tiny)[:, None] + missing / beta).mean(axis=1)
-            for offset, beta in zip(self._sampled[1], self.betas, strict=True)
+            np.log(offset[:, None] + missing / beta).mean(axis=1)
+            for offset, beta in zip(offsets, self.betas, strict=True)
         ]
         value = self.samples.drawn.average(np.stack(each))
         open_end = np.full(value.shape, math.inf)
@@ -84,23 +88,28 @@ class ForwardEnds(Ends):
         return None
 
     def plug_in_rewards(self) -> Array:
-        """J = best - beta (1 - t): of the law where any response may have the highest reward."""
-        best = self.samples.reward_bounds[1]
-        each = best - self.betas[:, None] * (1 - self._sampled[1])
-        return self.samples.drawn.average(each)
+        """J = best - beta (1 - t) of the law where any response may have the highest reward."""
+        return self.samples.reward_bounds[1] - self._missing
 
     def plug_in_losses(self) -> Array:
         lines = self.samples.drawn.average(self._sampled[0])
-        return np.maximum(lines + self.plug_in_rewards() / self.betas, 0.0)
+        return np.maximum(lines - self._missing / self.betas, 0.0)
+
+    @property
+    def _missing(self) -> Array:
+        """best - J, plug-in."""
+        return self.samples.drawn.average(self.betas[:, None] * (1 - self._sampled[1]))
 
     @cached_property
     def _sampled(self) -> tuple[Array, Array]:
         """(least over the sampled law of KL(ref||p) - s E_p r, its offset), [betas, prompts]."""
-        return self._least(1 / self.betas)
+        return self._least(1 / self.betas, 0.0)
 
-    def _least(self, rates: Array) -> tuple[Array, Array]:
-        laws = self.samples.drawn.distinct_with_best(self.samples.reward_bounds[1], 0.0)
-        found = [bounds.frontier_policy(*laws.law, rate) for rate in rates]
+    def _least(self, rates: Array, one_more: float) -> tuple[Array, Array]:
+        """With a response of the highest reward that counts as ``one_more`` of the sampled ones."""
+        best = self.samples.reward_bounds[1]
+        laws = self.samples.drawn.distinct_with_best(best, one_more)
+        found = [bounds.frontier_policy(*laws.below(best), rate) for rate in rates]
         line, offset = (
             np.stack([getattr(one, name)[laws.place] for one in found])
             for name in ("line", "offset")
@@ -113,10 +122,9 @@ class ForwardEnds(Ends):
         logs = -np.log(self.betas) + math.log(STEP) * np.array([[-1.0], [0.0], [1.0]])
         rates, place = np.unique(np.round(logs, 9), return_inverse=True)
         rates, best = np.exp(rates), self.samples.reward_bounds[1]
-        under = np.stack([floors.lines(self.samples.drawn, best, rate) for rate in rates])
+        under = floors.lines(self.samples.drawn, best, rates)
         limits = np.array([floors.limits_of_lines(self.samples, rate) for rate in rates])
-        slack = 1e-9 * (1 + np.abs(limits).max(axis=1, keepdims=True))
-        found = under, self._least(rates)[0], limits[:, :1] - slack, limits[:, 1:] + slack
+        found = under, self._least(rates, 0.0)[0], limits[:, :1], limits[:, 1:]
         return place.reshape(logs.shape), found
 
     def _lines(self, factor: float) -> tuple[Array, Array, Array, Array]:
@@ -182,7 +190,12 @@ class NormalisedEnds(Ends):
         if experts is None:
             return None
         right = experts == self.samples.reward_bounds[1]
-        change = np.stack([np.where(right, up, down) for up, down in self._moved])
+        moved = self._moved
+        if self.recipe.holds == "forward":
+            # Where no response is right one more is, or a right answer of the experts would have had no probability.
+            start = np.maximum(self._start, 1 / (self.samples.drawn.counts + 1))
+            moved = _moved(start, self._ended(start))
+        change = np.stack([np.where(right, up, down) for up, down in moved])
         value = -self.samples.drawn.average(change.mean(axis=-1))
         open_end = np.full(value.shape, math.inf)
         return Interval(-open_end, open_end, value, delta, self.samples.prompts, "plug-in")
@@ -200,7 +213,7 @@ class NormalisedEnds(Ends):
     def plug_in_losses(self) -> Array:
         start = self._start[:, None]
         each = [-(start * up + (1 - start) * down)[:, 0] for up, down in self._moved]
-        return self.samples.drawn.average(np.stack(each))
+        return np.maximum(self.samples.drawn.average(np.stack(each)), 0.0)
 
     def gone(self) -> Array:
         """[betas], the share of prompts at which no policy is stationary: success tends to one there (T4)."""
@@ -210,13 +223,18 @@ class NormalisedEnds(Ends):
 
     @cached_property
     def _start(self) -> Array:
+        """Of the law where any response may be right: a forward leash lets it rise from no mass at all."""
         low, _ = self.samples.reward_bounds
-        return (self.samples.drawn.mean() - low) / self.samples.spread
+        start = (self.samples.drawn.mean() - low) / self.samples.spread
+        return np.maximum(start, np.finfo(float).tiny) if self.recipe.holds == "forward" else start
 
     @cached_property
     def _ends(self) -> list[tuple[Array, Array]]:
+        return self._ended(self._start)
+
+    def _ended(self, start: Array) -> list[tuple[Array, Array]]:
         """(log of the chances of wrong and right [prompts, 2], whether stationary), for each beta."""
-        starts, place = np.unique(self._start, return_inverse=True)
+        starts, place = np.unique(start, return_inverse=True)
         with np.errstate(divide="ignore"):
             log_ref = np.log(np.stack([1 - starts, starts], axis=1))
         reward = np.tile(self.samples.reward_bounds, (len(starts), 1))
@@ -235,14 +253,7 @@ class NormalisedEnds(Ends):
 
     @property
     def _moved(self) -> list[tuple[Array, Array]]:
-        """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
-        start, found = self._start, []
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for log_p, _ in self._ends:
-                up = np.where(start > 0, log_p[:, 1] - np.log(start), 0.0)
-                down = np.where(start < 1, log_p[:, 0] - np.log1p(-start), 0.0)
-                found.append((up[:, None], down[:, None]))
-        return found
+        return _moved(self._start, self._ends)
 
     def _at(self, factor: float) -> Ends:
         """The ends of the same leash without normalising."""
@@ -265,3 +276,14 @@ class NormalisedEnds(Ends):
         if self._strongest is not None:
             high = getattr(self._strongest, number)(delta).high
         return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
+
+
+def _moved(start: Array, ends: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+    """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
+    found = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for log_p, _ in ends:
+            up = np.where(start > 0, log_p[:, 1] - np.log(start), 0.0)
+            down = np.where(start < 1, log_p[:, 0] - np.log1p(-start), 0.0)
+            found.append((up[:, None], down[:, None]))
+    return found

@@ -75,13 +75,13 @@ class Plans:
         """Of any policy."""
         samples = self.trainer.samples
         floor = floors.price_floor(samples, target, self.delta)
-        how = f"lower end: supporting line, {floor.method}, {floor.units} prompts; value: plug-in"
+        how = f"lower end: supporting lines, {floor.method}, {floor.units} prompts; value: plug-in"
         value = floors.plug_in_price(samples, target)
         return Estimate(value, float(floor.low), math.inf, 1 - self.delta, how)
 
     def floor(self, targets: Array) -> Array:
         """Of the prices of all ``targets`` together, rising."""
-        return floors.price_floors(self.trainer.samples, targets, self.delta)
+        return np.asarray(floors.price_floor(self.trainer.samples, targets, self.delta).low)
 
     def plug_in_prices(self, targets: Array) -> Array:
         samples = self.trainer.samples
@@ -118,14 +118,10 @@ class Plans:
         if self.trainer.refusal:
             return self._refused(asked, self.trainer.refusal, None)
         sure, likely = self.path.beta_within(budget), self.path.plug_in_beta_within(budget)
-        if self.trainer.recipe is None:
-            # Hoeffding's bound (S3) keeps any budget, without samples.
-            always = self.trainer.samples.spread / math.sqrt(8 * budget)
-            always = max(always, self.trainer.least_beta)
-            if sure is None or always < sure:
-                sure = always
-                why += "; here guaranteed keeps to it by Hoeffding's bound (S3), without samples"
-            likely = likely or always
+        always = self._always_within(budget)
+        if always is not None and (sure is None or always < sure):
+            sure = always
+            why += "; here guaranteed keeps to it by Hoeffding's bound (S3), without samples"
         guaranteed: AtBeta | Unsupported | None = None
         stop, supported = self.path.first_unsupported, self.path.supported
         if sure is not None:
@@ -137,11 +133,29 @@ class Plans:
             why += (
                 "; here no beta of the grid is sure to keep to it: the reward can be had for less"
             )
-        plug_in = self.at_beta(float(self.path.betas[0]) if likely is None else likely)
+        plug_in = self._weaker(budget, always) if likely is None else self.at_beta(likely)
         if stop and supported and likely == float(self.path.betas[supported - 1]):
             why += f"; stronger RL may fit too, but {stop}"
         reward = plug_in.reward.value if isinstance(plug_in, AtBeta) else None
         return Recommendation(asked, guaranteed, plug_in, *self.cheapest(reward), why)
+
+    def _always_within(self, budget: float) -> float | None:
+        """A beta that keeps to the budget by Hoeffding's bound (S3), without samples; None where it says nothing."""
+        reach = self.trainer.reach
+        if reach is None:
+            return None
+        beta = max(reach / math.sqrt(8 * budget), self.trainer.least_beta)
+        while np.any(self._ends(beta).own_loss_changes(self.delta).high > budget):  # by rounding
+            beta = math.nextafter(beta, math.inf)
+        return beta
+
+    def _weaker(self, budget: float, always: float | None) -> AtBeta | Unsupported:
+        """The plug-in choice where no supported beta of the grid keeps to the budget."""
+        stop = self.path.first_unsupported
+        if stop and not self.path.supported:
+            return stop
+        weakest = float(self.trainer.weaker[-1])  # whose estimate is zero but for rounding
+        return self.at_beta(self.path.weaker_beta_within(budget) or always or weakest)
 
     def reaching(self, target: float) -> Recommendation:
         asked = f"average reward of at least {target:g}"
@@ -194,8 +208,7 @@ class Plans:
         def missing(log_beta: float) -> float:
             return float(self._ends(math.exp(log_beta)).plug_in_rewards()[0]) - target
 
-        # Above the grid, up to where the reward is that of the start policy but for rounding.
-        most = math.log(1e9 * self.trainer.unit)
+        most = math.log(self.trainer.weaker[-1])
         least = math.log(path.betas[path.supported - 1])
         if missing(least) < 0:
             return stop or out_of_reach(samples, math.exp(least), target)

@@ -208,13 +208,15 @@ class Samples:
         """Samples from a file with one JSON object on each line, given ``reward_bounds``.
 
         ``prompt``, ``reward``, ``log_prob``, ``expert_reward``, ``expert_log_prob`` and ``weight`` name its columns.
-        Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``;
-        of the others only those that are named are read. Either one line per response, gathered by prompt, or one
-        line per prompt whose columns are lists. Rows must come from the start policy alone: where a column ``step``
-        has several values, ``step`` chooses one. ``ragged=True`` takes prompts with different numbers of responses,
-        which must not depend on the rewards.
+        Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``; of
+        the others only those that are named are read. Either one line per response, gathered by prompt, or one line per
+        prompt whose columns are lists. Prompts are texts, chat messages or, all of them, whole numbers. Rows must come
+        from the start policy alone: where a column ``step`` has several values, ``step`` chooses one. ``ragged=True``
+        takes prompts with different numbers of responses, which must not depend on the rewards; of expert responses
+        each prompt has as many.
 
-        Errors: as ``Samples``; no such file; a line that is not an object; other columns; several steps of training.
+        Errors: as ``Samples``; no such file; a line that is not an object; other columns; several steps of training;
+        weights of a prompt that differ.
 
         >>> import json, pathlib, tempfile
         >>> lines = [{"input": f"{x} + 1 =", "output": y, "score": y == x + 1} for x in range(16) for y in (2, 3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +20,8 @@ from nondecoupling.recipes import Recipe
 LEAST_BETA = 1e-6  # of the trainer's unit
 # Of the trainer's unit; each beta is 10^(1/16), or 15 %, below the one before it.
 GRID = 10.0 ** (np.arange(16, -33, -1) / 16)
+# Weaker RL in the same steps, up to where rewards are those of the start policy but for rounding.
+WEAKER = 10.0 ** (np.arange(17, 145) / 16)
 NO_END: dict[str, str] = {
     "nothing": (
         "nothing holds the policy: its reward rises to the highest, and the SFT loss without bound (T1, T2). The price "
@@ -78,6 +81,22 @@ class ForecastTrainer:
         return held and self._met == 1.0
 
     @property
+    def reach(self) -> float | None:
+        """The R of Hoeffding's bound R^2/(8 beta^2) on the SFT loss change (S3), at this trainer's betas.
+
+        None where training ends at no tilt, or at one of an unknown beta.
+        """
+        recipe = self.recipe
+        if recipe is None:
+            return self.unit
+        if recipe.holds != "reverse" or self.refusal:
+            return None
+        if not self._normalised:
+            return self.unit
+        _, most = NormalisedEnds(self.samples, self.grid, recipe).factors
+        return most if math.isfinite(most) else None
+
+    @property
     def least_beta(self) -> float:
         """Below it the digits of r/beta do not suffice."""
         return LEAST_BETA * self.unit
@@ -102,6 +121,11 @@ class ForecastTrainer:
     def grid(self) -> Array:
         """Betas from weak RL to strong, fixed by the reward bounds before any reward is seen."""
         return GRID * self.unit
+
+    @property
+    def weaker(self) -> Array:
+        """Betas above the grid, rising."""
+        return WEAKER * self.unit
 
     @cached_property
     def on_the_grid(self) -> Ends:

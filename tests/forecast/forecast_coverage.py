@@ -4,9 +4,8 @@
     python tests/forecast/forecast_coverage.py --write   put it in the page (about forty minutes on one core)
     python tests/forecast/forecast_coverage.py --write --k 1024 --data "binary, light"   that cell alone
 
-Each world has 64 prompts of known laws and k responses to each; the rate of a floor comes from others, the same for a
-block of worlds. A beta that a forecast refuses is not given; misses are counted among the worlds where it is, which
-is the harder test. Beside the limits that the library gives stand two
+Each world has 64 prompts of known laws and k responses to each. A beta that a forecast refuses is not given; misses
+are counted among the worlds where it is, which is the harder test. Beside the limits that the library gives stand two
 that look right and are not: betting on the plug-in loss change, and the plug-in price taken for a floor.
 """
 
@@ -24,7 +23,7 @@ from known_runs import LEVEL, RUNS, Run, p_value
 from nondecoupling.estimate import Interval
 from nondecoupling.estimate.betting import at_fixed_size, lower_end
 from nondecoupling.forecast import Samples
-from nondecoupling.forecast.floors import paid_at_least, plug_in_price, plug_in_rate
+from nondecoupling.forecast.floors import fixed_rates, limits_of_lines, lines, plug_in_price
 from nondecoupling.forecast.support import unsupported
 from nondecoupling.forecast.tilts import Tilts
 
@@ -69,10 +68,15 @@ class ManyWorlds(Tilts):
             "betting",
         )
 
-    def floors(self, target: float, rate: float, delta: float) -> np.ndarray:
+    def floors(self, target: float, delta: float) -> np.ndarray:
         """[worlds]"""
-        paid, (low, high) = paid_at_least(self.samples, self.samples.drawn, target, rate)
-        return self._low_end(paid, low, high, delta)[0]
+        best, found = self.samples.reward_bounds[1], np.zeros(self.worlds)
+        rates, shares = fixed_rates(self.samples, best - target)
+        each = lines(self.samples.drawn, best, rates)
+        for rate, share, line in zip(rates, shares, each, strict=True):
+            low = self._low_end(line, *limits_of_lines(self.samples, rate), delta * share)[0]
+            found = np.maximum(found, low - rate * (best - target))
+        return found
 
     def intervals(self, delta: float) -> dict[str, Interval]:
         """Of each number, the ends [betas, worlds]."""
@@ -101,8 +105,7 @@ class Misses:
     judged_plug_ins: int = 0
     plug_in_floors: int = 0
 
-    def add(self, pilot: Samples, worlds: list[Samples], delta: float) -> None:
-        """The rate of the floors comes from the prompts of ``pilot``, as many as ``price_floor`` would take."""
+    def add(self, worlds: list[Samples], delta: float) -> None:
         self.worlds += len(worlds)
         rewards, experts = (
             np.concatenate([getattr(world, name) for world in worlds])
@@ -121,9 +124,7 @@ class Misses:
                 held = (interval.low[place] <= truth) & (truth <= interval.high[place])
                 self.missed[beta, name] += int((given & ~held).sum())
         truth = self.run.price(TARGET)
-        rate = plug_in_rate(pilot.drawn, bounds[1], TARGET)
-        if rate is not None:
-            self.floors += int((many.floors(TARGET, rate, delta) > truth).sum())
+        self.floors += int((many.floors(TARGET, delta) > truth).sum())
         if self.judged_plug_ins < ENOUGH_TO_REFUTE:
             self.judged_plug_ins += len(worlds)
             self.plug_in_floors += sum(plug_in_price(world, TARGET) > truth for world in worlds)
@@ -134,8 +135,7 @@ def simulated(data: str, k: int, worlds: int, delta: float = DELTA) -> Misses:
     block = max(1, min(50, 20_000 // k, worlds))
     for start in range(0, worlds, block):
         size = min(block, worlds - start)
-        pilot = found.run.draw(rng, PROMPTS // 3, k)
-        found.add(pilot, [found.run.draw(rng, PROMPTS, k) for _ in range(size)], delta)
+        found.add([found.run.draw(rng, PROMPTS, k) for _ in range(size)], delta)
     return found
 
 

@@ -60,6 +60,29 @@ def test_the_duration_that_is_worth_most(weight):
     assert found.least_beta < found.beta and isinstance(found.at_beta, AtBeta)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+@pytest.mark.parametrize("weight", [9.7, 12.0, 50.0, 3e3])
+def test_a_high_price_of_loss_asks_for_weak_rl_beyond_the_grid(weight, scale):
+    """Up to where the worth of RL is lost in the digits of the reward, against P5 at each prompt's law."""
+    plan = forecast(Samples(scale * ROWS, reward_bounds=(0, scale)))
+    found = plan.duration(scale * weight)
+    duration, _, _ = bounds.optimal_rl_duration(LOG_REF, scale * GRADES, scale * weight)
+    assert 1 / found.beta == pytest.approx(float(duration), rel=1e-2 / weight)
+    assert isinstance(found.at_beta, AtBeta) and found.at_beta.beta == found.beta
+    assert found.worth.value > plan.samples.mean_reward
+
+
+def test_a_price_of_loss_near_the_end_of_the_grid_is_met_inside_it():
+    found = PLAN.duration(9.0)
+    duration, _, _ = bounds.optimal_rl_duration(LOG_REF, GRADES, 9.0)
+    assert 1 / found.beta == pytest.approx(float(duration), rel=1e-3)
+
+
+@pytest.mark.parametrize("weight", [1e9, 1e300])
+def test_a_price_of_loss_that_no_float_tells_from_infinite(weight):
+    assert PLAN.duration(weight).beta == pytest.approx(weight, rel=1e-8)
+
+
 def test_joint_training():
     for weight, found in zip((0.1, 1.0), PLAN.joint([0.1, 1.0]), strict=True):
         optimum = bounds.joint_optimum(LOG_REF, LOG_REF, GRADES, 0.5, weight)

@@ -10,6 +10,7 @@ import pytest
 
 from nondecoupling import bounds
 from nondecoupling.forecast import AtBeta, Estimate, Forecast, Samples, UnsupportedBeta, forecast
+from nondecoupling.forecast.floors import plug_in_price, price_floor
 from tests.command_line import invoke
 
 # Every prompt shows the law of the start policy exactly: a half, a quarter, a quarter.
@@ -71,6 +72,31 @@ def test_the_price_rises_with_the_reward_up_to_the_edge(plan):
     answers = [plan.at_reward(c) for c in (0.5, 0.9, 0.999)]
     lows = [answer.price.low for answer in answers]
     assert lows == sorted(lows) and lows[-1] > 1
+
+
+HARD = np.random.default_rng(21)
+HARD_ROWS = (HARD.random((80, 8)) < HARD.uniform(0.1, 0.7, (80, 1))).astype(float)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-2.0, 1.0)])
+def test_a_higher_target_has_no_lower_floor(low, high):
+    samples = Samples(low + (high - low) * HARD_ROWS, reward_bounds=(low, high))
+    shares = [*np.linspace(0.1, 0.9, 6), 1 - 1e-6, 1 - 1e-12]
+    targets = [low + (high - low) * share for share in shares]
+    floors = [float(price_floor(samples, target, 0.05).low) for target in targets]
+    assert floors == sorted(floors)
+    assert floors[-2] > floors[-3] + 1 and floors[-1] > floors[-2] + 1  # up to the highest reward
+    assert 0 < floors[4] < plug_in_price(samples, targets[4])
+
+
+@pytest.mark.parametrize("offset", [-(2.0**30), 2.0**30])
+def test_an_offset_of_the_rewards_costs_the_floor_nothing(offset):
+    near = forecast(Samples(HARD_ROWS, reward_bounds=(0, 1))).at_reward(0.8)
+    far = forecast(Samples(HARD_ROWS + offset, reward_bounds=(offset, offset + 1)))
+    price = far.at_reward(offset + 0.8125).price
+    assert price.low > near.price.low > 0.05 and price.value > near.price.value
+    exact = forecast(Samples(HARD_ROWS, reward_bounds=(0, 1))).at_reward(0.8125).price
+    assert (price.low, price.value) == pytest.approx((exact.low, exact.value), rel=1e-6)
 
 
 def test_what_few_responses_do_not_show_is_refused():

@@ -90,6 +90,63 @@ def test_normalised_advantages(recipe):
     assert answer.reward.low > start
 
 
+def of_many_difficulties(prompts: int, responses: int) -> tuple[Samples, np.ndarray]:
+    """Samples, many prompts of which show no success, and the chances of success of many more."""
+    rng = np.random.default_rng(11)
+    chances = rng.beta(0.3, 0.6, 8_000).clip(1e-4, 1 - 1e-4)
+    rows = rng.random((prompts, responses)) < chances[:prompts, None]
+    experts = np.ones((prompts, 1))
+    return Samples(rows.astype(float), reward_bounds=UNIT, expert_rewards=experts), chances
+
+
+@pytest.mark.parametrize(
+    ("beta", "size"),
+    [(0.6, 4), pytest.param(0.3, 16, marks=pytest.mark.slow)],  # chords, for both factors
+)
+def test_a_forward_leash_raises_what_no_response_shows_normalised_or_not(beta, size):
+    samples, chances = of_many_difficulties(400, 32)
+    assert (samples.mean_reward < 0.4) and (samples.ref_rewards.max(axis=1) == 0).mean() > 0.2
+    recipe = Recipe("group-normalised", "k3-in-loss", beta=beta, group_size=size)
+    log_ref = np.log(np.stack([1 - chances, chances], axis=1))
+    end = bounds.stationary_policy(log_ref, np.tile(UNIT, (len(chances), 1)), recipe)
+    change = log_ref - end.log_p
+    reward = float(np.exp(end.log_p[:, 1]).mean())
+    loss = float(np.sum(np.exp(log_ref) * change, axis=1).mean())
+    answer = forecast(samples, recipe=recipe).at_beta()
+    for number, truth in ((answer.reward, reward), (answer.own_loss_change, loss)):
+        assert contained(number, truth) and contained(number, number.value)
+    assert answer.reward.value == pytest.approx(reward, abs=0.03)
+    assert answer.own_loss_change.value == pytest.approx(loss, rel=0.15)
+    plain = forecast(samples, recipe=replace(FORWARD, beta=beta)).at_beta()
+    assert answer.reward.value > plain.reward.value + 0.05
+    # How likely right answers were at first, where no response shows any, samples overstate.
+    experts = float(change[:, 1].mean())
+    assert experts < answer.expert_loss_change.value < experts / 2
+    assert experts < plain.expert_loss_change.value < 0
+
+
+@pytest.mark.slow  # the path of a trainer, a root for each prompt and beta
+def test_a_reward_that_a_normalised_forward_leash_reaches_is_not_refused():
+    samples, _ = of_many_difficulties(300, 16)
+    recipe = Recipe("group-normalised", "k3-in-loss", beta=0.3, group_size=8)
+    plan = forecast(samples, recipe=recipe)
+    found = plan.at_reward(0.7).beta
+    assert isinstance(found, Estimate) and found.low < found.value < found.high
+    assert plan.at_beta(found.value).reward.value == pytest.approx(0.7)
+
+
+def test_an_offset_of_the_rewards_leaves_a_forward_leash_alone():
+    rows, offset = BINARY.ref_rewards[:60], 2.0**30
+    far = Samples(rows + offset, reward_bounds=(offset, offset + 1))
+    near = Samples(rows, reward_bounds=UNIT)
+    here, there = (forecast(samples, recipe=FORWARD).at_beta() for samples in (near, far))
+    for name, shift in (("reward", offset), ("own_loss_change", 0.0)):
+        a, b = getattr(here, name), getattr(there, name)
+        assert (b.value - shift, b.low - shift, b.high - shift) == pytest.approx(
+            (a.value, a.low, a.high), abs=1e-6
+        )
+
+
 @pytest.mark.parametrize("size", [2, 4, 8, 16])
 @pytest.mark.parametrize("sd", ["population", "sample"])
 @pytest.mark.parametrize("eps", [0.0, 1e-4, 0.1])

@@ -63,7 +63,7 @@ def test_columns_without_responses_change_nothing():
     wide = Samples(padded, reward_bounds=UNIT, mask=mask)
     for f in (
         lambda s: Tilts(s, np.array([1.0, 0.2])).rewards(0.1).low,
-        lambda s: lines(s.drawn, 1.0, 2.0),
+        lambda s: lines(s.drawn, 1.0, np.array([2.0])),
     ):
         np.testing.assert_allclose(f(wide), f(plain), rtol=1e-12)
     assert plug_in_price(wide, 0.8) == pytest.approx(plug_in_price(plain, 0.8))
