@@ -6,7 +6,8 @@
 
 Per family: ``qwen_validate.py --model tiny-FAMILY``, all orders. Then, at the results of the warm-up and of SFT, an
 RL step on each prompt is held against its effect on the SFT loss of every other prompt, and against the predictions of
-the kernel (P6, D1). Writes table.md, results.json and coupling.svg.
+the kernel (P6, D1). Writes table.md, results.json and coupling.svg. Options after ``--`` go to every run; those that
+would take away what is measured are refused before anything is trained.
 """
 
 from __future__ import annotations
@@ -24,20 +25,31 @@ import qwen_validate
 import torch
 from matplotlib.colors import SymLogNorm
 from validate.checksums import read_sealed_lines
-from validate.configuration import RunConfiguration, from_json
+from validate.configuration import ENUMERATED, FACTS, EnumeratedConfiguration, configuration, option
 from validate.enumerated.coupling import Coupling, KernelView, couple, features, kernel_view
-from validate.enumerated.facts import MAXIMUM_PROMPTS, embedded_task, vocabulary_texts
-from validate.errors import RunError
+from validate.enumerated.inputs import EnumeratedInputs, inputs_of
+from validate.enumerated.run import encoded_task
+from validate.errors import InputError, RunError
 from validate.models import model_of_run
+from validate.options import folder_path
 from validate.options import parse_arguments as parse_run
 from validate.run_folder import RunFolder
 
 from nondecoupling import plot
 from nondecoupling.lm.enumerated_law import EnumeratedLaw
-from nondecoupling.lm.tries import encode
 
 # Where coupling is measured: away from the optimum of SFT, and near it.
 REFS = ("warm-up", "sft")
+# What the runs must have, and why.
+NEEDED = {
+    "protocol": (ENUMERATED, "couplings are exact sums over listed responses"),
+    "order": ("all", "the table has RL after SFT, RL from the warm-up and joint training"),
+    "data_law": ("expert", "couplings are with the SFT loss on the experts' data"),
+    "task": (FACTS, "couplings are of its capitals and sums"),
+    "precision": ("float64", "the rounding of others is as large as the couplings measured"),
+}
+# Two prompts of a kind.
+LEAST_PROMPTS = 3
 # Eigenvectors of the kernel that P6's bound keeps.
 KEPT = 8
 KINDS = {
@@ -60,13 +72,37 @@ def run_protocol(family: str, folder: Path, seed: int, shared: Sequence[str]) ->
     return json.loads(report.read_text())
 
 
-def policy_at(stage: str, config: RunConfiguration, folder: Path, layout: str) -> EnumeratedLaw:
+def configuration_of(family: str, seed: int, shared: Sequence[str]) -> EnumeratedConfiguration:
+    """That of a family's run.
+
+    Raises:
+        InputError: ``shared`` has an option that is not for every run, or one without which nothing could be measured.
+    """
+    run = parse_run(shared, "options of every run")
+    if run.out or run.resume:
+        raise InputError("--out goes before the --; a run that was stopped goes on by itself")
+    for name, instead in (("model", "--family"), ("seed", "--seed")):
+        if name in run.asked:
+            raise InputError(f"{option(name)} is set for each family; give {instead} before the --")
+    for name, (value, why) in NEEDED.items():
+        if run.asked.get(name, value) != value:
+            raise InputError(f"{option(name)} is {run.asked[name]!r}, but {why}; leave it away")
+    config = configuration({**run.asked, "model": f"tiny-{family}", "seed": seed})
+    assert isinstance(config, EnumeratedConfiguration)
+    if config.prompts < LEAST_PROMPTS:
+        raise InputError(
+            f"--prompts is {config.prompts}; couplings within a kind of prompts need at least {LEAST_PROMPTS}"
+        )
+    return config
+
+
+def policy_at(
+    stage: str, config: EnumeratedConfiguration, inputs: EnumeratedInputs, folder: Path, layout: str
+) -> EnumeratedLaw:
     """The policy at the end of a stage, whose law must be the recorded one."""
-    language_model = model_of_run(config, vocabulary_texts())
+    language_model = model_of_run(config, inputs.texts)
     language_model.model.cpu()  # what is measured here is worked out in NumPy
-    prompts = embedded_task(MAXIMUM_PROMPTS).prompts
-    encoded = [encode(language_model.tokenizer, p.text, p.responses) for p in prompts]
-    policy = EnumeratedLaw(language_model, encoded, layout)
+    policy = EnumeratedLaw(language_model, encoded_task(language_model, inputs.task), layout)
     policy.load_state_dict(RunFolder(folder, writes=False).load_policy(stage), strict=False)
     lines = read_sealed_lines(folder / "metrics.jsonl")
     recorded = [line for line in lines if line["stage"] == stage][-1]["log_p"]
@@ -95,15 +131,16 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Coupling]]:
     folder = out / family
     report = run_protocol(family, folder, seed, shared)
-    config, task = from_json(report["config"]), embedded_task(MAXIMUM_PROMPTS)
+    config = configuration_of(family, seed, shared)
+    inputs = inputs_of(config)
     couplings: dict[str, Coupling] = {}
     views: dict[str, KernelView] = {}
-    capitals = np.arange(MAXIMUM_PROMPTS) % 2 == 0
+    capitals = np.arange(config.prompts) % 2 == 0
     for stage in REFS:
-        policy = policy_at(stage, config, folder, report["layout"])
+        policy = policy_at(stage, config, inputs, folder, report["layout"])
         log_p, phi = features(policy)
-        couplings[stage] = couple(policy, task, log_p, phi)
-        views[stage] = kernel_view(task, log_p, phi, capitals, KEPT)
+        couplings[stage] = couple(policy, inputs.task, log_p, phi)
+        views[stage] = kernel_view(inputs.task, log_p, phi, capitals, KEPT)
     margins = {
         s["statement"]: s["tightest_inequality"]["margin"]
         for s in report["statements"]
@@ -190,9 +227,10 @@ def _coupling_rows(stage: str) -> list[Cell]:
 
 def figure(results: Sequence[tuple[dict[str, Any], dict[str, Coupling]]]) -> str:
     """At the warm-up: the loss changes by RL steps, capitals before sums, and predicted against measured."""
-    order = np.argsort(np.arange(MAXIMUM_PROMPTS) % 2, kind="stable")
-    others = ~np.eye(MAXIMUM_PROMPTS, dtype=bool)
-    largest = max(np.abs(couplings[REFS[0]].measured).max() for _, couplings in results)
+    measured = [couplings[REFS[0]].measured for _, couplings in results]
+    count, largest = len(measured[0]), max(np.abs(changes).max() for changes in measured)
+    order = np.argsort(np.arange(count) % 2, kind="stable")
+    others = ~np.eye(count, dtype=bool)
     with plot.in_style():
         drawn, axes = plot.subplots(2, len(results), size=(2.4 * len(results), 5.6), squeeze=False)
         for (numbers, couplings), top, bottom in zip(results, *axes, strict=True):
@@ -220,15 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--family", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="FOLDER")
+    parser.add_argument(
+        "--out", type=folder_path, default=Path("runs/architectures"), metavar="FOLDER"
+    )
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
     options, shared = parser.parse_args(given[:cut]), given[cut + 1 :]
-    asked = parse_run(shared, "options of every run").asked
-    if asked.get("precision", "float64") != "float64":
-        parser.error(
-            f"--precision is {asked['precision']}, whose rounding is as large as the couplings measured; leave it away"
-        )
+    try:
+        for family in options.family:
+            inputs_of(configuration_of(family, options.seed, shared))
+    except InputError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     try:

@@ -11,6 +11,9 @@ starts from its result. Options after ``--`` are those of qwen_validate.py. The 
 methods end, then table.md, comparison.svg and, where cycles of several lengths were made, fineness.svg; the same folder
 again does what is missing.
 
+comparison.json holds the seeds, methods and options that a folder is of, from when the first model is loaded, and a
+digest of the file of --task, which must stay as it was.
+
 Exit status: 0 done, 2 usage error, or a run that could not go on, 130 stopped by Ctrl-C.
 """
 
@@ -20,20 +23,26 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from validate.configuration import EnumeratedConfiguration, configuration, option
 from validate.disk import append_line, lock, read_json, read_lines, replace_file
 from validate.errors import InputError, RunError, RunFolderError
+from validate.options import folder_path
 from validate.options import parse_arguments as parse_run
 from validate.output import Output, console_on
 from validate.requirements import ANY_RUN, must_be_installed
 
+if TYPE_CHECKING:
+    from comparisons.methods import Method
+
 EXIT_USAGE, EXIT_STOPPED = 2, 130
 DEFAULT_FOLDER = Path("runs/comparison")
 SETTINGS, RESULTS = "comparison.json", "results.jsonl"
+# In comparison.json where something comes from outside: name -> SHA-256.
+INPUTS = "inputs"
 # What methods set themselves.
 OF_METHODS = (
     "order",
@@ -51,6 +60,8 @@ OF_METHODS = (
     "weight",
     "seed",
 )
+# What no method has a use for: the data are the experts', no method warms up, and nothing is measured on the way.
+UNUSED = ("data_law", "warmup_steps", "checkpoint_every")
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -63,7 +74,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--method", nargs="+", metavar="WORDS", help="only methods whose names contain one of these"
     )
     parser.add_argument(
-        "--out", type=Path, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"[{DEFAULT_FOLDER}]"
+        "--out",
+        type=folder_path,
+        default=DEFAULT_FOLDER,
+        metavar="FOLDER",
+        help=f"[{DEFAULT_FOLDER}]",
     )
     return parser.parse_args(arguments)
 
@@ -83,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _compare(options.out, settings)
         return 0
     except KeyboardInterrupt:
-        return _complain(f"stopped; go on with --out {options.out}", EXIT_STOPPED)
+        if (options.out / SETTINGS).exists():
+            return _complain(f"stopped; go on with --out {options.out}", EXIT_STOPPED)
+        return _complain("stopped before anything was trained", EXIT_STOPPED)
     except RunError as error:
         return _complain(str(error), EXIT_USAGE)
     finally:
@@ -99,7 +116,7 @@ def _complain(message: str, status: int) -> int:
 def _asked(words: Sequence[str]) -> dict[str, Any]:
     """
     Raises:
-        InputError: an option that methods set, or of another protocol or command.
+        InputError: an option that methods set or have no use for, or of another protocol or command.
     """
     run = parse_run(list(words), "Options of qwen_validate.py.")
     if run.out or run.resume:
@@ -107,6 +124,11 @@ def _asked(words: Sequence[str]) -> dict[str, Any]:
     for name in OF_METHODS:
         if name in run.asked:
             raise InputError(f"{option(name)} is set by the methods; choose them with --method")
+    for name in UNUSED:
+        if name in run.asked:
+            raise InputError(
+                f"{option(name)} is {run.asked[name]!r}, which no method of a comparison has a use for; leave it away"
+            )
     if not isinstance(configuration(run.asked), EnumeratedConfiguration):
         raise InputError("--protocol: a comparison is of the enumerated protocol")
     return dict(run.asked)
@@ -121,9 +143,7 @@ def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, A
     given = {"seed": options.seed, "method": options.method, "run": asked or None}
     place = options.out / SETTINGS
     if not place.exists():
-        settings = {"seed": options.seed or [0], "method": options.method or [], "run": asked}
-        replace_file(place, (json.dumps(settings, indent=1) + "\n").encode())
-        return settings
+        return {"seed": options.seed or [0], "method": options.method or [], "run": asked}
     settings = read_json(place)
     for name, value in given.items():
         if value is not None and value != settings.get(name):
@@ -145,32 +165,26 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
     from nondecoupling.lm import LanguageModelError
 
     console = console_on(Output(sys.stdout))
+    configs = [_configuration({**settings["run"], "seed": seed}) for seed in settings["seed"]]
+    inputs = inputs_of(configs[0])
+    task = inputs.task
+    _must_have(folder, settings, inputs.digests)
+    methods = _chosen(methods_for(configs[0], task.reward), settings["method"])
+    pairs = [(config.seed, method.name) for config in configs for method in methods]
+    order = {pair: place for place, pair in enumerate(pairs)}
     results = folder / RESULTS
     done = (
         [MethodOutcome.from_json(line) for line in read_lines(results)] if results.exists() else []
     )
-    order: dict[tuple[int, str], int] = {}
-    for seed in settings["seed"]:
-        config = configuration({**settings["run"], "seed": seed})
-        assert isinstance(config, EnumeratedConfiguration)
-        inputs = inputs_of(config)
-        task = inputs.task
-        methods = methods_for(config, task.reward)
-        if words := settings["method"]:
-            names = [method.name for method in methods]
-            for word in words:
-                if not any(word in name for name in names):
-                    raise InputError(
-                        f"--method {word!r} is in no method's name: {'; '.join(names)}"
-                    )
-            methods = [m for m in methods if any(word in m.name for word in words)]
-        order |= {(seed, method.name): len(order) for method in methods}
-        have = {outcome.method for outcome in done if outcome.seed == seed}
+    for config in configs:
+        have = {outcome.method for outcome in done if outcome.seed == config.seed}
         missing = [method for method in methods if method.name not in have]
         if not missing:
             continue
         try:
-            for outcome in outcomes(config, inputs, missing):
+            found = outcomes(config, inputs, missing)
+            _begin(folder, settings, inputs.digests)
+            for outcome in found:
                 append_line(results, outcome.as_json())
                 done.append(outcome)
                 console.print(_line(outcome), highlight=False)
@@ -180,13 +194,54 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
         (outcome for outcome in done if (outcome.seed, outcome.method) in order),
         key=lambda outcome: order[outcome.seed, outcome.method],
     )
-    mean = PromptMeans(task.log_d, task.reward, config.beta, config.weight)
+    mean = PromptMeans(task.log_d, task.reward, configs[0].beta, configs[0].weight)
     (folder / "table.md").write_text(table(done))
     if any(outcome.trained for outcome in done):
         replace_file(folder / "comparison.svg", figure(done, mean).encode())
     if drawn := figure_of_fineness(done):
         replace_file(folder / "fineness.svg", drawn.encode())
     console.print(f"Table: {folder / 'table.md'}")
+
+
+def _configuration(asked: Mapping[str, Any]) -> EnumeratedConfiguration:
+    config = configuration(asked)
+    assert isinstance(config, EnumeratedConfiguration)
+    return config
+
+
+def _chosen(methods: Sequence[Method], words: Sequence[str]) -> list[Method]:
+    """Those whose names contain one of the words, or all.
+
+    Raises:
+        InputError: a word is in no name.
+    """
+    names = [method.name for method in methods]
+    for word in words:
+        if not any(word in name for name in names):
+            raise InputError(f"--method {word!r} is in no method's name: {'; '.join(names)}")
+    return [m for m in methods if not words or any(word in m.name for word in words)]
+
+
+def _must_have(folder: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """
+    Raises:
+        RunFolderError: an input is not what it was when the comparison began; those of earlier versions do not say.
+    """
+    for name, then in settings.get(INPUTS, {}).items():
+        if digests.get(name) != then:
+            raise RunFolderError(
+                f"{option(name)} {settings['run'][name]} is not what it was when the comparison in {folder} began: "
+                "bring that back, or choose another --out"
+            )
+
+
+def _begin(folder: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """Write the settings, with the digests of what comes from outside, if the comparison is new."""
+    place = folder / SETTINGS
+    if place.exists():
+        return
+    written = {**settings, INPUTS: digests} if digests else settings
+    replace_file(place, (json.dumps(written, indent=1) + "\n").encode())
 
 
 def _line(outcome: Any) -> str:

@@ -32,7 +32,12 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     tested = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "monitor", "plot")
     others = ("numbers", "cli", "collected.py")
     parts = {f"nondecoupling/{part}" for part in (*tested, *others)}
-    scripts = {"experiments/paper_figures.py", "experiments/sampled_recipes.py"}
+    scripts = {
+        "experiments/compare.py",
+        "experiments/comparison_of_models.py",
+        "experiments/paper_figures.py",
+        "experiments/sampled_recipes.py",
+    }
     runs = {"experiments/validate", "experiments/comparisons"} | scripts
     assert folders == parts | runs
 

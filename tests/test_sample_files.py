@@ -49,6 +49,13 @@ def table(prompt="prompt", reward="reward", value=(0, 1), **columns):
         (table("question", "accuracy"), "as {}prompt question, {}reward accuracy"),
         ([row | {"step": x} for x, row in enumerate(table())], "policy made, as {}step 0"),
         ([*table(), {"prompt": "p", "reward": [0, 1, 1]}], "a mask (files: {}ragged)"),
+        (
+            [*table(), {"prompt": 7, "reward": 1}],
+            "row 21, prompt=7, and before it 'p0': give whole",
+        ),
+        ([*table(), {"prompt": 0.5, "reward": 1}], "row 21, prompt=0.5: give a text, or chat mess"),
+        ([*table(), {"prompt": True, "reward": 1}], "row 21, prompt=True: give a text, or chat"),
+        ([*table(), {"prompt": ["a"], "reward": 1}], "row 21, prompt=['a']: give a text, or chat"),
     ],
 )
 def test_a_file_of_ones_own_that_is_wrong(tmp_path, rows, named):
@@ -73,6 +80,86 @@ def test_a_number_that_is_wrong_is_told_as_an_option(tmp_path, options, named):
         shown = invoke(*words, *BOUNDS, *options)
         said = " ".join(shown.output.split())
         assert shown.exit_code == 2 and named in said, shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--target", "nan"], "--target nan: choose a reward inside (0, 1)"),
+        (["--target", "0.5", "--target", "1"], "--target 1.0: choose a reward inside (0, 1)"),
+        (["--reward-target", "inf"], "--reward-target inf: choose a reward inside (0, 1)"),
+        (["--run", "0.5,0.1", "--run", "nan,0.2"], "--run 'nan,0.2': give a reward and a change"),
+        (["--run", "0.5,-inf"], "--run '0.5,-inf': give a reward and a change of SFT loss, both"),
+        (["--run", "0.1,0.5,0.2"], "--run '0.1,0.5,0.2': give a reward and a change"),
+        (["--run", "1.01,0.1"], "--run 1.01,0.1: the samples have rewards from 0 to 1; give"),
+        (["--run", "-0.2,0.5"], "--run -0.2,0.5: the samples have rewards from 0 to 1; give"),
+    ],
+)
+def test_a_reward_that_is_wrong_is_told_as_an_option(tmp_path, options, named):
+    file, page = written(tmp_path / "samples.jsonl", table()), tmp_path / "page.html"
+    shown = invoke("forecast", str(file), *BOUNDS, "--html", str(page), *options)
+    assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
+    assert not page.exists()
+
+
+def responses(counts, **columns):
+    """One row for each response; right and wrong in turn."""
+    return [
+        {"prompt": f"p{x}", "reward": y % 2} | columns
+        for x, k in enumerate(counts)
+        for y in range(k)
+    ]
+
+
+@pytest.mark.parametrize("ragged", [["--ragged"], []])
+def test_expert_responses_are_as_many_for_each_prompt(tmp_path, ragged):
+    rows = responses([6] * 9 + [5] + [6] * 9, expert=1)
+    words = ["forecast", str(written(tmp_path / "f.jsonl", rows)), *BOUNDS]
+    shown = invoke(*words, "--expert-reward", "expert", *ragged)
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and "--ragged" not in said, shown.output
+    assert "f.jsonl: 6 expert responses to prompt 'p0', 5 to 'p9'; give as many for each" in said
+    assert invoke(*words, "--ragged").exit_code == 0
+    rows = [{"prompt": f"p{x}", "reward": [0, 1, 1][x % 2 :], "expert": [1, 0]} for x in range(20)]
+    written(tmp_path / "f.jsonl", rows)
+    assert invoke(*words, "--ragged", "--expert-reward", "expert").exit_code == 0
+
+
+def test_whole_numbers_tell_prompts_apart_by_themselves(tmp_path):
+    rows = [row | {"prompt": int(row["prompt"][1:])} for row in responses([2] * 20)]
+    shown = invoke("forecast", str(written(tmp_path / "f.jsonl", rows)), *BOUNDS)
+    assert shown.exit_code == 0 and "20 prompts, 2 responses to each" in shown.stdout
+
+
+BAD_WEIGHTS = [[1.0, 5.0], [], None, math.nan, math.inf, "2", 0, -1.0, [0, 0], 10**400]
+
+
+@pytest.mark.parametrize("weight", BAD_WEIGHTS)
+def test_a_weight_is_one_positive_number(tmp_path, weight):
+    rows = [row | {"w": 2.0} for row in table()]
+    file = written(tmp_path / "f.jsonl", [*rows, {"prompt": "p", "reward": [0, 1], "w": weight}])
+    shown = invoke("forecast", str(file), *BOUNDS, "--weight", "w")
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and f"--weight w: {file}, row 21 has " in said, shown.output
+    assert "; give each prompt one positive number" in said
+
+
+def test_a_weight_may_be_said_of_each_response(tmp_path):
+    rows = [row | {"w": 1 + x % 2} for x, row in enumerate(table())]
+    told = [
+        invoke("forecast", str(written(tmp_path / name, found)), *BOUNDS, "--weight", "w").stdout
+        for name, found in (("a", rows), ("b", [row | {"w": [row["w"]] * 2} for row in rows]))
+    ]
+    assert told[0] == told[1] and "weighted" in told[0]
+
+
+@pytest.mark.parametrize("weight", [None, -1.0, math.nan])
+def test_a_weight_beside_what_collect_wrote_is_one_positive_number(tmp_path, weight):
+    file = tmp_path / "ref.parquet"
+    CollectedSamples(changed(often=[1.0] * 7 + [weight] + [1.0] * 12), ORIGIN).write(file)
+    shown = invoke("forecast", str(file), "--weight", "often")
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and f"--weight often: {file}, row 8 has {weight}; give" in said
 
 
 def test_a_pipe_is_read_once(tmp_path):

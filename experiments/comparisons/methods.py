@@ -79,7 +79,7 @@ def _normalised() -> Iterator[Method]:
 def _schedules(config: EnumeratedConfiguration) -> Iterator[Method]:
     for name, steps in steps_of_cycles().items():
         cycles = config.rl_steps // steps
-        if cycles:
+        if cycles and config.rl_steps // cycles == steps:
             yield Method(name, {"order": "alternate", "sft_share": 0.25, "cycles": cycles})
     yield _joint(0.2, 0.05)
     yield _joint(ALMOST_NOTHING, 0.3)

@@ -104,11 +104,13 @@ class MethodOutcome:
 def outcomes(
     config: EnumeratedConfiguration, inputs: EnumeratedInputs, methods: Sequence[Method]
 ) -> Iterator[MethodOutcome]:
-    """One after the other, as each is done; the SFT is that of ``config``."""
+    """Load the model; then one after the other, as each is done. The SFT is that of ``config``.
+
+    Raises:
+        LanguageModelError: the model cannot be loaded, or its law not be enumerated.
+    """
     torch.use_deterministic_algorithms(True)
-    trained = _Trained(config, inputs)
-    for method in methods:
-        yield trained.outcome(method)
+    return map(_Trained(config, inputs).outcome, methods)
 
 
 class _Trained:

@@ -48,7 +48,7 @@ class TrainedOutcome(NamedTuple):
 
 
 class ComparedModel(NamedTuple):
-    """The outcomes of one model, how many prompts it has, and its steps of SFT and of RL."""
+    """The outcomes of one model, how many prompts it has, 0 for all of a file, and its steps of SFT and of RL."""
 
     model: str
     prompts: int
@@ -70,7 +70,7 @@ def table_of_models(compared: Sequence[ComparedModel]) -> str:
     refused: dict[str, str] = {}
     for one in compared:
         for row in _rows(one.outcomes):
-            rows.append([one.model, str(one.prompts), one.steps, *(row[i] for i in kept)])
+            rows.append([one.model, str(one.prompts or "all"), one.steps, *(row[i] for i in kept)])
         refused |= {f"{one.model}, {o.method}": o.refused for o in one.outcomes if o.refused}
     return "\n".join([*_markdown(head, rows), *_not_trained(refused)]) + "\n"
 

@@ -5,6 +5,7 @@ Settings only: nothing heavy is imported, so that ``--help`` and usage errors ar
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -82,7 +83,14 @@ OF_ORDERS = {
     "replay_share": OfOrders("SFT on data and replay", ("replay",)),
     "best_of": OfOrders("SFT on best of n", ("best-of-n",)),
     "weights": OfOrders("SFT on weighted responses", ("weighted-sft",)),
+    "warmup_steps": OfOrders("SFT before RL", ("rl-sft", "all")),
 }
+# In samples what is trained beside RL has the steps and the rate of RL, and every order has these.
+OF_ENUMERATED_ORDERS = OF_ORDERS | dict.fromkeys(
+    ("rl_steps", "rl_rate"), OfOrders("RL", (*WHOLE, "replay", "alternate", "all"))
+)
+# How far SFT steps : RL steps of a cycle, T6's beta, may be from what --sft-share says.
+SHARE_ROUNDING = 0.05
 
 
 def later(default: Any) -> Any:
@@ -303,28 +311,39 @@ def configuration(asked: Asked) -> RunConfiguration:
             f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has "
             f"{', '.join((*WHOLE, *OWN_RESPONSES))} and all"
         )
-    own = of_order(given, config.order)
-    for name in given:
+    own = of_order(asked, config.order)
+    for name in asked:
         if name not in own:
-            what, orders = OF_ORDERS[name]
+            what, orders = _of_orders(protocol)[name]
             raise InputError(
-                f"{option(name)} is {given[name]!r}, which is about {what}; --order {config.order} trains none, so "
+                f"{option(name)} is {asked[name]!r}, which is about {what}; --order {config.order} trains none, so "
                 f"leave it away, or choose --order {' or '.join(orders)}"
             )
-    if isinstance(config, EnumeratedConfiguration) and config.order == "alternate":
-        _check_cycles(config)
+    if isinstance(config, EnumeratedConfiguration):
+        if "group_size" in given and config.advantage != "group-normalised":
+            raise InputError(
+                f"--group-size is {config.group_size}, which --advantage {config.advantage} has no use for: its "
+                "expected gradient is that of every size; leave it away, or choose --advantage group-normalised"
+            )
+        if config.order == "alternate":
+            _check_cycles(config)
     if isinstance(config, SampledConfiguration) and config.order == "best-of-n":
         _check_best_of(config)
     return config
 
 
 def of_order(asked: Asked, order: str) -> Asked:
-    """What was asked for, without the options that only other orders have."""
+    """What was asked for, without the options that only other orders of the protocol have."""
+    of_orders = _of_orders(asked.get("protocol", ENUMERATED))
     return {
         name: value
         for name, value in asked.items()
-        if name not in OF_ORDERS or order in OF_ORDERS[name].orders
+        if name not in of_orders or order in of_orders[name].orders
     }
+
+
+def _of_orders(protocol: str) -> Mapping[str, OfOrders]:
+    return OF_ENUMERATED_ORDERS if protocol == ENUMERATED else OF_ORDERS
 
 
 def _check_best_of(config: SampledConfiguration) -> None:
@@ -336,11 +355,21 @@ def _check_best_of(config: SampledConfiguration) -> None:
 
 
 def _check_cycles(config: EnumeratedConfiguration) -> None:
-    least = 3 if config.finish == "half-rl" else 2
+    least_rl = 2 if config.finish == "half-rl" else 1
+    least = least_rl + 1
     if config.rl_steps < least * config.cycles:
         raise InputError(
             f"--cycles is {config.cycles}, which leaves less than {least} of {config.rl_steps} steps for a cycle with "
             f"--finish {config.finish}; lower it, or raise --rl-steps"
+        )
+    steps = config.rl_steps // config.cycles
+    sft = min(config.cycle()[1], steps - least_rl)
+    share = config.sft_share
+    if not math.isclose(sft / (steps - sft), share / (1 - share), rel_tol=SHARE_ROUNDING):
+        raise InputError(
+            f"--sft-share is {share:g}, {share * steps:.3g} of the {steps} steps of a cycle, of which RL needs at "
+            f"least {least_rl} with --finish {config.finish}; the nearest is {sft / steps:.4g}, {sft} of them: give "
+            "that, or other --cycles or --rl-steps"
         )
 
 
@@ -374,7 +403,8 @@ def command(config: RunConfiguration) -> str:
     if isinstance(config, EnumeratedConfiguration):
         chosen["task"], usual["task"] = config.task, FACTS
     preset = configuration(chosen)
-    own = of_order({one.name: getattr(config, one.name) for one in fields(config)}, config.order)
+    values = {one.name: getattr(config, one.name) for one in fields(config)}
+    own = of_order({"protocol": config.protocol, **values}, config.order)
     given = {name: value for name, value in chosen.items() if value != usual[name]}
     given |= {name: value for name, value in own.items() if value != getattr(preset, name)}
     words = ["python", "experiments/qwen_validate.py"]

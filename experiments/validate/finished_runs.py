@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nondecoupling.estimate import Interval
 from validate.disk import replace_file
 from validate.errors import RunError
+from validate.options import folder_path
 from validate.reports import strict_json
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Reached:
 def parser_of_runs(what: str | None) -> argparse.ArgumentParser:
     """Of the folders to read, and where to write the table; ``what`` is the docstring of the script."""
     parser = argparse.ArgumentParser(description=(what or "").split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="runs, or sweeps")
+    parser.add_argument(
+        "runs", nargs="+", type=folder_path, metavar="FOLDER", help="runs, or sweeps"
+    )
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help="also write table.md and outcomes.json"
     )
@@ -48,12 +51,12 @@ def parser_of_runs(what: str | None) -> argparse.ArgumentParser:
 
 
 def complete_runs(places: Sequence[Path]) -> list[Path]:
-    """The complete runs in folders, or below them.
+    """The complete runs in folders, or below them, each once, by the first path that leads to it.
 
     Raises:
         RunError: there is none in one of them.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for place in places:
         below = sorted(path.parent for path in place.rglob("report.json"))
         below = [path for path in below if (path / "config.json").exists()]
@@ -61,8 +64,9 @@ def complete_runs(places: Sequence[Path]) -> list[Path]:
             raise RunError(
                 f"{place} has no complete run in it; give folders of qwen_validate.py or sweep.py"
             )
-        found += below
-    return found
+        for path in below:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def write_table(

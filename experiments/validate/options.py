@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from validate.configuration import (
 )
 from validate.orders import ORDERS, STAGES
 
-__all__ = ["Given", "parse_arguments", "positive", "positive_int"]
+__all__ = ["Given", "folder_path", "parse_arguments", "positive", "positive_int"]
 
 
 def positive_int(text: str) -> int:
@@ -50,6 +52,18 @@ def probability(text: str) -> float:
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
     return value
+
+
+def folder_path(text: str) -> Path:
+    """A path that the file system can have."""
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise argparse.ArgumentTypeError(
+                f"{text} cannot be a folder ({error.strerror}); choose a shorter name"
+            ) from None
+    return Path(text)
 
 
 def _defaults(name: str) -> str:
@@ -207,7 +221,11 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
 
     of_order("--cycles", "alternate", positive_int, "how many cycles the steps of RL make up")
     of_order(
-        "--sft-share", "alternate", probability, "the share of SFT in the steps of a cycle", "X"
+        "--sft-share",
+        "alternate",
+        probability,
+        "the share of SFT in the steps of a cycle, whole ones",
+        "X",
     )
     enumerated.add_argument(
         "--finish",
@@ -255,7 +273,9 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     )
 
     files = parser.add_argument_group("files")
-    files.add_argument("--out", type=Path, metavar="FOLDER", help="run folder [runs/MODEL-NUMBER]")
+    files.add_argument(
+        "--out", type=folder_path, metavar="FOLDER", help="run folder [runs/MODEL-NUMBER]"
+    )
     files.add_argument(
         "--resume",
         action="store_true",

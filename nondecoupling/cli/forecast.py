@@ -14,6 +14,7 @@ from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.recipe import print_recipe, recipe_of_file
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.cli.sample_files import Columns, SamplesFile, in_options
+from nondecoupling.estimate.arguments import GivenArgument, NamesArguments
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
@@ -63,7 +64,8 @@ def forecast_command(
     prompt: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
     reward: Annotated[str | None, typer.Option(help="Column of the reward.")] = None,
     expert_reward: Annotated[
-        str | None, typer.Option(help="Column of the rewards of expert responses.")
+        str | None,
+        typer.Option(help="Column of the rewards of expert responses, equally many each."),
     ] = None,
     log_prob: Annotated[
         str | None, typer.Option(help="Column of log-probabilities: says the SFT loss now, too.")
@@ -114,7 +116,9 @@ def forecast_command(
             weight=weight,
         )
         samples = SamplesFile(file, reward_low, reward_high, columns, step, ragged).samples()
+        _require_rewards(checkpoints, samples.reward_bounds)
         with in_options(**OPTIONS):
+            _require_targets(samples, targets=[*target], reward_target=[reward_target])
             plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
             advice = _advice(plan, loss_budget, reward_target)
     except (ValueError, OSError, ImportError) as error:
@@ -153,9 +157,32 @@ def _checkpoints(run: list[str]) -> list[tuple[float, float]]:
         try:
             reward, loss = map(float, text.split(","))
         except ValueError:
-            fail(f"--run {text!r}: give a reward and a change of SFT loss, as 0.55,0.09")
+            reward, loss = math.nan, math.nan
+        if not (math.isfinite(reward) and math.isfinite(loss)):
+            fail(
+                f"--run {text!r}: give a reward and a change of SFT loss, both finite, as 0.55,0.09"
+            )
         found.append((reward, loss))
     return found
+
+
+def _require_rewards(checkpoints: list[tuple[float, float]], bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    for reward, loss in checkpoints:
+        if not low <= reward <= high:
+            raise ValueError(
+                f"--run {reward:g},{loss:g}: the samples have rewards from {low:g} to {high:g}; give the average "
+                "reward of the checkpoint, then its change of SFT loss"
+            )
+
+
+def _require_targets(samples: Samples, **asked: list[float | None]) -> None:
+    low, high = samples.reward_bounds
+    for name, target in ((name, one) for name, listed in asked.items() for one in listed):
+        if target is not None and not low < target < high:
+            raise NamesArguments(
+                GivenArgument(name, target), f": choose a reward inside ({low:g}, {high:g})"
+            )
 
 
 def _advice(

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from nondecoupling.collected import KEY, CollectedSamples
 from nondecoupling.estimate.arguments import GivenArgument, NamesArguments
 from nondecoupling.forecast import Samples
-from nondecoupling.forecast.files import parquet_metadata
+from nondecoupling.forecast.files import parquet_metadata, positive_weight_in
 
 
 class Columns(TypedDict, total=False):
@@ -118,8 +118,11 @@ class SamplesFile:
             raise ValueError(
                 f"--weight {weight}: {self.path} has no column {weight!r}; it has {', '.join(map(repr, columns))}"
             )
-        with self._naming_file():
-            weights = found.table[weight].to_pylist()
+        with self._naming_file(), in_options(**self._options()):
+            weights = [
+                positive_weight_in(cell, weight, self.path, place)
+                for place, cell in enumerate(found.table[weight].to_pylist(), start=1)
+            ]
             return Samples(**found.samples().to_dict() | {"weights": weights})
 
     @property
@@ -132,7 +135,8 @@ class SamplesFile:
             return file.read(4) == b"PAR1"
 
     def _options(self) -> dict[str, str]:
-        own = {name: self._option(name) for name in (*COLLECTED_COLUMNS, "step", "ragged")}
+        named = (*COLLECTED_COLUMNS, "weight", "step", "ragged")
+        own = {name: self._option(name) for name in named}
         return own | {"reward_bounds": "--reward-low --reward-high"}
 
     def _option(self, name: str) -> str:

@@ -114,7 +114,7 @@ def _source(name: str) -> _Source:
         remedy = f"reinstall it with: {packaged.command}"
         return _Source(name, str(file.parent), file.name, packaged.origin, remedy)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # False for a name too long for a file, too
         check_folder(path)
         remedy = "it must hold config.json, model.safetensors and tokenizer.json, as save_pretrained writes them"
         return _Source(name, str(path), remedy=remedy)

@@ -5,10 +5,10 @@ get ``log_metric``, but not the model. So there is one object for both sides: th
 wrapped reward function, called right after the rollouts were drawn, measures and logs.
 
 A window of generations gives one reading. Its rewards are those of all rollouts in it; the probe, collected responses
-of the start policy, is spread over it in eight equal parts, each scored by the policy in the middle of its stretch; what
-is proved sets them against the rewards of these policies alone. KL(p||ref) is measured at its last generation, with the
-trained parameters of the start exchanged for a moment: no second model is in memory, and the training is left as if
-nobody had looked.
+of the start policy, is spread over it in eight equal parts, each scored by the policy in the middle of its stretch.
+What is proved sets them against the rewards of these policies alone. KL(p||ref) is measured at its last generation,
+with the trained parameters of the start exchanged for a moment: no second model is in memory, and the training is left
+as if nobody had looked.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from nondecoupling.collected import CollectedSamples
 from nondecoupling.estimate.arguments import (
     Array,
     finite_array,
+    nonnegative_number,
     one_of,
     positive_number,
     probability,
@@ -136,10 +137,10 @@ class CouplingMonitor:
         the collected file, for which ``lm.score`` adds ``log_p``). ``rewards``: of rollouts, ``[prompts]`` or
         ``[prompts, responses]``. One of these two may be None, where it was not measured. ``expert_log_ratio``: log
         ref/p of expert responses. ``log_ratios``: log p/ref of rollouts, for KL(p||ref) and with the run's ``beta`` for
-        what the run proves (S10).
+        what the run proves (S10); 0 is no leash, of which nothing is proved.
 
         Shapes: log_p and log_ref ``[prompts]`` or ``[prompts, responses]``. Errors: rewards outside their bounds, NaN,
-        a shape that is not that of log_ref; neither log_p nor rewards.
+        a shape that is not that of log_ref; neither log_p nor rewards; a beta below 0 or of no use as a divisor.
         """
         if log_p is None and rewards is None:
             raise ValueError("log_p=None, rewards=None: give one of them at least")
@@ -147,7 +148,7 @@ class CouplingMonitor:
         by_prompt = None if rewards is None else self._by_prompt(rewards)
         experts = None if expert_log_ratio is None else _mean("expert_log_ratio", expert_log_ratio)
         kl = None if log_ratios is None else _mean("log_ratios", log_ratios)
-        step = whole_number("step", step, 0)
+        step, beta = whole_number("step", step, 0), None if beta is None else _beta(beta)
         return self.read(step, by_prompt, rise, experts, kl, beta, beside=by_prompt)
 
     def _by_prompt(self, rewards: ArrayLike) -> Array:
@@ -194,11 +195,9 @@ class CouplingMonitor:
                 "log_ref=None: the monitor was made from rewards alone; give log_ref of the same responses, or make it "
                 "from the file of lm.collect"
             )
-        start = (
-            self.collected.log_ref
-            if log_ref is None and self.collected is not None
-            else finite_array("log_ref", [] if log_ref is None else log_ref)
-        )
+        if log_ref is None and self.collected is not None:
+            log_ref = self.collected.log_ref
+        start = finite_array("log_ref", [] if log_ref is None else log_ref)
         if given.shape != start.shape or given.ndim not in (1, 2) or not given.size:
             raise ValueError(
                 f"log_p has shape {given.shape}, log_ref {start.shape}: give both for the same responses, [prompts] or "
@@ -333,6 +332,11 @@ def _recipe_of(
             "the Forecast's samples"
         )
     return source.recipe
+
+
+def _beta(beta: ArrayLike) -> float:
+    number = nonnegative_number("beta", beta)
+    return positive_number("beta", number) if number else 0.0
 
 
 def _mean(name: str, values: ArrayLike) -> float:

@@ -37,7 +37,8 @@ SELDOM = {"expert_loss_rise", "price_recipe", "beta_recipe"}
 LIMITS = (
     "Losses and prices in nats per response, averages over prompts. The SFT loss is that on the start policy's own "
     "data; its lower limit, and those of alarms, hold at every look together. Paths and the floor are a forecast from "
-    "samples of the start policy, each interval by itself at its level."
+    "samples of the start policy, each interval by itself at its level. A price >= is the floor and a beta <= an upper "
+    "limit, where the reward lies beyond the samples; an overpayment <= is the SFT loss against that floor."
 )
 
 

@@ -6,6 +6,7 @@ All limits hold together, so that it does not matter which rewards the run reach
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,12 +23,12 @@ from nondecoupling.recipes import Recipe
 __all__ = ["Bounded", "PriceCurves"]
 
 # Rewards at which the floor is computed; between two of them it is that of the lower one.
-FLOORS = 16
+FLOORS = 256
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A number, or what the samples say of one that lies beyond them: ``sign`` is "", ">=" or "<=".
+    """An estimate, or a limit of what lies beyond the samples: ``sign`` is "", ">=" or "<=".
 
     >>> print(Bounded(0.5), Bounded(1.25, ">="))
     0.5 >= 1.25
@@ -42,26 +43,36 @@ class Bounded:
 
 @dataclass
 class TrainerPrices:
-    """What a trainer pays for an average reward, plug-in, between the betas of its grid that the samples support."""
+    """What a trainer pays for an average reward, plug-in, between the betas of its grid that the samples support.
+
+    Beyond them a plug-in number would be no limit, as the best responses drawn understate the rewards: ``floor`` is
+    less than any algorithm pays for a reward, and limits of the beta fail with probability ``delta``/2 at most.
+    """
 
     trainer: ForecastTrainer
+    floor: Callable[[float], float]
+    delta: float
 
     def price(self, reward: float) -> Bounded:
-        """In nats per response; ">=" beyond the supported betas."""
+        """In nats per response; beyond the supported betas ">=" the floor."""
         rewards, losses, _ = self.path
         if reward <= rewards[0]:
             return Bounded(0.0)
         if self._beyond_path(reward):
-            return Bounded(float(losses[-1]), ">=")
+            return Bounded(self.floor(reward), ">=")
         return Bounded(float(np.interp(reward, rewards, losses)))
 
     def beta(self, reward: float) -> Bounded:
-        """The beta, in the trainer's unit, at which it ends with that reward; "<=" the last supported one."""
+        """The beta, in the trainer's unit, at which it ends with that reward.
+
+        Beyond the supported ones "<=" the least of the grid that has less reward for certain, inf where none has.
+        """
         rewards, _, inverse = self.path
         if reward <= rewards[0]:
             return Bounded(math.inf)
         if self._beyond_path(reward):
-            return Bounded(float(1 / inverse[-1]) if len(self.betas) else math.inf, "<=")
+            less = self.trainer.grid[self.most_rewards < reward]
+            return Bounded(float(less.min(initial=math.inf)), "<=")
         return Bounded(float(1 / np.interp(reward, rewards, inverse)))
 
     @cached_property
@@ -80,6 +91,13 @@ class TrainerPrices:
         losses = np.concatenate([[0.0], ends.plug_in_losses()])
         return np.maximum.accumulate(rewards), losses, np.concatenate([[0.0], 1 / self.betas])
 
+    @cached_property
+    def most_rewards(self) -> Array:
+        """Upper limits of the rewards at all betas of the grid together."""
+        # Of all betas: how many the samples support was read off the same samples.
+        each = self.delta / len(self.trainer.grid)
+        return np.asarray(self.trainer.on_the_grid.rewards(each).high)
+
     def _beyond_path(self, reward: float) -> bool:
         """Also at its end: the last ones may differ from the best responses by less than is seen in their rewards."""
         return bool(reward >= self.path[0][-1] - 1e-12 * self.trainer.samples.spread)
@@ -90,7 +108,8 @@ class PriceCurves:
     """Prices of an average reward, in nats per response, from samples of the start policy.
 
     ``exact``: of KL-regularised RL to its optimum, the tilt; ``trained``: of the trainer of ``recipe``, None without
-    one and where ``refusal`` says why it ends nowhere that is known.
+    one and where ``refusal`` says why it ends nowhere that is known. Numbers without a sign are estimates. Each kind of
+    limit, the floor, the ceiling and the betas of either trainer, ever fails with probability ``delta``/2 at most.
     """
 
     samples: Samples
@@ -98,23 +117,24 @@ class PriceCurves:
     recipe: Recipe | None = None
 
     def cheapest(self, reward: float) -> Bounded:
-        """The plug-in price of any algorithm (S5); ">=" where more is asked for than the best responses have.
+        """The plug-in price of any algorithm (S5); ">=" the floor for more than the best responses have.
 
-        The highest of its tangents at a grid of rates, less than 1 % or 0.001 nats below it; ">=" also where the reward
-        lies beyond the last of them, from where on the price may rise to infinity.
+        The highest of its tangents at a grid of rates, less than 1 % or 0.001 nats below it; ">=" the floor also where
+        the reward lies beyond the last of them, from where on the price may rise to infinity.
         """
         if reward <= self.start:
             return Bounded(0.0)
         rates, offsets, last = self._lines
-        sign = ">=" if reward > min(last, self._best_average) else ""
-        return Bounded(float(np.max(rates * min(reward, self._best_average) + offsets)), sign)
+        if reward > min(last, self._best_average):
+            return Bounded(self.floor(reward), ">=")
+        return Bounded(float(np.max(rates * reward + offsets)))
 
     def tilt(self, reward: float) -> Bounded:
-        """The plug-in price of exact KL-regularised RL, between the betas of a grid; ">=" beyond the supported ones."""
+        """The plug-in price of exact KL-regularised RL; ">=" the floor beyond the betas that the samples support."""
         return self.exact.price(reward)
 
     def beta(self, reward: float) -> Bounded:
-        """The beta at which exact RL has that reward; "<=" the last one that the samples support."""
+        """The beta at which exact RL has that reward; beyond those that the samples support an upper limit, "<="."""
         return self.exact.beta(reward)
 
     def floor(self, reward: float) -> float:
@@ -141,19 +161,20 @@ class PriceCurves:
 
     def prepare(self) -> None:
         """Make the curves now: they take seconds, and the first question would wait for them."""
-        _ = self.exact.path, self._lines, self._floors, self._ceilings
-        _ = None if self.trained is None else self.trained.path
+        _ = self._lines, self._floors, self._ceilings
+        for trainer in (self.exact, self.trained):
+            _ = None if trainer is None else (trainer.path, trainer.most_rewards)
 
     @cached_property
     def exact(self) -> TrainerPrices:
-        return TrainerPrices(ForecastTrainer(self._rows, None))
+        return self._prices_of(None)
 
     @cached_property
     def trained(self) -> TrainerPrices | None:
         if self.recipe is None or self.refusal is not None:
             return None
-        trainer = ForecastTrainer(self._rows, self.recipe)
-        return self.exact if trainer.is_exact else TrainerPrices(trainer)
+        trained = self._prices_of(self.recipe)
+        return self.exact if trained.trainer.is_exact else trained
 
     @cached_property
     def refusal(self) -> UnsupportedRecipe | None:
@@ -164,6 +185,9 @@ class PriceCurves:
     def start(self) -> float:
         """The average reward of the samples."""
         return self.samples.mean_reward
+
+    def _prices_of(self, recipe: Recipe | None) -> TrainerPrices:
+        return TrainerPrices(ForecastTrainer(self._rows, recipe), self.floor, self.delta)
 
     @cached_property
     def _rows(self) -> Samples:
@@ -195,12 +219,7 @@ class PriceCurves:
     def _floors(self) -> tuple[Array, Array]:
         low, high = self.samples.reward_bounds
         targets = low + (high - low) * np.arange(1, FLOORS + 1) / (FLOORS + 1)
-        each = self.delta / FLOORS
-        lows = [
-            float(floors.price_floor(self._rows, target, each).low) if target > self.start else 0.0
-            for target in targets.tolist()
-        ]
-        return targets, np.maximum.accumulate(lows)
+        return targets, np.asarray(floors.price_floor(self._rows, targets, self.delta).low)
 
     @cached_property
     def _ceilings(self) -> tuple[Array, Array]:

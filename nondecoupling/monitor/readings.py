@@ -28,8 +28,9 @@ class Reading:
     Of this reward: ``price``, the least that any algorithm pays (S5), plug-in; ``price_floor``, a limit of it that
     holds; ``price_tilt``, what exact KL-regularised RL pays, at the beta ``beta_equivalent``; with a recipe
     ``price_recipe``, what its trainer pays, at ``beta_recipe`` in its own unit (T1-T4, T11). Beyond what the samples
-    have they are bounds, ">=" and "<="; those of a recipe with normalised advantages also where the reward is
-    higher than at its critical beta, below which nothing is stationary (T4).
+    have each price is ">=" the floor, and a beta "<=" the least that certainly has less reward; those of a recipe with
+    normalised advantages also where the reward is higher than at its critical beta, below which nothing is stationary
+    (T4).
 
     ``overpayment_ratio`` and ``overpayment_nats``: the rise over and above ``price`` (S9). ``overpayment_proved``: the
     lower end of the rise over what the reward can be had for, a ratio that holds at every look. Both ratios are
@@ -62,10 +63,12 @@ class Reading:
     def metrics(self) -> dict[str, float]:
         """Names and finite numbers for a tracker; what is not measured is left out.
 
-        ``coupling/beyond_samples`` is 1 where ``price`` or ``price_tilt`` is a bound, ``coupling/price_recipe_bound``
-        where ``price_recipe`` is, for whichever reason. ``coupling/overpayment_ratio_infinite`` is 1 where the run has
-        paid and has no more reward than at its start, and 0 at every other reading with a ratio; the infinite number
-        itself is left out. So are ``overpayment_proved``, ``beta_equivalent`` and ``beta_recipe``.
+        ``coupling/beyond_samples`` is 1 where ``price`` or ``price_tilt`` is a bound, the floor, and
+        ``coupling/price_recipe_bound`` where ``price_recipe`` is, for whichever reason.
+        ``coupling/overpayment_ratio_infinite`` is 1 where the run has paid and has no more reward than at its start,
+        and 0 at every other reading with a ratio; the infinite number itself is left out. So are
+        ``overpayment_proved``, ``beta_equivalent`` and ``beta_recipe``. "<= inf" says nothing: it is left out, and its
+        flag is 0.
         """
         found = {
             name: value.value if isinstance(value, (Estimate, Bounded)) else value
@@ -74,7 +77,8 @@ class Reading:
         }
         for name in MAYBE_INFINITE:
             if (value := found[name]) is not None:
-                found[f"{name}_infinite"] = float(math.isinf(value))
+                limit = bool(getattr(vars(self)[name], "sign", ""))
+                found[f"{name}_infinite"] = float(math.isinf(value) and not limit)
         found["alarm"] = float(bool(self.alarms))
         if self.sft_loss_rise is not None:
             found["sft_loss_rise_low"] = self.sft_loss_rise.low

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.collected import prompt_label
 from nondecoupling.estimate import cluster_means
 from nondecoupling.estimate.arguments import (
     Array,
@@ -24,7 +23,7 @@ from nondecoupling.estimate.arguments import (
     shown,
     whole_number,
 )
-from nondecoupling.forecast.files import Table, read_jsonl, read_parquet
+from nondecoupling.forecast.files import Table, label_in, read_jsonl, read_parquet
 
 __all__ = ["Rollouts", "read_rollouts"]
 
@@ -55,10 +54,11 @@ def read_rollouts(
     None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
     anything is left out.
 
-    Errors: no file, a file of another kind, columns that are not there or not clear, rewards that are no numbers,
-    steps that are no whole numbers.
+    Errors: no file, a file of another kind, columns that are not there or not clear, prompts that are neither texts nor
+    chat messages nor, all of them, whole numbers, rewards that are no numbers, steps that are no whole numbers.
     """
-    found: dict[int, tuple[list[str], list[float]]] = {}
+    found: dict[int, tuple[list[str | int], list[float]]] = {}
+    here: str | int | None = None
     for path in _files(paths):
         table = _table(path)
         if not table:
@@ -66,7 +66,7 @@ def read_rollouts(
         label, columns = _prompt(table, path, prompt), _rewards(table, path, rewards)
         step_of_file = None if "step" in _columns(table) else _step_in_name(path)
         for place, row in enumerate(table, start=1):
-            here = _label(row, label, path, place)
+            here = label_in(row.get(label), label, path, place, here)
             given = [_number(row, column, path, place) for column in columns]
             said = [number for number in given if number is not None]
             if not said:
@@ -80,7 +80,7 @@ def read_rollouts(
             f"{', '.join(map(str, paths))}: no rollouts with a reward; give files that a trainer wrote"
         )
     return [
-        Rollouts(step, np.asarray(cluster_means(np.array(values), np.array(prompts))))
+        Rollouts(step, np.asarray(cluster_means(values, prompts)))
         for step, (prompts, values) in sorted(found.items())
     ]
 
@@ -154,18 +154,6 @@ def _step(row: dict[str, Any], path: Path, place: int) -> int:
         raise ValueError(
             f"{path}, row {place}, step={shown(value)}: give the step as a whole number in every row, or leave the "
             "column out and put it into the file's name"
-        ) from None
-
-
-def _label(row: dict[str, Any], column: str, path: Path, place: int) -> str:
-    value = row.get(column)
-    if value is None:
-        raise ValueError(f"{path}, row {place}: no prompt in the column {column!r}")
-    try:
-        return prompt_label(value)
-    except TypeError:
-        raise ValueError(
-            f"{path}, row {place}, {column}={shown(value)}: give a text, or chat messages of texts"
         ) from None
 
 

@@ -18,6 +18,6 @@ def script() -> Path:
 @pytest.fixture(scope="session")
 def small() -> list[str]:
     """Options of a very small run."""
-    options = {"prompts": 3, "sft-steps": 40, "rl-steps": 40, "warmup-steps": 8}
+    options = {"prompts": 3, "sft-steps": 40, "rl-steps": 40}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return [*words, "--checkpoint-every", "8"]

@@ -105,14 +105,6 @@ def test_a_table_decouples_prompts_exactly():
     np.testing.assert_array_equal(np.sign(np.diag(found.by_gradients)), np.sign(slope))
 
 
-def test_couplings_are_not_measured_in_low_precision(tmp_path, capsys):
-    given = ["--family", "llama", "--out", str(tmp_path), "--", "--precision", "bfloat16"]
-    with pytest.raises(SystemExit, match="2"):
-        architectures.main(given)
-    assert "--precision is bfloat16" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_family_from_model_to_table(tmp_path):
     short = [
         "--sft-steps",
@@ -140,3 +132,19 @@ def test_a_family_from_model_to_table(tmp_path):
     (place / "sft.pt").write_bytes((place / "base.pt").read_bytes())
     with pytest.raises(SystemExit, match=r"sft\.pt is damaged"):
         architectures.main(given)
+
+
+def test_couplings_are_with_the_task_and_the_reward_of_the_runs(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        architectures,
+        "couple",
+        lambda policy, task, *rest: (seen.append(task), couple(policy, task, *rest))[1],
+    )
+    short = "--prompts 4 --reward format --sft-steps 6 --rl-steps 4 --warmup-steps 3"
+    given = ["--family", "llama", "--out", str(tmp_path), "--", *short.split()]
+    assert architectures.main(given) == 0
+    asked = embedded_task(4, "format")
+    assert len(seen) == 2 and all(task.prompts == asked.prompts for task in seen)
+    (numbers,) = json.loads((tmp_path / "results.json").read_text())
+    assert numbers["kernel"]["sft"]["size"] == 4 * 7

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields, replace
 from pathlib import Path
 
 import compare
@@ -14,7 +15,12 @@ from comparisons.methods import methods_for, shares_of_cycles, steps_of_cycles
 from comparisons.outcomes import MethodOutcome, Paid
 from comparisons.summary import ComparedModel, figure, figure_of_fineness, table, table_of_models
 from torch import nn
-from validate.configuration import PRECISIONS, configuration
+from validate.configuration import (
+    PRECISIONS,
+    EnumeratedConfiguration,
+    configuration,
+    of_order,
+)
 from validate.enumerated.facts import embedded_task
 from validate.enumerated.inputs import inputs_of
 from validate.enumerated.means import PromptMeans
@@ -53,10 +59,25 @@ def test_methods_are_trained_on_the_law_in_the_precision_asked_for(precision):
 
 
 def test_every_method_is_a_configuration():
-    for preset in ({}, {"model": "smollm2-135m"}):
+    steps = [{"rl_steps": count} for count in (5, 59, 100, 250)]
+    for preset in ({}, {"model": "smollm2-135m"}, *steps):
         config = configuration(preset)
         for method in methods_for(config, TASK.reward):
-            configuration({**preset, **method.options})
+            order = method.options.get("order", "all")
+            configuration({**of_order(preset, order), **method.options})
+
+
+def test_cycles_have_the_steps_that_their_name_says():
+    def named(rl_steps):
+        config = configuration({"rl_steps": rl_steps})
+        found = methods_for(config, TASK.reward)
+        cycles = [m for m in found if m.options.get("order") == "alternate"]
+        for method in cycles:
+            made = replace(config, **method.options)
+            assert f"cycles of {sum(made.cycle())} steps" in method.name
+        return len(cycles)
+
+    assert [named(count) for count in (300, 100, 80, 8, 5, 3)] == [4, 3, 3, 2, 0, 0]
 
 
 def test_the_frontier_pays_the_least_and_the_tilt_pays_the_tilts():
@@ -144,14 +165,44 @@ def test_methods_that_were_refused_are_named_in_both_tables():
         (["--", "--order", "all"], "--order is set by the methods"),
         (["--", "--protocol", "sampled"], "a comparison is of the enumerated protocol"),
         (["--", "--resume"], "go before the --"),
+        (["--", "--data-law", "self"], "--data-law is 'self', which no method"),
+        (["--", "--warmup-steps", "7"], "--warmup-steps is 7, which no method"),
+        (["--", "--checkpoint-every", "7"], "--checkpoint-every is 7, which no method"),
+        (["--seed", "0", "-1"], "--seed is -1; it must be at least 0"),
+        (["--", "--model", "no/such/model"], "no/such/model"),
+        (["--", "--task", "no/such/task"], "--task no/such/task could not be read"),
         (["--method", "magic"], "--method 'magic' is in no method's name"),
         (["--", "--prompts", "99"], "prompts is 99"),
     ],
 )
-def test_bad_requests_are_named(words, message, tmp_path, capsys):
+def test_bad_requests_are_named_and_leave_their_folder_free(
+    words, message, tmp_path, monkeypatch, capsys
+):
     out = ["--out", str(tmp_path / "run")]
     assert compare.main([*out, *words]) == 2
     assert message in capsys.readouterr().err
+    calls = []
+    monkeypatch.setattr(outcomes, "outcomes", fake(calls))
+    assert compare.main([*out, "--method", "k3-in-loss, beta 0.3", *SMALL]) == 0
+    assert calls == [(0, "RL k3-in-loss, beta 0.3")]
+
+
+def test_every_option_is_used_or_refused():
+    used = {"model", "task", "prompts", "reward", "training", "precision"}
+    used |= {"sft_steps", "rl_steps", "sft_rate", "rl_rate"}
+    names = {one.name for one in fields(EnumeratedConfiguration)}
+    assert names == used | {*compare.OF_METHODS, *compare.UNUSED}
+
+
+def test_what_was_stopped_while_its_model_was_loaded_has_not_begun(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outcomes, "_Trained", stop)
+    given = ["--out", str(tmp_path / "run"), "--method", "k3-in-loss"]
+    assert compare.main([*given, *SMALL]) == 130
+    assert "stopped before anything was trained" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "comparison.json").exists()
 
 
 def fake(calls):
@@ -161,6 +212,39 @@ def fake(calls):
             yield made(config.seed, method.name, forward(0.3))
 
     return of
+
+
+def task_file(place, rewards):
+    prompts = [
+        {"prompt": prompt, "responses": [" a", " b"], "law": [0.9, 0.1], "rewards": rewards}
+        for prompt in ("One", "Two", "Three")
+    ]
+    place.write_text("\n".join(map(json.dumps, prompts)) + "\n")
+    return ["--", "--task", str(place), "--sft-steps", "6", "--rl-steps", "8"]
+
+
+def test_a_task_that_has_changed_is_not_gone_on_with(tmp_path, monkeypatch, capsys):
+    """Its first seed would be of another task than its second."""
+    folder, calls, place = tmp_path / "run", [], tmp_path / "task.jsonl"
+    monkeypatch.setattr(outcomes, "outcomes", fake(calls))
+    given = ["--out", str(folder), "--seed", "0", "1", "--method", "k3-in-loss, beta 0.3"]
+    run = task_file(place, [0, 1])
+    assert compare.main([*given, *run]) == 0
+    lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "results.jsonl").write_text(lines[0])
+    task_file(place, [1, 0])
+    assert compare.main(["--out", str(folder)]) == 2
+    assert f"--task {place} is not what it was when the comparison" in capsys.readouterr().err
+    assert len(calls) == 2
+    task_file(place, [0, 1])
+    assert compare.main(["--out", str(folder)]) == 0
+    settings = json.loads((folder / "comparison.json").read_text())
+    assert calls[2:] == calls[1:2] and settings.keys() == {"seed", "method", "run", "inputs"}
+    # Of earlier versions, which did not record it, nothing is known.
+    del settings["inputs"]
+    (folder / "comparison.json").write_text(json.dumps(settings))
+    task_file(place, [1, 0])
+    assert compare.main(["--out", str(folder)]) == 0
 
 
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
@@ -307,6 +391,47 @@ def test_a_table_of_models_needs_comparisons_of_them(words, message, tmp_path, m
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("llama", "mamba2", "message"),
+    [
+        ({"reward": "right"}, {}, "--reward is 'right' in"),
+        ({}, {"sft_rate": 1e-4}, "--sft-rate is 0.005 in"),
+        ({}, {"precision": "float32"}, "--precision is 'float64' in"),
+        ({"task": "a"}, {}, "--reward is 'file' in"),
+        ({"task": "a"}, {"task": "b"}, "--task is 'a' in"),
+        ({"task": "a", "inputs": "1"}, {"task": "a", "inputs": "2"}, "and another 'a' in"),
+        ({"task": "a", "inputs": "1"}, {"task": "b", "inputs": "1"}, None),
+        ({"task": "a", "inputs": "1"}, {"task": "a"}, None),
+        ({"reward": "right-and-format", "prompts": 4, "warmup_steps": 7}, {"rl_steps": 5}, None),
+        ({}, {"model": "smollm2-135m"}, None),
+        ({"training": "lora"}, {"model": "smollm2-135m", "rl_rate": 1e-3}, None),
+        ({"training": "lora"}, {"model": "smollm2-135m", "rl_rate": 2e-3}, "--rl-rate is 0.001"),
+    ],
+)
+def test_one_table_is_of_one_task_and_reward(llama, mamba2, message, tmp_path, capsys):
+    """Only what is another model's default may differ beside what the table says."""
+    outcome = json.dumps(made(0, "method a", forward(0.3)).as_json())
+    for name, run in (("llama", llama), ("mamba2", mamba2)):
+        digests = {"inputs": {"task": run["inputs"]}} if "inputs" in run else {}
+        asked = {name: value for name, value in run.items() if name != "inputs"}
+        settings = {"seed": [0], "method": [], "run": {"model": f"tiny-{name}", **asked}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "comparison.json").write_text(json.dumps(settings | digests))
+        (tmp_path / name / "results.jsonl").write_text(outcome + "\n")
+        (tmp_path / name / "table.md").touch()
+    folders = [str(tmp_path / name) for name in ("llama", "mamba2")]
+    assert comparison_of_models.main(folders) == (2 if message else 0)
+    printed = capsys.readouterr()
+    assert message in printed.err if message else printed.out.count("method a") == 2
+
+
+def test_the_committed_comparison_of_another_reward_is_in_no_table_with_the_others(capsys):
+    results = Path(compare.__file__).parent / "results"
+    folders = [str(results / f"comparison-{name}") for name in ("two-levels", "llama")]
+    assert comparison_of_models.main(folders) == 2
+    assert "--reward is 'right' in" in capsys.readouterr().err
+
+
 def test_the_page_shows_the_committed_comparison():
     root = Path(compare.__file__).parents[1]
     committed, page = root / "experiments/results/comparison", root / "docs/recipes_in_a_network.md"
@@ -336,8 +461,9 @@ def test_the_page_shows_the_committed_comparisons_of_all_models(capsys):
     text = (results / "comparison-models/table.md").read_text()
     assert capsys.readouterr().out == text + "\n"
     assert text in page.read_text()
-    own = (results / "comparison-own-responses/table.md").read_text()
-    assert own.split("\n\n")[0].strip() in page.read_text()
+    for sampled in ("comparison-sampled", "comparison-sampled-smollm2"):
+        made = (results / sampled / "table.md").read_text()
+        assert made.split("\n\n")[0].strip() in page.read_text()
     natural = (results / "comparison-natural/table.md").read_text().splitlines()
     for line in natural:
         if "natural" in line:

@@ -146,4 +146,33 @@ def test_an_option_that_would_do_nothing_is_refused(order, name):
     with pytest.raises(InputError, match=words):
         configuration({"order": order, name: value})
     for trains_rl in ("sft-rl", "replay", "all"):
-        assert getattr(configuration({"order": trains_rl, name: value}), name) == value
+        more = {"advantage": "group-normalised"} if name == "group_size" else {}
+        assert getattr(configuration({"order": trains_rl, name: value, **more}), name) == value
+
+
+def test_what_an_order_uses_is_accepted():
+    """Of those that no other order has: in samples SFT on own responses has the steps and the rate of RL."""
+    for protocol, order in (("enumerated", "rl-sft"), ("sampled", "rl-sft"), ("sampled", "all")):
+        config = configuration({"protocol": protocol, "order": order, "warmup_steps": 7})
+        assert config.warmup_steps == 7
+    for order in ("sft-rl", "rl-sft", "cycle", "joint", "replay", "all"):
+        assert configuration({"order": order, "rl_steps": 7, "rl_rate": 0.5}).rl_rate == 0.5
+    for order in ("best-of-n", "weighted-sft"):
+        given = {"protocol": "sampled", "order": order, "rl_steps": 7, "rl_rate": 0.5}
+        assert configuration(given).rl_steps == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--protocol sampled --data {}", "--protocol sampled --eval-data {}", "--task {}", "--out {}"],
+)
+def test_a_name_that_no_file_can_have_is_refused_as_one_that_none_has(words, tmp_path, capsys):
+    name = str(tmp_path / ("x" * 300))
+    given = [word.format(name) for word in words.split()]
+    if "--out" not in words:
+        given += ["--out", str(tmp_path / "run")]
+    try:
+        status = qwen_validate.main(given)
+    except SystemExit as left:
+        status = left.code
+    assert status == 2 and name in capsys.readouterr().err

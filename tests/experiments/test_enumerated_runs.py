@@ -60,7 +60,7 @@ def test_the_html_needs_nothing_else(cycle):
 @pytest.mark.slow  # whole runs
 def test_all_orders_share_sft_and_say_who_is_who(tmp_path, small):
     folder = tmp_path / "all"
-    assert qwen_validate.main([*small, "--out", str(folder)]) == 0
+    assert qwen_validate.main([*small, "--warmup-steps", "8", "--out", str(folder)]) == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stages = list(dict.fromkeys(line["stage"] for line in lines))
     before, after = ["sft", "rl", "sft-again", "joint"], ["warm-up", "rl-first", "sft-after"]
@@ -267,7 +267,8 @@ def test_what_a_run_that_never_began_left_behind_is_no_run(tmp_path, small):
 @pytest.mark.slow  # whole runs
 def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
     folder = tmp_path / "self"
-    assert qwen_validate.main([*small, "--data-law", "self", "--out", str(folder)]) == 0
+    given = [*small, "--warmup-steps", "8", "--data-law", "self", "--out", str(folder)]
+    assert qwen_validate.main(given) == 0
     report = json.loads((folder / "report.json").read_text())
     assert {row["d"] for row in report["policies"]} == {
         "the data law of the experts",
@@ -325,6 +326,7 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatc
         ),
         (["--model", "no-such-model"], "no folder here and no hub id"),
         (["--model", "./missing/folder"], "'./missing/folder' is no folder here"),
+        (["--model", "x" * 300 + "/y/z"], "is no folder here"),
         (["--resume"], "nothing to resume"),
         (["--out", "void", "--resume"], "nothing to resume: void has no config.json"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qwen_validate
-from validate.configuration import command, configuration
+from validate.configuration import command, configuration, of_order, option
 from validate.enumerated.first_screen import first_screen
 from validate.enumerated.report import write_report
 from validate.options import parse_arguments
@@ -27,7 +27,9 @@ from nondecoupling.estimate import Outcome
     [
         {},
         {"protocol": "sampled", "data": "a file of mine.tsv", "rl": "grpo", "delta": 0.1},
-        {"order": "alternate", "cycles": 20, "weight": 0.3, "seed": 4},
+        {"order": "alternate", "cycles": 25, "weight": 0.3, "seed": 4},
+        {"order": "weighted-sft"},
+        {"protocol": "sampled", "order": "best-of-n", "rl_steps": 7},
         {"model": "smollm2-135m", "recipe": "k3-in-loss", "beta": 0.7},
         {"protocol": "sampled", "model": "/some where/model", "reward": "mine:shortness"},
         {"precision": "bfloat16", "order": "joint"},
@@ -49,6 +51,8 @@ def test_it_names_what_is_not_the_default_and_nothing_else():
 def test_it_leaves_away_what_the_order_does_not_use():
     old = replace(configuration({}), order="joint", recipe="k3-in-loss")
     assert command(old).endswith(".py --order joint")
+    older = replace(configuration({}), order="best-of-n", warmup_steps=7, rl_steps=7)
+    assert command(older).endswith(".py --order best-of-n")
 
 
 def test_a_task_file_brings_its_rewards(tmp_path):
@@ -124,10 +128,10 @@ def test_the_first_screen_of_the_page(enumerated):
 @pytest.mark.parametrize("order", ["replay", "joint", "alternate", "weighted-sft", "rl-sft"])
 def test_the_figures_of_every_order(tmp_path, small, order):
     """Before is what the stage started from, which for replay is the result of RL."""
-    cycles = ["--cycles", "8"] if order == "alternate" else []
-    assert (
-        qwen_validate.main([*small, "--order", order, *cycles, "--out", str(tmp_path / "run")]) == 0
-    )
+    asked = {**parse_arguments(small, "").asked, "warmup_steps": 8, "cycles": 10}
+    own = {"order": order, **of_order(asked, order)}
+    given = [word for name, value in own.items() for word in (option(name), str(value))]
+    assert qwen_validate.main([*given, "--out", str(tmp_path / "run")]) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     start, stage = {
         "replay": ("rl", "replay"),

@@ -322,6 +322,27 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert "has no complete run" in capsys.readouterr().err
 
 
+def test_a_run_that_several_folders_lead_to_counts_once(tmp_path, monkeypatch):
+    sweep = tmp_path / "sweep"
+    for name in ("a", "b"):
+        run = sweep / "trials" / name
+        run.mkdir(parents=True)
+        for file in ("config.json", "report.json"):
+            (run / file).touch()
+    whole = complete_runs([sweep])
+    assert whole == [sweep / "trials" / "a", sweep / "trials" / "b"]
+    (tmp_path / "link").symlink_to(sweep)
+    monkeypatch.chdir(sweep)
+    places = [sweep, sweep / "trials", Path("trials/../trials/b"), tmp_path / "link", sweep]
+    assert complete_runs(places) == whole
+    assert complete_runs([Path("trials/b"), sweep]) == [Path("trials/b"), whole[0]]
+
+
+def test_a_run_that_is_named_twice_is_one_line(run, capsys):
+    assert forecast_outcomes.main([str(run), str(run), str(run.parent)]) == 0
+    assert capsys.readouterr().out.count("| RL after SFT |") == 1
+
+
 @pytest.mark.slow  # trains every stage
 @pytest.mark.parametrize("rl", ["rloo", "grpo", "k3-in-loss"])
 def test_a_sampled_run(tmp_path, rl):

@@ -33,7 +33,7 @@ from validate.sampled.training import _Recorder
 from nondecoupling.forecast import Forecast, Samples
 from nondecoupling.recipes import Recipe
 
-SMALL = "--prompts 16 --beta 0.8 --sft-steps 8 --rl-steps 8 --warmup-steps 4 --checkpoint-every 4"
+SMALL = "--prompts 16 --beta 0.8 --sft-steps 8 --rl-steps 8 --checkpoint-every 4"
 RL = STAGES["rl"]
 
 

@@ -128,7 +128,7 @@ def test_in_samples_it_has_the_steps_and_the_rate_of_rl():
     for name in ("weighted-sft", "best-of-n"):
         stage = STAGES[name]
         assert (stage.steps(config), stage.rate(config)) == (config.rl_steps, config.rl_rate)
-        listed = configuration({"order": name, "rl_steps": 7})
+        listed = replace(configuration({"order": name}), rl_steps=7)
         assert (stage.steps(listed), stage.rate(listed)) == (listed.sft_steps, listed.sft_rate)
 
 

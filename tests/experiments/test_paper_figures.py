@@ -31,7 +31,7 @@ from validate.sampled.sentences import load_sentences
 from validate.sampled.task import LABELS, make_task
 
 SIZES = {"train-prompts": 200, "pilot-prompts": 20, "eval-prompts": 64, "responses": 4}
-SIZES |= {"sft-steps": 20, "warmup-steps": 10, "rl-steps": 4, "sft-batch": 16}
+SIZES |= {"sft-steps": 20, "rl-steps": 4, "sft-batch": 16}
 SIZES |= {"rl-prompts": 4, "generations": 4, "checkpoint-every": 4}
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 WORDS = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
@@ -241,10 +241,10 @@ def check_changes(story, report, run):
     assert changed(story, again, "SFT loss")[1]["F1"] == pytest.approx(-losses[1].mean())
 
 
-def drawn(order, tmp_path):
+def drawn(order, tmp_path, *more):
     """A run of an order, its figures' folder, and what is in both."""
     run, out = tmp_path / "run", tmp_path / "figures"
-    given = ["--protocol", "sampled", "--order", order, *WORDS]
+    given = ["--protocol", "sampled", "--order", order, *WORDS, *more]
     assert qwen_validate.main([*given, "--out", str(run)]) == 0
     assert paper_figures.main([str(run), "--out", str(out)]) == 0
     story = json.loads((out / "figures.json").read_text())
@@ -253,7 +253,7 @@ def drawn(order, tmp_path):
 
 @pytest.mark.slow  # trains every stage
 def test_rl_first(tmp_path):
-    run, out, story, report = drawn("rl-sft", tmp_path)
+    run, out, story, report = drawn("rl-sft", tmp_path, "--warmup-steps", "10")
     check_changes(story, report, run)
     assert [end["step"] for end in story["ends"]] == [0, 10, 14, 34]
     assert [end["predicted_by"] for end in story["ends"]] == [None, None, "S1", "R2"]

@@ -5,6 +5,7 @@ network does only nearly.
 """
 
 import json
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -98,7 +99,12 @@ def test_a_configuration_of_an_earlier_version_is_read_as_it_was():
 
 
 @pytest.mark.parametrize(
-    "options", [{"recipe": "k3-in-loss"}, {"order": "alternate", "cycles": 20}, {"group_size": 4}]
+    "options",
+    [
+        {"recipe": "k3-in-loss"},
+        {"order": "alternate", "cycles": 25},
+        {"advantage": "group-normalised", "group_size": 4},
+    ],
 )
 def test_what_is_not_the_default_is_written(options):
     config = configuration(options)
@@ -135,6 +141,27 @@ def test_resuming_knows_the_defaults_that_are_not_written(tmp_path):
             "--weights is 'frontier', which is about SFT on weighted responses",
         ),
         ({"protocol": "sampled", "order": "joint", "best_of": 2}, "--best-of is 2"),
+        ({"order": "joint", "warmup_steps": 7}, "--warmup-steps is 7, .* --order rl-sft or all"),
+        ({"protocol": "sampled", "order": "cycle", "warmup_steps": 7}, "--warmup-steps is 7"),
+        ({"order": "best-of-n", "rl_steps": 7}, "--rl-steps is 7, which is about RL; --order best"),
+        ({"order": "weighted-sft", "rl_rate": 0.5}, "--rl-rate is 0.5, which is about RL"),
+        ({"group_size": 4}, "--group-size is 4, which --advantage leave-one-out has no use for"),
+        ({"recipe": "k3-in-loss", "group_size": 4}, "choose --advantage group-normalised"),
+        (
+            {"order": "alternate", "cycles": 100, "sft_share": 0.5},
+            "--sft-share is 0.5, 1.5 of the 3 .* RL needs at least 2 .*half-rl; .* 0.3333, 1 of them",
+        ),
+        ({"order": "alternate", "sft_share": 0.01}, "0.04 of the 4 steps .* nearest is 0.25, 1 of"),
+        (
+            {"order": "alternate", "sft_share": 0.9},
+            "--finish half-rl; the nearest is 0.5, 2 of them",
+        ),
+        (
+            {"order": "alternate", "sft_share": 0.9, "finish": "sft"},
+            "at least 1 with --finish sft; the nearest is 0.75, 3 of them",
+        ),
+        ({"order": "alternate", "cycles": 20}, "--sft-share is 0.25, 3.75 of the 15 .* is 0.2667"),
+        ({"order": "alternate", "cycles": 150, "finish": "rl"}, "is 0.25, 0.5 of the 2 .* is 0.5"),
         ({"order": "cycle", "cycles": 20}, "--cycles is 20, which is about alternation"),
         ({"order": "replay", "finish": "rl"}, "--finish is 'rl', .* --order alternate"),
         ({"order": "alternate", "replay_share": 0.3}, "--replay-share is 0.3"),
@@ -149,7 +176,7 @@ def test_every_option_of_a_schedule_reaches_the_configuration():
     reached = set()
     for words in (
         "--recipe k3-in-loss --advantage group-normalised --group-size 4 --entropy-bonus 0.1",
-        "--order alternate --cycles 9 --sft-share 0.5 --finish sft",
+        "--order alternate --cycles 10 --sft-share 0.5 --finish sft",
         "--order replay --replay-share 0.3 --precision float32",
         "--order best-of-n --best-of 7",
         "--order weighted-sft --weights exponential",
@@ -166,14 +193,38 @@ def test_every_option_of_a_schedule_reaches_the_configuration():
     [
         ({"cycles": 75}, (3, 1), 301),
         ({"cycles": 75, "finish": "sft"}, (3, 1), 300),
-        ({"cycles": 10, "finish": "rl"}, (22, 8), 322),
-        ({"cycles": 100, "sft_share": 0.01}, (2, 1), 301),
+        ({"cycles": 10, "sft_share": 0.27, "finish": "rl"}, (22, 8), 322),
+        ({"cycles": 100, "sft_share": 0.3333}, (2, 1), 301),
+        ({"cycles": 75, "sft_share": 0.75, "finish": "rl"}, (1, 3), 301),
     ],
 )
 def test_cycles_share_the_steps_of_rl(options, cycle, steps):
     config = asked(order="alternate", **options)
     assert config.cycle() == cycle
     assert STAGES["alternate"].steps(config) == steps
+
+
+def test_the_nearest_share_that_is_named_is_accepted():
+    for rl_steps, cycles, share, finish in (
+        (300, 75, 0.9, "half-rl"),
+        (300, 9, 0.5, "sft"),
+        (80, 13, 0.01, "rl"),
+        (5, 1, 0.25, "half-rl"),
+        (7, 1, 0.999, "sft"),
+    ):
+        given = {"order": "alternate", "rl_steps": rl_steps, "cycles": cycles, "finish": finish}
+        with pytest.raises(InputError, match="the nearest is") as caught:
+            configuration({**given, "sft_share": share})
+        nearest, sft = re.search(r"nearest is ([\d.]+), (\d+) of", str(caught.value)).groups()
+        config = configuration({**given, "sft_share": float(nearest)})
+        rl, of_cycle = config.cycle()
+        assert of_cycle == int(sft) and rl >= (2 if finish == "half-rl" else 1)
+
+
+def test_a_cycle_of_earlier_versions_is_made_as_it_was():
+    """What is refused now may be in a config.json, where it says what was trained."""
+    values = asked(order="alternate").as_json() | {"sft_share": 0.9}
+    assert from_json(values).cycle() == (1, 3)
 
 
 # --- what is trained -------------------------------------------------------------------------------

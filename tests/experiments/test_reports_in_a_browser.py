@@ -18,7 +18,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def enumerated(tmp_path_factory, small):
     folder = tmp_path_factory.mktemp("enumerated") / "run"
-    assert qwen_validate.main([*small, "--out", str(folder)]) == 0
+    assert qwen_validate.main([*small, "--warmup-steps", "8", "--out", str(folder)]) == 0
     return folder / "report.html"
 
 

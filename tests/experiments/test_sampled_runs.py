@@ -29,7 +29,6 @@ SMALL = {
     "responses": 4,
     "sft-steps": 40,
     "rl-steps": 8,
-    "warmup-steps": 10,
     "sft-batch": 16,
     "rl-prompts": 4,
     "generations": 4,

@@ -15,6 +15,7 @@ from sweeps import running
 from sweeps.grid import AXES, trials
 from sweeps.running import last_attempts, run_trial
 from sweeps.summary import _common_task, rows_of, table
+from validate.errors import InputError
 
 pytestmark = pytest.mark.slow  # whole runs, killed and resumed
 
@@ -25,8 +26,6 @@ SHORT = [
     "12",
     "--rl-steps",
     "12",
-    "--warmup-steps",
-    "4",
     "--checkpoint-every",
     "6",
 ]
@@ -39,6 +38,15 @@ def test_lambda_makes_no_difference_without_joint_training():
     assert len({trial.name for trial in found}) == 12
     assert found[0].name == "order=sft-rl,beta=0.1,seed=0"
     assert found[0].options == ["--order", "sft-rl", "--beta", "0.1", "--seed", "0"]
+
+
+def test_steps_that_only_some_orders_have_go_to_these():
+    shared = {"warmup_steps": 7, "rl_steps": 9}
+    words = ["--warmup-steps", "7", "--rl-steps", "9"]
+    found = trials({"order": ["sft-rl", "rl-sft", "best-of-n"]}, words, shared)
+    assert [trial.options[2:] for trial in found] == [words[2:], words, []]
+    with pytest.raises(InputError, match="--warmup-steps is 7"):
+        trials({"order": ["sft-rl", "best-of-n"]}, words, shared)
 
 
 def test_every_axis_is_an_option_of_the_script():

@@ -88,6 +88,7 @@ def test_all_problems_are_one_message(tmp_path):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert "could not be read (No such file" in refusal(tmp_path / "nowhere.jsonl")
     assert "could not be read (Is a directory" in refusal(tmp_path)
+    assert "could not be read (File name too long" in refusal(tmp_path / ("x" * 300))
     assert "is empty" in refusal(written(tmp_path))
     (tmp_path / "task.jsonl").write_bytes("é".encode("latin1"))
     assert "is not UTF-8" in refusal(tmp_path / "task.jsonl")

@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pyarrow
 import pytest
 
 from nondecoupling.bounds import kl_divergence
+from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.forecast import Samples, forecast
-from nondecoupling.monitor import CouplingMonitor, share_of
+from nondecoupling.monitor import Bounded, CouplingMonitor, share_of
 
 CHANCES = np.repeat([0.2, 0.5], 20)
 REF = np.stack([1 - CHANCES, CHANCES], axis=1)  # of a wrong and a right response, by prompt
@@ -208,6 +210,12 @@ def test_bad_options_are_named(samples, options, named):
         ({"log_ref": None}, "lm.collect"),
         ({"log_ratios": []}, "log_ratios is empty"),
         ({"step": -1}, "step=-1"),
+        ({"beta": "x"}, "beta='x'"),
+        ({"beta": [0.1, 0.2]}, r"beta=\[0.1, 0.2\]"),
+        ({"beta": -1}, "beta=-1: must be a finite number, at least 0"),
+        ({"beta": math.nan}, "beta=nan"),
+        ({"beta": math.inf}, "beta=inf"),
+        ({"beta": 1e-320}, "beta=1e-320: must be one positive number, from 1e-300"),
         ({"log_p": None, "rewards": None}, "log_p=None, rewards=None"),
     ],
 )
@@ -217,6 +225,25 @@ def test_bad_arrays_are_named_and_leave_no_reading(made, change, named):
     with pytest.raises(ValueError, match=named):
         monitor.update(**(arguments | change))
     assert monitor.readings == []
+
+
+@pytest.mark.parametrize(("beta", "proved"), [(None, False), (0, False), (1e-300, True)])
+def test_a_beta_of_zero_is_no_leash_and_the_least_one_proves_something(made, beta, proved):
+    reading = made().update(1, None, np.ones(40), log_ratios=[0.1], beta=beta)
+    assert reading.kl_per_response == pytest.approx(0.1)
+    assert (reading.proved_gap is not None) is proved
+    assert not proved or math.isfinite(reading.proved_gap)
+
+
+def test_a_collected_log_probability_that_is_none_is_named(samples, tmp_path):
+    log_ref = np.full((40, 16), -3.0)
+    log_ref[2, 5] = math.nan
+    origin = Origin("a model", "1", "2", "3", 16, 8, 0, 4, (0.0, 1.0), ("right",), "4")
+    columns = {"reward": samples.ref_rewards.tolist(), "log_ref": log_ref.tolist()}
+    table = pyarrow.table({"prompt": [f"p{x}" for x in range(40)], **columns})
+    monitor = CouplingMonitor(CollectedSamples(table, origin))
+    with pytest.raises(ValueError, match=r"log_ref\[2, 5\]=nan: must be finite"):
+        monitor.update(1, np.full((40, 16), -3.0), None)
 
 
 def test_another_kind_of_source_is_refused():
@@ -241,6 +268,7 @@ def test_the_proved_gap_is_of_one_policy(made):
 def test_prices_beyond_the_samples_are_counted_as_such(made):
     reading = made().update(1, None, np.ones(40))
     assert (reading.price.sign, reading.price_tilt.sign) == (">=", ">=")
+    assert reading.price.value == reading.price_floor == reading.price_tilt.value
     price_alone = replace(reading, price_tilt=replace(reading.price_tilt, sign=""))
     assert price_alone.metrics()["coupling/beyond_samples"] == 1
 
@@ -252,3 +280,33 @@ def test_probabilities_in_place_of_their_logarithms_are_refused(made, name):
     given[name] = np.exp(given[name])
     with pytest.raises(ValueError, match=f"{name} has the value .* not probabilities"):
         made().update(0, given["log_p"], rollouts, log_ref=given["log_ref"])
+
+
+def test_a_limit_that_says_nothing_is_no_infinite_number(made):
+    log_ref = np.full(400, -5.0)
+    reading = made().update(1, log_ref - 0.1, np.ones(40), log_ref=log_ref)
+    nothing = Bounded(math.inf, "<=")
+    metrics = replace(reading, beta_equivalent=nothing, overpayment_ratio=nothing).metrics()
+    for name in ("beta_equivalent", "overpayment_ratio"):
+        assert metrics[f"coupling/{name}_infinite"] == 0 and f"coupling/{name}" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("rise", "price", "ratio"),
+    [
+        (0.6, Bounded(0.3, ">="), "<= 2"),
+        (-0.6, Bounded(0.3, ">="), "<= 0"),
+        (0.6, Bounded(0.0, ">="), "<= inf"),
+        (-0.6, Bounded(0.3), "-2"),
+        (0.6, Bounded(0.0), "inf"),
+    ],
+)
+def test_an_overpayment_against_a_limit_of_the_price_is_a_limit(
+    made, monkeypatch, rise, price, ratio
+):
+    monitor = made()
+    monkeypatch.setattr(monitor, "prices", replace(monitor.prices))
+    monkeypatch.setattr(monitor.prices, "cheapest", lambda reward: price)
+    log_ref = np.full(400, -5.0)
+    reading = monitor.update(1, log_ref - rise, np.full(40, 0.6), log_ref=log_ref)
+    assert str(reading.overpayment_ratio) == ratio

@@ -85,7 +85,9 @@ def test_a_recipe_changes_no_alarm_and_no_other_number(rewards, recipe, reward, 
     without, known = (reading.metrics() for reading in both)
     own = {name: known[name] for name in known if "recipe" in name}
     assert known == without | own and not own.keys() & without.keys()
-    assert own["coupling/price_recipe"] > 0 and own["coupling/price_recipe_bound"] == bound
+    assert own["coupling/price_recipe_bound"] == bound
+    paid, floor = own["coupling/price_recipe"], without["coupling/price_floor"]
+    assert paid == floor if bound else paid > 0
     assert known["coupling/beyond_samples"] == (reward == 1.0)
 
 

@@ -87,6 +87,12 @@ STEPS = '{{"prompt": "a", "reward": 1, "step": 1}}\n{{"prompt": "a", "reward": 1
         ("1.jsonl", '{"prompt": "a", "reward": 1}\n{"reward": 1}', "row 2: no prompt"),
         ("1.jsonl", '{"prompt": "a", "reward": "good"}', "reward='good'"),
         ("1.jsonl", '{"text": "a", "reward": 1}', "name that of the prompt"),
+        ("1.jsonl", '{"prompt": 1.0, "reward": 1}', "row 1, prompt=1.0: give a text, or chat"),
+        (
+            "1.jsonl",
+            '{"prompt": 1, "reward": 1}\n{"prompt": "1", "reward": 0}',
+            "1.jsonl, row 2, prompt='1', and before it 1: give whole numbers or texts, not both",
+        ),
         ("1.jsonl", "", "no rollouts"),
         ("1.jsonl", "{", "line 1: not JSON"),
         ("dump.jsonl", '{"prompt": "a", "reward": 1}', "no column 'step'"),
@@ -113,6 +119,15 @@ def test_steps_may_be_whole_floats_and_digits(tmp_path):
     (tmp_path / "x.jsonl").write_text(STEPS.format(step="20.0"))
     (tmp_path / "y.jsonl").write_text(STEPS.format(step='"20"'))
     assert [found.step for found in read_rollouts([tmp_path])] == [1, 20]
+
+
+def test_whole_numbers_and_chats_tell_prompts_apart(tmp_path):
+    chats = [[{"role": "user", "content": text}] for text in "ab"]
+    for step, prompts in enumerate([(1, 2), chats]):
+        rows = [{"prompt": prompts[x > 2], "reward": x % 2} for x in range(4)]
+        (tmp_path / f"{step}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        (found,) = read_rollouts([tmp_path / f"{step}.jsonl"])
+        np.testing.assert_allclose(found.rewards, [1 / 3, 1.0])
 
 
 def test_a_prompt_that_is_no_text_is_named(tmp_path):

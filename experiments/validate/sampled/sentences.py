@@ -15,6 +15,7 @@ returned: a few are left out with a warning, more are an error.
 from __future__ import annotations
 
 import codecs
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def _columns(rows: list[list[str]]) -> tuple[int, int, bool]:
 
 
 def _text_of(path: Path) -> str:
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises where a name is too long for a file
         raise DataError(
             f"sentences {str(path)!r} were looked for as a file, and there is none; {CHOICES}"
         )
