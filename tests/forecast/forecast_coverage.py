@@ -1,7 +1,7 @@
 """How often the intervals of a forecast miss the truth, in simulated runs: the table of docs/api/forecast.md.
 
     python tests/forecast/forecast_coverage.py           print the table, cell by cell
-    python tests/forecast/forecast_coverage.py --write   put it in the page (about forty minutes on one core)
+    python tests/forecast/forecast_coverage.py --write   put it in the page (about ten minutes on one core)
     python tests/forecast/forecast_coverage.py --write --k 1024 --data "binary, light"   that cell alone
 
 Each world has 64 prompts of known laws and k responses to each. A beta that a forecast refuses is not given; misses
