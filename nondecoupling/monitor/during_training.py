@@ -80,9 +80,8 @@ class Window:
     """What is gathered for one reading, in this process."""
 
     generations: int = 0
-    scored: list[int] = field(
-        default_factory=list
-    )  # generations whose policy scored a part of the probe
+    # Generations whose policy scored a part of the probe.
+    scored: list[int] = field(default_factory=list)
     # (generation, prompt, value), so that those of several processes can be put in the order of time.
     rewards: list[tuple[int, str, float]] = field(default_factory=list)
     rise: list[tuple[int, int, float]] = field(default_factory=list)
