@@ -139,13 +139,19 @@ def test_the_probe_is_scored_in_equal_parts_by_policies_spread_over_the_window(
         assert {rows[number] for number in at} == {scored / len(at)}
 
 
+def rising(collected, monitor):
+    """A training whose rewards rise from 0 to 1 in a window, begun."""
+    rewards = iter(np.linspace(0, 1, monitor.every).repeat(8).reshape(-1, 8).tolist())
+    training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
+    training.begin()
+    return training
+
+
 def test_what_is_proved_sets_the_rise_against_rewards_of_the_same_policies(
     collected, monitor_of, monkeypatch
 ):
     monitor = monitor_of(every=20, probe=128)
-    rewards = iter(np.linspace(0, 1, 20).repeat(8).reshape(20, 8).tolist())
-    training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
-    training.begin()
+    training = rising(collected, monitor)
     read, seen = monitor.read, []
     monkeypatch.setattr(monitor, "read", lambda *given: seen.append(given[-1]) or read(*given))
     for _ in range(20):
@@ -244,9 +250,7 @@ def test_rewards_of_several_processes_are_read_in_the_order_of_time(
     collected, monitor_of, monkeypatch
 ):
     monitor = monitor_of(every=12, probe=48)
-    rewards = iter(np.linspace(0, 1, 12).repeat(8).reshape(12, 8).tolist())
-    training = Training(monitor, load_model(collected.folder), lambda **given: next(rewards))
-    training.begin()
+    training = rising(collected, monitor)
 
     def with_another_process(items):
         """The same of other prompts."""
