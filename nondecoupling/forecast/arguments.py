@@ -54,9 +54,14 @@ def _require_even(name: str, rows: Sequence[Any]) -> None:
     lengths = [np.size(row) for row in rows]
     if len(set(lengths)) > 1:
         other = next(place for place, length in enumerate(lengths) if length != lengths[0])
+        found = (
+            f"{name}[{other}] has {lengths[other]} responses, {name}[0] {lengths[0]}: give as many for each prompt, "
+            f"or the first {min(lengths)} of each"
+        )
+        if name != "ref_rewards":  # the only ones that a mask is of
+            raise RaggedRows(found)
         raise RaggedRows(
-            f"{name}[{other}] has {lengths[other]} responses, {name}[0] {lengths[0]}: give as many for each prompt; "
-            f"the first {min(lengths)} of each; or a mask (files: ",
+            f"{found}, or a mask (files: ",
             GivenArgument("ragged", True),
             "), if rewards do not decide how many",
         )

@@ -42,6 +42,11 @@ REFUSED = [
     (dict(prompt_ids=["a", "b"] * 10), RepeatedPrompts, "'a' occurs 10 times; put all"),
     (dict(prompt_ids=["a"]), ValueError, "one prompt label for each of the 20"),
     (dict(expert_rewards=[[1.0]] * 19), ValueError, "19 rows, ref_rewards 20"),
+    (
+        dict(expert_rewards=[[1.0], *[[1.0, 0.0]] * 19]),
+        RaggedRows,
+        r"expert_rewards\[1\] has 2 responses.*the first 1 of each$",
+    ),
     (dict(expert_rewards=[[3.0]] * 20), RewardOutsideBounds, r"expert_rewards\[0, 0\]=3.0"),
 ]
 
