@@ -191,7 +191,7 @@ def _alignment_at(end: np.ndarray, land: Landscape, rewards: np.ndarray) -> floa
 
 
 HEAD = ["recipe", "beta", "seeds", "reward before", "KL(d‖ref)", "reward", "at the exact end"]
-HEAD += ["R²", "at the exact end", "paid, nats"]
+HEAD += ["R²", "R² at the exact end", "paid, nats"]
 HEAD += ["exact reverse leash", "exact forward leash", "least", "paid / reverse leash"]
 
 
