@@ -14,7 +14,6 @@ from nondecoupling.cli.options import AsJson
 from nondecoupling.cli.recipe import print_recipe, recipe_of_file
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.cli.sample_files import Columns, SamplesFile, in_options
-from nondecoupling.estimate.arguments import GivenArgument, NamesArguments
 from nondecoupling.forecast import (
     AtBeta,
     AtReward,
@@ -118,7 +117,6 @@ def forecast_command(
         samples = SamplesFile(file, reward_low, reward_high, columns, step, ragged).samples()
         _require_rewards(checkpoints, samples.reward_bounds)
         with in_options(**OPTIONS):
-            _require_targets(samples, targets=[*target], reward_target=[reward_target])
             plan = forecast(samples, betas=beta, targets=target, delta=delta, recipe=trained)
             advice = _advice(plan, loss_budget, reward_target)
     except (ValueError, OSError, ImportError) as error:
@@ -173,15 +171,6 @@ def _require_rewards(checkpoints: list[tuple[float, float]], bounds: tuple[float
             raise ValueError(
                 f"--run {reward:g},{loss:g}: the samples have rewards from {low:g} to {high:g}; give the average "
                 "reward of the checkpoint, then its change of SFT loss"
-            )
-
-
-def _require_targets(samples: Samples, **asked: list[float | None]) -> None:
-    low, high = samples.reward_bounds
-    for name, target in ((name, one) for name, listed in asked.items() for one in listed):
-        if target is not None and not low < target < high:
-            raise NamesArguments(
-                GivenArgument(name, target), f": choose a reward inside ({low:g}, {high:g})"
             )
 
 

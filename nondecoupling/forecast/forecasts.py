@@ -13,7 +13,6 @@ from nondecoupling.estimate.arguments import (
     GivenArgument,
     NamesArguments,
     finite_array,
-    finite_number,
     positive_number,
     probability,
     real_array,
@@ -113,7 +112,7 @@ class Forecast:
         if not asked and recipe is not None and recipe.beta:
             asked = [recipe.beta]
         self.betas = [_beta("betas", beta, self._trainer) for beta in asked]
-        listed = finite_array("targets", targets).ravel().tolist()
+        listed = real_array("targets", targets).ravel().tolist()
         self.targets = [self._target("targets", target) for target in listed]
         self._plans = Plans(self._trainer, self.delta)
 
@@ -328,12 +327,12 @@ class Forecast:
         return self.recipe.beta
 
     def _target(self, name: str, target: float) -> float:
-        target, (low, high) = finite_number(name, target), self.samples.reward_bounds
-        if not low < target < high:
+        number, (low, high) = real_array(name, target), self.samples.reward_bounds
+        if number.ndim or not low < number < high:
             raise NamesArguments(
                 GivenArgument(name, target), f": choose a reward inside ({low:g}, {high:g})"
             )
-        return target
+        return float(number)
 
 
 def _samples_of(given: object) -> Samples:
