@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What recipes of RL and of SFT on ref's own responses pay in samples, at the rewards that they reached.
+"""What recipes of RL, of SFT on ref's own responses and of both by turns pay in samples, at the rewards reached.
 
     python experiments/sweep.py --seed 0 1 2 --beta 0.2 0.4 --order sft-rl --reward combined --out runs/in-loss \
         -- --protocol sampled --rl k3-in-loss
@@ -7,15 +7,16 @@
         -- --protocol sampled --weights frontier
     python experiments/sampled_recipes.py runs/in-loss runs/frontier --write runs/recipes
 
-The folders are those of qwen_validate.py or sweep.py. Per stage of RL, or of SFT on ref's own responses, after SFT: the
-average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval; and what else has that reward,
-of the finite world that ref's responses suggest: exact RL from the same ref by the reverse leash (S1) and by the
-forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5). Beside the
-reward reached stands that of the exact end of the recipe at its beta, where theory names one (S1, T2, T4; T7; T9 for
-large groups): of the objective whose gradient the trainer takes on average, with (G-1)/G of the reward where it is
-compared with the mean of its own group, and with the leash on the response, whatever the trainer does per token (T3).
-R^2 is that of log(p/ref) on the reward, within prompts and under ref, on the experts' responses, of the policy and of
-that end. It is 1 at the tilt, however far, and less at other ends: only what is below the end's is training's.
+The folders are those of qwen_validate.py or sweep.py. Per stage of RL, of SFT on ref's own responses, or of
+alternation, after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval; and
+what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the reverse
+leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5).
+Beside the reward reached stands that of the exact end of the recipe at its beta, where theory names one (S1, T2, T4;
+T7; T9 for large groups; T6 for short cycles, beta = SFT steps : RL steps): of the objective whose gradient the trainer
+takes on average, with (G-1)/G of the reward where it is compared with the mean of its own group, and with the leash on
+the response, whatever the trainer does per token (T3). R^2 is that of log(p/ref) on the reward, within prompts and
+under ref, on the experts' responses, of the policy and of that end. It is 1 at the tilt, however far, and less at other
+ends: only what is below the end's is training's.
 
 The table averages over seeds; it has a number for a recipe only where the reward rose in each. Below it, how any
 two recipes differ at the seeds that both have: Student's t interval over seeds, at 95 %. Rewards are not quite equal:
@@ -36,17 +37,17 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from validate.configuration import OWN_RESPONSES, SampledConfiguration, option
+from validate.configuration import SampledConfiguration, option
 from validate.errors import RunError
 from validate.finished_runs import Reached, complete_runs, parser_of_runs, write_table
 from validate.pareto import Landscape
 from validate.run_folder import MEASUREMENTS, RunFolder
 from validate.same_reward import Optimum, law_at_reward
 from validate.sampled.digest import Result, digest
+from validate.sampled.ends import HAVE_AN_END, end_of
 from validate.sampled.forecasting import recipe_of_trl
 from validate.sampled.inputs import inputs_of
 from validate.sampled.measuring import load_measurement
-from validate.sampled.own_responses import end_of
 from validate.sampled.resampling import resampled
 
 from nondecoupling import bounds
@@ -57,7 +58,7 @@ DISPLAY = 0.05
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """One stage; nats per response. ``rl`` is the trainer of RL, or the name of the SFT in its place, ``beta`` None
+    """One stage; nats per response. ``rl`` is the trainer of RL, or the name of what is in its place, ``beta`` None
     where it has none. ``before`` is KL(d||ref), ``paid`` KL(d||p); ``reverse``, ``forward`` and ``least`` are None
     where the reward did not rise, the first two at the best reward too; ``reward_at_end`` and ``alignment_at_end`` are
     None for a trainer whose end no statement names, the latter also where no prompt has two rewards."""
@@ -78,7 +79,8 @@ class RecipeOutcome:
 
 
 # What runs may differ in that one table compares.
-COMPARED = ("order", "rl", "beta", "weights", "best_of", "seed")
+OF_ALTERNATION = ("cycles", "sft_share", "finish")
+COMPARED = ("order", "rl", "beta", "weights", "best_of", "seed", *OF_ALTERNATION)
 
 
 def alignment(log_ref: np.ndarray, log_p: np.ndarray, reward: np.ndarray) -> float:
@@ -100,15 +102,12 @@ def paid_at_reward(land: Landscape, optimum: Optimum, reward: float) -> float | 
     return None if log_p is None else float(bounds.kl_divergence(land.log_d, log_p).mean())
 
 
-def exact_end(config: SampledConfiguration, land: Landscape) -> np.ndarray | None:
-    """log p, [prompts, responses], where the run's trainer ends, exactly; None where no statement says."""
-    worlds = land.log_ref, land.reward
-    if config.order in OWN_RESPONSES:
-        return end_of(config).law(*worlds, land.beta)
+def end_of_rl(config: SampledConfiguration, land: Landscape) -> np.ndarray | None:
+    """log p, [prompts, responses], where the run's trainer of RL ends, exactly; None where no statement says."""
     recipe = recipe_of_trl(config)
     if recipe is None:
         return land.tilt
-    end = bounds.stationary_policy(*worlds, recipe)
+    end = bounds.stationary_policy(land.log_ref, land.reward, recipe)
     return end.log_p if end.stationary.all() else None
 
 
@@ -142,17 +141,18 @@ def refuse_other_settings(configs: Mapping[Path, SampledConfiguration]) -> None:
 def outcome_of(folder: RunFolder) -> RecipeOutcome:
     """
     Raises:
-        RunError: not a sampled run of RL or of SFT on ref's own responses from SFT, or without its measurements.
+        RunError: not a sampled run of RL, SFT on ref's own responses or alternation from SFT, or without its
+            measurements.
     """
     config = configuration_of(folder)
     inputs, prompts = inputs_of(config, folder), config.pilot_prompts + config.eval_prompts
-    measured, stage = {}, config.order if config.order in OWN_RESPONSES else "rl"
+    measured, stage = {}, config.order if config.order in HAVE_AN_END else "rl"
     for name in ("sft", stage):
         place = folder.path / MEASUREMENTS / f"{name}.jsonl"
         if not place.exists():
             raise RunError(
                 f"{place} is missing; give a run with RL after SFT, such as --order sft-rl, or one of --order "
-                f"{' or '.join(OWN_RESPONSES)}, and the folder of the run itself"
+                f"{' or '.join(HAVE_AN_END)}, and the folder of the run itself"
             )
         measured[name] = load_measurement(place, prompts)
     return _outcome(digest(config, inputs.task, inputs.reward, measured, {}), stage)
@@ -161,10 +161,11 @@ def outcome_of(folder: RunFolder) -> RecipeOutcome:
 def _outcome(result: Result, stage: str) -> RecipeOutcome:
     config, land, e = result.config, result.landscapes["sft"], result.evidence(stage)
     within, reached = result.experts.reward.bounds, float(e.reward.mean())
-    end, rewards = exact_end(config, land), e.experts.listed_reward
+    rewards = e.experts.listed_reward
+    name, beta, end = _named_end(config, land)
     return RecipeOutcome(
-        rl=end_of(config).name if config.order in OWN_RESPONSES else config.rl,
-        beta=None if config.order == "best-of-n" else config.beta,
+        rl=name,
+        beta=beta,
         seed=config.seed,
         before=Reached.of(resampled(e.ref_excess)(DISPLAY)),
         reward_before=Reached.of(mean_interval(e.ref_reward, within, DISPLAY)),
@@ -177,6 +178,15 @@ def _outcome(result: Result, stage: str) -> RecipeOutcome:
         forward=paid_at_reward(land, bounds.forward_leash_optimum, reached),
         least=land.price(reached) if reached > float(e.ref_reward.mean()) else None,
     )
+
+
+def _named_end(
+    config: SampledConfiguration, land: Landscape
+) -> tuple[str, float | None, np.ndarray | None]:
+    if config.order not in HAVE_AN_END:
+        return config.rl, config.beta, end_of_rl(config, land)
+    name, beta, _, log_p = end_of(config, land)
+    return name, beta, log_p
 
 
 def _average(land: Landscape, log_p: np.ndarray) -> float:
@@ -200,7 +210,7 @@ def table(found: Sequence[RecipeOutcome]) -> str:
     lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
     for rl, beta in dict.fromkeys((one.rl, one.beta) for one in found):
         mine = [one for one in found if (one.rl, one.beta) == (rl, beta)]
-        cells = [rl, "-" if beta is None else f"{beta:g}", str(len(mine)), *_cells(mine)]
+        cells = [rl, "-" if beta is None else f"{beta:.3g}", str(len(mine)), *_cells(mine)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -210,7 +220,7 @@ def _label(one: RecipeOutcome) -> tuple[str, float | None, int]:
 
 
 def _named(rl: str, beta: float | None) -> str:
-    return rl if beta is None else f"{rl}, beta {beta:g}"
+    return rl if beta is None else f"{rl}, beta {beta:.3g}"
 
 
 def differences(found: Sequence[RecipeOutcome]) -> str:

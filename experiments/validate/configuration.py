@@ -15,6 +15,7 @@ from validate.errors import InputError
 
 __all__ = [
     "ADVANTAGES",
+    "ALTERNATE",
     "ENUMERATED",
     "FACTS",
     "FINISHES",
@@ -46,10 +47,12 @@ TINY_MODELS = (TINY, "tiny-llama", "tiny-gemma2", "tiny-mamba2", "tiny-falcon-h1
 ENUMERATED, SAMPLED = "enumerated", "sampled"
 # The embedded task of the enumerated protocol, and the name of the rewards that a task file brings itself.
 FACTS, OF_THE_FILE = "facts", "file"
-# The orders that "all" stands for, and those of SFT on ref's own responses: both protocols have them, the others are of
-# the enumerated one.
+# The orders that "all" stands for, those of SFT on ref's own responses, and RL and SFT by turns: both protocols have
+# them, the others are of the enumerated one.
 WHOLE = ("sft-rl", "rl-sft", "cycle", "joint")
 OWN_RESPONSES = ("best-of-n", "weighted-sft")
+ALTERNATE = "alternate"
+OF_BOTH = (*WHOLE, *OWN_RESPONSES, ALTERNATE)
 # The orders in which RL is held to ref.
 WITH_A_LEASH = ("sft-rl", "rl-sft", "cycle", "replay", "all")
 # Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
@@ -78,8 +81,8 @@ OF_ORDERS = {
         ("recipe", "advantage", "group_size", "entropy_bonus"),
         OfOrders("RL with a leash", WITH_A_LEASH),
     ),
-    "rl": OfOrders("RL", (*WHOLE, "all")),
-    **dict.fromkeys(("cycles", "sft_share", "finish"), OfOrders("alternation", ("alternate",))),
+    "rl": OfOrders("RL with a leash", (*WHOLE, "all")),
+    **dict.fromkeys(("cycles", "sft_share", "finish"), OfOrders("alternation", (ALTERNATE,))),
     "replay_share": OfOrders("SFT on data and replay", ("replay",)),
     "best_of": OfOrders("SFT on best of n", ("best-of-n",)),
     "weights": OfOrders("SFT on weighted responses", ("weighted-sft",)),
@@ -87,7 +90,7 @@ OF_ORDERS = {
 }
 # In samples what is trained beside RL has the steps and the rate of RL, and every order has these.
 OF_ENUMERATED_ORDERS = OF_ORDERS | dict.fromkeys(
-    ("rl_steps", "rl_rate"), OfOrders("RL", (*WHOLE, "replay", "alternate", "all"))
+    ("rl_steps", "rl_rate"), OfOrders("RL", (*WHOLE, "replay", ALTERNATE, "all"))
 )
 # How far SFT steps : RL steps of a cycle, T6's beta, may be from what --sft-share says.
 SHARE_ROUNDING = 0.05
@@ -102,7 +105,8 @@ def later(default: Any) -> Any:
 class RunConfiguration:
     """What both protocols have. ``weight`` is lambda, the weight of the SFT loss in joint training.
 
-    ``best_of`` is the number of draws of best-of-n, ``weights`` those of weighted-sft.
+    ``best_of`` is the number of draws of best-of-n, ``weights`` those of weighted-sft; ``cycles``, ``sft_share`` and
+    ``finish`` are about alternate.
     """
 
     protocol: ClassVar[str]
@@ -122,6 +126,21 @@ class RunConfiguration:
     checkpoint_every: int
     best_of: int = later(4)
     weights: str = later("frontier")
+    cycles: int = later(75)
+    sft_share: float = later(0.25)
+    finish: str = later("half-rl")
+
+    def cycle(self) -> tuple[int, int]:
+        """RL and SFT steps of a cycle of alternation."""
+        steps = self.rl_steps // self.cycles
+        sft = min(max(1, round(self.sft_share * steps)), steps - 1)
+        return steps - sft, sft
+
+    @property
+    def alternation_beta(self) -> float:
+        """T6's beta: SFT steps : RL steps of a cycle."""
+        rl, sft = self.cycle()
+        return sft / rl
 
     @property
     def self_distilled(self) -> bool:
@@ -142,9 +161,9 @@ class EnumeratedConfiguration(RunConfiguration):
     """Responses are listed, and all sums are exact.
 
     ``task`` is "facts" or a file of JSON lines; ``prompts`` are the first ones of it, 0 for all of a file. ``recipe``
-    is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups. Some
-    are about single orders: ``cycles``, ``sft_share`` and ``finish`` about alternate, ``replay_share`` is the share of
-    RL's policy in what replay trains on. ``precision`` is what the model's head is applied in, by its name in torch.
+    is the leash of RL, by its name in ``nondecoupling.recipes``; ``group_size`` 0 is the limit of large groups.
+    ``replay_share`` is the share of RL's policy in what replay trains on. ``precision`` is what the model's head is
+    applied in, by its name in torch.
     """
 
     protocol = ENUMERATED
@@ -154,17 +173,8 @@ class EnumeratedConfiguration(RunConfiguration):
     advantage: str = later("leave-one-out")
     group_size: int = later(0)
     entropy_bonus: float = later(0.0)
-    cycles: int = later(75)
-    sft_share: float = later(0.25)
-    finish: str = later("half-rl")
     replay_share: float = later(0.5)
     precision: str = later("float64")
-
-    def cycle(self) -> tuple[int, int]:
-        """RL and SFT steps of a cycle of alternation."""
-        steps = self.rl_steps // self.cycles
-        sft = min(max(1, round(self.sft_share * steps)), steps - 1)
-        return steps - sft, sft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +263,7 @@ PRESETS: dict[tuple[str, str], RunConfiguration] = {
         sft_rate=1e-3,
         rl_rate=3e-4,
         checkpoint_every=10,
+        cycles=15,
         delta=0.05,
     ),
     (ENUMERATED, "pretrained"): EnumeratedConfiguration(
@@ -306,10 +317,10 @@ def configuration(asked: Asked) -> RunConfiguration:
             )
         given = {"prompts": 0, "reward": OF_THE_FILE, **given}
     config = replace(preset, **given)
-    if protocol != ENUMERATED and config.order not in (*WHOLE, *OWN_RESPONSES, "all"):
+    if protocol != ENUMERATED and config.order not in (*OF_BOTH, "all"):
         raise InputError(
             f"--order is {config.order!r}, which is no order of the {protocol} protocol; it has "
-            f"{', '.join((*WHOLE, *OWN_RESPONSES))} and all"
+            f"{', '.join(OF_BOTH)} and all"
         )
     own = of_order(asked, config.order)
     for name in asked:
@@ -319,16 +330,12 @@ def configuration(asked: Asked) -> RunConfiguration:
                 f"{option(name)} is {asked[name]!r}, which is about {what}; --order {config.order} trains none, so "
                 f"leave it away, or choose --order {' or '.join(orders)}"
             )
-    if isinstance(config, EnumeratedConfiguration):
-        if "group_size" in given and config.advantage != "group-normalised":
-            raise InputError(
-                f"--group-size is {config.group_size}, which --advantage {config.advantage} has no use for: its "
-                "expected gradient is that of every size; leave it away, or choose --advantage group-normalised"
-            )
-        if config.order == "alternate":
-            _check_cycles(config)
+    if isinstance(config, EnumeratedConfiguration) and "group_size" in given:
+        _check_group_size(config)
     if isinstance(config, SampledConfiguration) and config.order == "best-of-n":
         _check_best_of(config)
+    if config.order == ALTERNATE:
+        _check_cycles(config)
     return config
 
 
@@ -346,6 +353,14 @@ def _of_orders(protocol: str) -> Mapping[str, OfOrders]:
     return OF_ENUMERATED_ORDERS if protocol == ENUMERATED else OF_ORDERS
 
 
+def _check_group_size(config: EnumeratedConfiguration) -> None:
+    if config.advantage != "group-normalised":
+        raise InputError(
+            f"--group-size is {config.group_size}, which --advantage {config.advantage} has no use for: its expected "
+            "gradient is that of every size; leave it away, or choose --advantage group-normalised"
+        )
+
+
 def _check_best_of(config: SampledConfiguration) -> None:
     if config.generations % config.best_of:
         raise InputError(
@@ -354,7 +369,7 @@ def _check_best_of(config: SampledConfiguration) -> None:
         )
 
 
-def _check_cycles(config: EnumeratedConfiguration) -> None:
+def _check_cycles(config: RunConfiguration) -> None:
     least_rl = 2 if config.finish == "half-rl" else 1
     least = least_rl + 1
     if config.rl_steps < least * config.cycles:

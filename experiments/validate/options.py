@@ -144,6 +144,25 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         f"[{RunConfiguration.weights}]",
     )
     run.add_argument(
+        "--cycles",
+        type=positive_int,
+        metavar="N",
+        help=f"alternate: how many cycles the steps of RL make up {_defaults('cycles')}",
+    )
+    run.add_argument(
+        "--sft-share",
+        type=probability,
+        metavar="X",
+        help="alternate: the share of SFT in the steps of a cycle, whole ones "
+        f"[{RunConfiguration.sft_share}]",
+    )
+    run.add_argument(
+        "--finish",
+        choices=FINISHES,
+        help="alternate: after SFT, after one more RL phase, or after half of it "
+        f"[{RunConfiguration.finish}]",
+    )
+    run.add_argument(
         "--reward",
         metavar="NAME",
         help="enumerated: right-and-format, right, format; sampled: strict, last-label, combined, or "
@@ -211,28 +230,12 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
         help="weight of the entropy of the policy in RL [none]",
     )
 
-    def of_order(
-        name: str, order: str, kind: Callable[[str], float], explanation: str, metavar: str = "N"
-    ) -> None:
-        default = _defaults(name.strip("-").replace("-", "_"))
-        enumerated.add_argument(
-            name, type=kind, metavar=metavar, help=f"{order}: {explanation} {default}"
-        )
-
-    of_order("--cycles", "alternate", positive_int, "how many cycles the steps of RL make up")
-    of_order(
-        "--sft-share",
-        "alternate",
-        probability,
-        "the share of SFT in the steps of a cycle, whole ones",
-        "X",
-    )
     enumerated.add_argument(
-        "--finish",
-        choices=FINISHES,
-        help=f"alternate: after SFT, after one more RL phase, or after half of it {_defaults('finish')}",
+        "--replay-share",
+        type=probability,
+        metavar="X",
+        help=f"replay: of RL's policy in what SFT trains on {_defaults('replay_share')}",
     )
-    of_order("--replay-share", "replay", probability, "of RL's policy in what SFT trains on", "X")
     enumerated.add_argument(
         "--precision",
         choices=PRECISIONS,

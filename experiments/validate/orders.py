@@ -1,6 +1,6 @@
 """Which training stages an order has, where each starts, and which policy is its ref.
 
-Both protocols train the stages of the orders in ``WHOLE`` and ``OWN_RESPONSES``; the others are of the enumerated one.
+The stages of replay are of the enumerated protocol, those of the other orders of both.
 A stage starts from the untrained model ("base") or from the result of another stage. ``ref`` is the stage whose result
 plays ref in everything said about it; before RL there is none.
 """
@@ -41,7 +41,6 @@ class Stage:
         if self.name == "warm-up":
             return config.warmup_steps
         if self.objective == "alternate":
-            assert isinstance(config, EnumeratedConfiguration)
             rl, sft = config.cycle()
             return (
                 config.cycles * (rl + sft) + {"sft": 0, "half-rl": rl // 2, "rl": rl}[config.finish]

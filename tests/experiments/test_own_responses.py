@@ -24,7 +24,8 @@ from validate.orders import STAGES
 from validate.run_folder import RunFolder
 from validate.sampled import drawing, run
 from validate.sampled.drawing import drawn_responses
-from validate.sampled.own_responses import end_of, trained_on
+from validate.sampled.ends import end_of
+from validate.sampled.own_responses import trained_on
 from validate.sampled.report import _policies
 from validate.sampled.rewards import load_reward
 from validate.sampled.sentences import load_sentences
@@ -88,8 +89,8 @@ def expected_reward_of_groups(config, ref, reward, size):
 @pytest.mark.parametrize("weights", ["frontier", "exponential"])
 def test_small_groups_are_trained_towards_less_reward(weights, levels):
     config, ref, reward = sampled(weights=weights, beta=0.4), np.array([0.5, 0.3, 0.2]), levels
-    law = np.exp(end_of(config).law(np.log(ref), np.array(reward), config.beta))
-    end = float(law @ reward)
+    land = SimpleNamespace(log_ref=np.log(ref), reward=np.array(reward))
+    end = float(np.exp(end_of(config, land).log_p) @ reward)
     short = [
         end - expected_reward_of_groups(config, ref, np.array(reward), size) for size in (2, 4, 8)
     ]
@@ -114,7 +115,10 @@ def test_what_frontier_weights_lose_in_large_groups():
     [
         ({"rl": "rloo"}, "--rl is 'rloo', .* --order weighted-sft trains none"),
         ({"order": "best-of-n", "best_of": 3}, "--best-of is 3, .* divide --generations 8"),
-        ({"order": "alternate"}, "it has .*joint, best-of-n, weighted-sft and all"),
+        ({"order": "replay"}, "it has .*joint, best-of-n, weighted-sft, alternate and all"),
+        ({"order": "alternate", "rl": "grpo"}, "--rl is 'grpo', .*RL with a leash; .*alternate"),
+        ({"order": "alternate", "cycles": 200}, "--cycles is 200, .* less than 3 of 300"),
+        ({"cycles": 3}, "--cycles is 3, .*about alternation; .*weighted-sft trains none"),
     ],
 )
 def test_what_makes_no_sense_in_samples_is_refused(asked, words):

@@ -520,6 +520,7 @@ def quantities_of_the_plan(order, ref, **asked):
         ("all", "warm-up", ["RL"], True),
         ("weighted-sft", "sft", ["SFT on weighted responses"], False),
         ("best-of-n", "sft", ["SFT on best of n"], False),
+        ("alternate", "sft", ["alternation"], False),
     ],
 )
 def test_the_plan_is_of_what_is_trained(order, ref, raised_by, sft_after, data_law):
@@ -553,6 +554,29 @@ def test_the_plan_of_own_responses_is_at_their_end():
     rise = -(np.exp(land.log_d) * np.where(np.isneginf(land.log_d), 0.0, np.log(ratio))).sum(axis=1)
     line = found["rise of the SFT loss by SFT on best of n"]
     assert line.effect == pytest.approx(rise.mean()) and line.statement == "T7"
+
+
+def test_the_plan_of_alternation_is_at_the_frontier_of_the_data():
+    """At beta = 1 step of SFT : 3 of RL, where 3 r = d/p up to a constant, so that E_p (3 r + c) is E_d = 1."""
+    found = quantities_of_the_plan("alternate", "sft", sft_share=0.25)
+    _, test = Simulated(2, listed=3).run()
+    land = landscape_of(test.experts, test.ref)
+    listed = ~np.isneginf(land.log_d)
+    price = found["rise of the SFT loss by alternation"]
+    reward = np.zeros(len(land.reward))
+    rise = np.zeros(len(land.reward))
+    for row, (mine, d, r, ref) in enumerate(
+        zip(listed, land.log_d, land.reward, land.log_ref, strict=True)
+    ):
+        d, r, ref = np.exp(d[mine]), r[mine], ref[mine]
+        mu = optimize.brentq(
+            lambda mu, d=d, r=r: (d / (3 * (mu - r))).sum() - 1, r.max() + 1e-9, r.max() + 9
+        )
+        p = d / (3 * (mu - r))
+        reward[row], rise[row] = p @ r, d @ (ref - np.log(p))
+    assert price.effect == pytest.approx(rise.mean(), rel=1e-6) and price.statement == "T6"
+    gain = reward.mean() - bounds.expected_reward(land.log_ref, land.reward).mean()
+    assert found["rise of the reward by alternation"].effect == pytest.approx(gain, rel=1e-6)
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.3, 0.5, 1 - 1e-9])

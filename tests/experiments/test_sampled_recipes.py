@@ -14,7 +14,7 @@ from sampled_recipes import (
     RecipeOutcome,
     alignment,
     differences,
-    exact_end,
+    end_of_rl,
     paid_at_reward,
     refuse_other_settings,
     table,
@@ -101,7 +101,7 @@ def run(**asked):
 def test_the_exact_end_is_that_of_the_gradient_that_the_trainer_takes(
     land, rl, law, generations, beta
 ):
-    end = exact_end(run(rl=rl, beta=0.2, generations=generations), land)
+    end = end_of_rl(run(rl=rl, beta=0.2, generations=generations), land)
     assert end == pytest.approx(law(land.log_ref, land.reward, beta))
     groups, rewards = np.exp(land.log_ref), land.reward
     if rl == "k3-in-loss":  # the gradient: (G-1)/G of the policy's, less that of KL(ref||p)
@@ -112,9 +112,9 @@ def test_the_exact_end_is_that_of_the_gradient_that_the_trainer_takes(
 
 def test_the_end_of_normalised_advantages_is_known_for_two_levels(land):
     grpo = run(rl="grpo", beta=0.4, generations=8)
-    assert exact_end(grpo, land) is None
+    assert end_of_rl(grpo, land) is None
     right = replace(land, reward=np.tile([0.0, 1.0, 0.0, 1.0, 0.0], (6, 1)))
-    end = exact_end(grpo, right)
+    end = end_of_rl(grpo, right)
     chance = bounds.expected_reward(end, right.reward)
     start = bounds.expected_reward(right.log_ref, right.reward)
     expected = bounds.group_normalized_success(start, 8, 0.4, sd="sample", eps=1e-4)
@@ -123,7 +123,7 @@ def test_the_end_of_normalised_advantages_is_known_for_two_levels(land):
 
 def test_the_end_of_own_responses_is_that_of_their_law(land):
     exponential = run(order="weighted-sft", weights="exponential", beta=0.2)
-    assert exact_end(exponential, land) == pytest.approx(
+    assert end_of_rl(exponential, land) == pytest.approx(
         bounds.gibbs_tilt(land.log_ref, land.reward, 0.2)
     )
 

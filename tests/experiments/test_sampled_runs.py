@@ -214,6 +214,26 @@ def test_joint_training_and_grpo_run(options, tmp_path):
 
 
 @pytest.mark.slow  # trains every stage
+def test_alternation_runs_and_resumes(options, tmp_path, script):
+    given = [*options, "--order", "alternate", "--cycles", "2", "--reward", "combined"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert qwen_validate.main([*given, "--out", str(whole)]) == 0
+    html = (whole / "report.html").read_text()
+    assert "cycles" in html and "RLOO without a leash" in html
+    report = json.loads((whole / "report.json").read_text())
+    assert {p["statement"] for p in report["predictions"]} == {"T6"}
+    assert [change["statement"] for change in report["changes"]] == ["T6"]
+    logged = [line for line in lines_of(whole / "metrics.jsonl") if line["stage"] == "alternate"]
+    assert [line["step"] for line in logged] == [4, 8]
+    assert all("reward" in line and "sft_loss" in line for line in logged)
+    at = '"stage": "alternate", "step": 4'
+    start_and_kill(script, given, killed, "metrics.jsonl", at, resume=False)
+    assert qwen_validate.main([*given, "--out", str(killed), "--resume"]) == 0
+    for name in ("metrics.jsonl", "report.json", "measurements/alternate.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow  # trains every stage
 def test_lora_trains_through_every_stage_and_resumes(options, tmp_path, script):
     """RL from an adapter: ref is a copy of it, which is gone afterwards; killed in RL, the same bits."""
     texts = make_task(load_sentences("grammar"), 300, 5, 0).texts

@@ -85,20 +85,21 @@ def all_responses(tokenizer):
 class Enumerated:
     """A policy away from its ref, with every response and its probability under both."""
 
-    def __init__(self, language_model, place, rl, experts=None):
+    def __init__(self, language_model, place, rl="rloo", experts=None, **asked):
         self.language_model = language_model
         self.responses = all_responses(language_model.tokenizer)
         self.prompt = language_model.tokenizer(PROMPT)["input_ids"]
         question = Question(PROMPT, "", "here", ("",), (1.0,))
-        rows = training.rl_rows([question], None if experts is None else [experts])
-        config = replace(CONFIG, rl=rl)
+        pairs = [PromptResponse(self.prompt, expert) for expert in experts or []]
+        rows = training.rl_rows([question], [pairs] if pairs else None)
+        config = replace(CONFIG, rl=rl, **asked)
         reward = CheckedReward("of_tokens", reward_of_tokens)
         self.trainer = training.rl_trainer(
             language_model, rows, reward, config, place, 1, Processes()
         )
         self.row = {"prompt": PROMPT, "label": "", "place": "here"}
-        if experts is not None:
-            self.row["expert"] = experts
+        if pairs:
+            self.row["experts"] = rows[0]["experts"]
         self.log_ref = self.log_probs().detach()
         self.ref_steps = self.steps()[0].detach()
         with torch.no_grad():  # RL has moved the policy: KL(p||ref) > 0
@@ -212,7 +213,7 @@ def test_each_k3_pulls_every_token_by_its_own_divergence(rl, other, tmp_path):
 def test_joint_training_adds_the_gradient_of_the_sft_loss(tmp_path):
     language_model = small_model()
     expert = [3, language_model.tokenizer.eos_token_id]
-    world = Enumerated(language_model, tmp_path, "rloo", experts=expert)
+    world = Enumerated(language_model, tmp_path, "rloo", experts=[expert])
     exact = world.gradient_of(lambda: world.regularized_reward() - WEIGHT * world.sft_loss(expert))
     found = world.expected_gradient()
     cosine, ratio = cosine_and_ratio(found, exact)
@@ -220,6 +221,58 @@ def test_joint_training_adds_the_gradient_of_the_sft_loss(tmp_path):
     assert ratio == pytest.approx(1, rel=1e-3)
     without = world.gradient_of(world.regularized_reward)
     assert cosine_and_ratio(found, without)[0] < 0.99
+
+
+def by_turns(place):
+    """Three RL steps and one of SFT, on two experts' responses of unlike length."""
+    language_model = small_model()
+    end = language_model.tokenizer.eos_token_id
+    asked = {"order": "alternate", "rl_steps": 4, "cycles": 1, "sft_share": 0.25}
+    return Enumerated(language_model, place, experts=[[3, end], [end]], **asked), [[3, end], [end]]
+
+
+@pytest.mark.slow  # enumerates every group of responses
+def test_alternation_has_rl_without_a_leash(tmp_path):
+    world, _ = by_turns(tmp_path)
+    for step in (0, 2, 4):
+        world.trainer.state.global_step = step
+        found = world.expected_gradient()
+        exact = world.gradient_of(lambda: (world.log_probs().exp() * world.reward).sum())
+        cosine, ratio = cosine_and_ratio(found, exact)
+        assert cosine == pytest.approx(1, abs=1e-5)
+        assert ratio == pytest.approx(1, rel=1e-3)
+
+
+def test_in_its_turn_sft_takes_every_expert_response_and_draws_none(tmp_path):
+    world, experts = by_turns(tmp_path)
+    world.trainer.state.global_step = 3
+    world.trainer._generate = lambda prompts: pytest.fail("drew responses")
+    batch = world.trainer._generate_and_score_completions([dict(world.row), dict(world.row)])
+    found = world.gradient_of(
+        lambda: world.trainer._compute_loss(world.language_model.model, batch)
+    )
+    exact = world.gradient_of(lambda: sum(map(world.sft_loss, experts)) / len(experts))
+    torch.testing.assert_close(found, exact)
+
+
+def test_the_rate_of_alternation_stays_and_its_gradients_are_not_clipped(tmp_path):
+    args = by_turns(tmp_path)[0].trainer.args
+    assert args.lr_scheduler_type == "constant_with_warmup" and args.max_grad_norm == 0
+    assert args.beta == 0 and not list(tmp_path.iterdir()), "it writes a ref that it has no use for"
+
+
+def test_processes_share_the_experts_responses_of_a_group():
+    """Four rows of two prompts with two responses each, over two processes: every response once."""
+    rows = [{"experts": [[[1], [10 * prompt + one]] for one in (2, 3)]} for prompt in (1, 2)]
+    local = [[rows[0], rows[0]], [rows[1], rows[1]]]
+    for share in (local, [[row] for pair in local for row in pair]):
+        seen = []
+        for rank, inputs in enumerate(share):
+            accelerator = SimpleNamespace(process_index=rank, device="cpu")
+            found = training._WithSft._experts(SimpleNamespace(accelerator=accelerator), inputs)
+            assert found["asked_ids"].tolist() == [[1]] * len(inputs)
+            seen += found["expert_ids"].flatten().tolist()
+        assert seen == [12, 13, 22, 23]
 
 
 @pytest.mark.slow  # enumerates every group of responses

@@ -92,8 +92,7 @@ def ending_of(
     if stage.objective == "joint":
         return Ending(mean.joint_optimum(ref), "joint optimum", "J1")
     if stage.objective == "alternate":
-        rl, sft = config.cycle()
-        fine = bounds.forward_leash_optimum(mean.log_d, reward, sft / rl)
+        fine = bounds.forward_leash_optimum(mean.log_d, reward, config.alternation_beta)
         return Ending(fine, "limit of short cycles", "T6")
     if stage.name == "replay":
         share = config.replay_share

@@ -8,8 +8,8 @@ task        prompts, expert responses and their law, and the order in which trai
 chat        the prompts as the model is asked them, plain or in its chat template
 rewards     built-in rewards, or one's own, checked
 drawing     responses of ref that a stage is trained on, drawn once for all processes and kept
-own_responses  what SFT on ref's own responses trains on, and where that ends
-training    SFT, weighted SFT, RL and joint training by the trainers of TRL
+own_responses  what SFT on ref's own responses trains on
+training    SFT, weighted SFT, RL, joint training and alternation by the trainers of TRL
 trl_options  what --rl sets in TRL's configuration
 lengths     whether prompts and responses fit the model
 per_token   what the scorer says of each token, as one array
@@ -19,6 +19,7 @@ run         all stages of a run, with progress and the means to go on
 resampling  bootstrap intervals, which say nothing where there are too few prompts
 claims      the statements as margins, each a function from a level to an interval
 landscape   the finite world that samples suggest, for predictions and curves
+ends        where alternation and SFT on ref's own responses end in it
 digest      verdicts on all claims at once, and the plan from the pilot prompts
 tables      what the report shows next to the verdicts
 first_screen  the five numbers that a reader sees first

@@ -25,6 +25,7 @@ from validate.sampled.claims import (
     findings_of_rl,
     findings_of_sft,
 )
+from validate.sampled.ends import HAVE_AN_END, end_of
 from validate.sampled.landscape import (
     ExpectedEnd,
     ExpectedMargin,
@@ -35,7 +36,6 @@ from validate.sampled.landscape import (
     reward_noise,
 )
 from validate.sampled.measuring import Measurement
-from validate.sampled.own_responses import end_of
 from validate.sampled.rewards import CheckedReward, strict
 from validate.sampled.task import SampledTask
 
@@ -168,7 +168,8 @@ def claims_in(config: SampledConfiguration) -> int:
         not config.self_distilled
     )  # S9 of every policy, S10 of what raises the reward, S6 of RL
     other = PER_RL + experts
-    more = {"rl": other + experts, "joint": other, "distil": other, "sft": PER_SFT}
+    more = dict.fromkeys(("joint", "alternate", "distil"), other)
+    more |= {"rl": other + experts, "sft": PER_SFT}
     proxy = config.reward == strict.__name__  # G1 of every policy
     policies = [stage for stage in plan(config.order) if stage.ref]
     return sum(PER_POLICY + experts + proxy + more[stage.objective] for stage in policies)
@@ -196,10 +197,9 @@ def plan_of(
 
 
 def _expected_end(config: SampledConfiguration, land: Landscape, stage: Stage) -> ExpectedEnd:
-    if stage.objective == "distil":
-        end = end_of(config)
-        log_p = end.law(land.log_ref, land.reward, land.beta)
-        return ExpectedEnd(stage, log_p, end.statement, end.statement)
+    if stage.name in HAVE_AN_END:
+        end = end_of(config, land)
+        return ExpectedEnd(stage, end.log_p, end.statement, end.statement)
     if stage.objective == "joint":
         worlds = land.log_d, land.log_ref, land.reward, land.beta
         return ExpectedEnd(stage, bounds.joint_optimum(*worlds, config.weight), "J1", "J1")

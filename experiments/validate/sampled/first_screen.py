@@ -15,7 +15,7 @@ VERDICTS = {"holds": "No theorem is violated", "violated": "A theorem or a self-
 
 
 def main_policy(result: Result) -> str:
-    """The first policy whose reward was raised: by RL, by joint training, or by SFT on ref's own responses."""
+    """The first policy whose reward was raised: by RL, joint training, alternation, or SFT on ref's own responses."""
     return next(changes(result)).stage
 
 

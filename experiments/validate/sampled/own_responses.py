@@ -18,30 +18,14 @@ with one reward has the weights one. Best of n has no such bias.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from nondecoupling import bounds
 from validate.configuration import SampledConfiguration
-from validate.same_reward import Optimum
+from validate.sampled.ends import WEIGHTED
 
-__all__ = ["OwnEnd", "TrainedOn", "end_of", "minimised", "objective_of", "trained_on"]
-
-OPTIMA: dict[str, Optimum] = {
-    "frontier": bounds.forward_leash_optimum,
-    "exponential": bounds.gibbs_tilt,
-}
-
-
-class OwnEnd(NamedTuple):
-    """Where an order of SFT on ref's own responses ends: ``law`` is from log_ref and reward, [prompts, responses], to
-    log p."""
-
-    name: str
-    statement: str
-    law: Optimum
+__all__ = ["TrainedOn", "minimised", "objective_of", "trained_on"]
 
 
 class TrainedOn(NamedTuple):
@@ -49,17 +33,6 @@ class TrainedOn(NamedTuple):
 
     places: np.ndarray
     weights: np.ndarray
-
-
-def end_of(config: SampledConfiguration) -> OwnEnd:
-    """In the limit of large groups."""
-    if config.order == "best-of-n":
-        return OwnEnd(f"best of {config.best_of}", "T7", partial(_best_of, config.best_of))
-    return OwnEnd(f"weighted-sft, {config.weights}", "T9", OPTIMA[config.weights])
-
-
-def _best_of(n: int, log_ref: np.ndarray, reward: np.ndarray, beta: float) -> np.ndarray:
-    return bounds.best_of_n_policy(log_ref, reward, n)
 
 
 def objective_of(config: SampledConfiguration) -> str:
@@ -91,6 +64,6 @@ def trained_on(config: SampledConfiguration, rewards: np.ndarray) -> TrainedOn:
         places = blocks.argmax(axis=2) + config.best_of * np.arange(blocks.shape[1])
         return TrainedOn(places, np.ones(places.shape))
     empirical = np.full(rewards.shape, -np.log(rewards.shape[1]))
-    weights = np.exp(OPTIMA[config.weights](empirical, rewards, config.beta) - empirical)
+    weights = np.exp(WEIGHTED[config.weights](empirical, rewards, config.beta) - empirical)
     places = np.broadcast_to(np.arange(rewards.shape[1]), rewards.shape)
     return TrainedOn(places, weights)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from nondecoupling.estimate import Interval, Outcome
 from validate.checksums import read_sealed_json
-from validate.configuration import OWN_RESPONSES, SampledConfiguration
+from validate.configuration import ALTERNATE, OWN_RESPONSES, SampledConfiguration
 from validate.errors import RunFolderError
 from validate.html import render
 from validate.orders import plan, policies_table
@@ -123,9 +123,7 @@ def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
         images,
         result=result,
         model=folder.model_description(),
-        objective=objective_of(result.config)
-        if result.config.order in OWN_RESPONSES
-        else f"RL objective: {OBJECTIVES[result.config.rl]}",
+        objective=_objective(result.config),
         found=what_was_found(result),
         answers=answers(result),
         examples=examples(result),
@@ -136,6 +134,18 @@ def _html(folder: RunFolder, result: Result, images: dict[str, str]) -> str:
         gaps=list(optimality_gaps(result)),
         soft_values=list(soft_values(result)),
     )
+
+
+def _objective(config: SampledConfiguration) -> str:
+    if config.order in OWN_RESPONSES:
+        return objective_of(config)
+    if config.order == ALTERNATE:
+        rl, sft = config.cycle()
+        return (
+            f"RL and SFT by turns: {rl} steps of RLOO without a leash, {sft} of SFT on as many experts' responses, by "
+            "one AdamW at a constant rate, gradients not clipped. What cycles end at is predicted for short ones"
+        )
+    return f"RL objective: {OBJECTIVES[config.rl]}"
 
 
 def _policies(config: SampledConfiguration) -> list[dict[str, str]]:

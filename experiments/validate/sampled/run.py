@@ -168,9 +168,7 @@ class _Stages:
         place = self.session.folder.path / TRAINING / stage.name
         if stage.objective == "sft":
             questions = self.inputs.task.sft_draws(stage.name, steps * self.config.sft_batch)
-            responses = self._responses(stage, questions)
-            prompts = tokens_of_prompts(language_model.tokenizer, [q.text for q in questions])
-            pairs = [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
+            pairs = self._pairs(stage, questions)
             language_model.restore(self.policies.state(stage.start))
             processes = self.session.processes
             return sft_trainer(
@@ -183,8 +181,7 @@ class _Stages:
                 language_model, rows, self.config, place, steps, self.session.processes
             )
         questions = self.inputs.task.rl_draws(stage.name, steps * self.config.rl_prompts)
-        joint = stage.objective == "joint"
-        experts = self._responses(stage, questions) if joint else None
+        experts = self._beside_rl(stage, questions)
         language_model.restore(self.policies.state(stage.start))
         rows = rl_rows(questions, experts)
         return rl_trainer(
@@ -196,6 +193,24 @@ class _Stages:
             steps,
             self.session.processes,
         )
+
+    def _beside_rl(
+        self, stage: Stage, questions: Sequence[Question]
+    ) -> list[list[PromptResponse]] | None:
+        """Experts' responses to each question: one for joint training, a group of them for alternation."""
+        each = {"joint": 1, "alternate": self.config.generations}.get(stage.objective)
+        if each is None:
+            return None
+        asked = [question for question in questions for _ in range(each)]
+        pairs = self._pairs(stage, asked)
+        return [pairs[row : row + each] for row in range(0, len(pairs), each)]
+
+    def _pairs(self, stage: Stage, questions: Sequence[Question]) -> list[PromptResponse]:
+        """Tokens of each question and of y ~ d."""
+        responses = self._responses(stage, questions)
+        texts = [question.text for question in questions]
+        prompts = tokens_of_prompts(self.policies.language_model.tokenizer, texts)
+        return [PromptResponse(x, y) for x, y in zip(prompts, responses, strict=True)]
 
     def _responses(self, stage: Stage, questions: Sequence[Question]) -> list[list[int]]:
         """y ~ d for each question: an expert's response, or one of ref's own for self-distilled data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nondecoupling.estimate import Outcome
-from validate.configuration import OWN_RESPONSES
+from validate.configuration import ALTERNATE, OWN_RESPONSES
 from validate.orders import STAGES
 from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
 from validate.sampled.digest import Result
@@ -107,6 +107,12 @@ def what_it_does_not_show(result: Result) -> list[str]:
         lines.append(
             f"The predicted end is that of SFT on ref's responses to these prompts{limit}. SFT was trained on ref's "
             f"responses to other prompts{groups}."
+        )
+    if config.order == ALTERNATE:
+        lines.append(
+            "The predicted end is the frontier policy of the data at beta = SFT steps : RL steps = "
+            f"{config.alternation_beta:.3g}, which a tabular trainer reaches in the limit of short cycles of exact "
+            "gradients. AdamW and the noise of samples are not in it."
         )
     if config.rl != "rloo":
         lines.append(

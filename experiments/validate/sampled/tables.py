@@ -16,13 +16,14 @@ from nondecoupling.estimate import (
     mean_soft_value,
     optimality_gap,
 )
+from validate.configuration import OWN_RESPONSES
 from validate.orders import STAGES
 from validate.pareto import Landing
 from validate.reports import Change
 from validate.sampled.claims import Evidence, guarded
 from validate.sampled.digest import Result
+from validate.sampled.ends import HAVE_AN_END, end_of
 from validate.sampled.landscape import loss_rise
-from validate.sampled.own_responses import end_of
 from validate.sampled.resampling import resampled
 
 __all__ = [
@@ -59,8 +60,8 @@ def predictions(result: Result, ref: str) -> Iterator[tuple[str, list[EstimatedP
             yield stage.title, list(_of_rl(found, e))
         elif stage.objective == "joint":
             yield stage.title, list(_of_joint(found, e))
-        elif stage.objective == "distil":
-            yield stage.title, list(_of_own_responses(result, ref, e))
+        elif name in HAVE_AN_END:
+            yield stage.title, list(_of_its_end(result, ref, e))
         elif before is not None:
             yield stage.title, list(_of_sft(found, before, e))
 
@@ -87,12 +88,14 @@ def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPredict
     yield EstimatedPrediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
 
 
-def _of_own_responses(result: Result, ref: str, e: Evidence) -> Iterator[EstimatedPrediction]:
+def _of_its_end(result: Result, ref: str, e: Evidence) -> Iterator[EstimatedPrediction]:
     config, end = result.config, _at_the_end(result, ref)
     by = end.statement
     rise = _mean(e.excess - e.ref_excess)
     yield EstimatedPrediction("SFT loss change", by, end.loss_rise, rise, "nats")
     yield EstimatedPrediction("reward", by, end.reward, _mean(e.reward), "reward")
+    if config.order not in OWN_RESPONSES:
+        return
     back = _mean(e.policy.back_kl.mean(axis=1))
     yield EstimatedPrediction("KL(ref||p)", by, end.back_kl, back, "nats")
     if config.order == "best-of-n":
@@ -101,7 +104,7 @@ def _of_own_responses(result: Result, ref: str, e: Evidence) -> Iterator[Estimat
 
 
 class _End(NamedTuple):
-    """Averages over prompts at the end of SFT on ref's own responses, in the world that ref's responses suggest."""
+    """Averages over prompts at the end that the theory says, in the world that ref's responses suggest."""
 
     statement: str
     loss_rise: float
@@ -110,10 +113,10 @@ class _End(NamedTuple):
 
 
 def _at_the_end(result: Result, ref: str) -> _End:
-    land, end = result.landscapes[ref], end_of(result.config)
-    log_p = end.law(land.log_ref, land.reward, land.beta)
+    land = result.landscapes[ref]
+    _, _, statement, log_p = end_of(result.config, land)
     return _End(
-        statement=end.statement,
+        statement=statement,
         loss_rise=float(loss_rise(land, log_p).mean()),
         reward=float(bounds.expected_reward(log_p, land.reward).mean()),
         back_kl=float(bounds.kl_divergence(land.log_ref, log_p).mean()),
@@ -143,7 +146,7 @@ def changes(result: Result) -> Iterator[Change]:
             objective = STAGES[name].objective
             if objective == "sft":
                 continue
-            if objective == "distil":
+            if name in HAVE_AN_END:
                 by, rise, reward, _ = _at_the_end(result, ref)
             elif objective == "joint":
                 by, rise, reward = "J1", found["joint_loss_rise"], found["joint_reward"]

@@ -1,4 +1,4 @@
-"""SFT, weighted SFT, RL and joint training of one stage, by the trainers of TRL.
+"""SFT, weighted SFT, RL, joint training and alternation of one stage, by the trainers of TRL.
 
 RL is RLOO set up to maximise E[r] - beta KL(p || ref) itself: the sequence-level log-ratio is part of the reward, the
 baseline is the mean of the other rollouts of the prompt, advantages are not normalised, rollouts are drawn at
@@ -6,6 +6,10 @@ temperature 1 from the whole vocabulary, each is used for one step, and truncate
 TRL's defaults for GRPO, which is another objective; ``k3-in-loss`` and ``k3-with-ratio`` are GRPO with a leash on
 every token and nothing else (T1, T3): what TRL's ``use_bias_correction_kl`` switches. Joint training adds lambda
 times the negative log-likelihood of an expert's response to each prompt of the batch.
+
+Alternation is RLOO without a leash and SFT by turns, as one stage of one AdamW: an SFT step takes the average of -log p
+over as many experts' responses as an RL step draws, to as many prompts. The rate stays, and gradients are not clipped:
+the balance of the two is what decides where cycles end (T6).
 
 SFT averages over the tokens of a batch, as TRL does: within a batch every response counts by its length, so that the
 expected step minimises the loss per response up to the spread of the batches' numbers of tokens. Weighted SFT averages
@@ -26,6 +30,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence as pad
 from transformers import (
     PrinterCallback,
     TrainerCallback,
@@ -45,7 +50,7 @@ from nondecoupling.lm import LanguageModel
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.tokens import PromptResponse
 from validate.checksums import file_digest, read_sealed_json, sealed
-from validate.configuration import SampledConfiguration
+from validate.configuration import ALTERNATE, SampledConfiguration
 from validate.disk import DISK_IS_FULL, Line, replace_file
 from validate.errors import RunError, RunFolderError
 from validate.orders import plan
@@ -79,6 +84,8 @@ OBJECTIVES = {
 }
 StageTrainer = SFTTrainer | RLOOTrainer | GRPOTrainer
 WARM_UP_SHARE = 0.05
+# What alternation sets beside this.
+WITHOUT_A_LEASH = {"beta": 0.0, "lr_scheduler_type": "constant_with_warmup", "max_grad_norm": 0.0}
 # Numbers of a training log that depend on the clock or on where a run was resumed, or say the same as others.
 NOT_RECORDED = (
     "runtime",
@@ -121,49 +128,93 @@ def sft_rows(pairs: Sequence[PromptResponse], weights: Sequence[float] | None = 
     return Dataset.from_dict(rows)
 
 
-def rl_rows(questions: Sequence[Question], experts: Sequence[list[int]] | None = None) -> Dataset:
-    """Prompts with the columns of the reward; for joint training with the tokens of an expert's response."""
+def rl_rows(
+    questions: Sequence[Question], experts: Sequence[Sequence[PromptResponse]] | None = None
+) -> Dataset:
+    """Prompts with the columns of the reward; where SFT is trained beside RL with experts' responses to each."""
     rows: list[dict[str, Any]] = list(columns(questions))
     if experts is not None:
-        rows = [{**row, "expert": tokens} for row, tokens in zip(rows, experts, strict=True)]
+        rows = [
+            {**row, "experts": [[pair.prompt, pair.response] for pair in pairs]}
+            for row, pairs in zip(rows, experts, strict=True)
+        ]
     return Dataset.from_list(rows)
 
 
 class _WithSft:
-    """Adds weight * CE(d, p), estimated on the expert's response in each row, to the loss of an RL trainer."""
+    """Has CE(d, p), estimated on experts' responses in the rows, beside the loss of an RL trainer.
+
+    The rows of a group are one row as often; each takes the next of its experts' responses.
+    """
+
+    def _experts(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        first = self.accelerator.process_index * len(inputs)  # type: ignore[attr-defined]
+        pairs = [
+            row["experts"][(first + place) % len(row["experts"])]
+            for place, row in enumerate(inputs)
+        ]
+        padded: dict[str, Any] = {}
+        for name, side, part in (("asked", "left", 0), ("expert", "right", 1)):
+            rows = [torch.tensor(pair[part], device=self.accelerator.device) for pair in pairs]  # type: ignore[attr-defined]
+            padded[f"{name}_ids"] = pad(rows, batch_first=True, padding_side=side)
+            ones = [torch.ones_like(row) for row in rows]
+            padded[f"{name}_mask"] = pad(ones, batch_first=True, padding_side=side)
+        return padded
+
+    def _sft_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        expert, mask = inputs["expert_ids"], inputs["expert_mask"]
+        log_probs, *_ = self._get_per_token_logps_and_entropies(  # type: ignore[attr-defined]
+            model,
+            torch.cat([inputs["asked_ids"], expert], dim=1),
+            torch.cat([inputs["asked_mask"], mask], dim=1),
+            expert.shape[1],
+        )
+        sft_loss = -(log_probs * mask).sum(dim=1).mean()
+        self._metrics["train"]["sft_loss"].append(sft_loss.item())  # type: ignore[attr-defined]
+        return sft_loss
+
+
+class _Joint(_WithSft):
+    """Adds weight * CE(d, p) to the loss of every step."""
 
     sft_weight: float
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
-        experts = [
-            torch.tensor(row["expert"], device=output["prompt_ids"].device) for row in inputs
-        ]
-        pad = torch.nn.utils.rnn.pad_sequence
-        output["expert_ids"] = pad(experts, batch_first=True)
-        output["expert_mask"] = pad([torch.ones_like(e) for e in experts], batch_first=True)
-        return output
+        return {**output, **self._experts(inputs)}
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         loss = super()._compute_loss(model, inputs)  # type: ignore[misc]
-        expert, mask = inputs["expert_ids"], inputs["expert_mask"]
-        log_probs, *_ = self._get_per_token_logps_and_entropies(  # type: ignore[attr-defined]
-            model,
-            torch.cat([inputs["prompt_ids"], expert], dim=1),
-            torch.cat([inputs["prompt_mask"], mask], dim=1),
-            expert.shape[1],
-        )
-        sft_loss = -(log_probs * mask).sum(dim=1).mean()
-        self._metrics["train"]["sft_loss"].append(sft_loss.item())  # type: ignore[attr-defined]
-        return loss + self.sft_weight * sft_loss
+        return loss + self.sft_weight * self._sft_loss(model, inputs)
 
 
-class _JointRLOO(_WithSft, RLOOTrainer):
+class _JointRLOO(_Joint, RLOOTrainer):
     pass
 
 
-class _JointGRPO(_WithSft, GRPOTrainer):
+class _JointGRPO(_Joint, GRPOTrainer):
     pass
+
+
+class _ByTurns(_WithSft, RLOOTrainer):
+    """RL and SFT steps in cycles; SFT draws no responses."""
+
+    cycle: tuple[int, int]
+
+    @property
+    def _is_rl(self) -> bool:
+        rl, sft = self.cycle
+        return self.state.global_step % (rl + sft) < rl
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._is_rl:
+            return super()._generate_and_score_completions(inputs)
+        return self._experts(inputs)
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if self._is_rl:
+            return super()._compute_loss(model, inputs)
+        return self._sft_loss(model, inputs)
 
 
 class _WithWeights(DataCollatorForLanguageModeling):
@@ -263,8 +314,11 @@ def rl_trainer(
     steps: int,
     processes: Processes,
 ) -> RLOOTrainer | GRPOTrainer:
-    """The trainer of ``config.rl``, joint if the rows carry expert responses. ref is the model as it is."""
-    joint = "expert" in rows.column_names
+    """The trainer of ``config.rl``, joint if the rows carry experts' responses, or of alternation in its order.
+
+    ref is the model as it is.
+    """
+    by_turns, joint = config.order == ALTERNATE, "experts" in rows.column_names
     size = config.rl_prompts * config.generations
     batch = processes.share_of(size, "--rl-prompts x --generations")
     options: dict[str, Any] = {
@@ -275,17 +329,22 @@ def rl_trainer(
         "max_completion_length": config.max_tokens,
         "shuffle_dataset": False,
         **TRL_OPTIONS[config.rl],
+        **(WITHOUT_A_LEASH if by_turns else {}),
     }
-    _keep_reference(language_model, place, processes)
+    if options["beta"]:
+        _keep_reference(language_model, place, processes)
     rloo = config.rl == "rloo"
-    trainer = RL_TRAINERS[rloo, joint](
+    trainer = (_ByTurns if by_turns else RL_TRAINERS[rloo, joint])(
         model=language_model.model,
         reward_funcs=reward,
         args=(RLOOConfig if rloo else GRPOConfig)(**options),
         train_dataset=rows,
         processing_class=language_model.tokenizer,
     )
-    trainer.sft_weight = config.weight
+    if by_turns:
+        trainer.cycle = config.cycle()
+    elif joint:
+        trainer.sft_weight = config.weight
     return trainer
 
 
