@@ -375,6 +375,8 @@ def test_a_run_reports_what_is_true_of_any_policy_and_where_it_should_end(weight
     said = {line["quantity"]: line for line in report["predictions"]}
     assert set(said) == {"SFT loss change", "reward", "KL(ref||p)"}
     assert said["reward"]["predicted"] == change["predicted_J"]
+    reached = said["reward"]["observed"]
+    assert 0 <= reached["low"] <= change["J"] <= reached["high"] <= 1
     outcome = sampled_recipes.outcome_of(RunFolder(weighted))
     assert change["predicted_J"] == outcome.reward_at_end > outcome.reward_before.value
     logged = [line for line in lines_of(weighted / "metrics.jsonl") if line["stage"] != "sft"]

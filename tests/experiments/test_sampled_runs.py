@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import qwen_validate
+import sampled_recipes
 import torch
 from run_helpers import lines_of, start_and_kill
 from safetensors import SafetensorError
@@ -16,6 +17,7 @@ from validate.checksums import append_sealed_line, read_sealed_lines
 from validate.configuration import configuration
 from validate.errors import RunFolderError
 from validate.models import model_of_run
+from validate.run_folder import RunFolder
 from validate.sampled import measuring, rewards
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, load_measurement
 from validate.sampled.per_token import token_scores_of
@@ -222,7 +224,10 @@ def test_alternation_runs_and_resumes(options, tmp_path, script):
     assert "cycles" in html and "RLOO without a leash" in html
     report = json.loads((whole / "report.json").read_text())
     assert {p["statement"] for p in report["predictions"]} == {"T6"}
-    assert [change["statement"] for change in report["changes"]] == ["T6"]
+    (change,) = report["changes"]
+    outcome = sampled_recipes.outcome_of(RunFolder(whole))
+    assert change["statement"] == "T6" and change["predicted_J"] == outcome.reward_at_end
+    assert (outcome.rl, outcome.beta) == ("alternation, cycles of 4, after half-rl", 1 / 3)
     logged = [line for line in lines_of(whole / "metrics.jsonl") if line["stage"] == "alternate"]
     assert [line["step"] for line in logged] == [4, 8]
     assert all("reward" in line and "sft_loss" in line for line in logged)

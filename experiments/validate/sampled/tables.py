@@ -93,7 +93,8 @@ def _of_its_end(result: Result, ref: str, e: Evidence) -> Iterator[EstimatedPred
     by = end.statement
     rise = _mean(e.excess - e.ref_excess)
     yield EstimatedPrediction("SFT loss change", by, end.loss_rise, rise, "nats")
-    yield EstimatedPrediction("reward", by, end.reward, _mean(e.reward), "reward")
+    reached = mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)
+    yield EstimatedPrediction("reward", by, end.reward, reached, "reward")
     if config.order not in OWN_RESPONSES:
         return
     back = _mean(e.policy.back_kl.mean(axis=1))
