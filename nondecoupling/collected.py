@@ -24,6 +24,7 @@ import numpy as np
 
 from nondecoupling.estimate.arguments import Array, checked_bounds, shown
 from nondecoupling.forecast import Samples
+from nondecoupling.forecast.files import no_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -116,17 +117,21 @@ class CollectedSamples:
         Errors: no such file, one that is no Parquet file, or not as ``lm.collect`` writes it; no pyarrow.
         """
         parquet = _parquet()
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such file; lm.collect makes it")
+        if Path(path).is_dir():
+            raise ValueError(f"{path} is a folder: give the file that lm.collect wrote")
         try:
             table = parquet.read_table(path)
         except Exception as error:  # pyarrow's own, of many families
-            raise ValueError(f"{path}: no Parquet file that can be read ({error})") from error
+            raise ValueError(
+                no_parquet(Path(path), error, "give the file that lm.collect wrote")
+            ) from error
         found = (table.schema.metadata or {}).get(KEY)
         if found is None:
             raise ValueError(
-                f"{path}: not written by lm.collect (columns {', '.join(table.column_names)}); for a forecast alone "
-                "read it with forecast.Samples.from_parquet"
+                f"{path}: not written by lm.collect (columns {', '.join(table.column_names)}): collect the samples; "
+                "for a forecast alone read it with forecast.Samples.from_parquet"
             )
         origin = Origin.from_json(found, path)
         missing = [name for name in NEEDED if name not in table.column_names]

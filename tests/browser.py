@@ -30,8 +30,12 @@ IMAGES = """return [...document.images].map(i => ({
     height: i.getBoundingClientRect().height}))"""
 
 
+# Wide screens hide what a narrow window of theirs does not show: only a phone lays out a page anew.
+PHONE = {"width": 390, "height": 844, "pixelRatio": 2.0, "mobile": True}
+
+
 @contextmanager
-def browser() -> Iterator[Any]:
+def browser(*, phone: bool = False) -> Iterator[Any]:
     chromium, driver = (next(filter(None, map(shutil.which, names)), None) for names in PROGRAMS)
     if not chromium or not driver:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
@@ -40,6 +44,8 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     for option in OPTIONS:
         options.add_argument(option)
+    if phone:
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": PHONE})
     started = webdriver.Chrome(options=options, service=Service(driver))
     try:
         yield started

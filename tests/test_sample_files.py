@@ -66,6 +66,61 @@ def test_a_file_of_ones_own_that_is_wrong(tmp_path, rows, named):
         assert shown.exit_code == 2 and named.replace("{}", prefix) in said, shown.output
 
 
+ROWS = json.dumps(table())
+LINES = "give one object on each line, as pandas' to_json("
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        (
+            "a.json",
+            ROWS,
+            f"'p1', 'reward': [0, 1]}}, {{'pr...: the whole file is one JSON value; {LINES}",
+        ),
+        (
+            "a.json",
+            json.dumps(table(), indent=1),
+            f"'['; the whole file is one JSON value; {LINES}",
+        ),
+        (
+            "a.csv",
+            "prompt,reward\np,1",
+            f"a.csv, line 1: not JSON (Expecting value: line 1 column 1 (char 0)): "
+            f"'prompt,reward'; {LINES}",
+        ),
+        ("a.jsonl.gz", b"\x1f\x8b\x08\x08", "a.jsonl.gz is compressed by gzip: unpack it"),
+        ("a.zip", b"PK\x03\x04\xff", "a.zip is a zip archive: unpack it"),
+        ("a.jsonl", "\ufeff{}".encode("utf-16"), "a.jsonl is no text in UTF-8 ('utf-8' codec"),
+        ("a.parquet", ROWS, "a.parquet: no Parquet file that can be read: it begins with b'[{"),
+        ("a.parquet", ROWS, "; end the names of JSON lines in .jsonl"),
+        ("a.parquet", "", "a.parquet: no Parquet file that can be read: it is empty; end"),
+        ("a.parquet", b"PAR1cut", "was it cut off? Write it again"),
+        (
+            "folder/a.txt",
+            "",
+            "folder is a folder with a.txt: give one file, or a folder of Parquet",
+        ),
+        ("folder/_a.txt", "", "folder is an empty folder: give one with Parquet files, or a file"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path, name, content, named):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    given = file if file.parent == tmp_path else file.parent
+    for words, _ in commands(tmp_path, given):
+        shown = invoke(*words, *BOUNDS)
+        said = " ".join(shown.output.split())
+        assert shown.exit_code == 2 and named in said, shown.output
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    file = written(tmp_path / "f.jsonl", table())
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert invoke("forecast", str(file), *BOUNDS).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -231,7 +286,7 @@ def test_a_place_without_a_file(tmp_path):
         assert shown.exit_code == 2 and "none.parquet: no such file" in shown.output
     for words, _ in commands(tmp_path, tmp_path):
         shown = invoke(*words, *BOUNDS)
-        assert shown.exit_code == 2 and f"{tmp_path} is empty" in shown.output
+        assert shown.exit_code == 2 and f"{tmp_path} is an empty folder" in shown.output
 
 
 def test_what_the_content_says_counts_and_not_the_name(tmp_path):

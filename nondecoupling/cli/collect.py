@@ -13,7 +13,7 @@ from nondecoupling.cli.report import console
 from nondecoupling.cli.reward_functions import reward_function
 from nondecoupling.collected import CollectedSamples
 from nondecoupling.estimate.arguments import shown
-from nondecoupling.forecast.files import read_jsonl, read_parquet
+from nondecoupling.forecast.files import read_table
 
 RowsAtOnce = Annotated[
     int, typer.Option(callback=at_least(1), help="Rows that the network evaluates together.")
@@ -119,30 +119,37 @@ def score_command(
         fail(str(error))
     if processes.is_first:
         rise = float((found.log_ref - found.log_p(name)).mean())
-        said = f"{file}: SFT loss on the start policy's own data {rise:+.4g} nats per response"
+        said = f"{file}: rise of the SFT loss on the start policy's own data {rise:.4g} nats per response"
         console().print(said, markup=False, soft_wrap=True)
 
 
 def _rows(path: Path, experts: str | None) -> tuple[list[dict[str, Any]], list[list[str]] | None]:
     """The rows of the file without their experts, and these.
 
-    Errors: no such file; no rows; a row whose prompt or experts ``collect`` would not take, by its place in the file.
+    Errors: no such file; no rows; a row without a column that is read, or whose prompt or experts ``collect`` would not
+    take, by its place in the file.
     """
     from nondecoupling.lm.asked import expert_texts, is_text_or_chat
 
-    rows = (read_parquet if path.suffix == ".parquet" else read_jsonl)(path)
+    rows = read_table(path)
     if not rows:
         raise ValueError(f"{path} is empty: give one row for each prompt")
     for place, row in enumerate(rows, start=1):
-        if not is_text_or_chat(row.get("prompt")):
+        columns = f"{path}, row {place} has the columns {', '.join(map(repr, row))}"
+        if "prompt" not in row:
             raise ValueError(
-                f"{path}, row {place}, prompt={shown(row.get('prompt'))}: give a text, or a list of messages with "
-                "their roles"
+                f"{columns}: collect reads the prompt from the column 'prompt', as TRL's trainers do; rename that of "
+                "the prompts"
             )
+        if not is_text_or_chat(row["prompt"]):
+            raise ValueError(
+                f"{path}, row {place}, prompt={shown(row['prompt'])}: give a text, or a list of messages with their "
+                "roles, one prompt in each row"
+            )
+        if experts is not None and experts not in row:
+            raise ValueError(f"--experts {experts}: {columns}; name one that every row has")
     if experts is None:
         return rows, None
-    if any(experts not in row for row in rows):
-        raise ValueError(f"--experts {experts}: not a column of every row of {path}")
     return rows, [
         expert_texts(f"{path}, row {place}, {experts}", row.pop(experts))
         for place, row in enumerate(rows, start=1)

@@ -131,7 +131,7 @@ def forecast_command(
         try:
             html.write_text(plan.html(advice, run=checkpoints), encoding="utf-8")
         except (ValueError, OSError, ImportError) as error:
-            fail(str(error))
+            fail(f"--html {html}: {error}")
 
 
 def _print(samples: Samples, plan: Forecast, advice: Recommendation | None) -> None:

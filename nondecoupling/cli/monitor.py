@@ -36,7 +36,7 @@ def monitor_command(
         list[Path],
         typer.Argument(
             metavar="FILES",
-            help="Rollouts: TRL's completions (.parquet), verl's dumps (.jsonl), folders.",
+            help="Rollouts: TRL's output_dir or its completions, verl's dumps (.jsonl).",
         ),
     ],
     samples: Annotated[Path, typer.Option(help="Scored responses of the start policy.")],
@@ -151,7 +151,7 @@ def monitor_command(
         try:
             page.write_text(html(watching), encoding="utf-8")
         except (ValueError, OSError, ImportError) as error:
-            fail(str(error))
+            fail(f"--html {page}: {error}")
     if any(reading.alarms for reading in watching.readings):
         raise typer.Exit(ExitStatus.REFUTED)
 

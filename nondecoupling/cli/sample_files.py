@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from nondecoupling.collected import KEY, CollectedSamples
 from nondecoupling.estimate.arguments import GivenArgument, NamesArguments
 from nondecoupling.forecast import Samples
-from nondecoupling.forecast.files import parquet_metadata, positive_weight_in
+from nondecoupling.forecast.files import is_parquet, parquet_metadata, positive_weight_in
 
 
 class Columns(TypedDict, total=False):
@@ -89,7 +89,7 @@ class SamplesFile:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such file; nondecoupling collect makes it")
         with self._naming_file():
-            parquet = self._is_parquet
+            parquet = is_parquet(self.path)
             if parquet and KEY in parquet_metadata(self.path):
                 found = self._collected()
                 found.samples()  # what is wrong with them is said here, with the file's name
@@ -124,15 +124,6 @@ class SamplesFile:
                 for place, cell in enumerate(found.table[weight].to_pylist(), start=1)
             ]
             return Samples(**found.samples().to_dict() | {"weights": weights})
-
-    @property
-    def _is_parquet(self) -> bool:
-        if self.path.suffix == ".parquet" or self.path.is_dir():
-            return True
-        if not self.path.is_file():  # what is read from a pipe is gone
-            return False
-        with self.path.open("rb") as file:
-            return file.read(4) == b"PAR1"
 
     def _options(self) -> dict[str, str]:
         named = (*COLLECTED_COLUMNS, "weight", "step", "ragged")

@@ -22,6 +22,18 @@ LOG_PROBS_OF = {"log_prob": "reward", "expert_log_prob": "expert_reward"}
 # Of training, as TRL and verl write it: the responses of each step come from another policy.
 STEP = "step"
 
+# The first bytes of files.
+PARQUET = b"PAR1"
+NO_TEXT = {
+    PARQUET: "a Parquet file: end its name in .parquet",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"PK": "a zip archive: unpack it",
+}
+JSON_LINES = (
+    "give one object on each line, as pandas' to_json(..., orient='records', lines=True) writes them, "
+    "or a Parquet file"
+)
+
 Table = list[dict[str, Any]]
 
 
@@ -62,40 +74,75 @@ class OfPrompt:
 
 def text_of(path: Path) -> str:
     """
-    Errors: no such file; a folder; one that is no text in UTF-8.
+    Errors: no such file; a folder; one that is no text in UTF-8, with or without a byte order mark.
     """
     _require_there(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: no text in UTF-8 ({error}); Parquet files end in .parquet"
-        ) from None
+        known = (what for start, what in NO_TEXT.items() if error.object.startswith(start))
+        what = next(known, f"no text in UTF-8 ({error}): write it in UTF-8")
+        raise ValueError(f"{path} is {what}") from None
+
+
+def is_parquet(path: Path) -> bool:
+    """By the name or the first bytes; a folder is one of Parquet files."""
+    if path.suffix == ".parquet" or path.is_dir():
+        return True
+    # What is read from a pipe is gone.
+    return path.is_file() and _start(path) == PARQUET
+
+
+def read_table(path: Path) -> Table:
+    """A Parquet file, a folder of such files, or JSON lines.
+
+    Errors: as ``read_jsonl`` and ``read_parquet``, with its name.
+    """
+    try:
+        return (read_parquet if is_parquet(path) else read_jsonl)(path)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: cannot be read ({error})") from error
 
 
 def read_jsonl(path: Path) -> Table:
     """
     Errors: no such file; one that is no text; a line that is no JSON object.
     """
-    table = []
-    for place, line in enumerate(text_of(path).split("\n"), start=1):
+    text, table = text_of(path), []
+    for place, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {place}: not JSON ({error})") from None
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {place}: not JSON ({error}): {shown(line)}; {_as_lines(text)}"
+                ) from None
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {place}={shown(row)}: give one object on each line")
+                raise ValueError(f"{path}, line {place}={shown(row)}: {_as_lines(text)}")
             table.append(row)
     return table
 
 
+def _as_lines(text: str) -> str:
+    """What to do with text that is no JSON lines."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return JSON_LINES
+    return f"the whole file is one JSON value; {JSON_LINES}"
+
+
 def read_parquet(path: Path) -> Table:
     """
-    Errors: no such file; one that is no Parquet file; ``ImportError`` without pyarrow.
+    Errors: no such file; one that is no Parquet file; a folder without any or with others; ``ImportError`` without
+    pyarrow.
     """
+    if path.is_dir() and not _files_in(path):
+        raise ValueError(f"{path} is an empty folder: give one with Parquet files, or a file")
     rows: Table = _with_pyarrow("read_table", path).to_pylist()
     return rows
 
@@ -113,13 +160,40 @@ def _with_pyarrow(function: str, path: Path) -> Any:
         from pyarrow import parquet
     except ImportError:
         raise ImportError(
-            "from_parquet needs pyarrow: pip install pyarrow, or write the table as JSON lines for from_jsonl"
+            f"{path}: Parquet files need pyarrow: pip install pyarrow, or write the table as JSON lines"
         ) from None
     _require_there(path)
     try:
         return getattr(parquet, function)(path)
     except Exception as error:  # pyarrow's own, of many families
-        raise ValueError(f"{path}: no Parquet file that can be read ({error})") from error
+        raise ValueError(
+            no_parquet(path, error, "end the names of JSON lines in .jsonl")
+        ) from error
+
+
+def no_parquet(path: Path, error: Exception, remedy: str) -> str:
+    """What pyarrow found instead of one, or in it; ``remedy`` is for a file of another kind."""
+    if path.is_dir():
+        others = [file for file in _files_in(path) if _start(file) != PARQUET]
+        if others:
+            names = ", ".join(str(file.relative_to(path)) for file in others[:3])
+            more = ", ..." if len(others) > 3 else ""
+            return f"{path} is a folder with {names}{more}: give one file, or a folder of Parquet files alone"
+    elif path.is_file() and (start := _start(path)) != PARQUET:
+        what = f"it begins with {start!r}" if start else "it is empty"
+        return f"{path}: no Parquet file that can be read: {what}; {remedy}"
+    return f"{path}: no Parquet file that can be read ({error}); was it cut off? Write it again"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Those that pyarrow looks at."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in files if not file.name.startswith((".", "_")))
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(PARQUET))
 
 
 def _require_there(path: Path) -> None:
@@ -150,7 +224,8 @@ def gathered(
         for column in (prompt, *named.values(), *([weight] if weight else [])):
             if column not in row:
                 raise ValueError(
-                    f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}"
+                    f"{path}, row {place}: no column {column!r}; it has {', '.join(map(repr, row))}: name columns that "
+                    "every row has"
                 )
         label = label_in(row[prompt], prompt, path, place, next(iter(found), None))
         many = isinstance(row[reward], list)
@@ -258,7 +333,7 @@ def label_in(
     if isinstance(cell, list) and cell and all(isinstance(one, dict) for one in cell):
         cell = json.dumps(cell, sort_keys=True, default=repr)
     if isinstance(cell, bool) or not isinstance(cell, (str, int)):
-        raise ValueError(f"{where}: give a text, or chat messages")
+        raise ValueError(f"{where}: give a text, or chat messages, one prompt in each row")
     if before is not None and isinstance(cell, int) is not isinstance(before, int):
         raise ValueError(
             f"{where}, and before it {shown(before)}: give whole numbers or texts, not both, as prompts"

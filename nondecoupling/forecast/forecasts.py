@@ -279,12 +279,8 @@ class Forecast:
         Errors: ``ImportError`` without matplotlib.
         """
         from nondecoupling.forecast import page
-        from nondecoupling.plot import in_style, subplots, svg
 
-        with in_style():
-            figure, axes = subplots(size=(7.2, 4.8))
-            self.plot(axes, run=run)
-            return page.html(self, recommendation, svg(figure))
+        return page.html(self, recommendation, run)
 
     def save(self, path: str | FilePath) -> None:
         """Write samples, settings and answers to a JSON file, for ``Forecast.load``."""

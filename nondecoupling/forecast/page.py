@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-svg { max-width: 100%; height: auto }
+svg { width: 100%; max-width: 36rem; height: auto }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { text-align: left; padding: .25rem .8rem; border-bottom: 1px solid #ddd }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
@@ -35,6 +35,8 @@ NAMES = {
     "trained_price": "SFT loss change where training reaches it",
     "beta": "beta that reaches it",
 }
+# Of the picture in inches: its labels are as large as the text around it where there is room, and 9 px on a phone.
+SIZE = (4.4, 4.8)
 LIMITS = (
     "Losses and KL in nats per response, on the law that the prompts were drawn from; each interval by itself at its "
     "level. Bands around paths are of the loss at a beta; where one goes below the floor, the floor holds. About the "
@@ -43,13 +45,42 @@ LIMITS = (
 )
 
 
-def html(plan: Forecast, recommendation: Recommendation | None, picture: str) -> str:
-    """``picture``: SVG text."""
-    samples, title = plan.samples, "What RL will cost"
-    parts = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
+def document(title: str, body: Iterable[str]) -> str:
+    """A page of its own, as wide as the screen that shows it."""
+    head = (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",
-        picture[picture.index("<svg") :],
+    )
+    return "\n".join([*head, *body, "</html>", ""])
+
+
+def picture(plan: Forecast, run: Sequence[tuple[float, float]]) -> str:
+    """``Forecast.plot`` as an SVG element, with the legend below.
+
+    Errors: ``ImportError`` without matplotlib.
+    """
+    from nondecoupling.plot import in_style, subplots, svg
+
+    with in_style():
+        figure, axes = subplots(size=SIZE)
+        plan.plot(axes, run=run)
+        axes.get_legend().remove()
+        figure.legend(loc="outside lower left")
+        text = svg(figure)
+    return text[text.index("<svg") :]
+
+
+def html(
+    plan: Forecast, recommendation: Recommendation | None, run: Sequence[tuple[float, float]]
+) -> str:
+    """
+    Errors: as ``picture``.
+    """
+    samples = plan.samples
+    parts = [
+        picture(plan, run),
         f"<p>{escape(repr(samples))}. Level of each interval: {1 - plan.delta:g}.</p>",
     ]
     if plan.recipe is not None:
@@ -61,7 +92,7 @@ def html(plan: Forecast, recommendation: Recommendation | None, picture: str) ->
         parts += [f"<h2>At beta = {beta:.4g}</h2>", _table(plan.at_beta(beta))]
     for target in plan.targets:
         parts += [f"<h2>At an average reward of {target:g}</h2>", _table(plan.at_reward(target))]
-    return "\n".join([*parts, f"<p><small>{escape(LIMITS)}</small></p></html>", ""])
+    return document("What RL will cost", [*parts, f"<p><small>{escape(LIMITS)}</small></p>"])
 
 
 def _advice(advice: Recommendation) -> Iterable[str]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nondecoupling.forecast import Estimate, forecast
-from nondecoupling.forecast.page import STYLE
+from nondecoupling.forecast.page import document, picture
 from nondecoupling.monitor.prices import Bounded
 from nondecoupling.monitor.readings import Reading
 
@@ -26,9 +26,9 @@ COLUMNS = {
     "beta_equivalent": "beta",
     "price_recipe": "price, the recipe",
     "beta_recipe": "beta of the recipe",
-    "sft_loss_rise": "SFT loss",
+    "sft_loss_rise": "SFT loss, rise",
     LOWER_LIMIT: LOWER_LIMIT,
-    "expert_loss_rise": "on expert data",
+    "expert_loss_rise": "on expert data, rise",
     "overpayment_ratio": "overpaid, times",
     "overpayment_nats": "overpaid, nats",
 }
@@ -36,9 +36,10 @@ COLUMNS = {
 SELDOM = {"expert_loss_rise", "price_recipe", "beta_recipe"}
 LIMITS = (
     "Losses and prices in nats per response, averages over prompts. The SFT loss is that on the start policy's own "
-    "data; its lower limit, and those of alarms, hold at every look together. Paths and the floor are a forecast from "
-    "samples of the start policy, each interval by itself at its level. A price >= is the floor and a beta <= an upper "
-    "limit, where the reward lies beyond the samples; an overpayment <= is the SFT loss against that floor."
+    "data, and its rise is from there; the lower limit of the rise, and those of alarms, hold at every look together. "
+    "Paths and the floor are a forecast from samples of the start policy, each interval by itself at its level. A "
+    "price >= is the floor and a beta <= an upper limit, where the reward lies beyond the samples; an overpayment <= "
+    "is the rise against that floor."
 )
 
 
@@ -47,23 +48,14 @@ def html(monitor: CouplingMonitor) -> str:
 
     Errors: ``ImportError`` without matplotlib.
     """
-    from nondecoupling.plot import in_style, subplots, svg
-
     run = [
         (reading.reward.value, reading.sft_loss_rise.value)
         for reading in monitor.readings
         if reading.reward is not None and reading.sft_loss_rise is not None
     ]
-    with in_style():
-        figure, axes = subplots(size=(7.2, 4.8))
-        plan = forecast(monitor.samples, delta=monitor.delta, recipe=monitor.recipe)
-        plan.plot(axes, run=run)
-        picture = svg(figure)
-    title = "What the run pays for its reward"
+    plan = forecast(monitor.samples, delta=monitor.delta, recipe=monitor.recipe)
     parts = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
-        f"<h1>{title}</h1>",
-        picture[picture.index("<svg") :],
+        picture(plan, run),
         *(
             f"<p><b>step {reading.step}: {escape(alarm)}</b></p>"
             for reading in monitor.readings
@@ -72,10 +64,9 @@ def html(monitor: CouplingMonitor) -> str:
         f"<p>{escape(repr(monitor.samples))}.</p>",
         *_recipe(monitor),
         _table(monitor.readings),
-        f"<p><small>{escape(LIMITS)}</small></p></html>",
-        "",
+        f"<p><small>{escape(LIMITS)}</small></p>",
     ]
-    return "\n".join(parts)
+    return document("What the run pays for its reward", parts)
 
 
 def _recipe(monitor: CouplingMonitor) -> Iterable[str]:

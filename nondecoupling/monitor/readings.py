@@ -113,7 +113,7 @@ class Reading:
             parts.append(f"reward {self.reward.value:.4g} in [{low:.4g}, {high:.4g}]")
         rise = self.sft_loss_rise
         if rise is not None:
-            parts.append(f"SFT loss {rise.value:+.4g} nats (at least {rise.low:.4g})")
+            parts.append(f"rise of the SFT loss {rise.value:.4g} nats (at least {rise.low:.4g})")
         if self.expert_loss_rise is not None:
             parts.append(f"on expert data {self.expert_loss_rise:+.4g}")
         if self.price is not None:

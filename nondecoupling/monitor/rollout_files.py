@@ -23,11 +23,13 @@ from nondecoupling.estimate.arguments import (
     shown,
     whole_number,
 )
-from nondecoupling.forecast.files import Table, label_in, read_jsonl, read_parquet
+from nondecoupling.forecast.files import Table, label_in, read_table
 
 __all__ = ["Rollouts", "read_rollouts"]
 
-READERS = {".jsonl": read_jsonl, ".parquet": read_parquet}
+SUFFIXES = (".parquet", ".jsonl")
+# In TRL's output_dir.
+COMPLETIONS = "completions"
 PROMPTS = ("prompt", "input")
 REWARDS = ("reward", "score")
 # What TRL writes next to the rewards, and verl next to the score.
@@ -50,17 +52,21 @@ def read_rollouts(
 ) -> list[Rollouts]:
     """Of each step in some files, or in all ``.parquet`` and ``.jsonl`` files of a folder; in order of steps.
 
+    A folder without such files may be TRL's ``output_dir``: then they are those in its folder ``completions``.
     ``rewards``: columns that are added up. The step is the column ``step``, or the number at the end of a file's name.
     None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
     anything is left out.
 
-    Errors: no file, a file of another kind, columns that are not there or not clear, prompts that are neither texts nor
-    chat messages nor, all of them, whole numbers, rewards that are no numbers, steps that are no whole numbers.
+    Errors: no file, a folder without any, a file of another kind, columns that are not there or not clear, prompts that
+    are neither texts nor chat messages nor, all of them, whole numbers, rewards that are no numbers, steps that are no
+    whole numbers.
     """
     found: dict[int, tuple[list[str | int], list[float]]] = {}
     here: str | int | None = None
-    for path in _files(paths):
-        table = _table(path)
+    files, rows = _files(paths), 0
+    for path in files:
+        table = read_table(path)
+        rows += len(table)
         if not table:
             continue
         label, columns = _prompt(table, path, prompt), _rewards(table, path, rewards)
@@ -76,8 +82,14 @@ def read_rollouts(
             prompts.append(here)
             values.append(sum(said))
     if not found:
-        raise ValueError(
-            f"{', '.join(map(str, paths))}: no rollouts with a reward; give files that a trainer wrote"
+        names = " to ".join(dict.fromkeys(map(str, (files[0], files[-1]))))
+        if not rows:
+            raise ValueError(
+                f"{names}: no rollouts, as there are no rows; give files that a trainer wrote"
+            )
+        raise NamesArguments(
+            f"{names}: no rollouts with a reward, as each row says None or NaN of it; name another column, as ",
+            GivenArgument("rewards", ["accuracy"]),
         )
     return [
         Rollouts(step, np.asarray(cluster_means(values, prompts)))
@@ -89,12 +101,32 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix in READERS)
-        elif path.suffix not in READERS:
-            raise ValueError(f"{path}: give .parquet or .jsonl files, or a folder of them")
+            found += _files_in(path)
+        elif not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder; give what a trainer wrote")
+        elif path.suffix not in SUFFIXES:
+            raise ValueError(
+                f"{path}: give .parquet or .jsonl files (JSON lines, not compressed), or a folder of them"
+            )
         else:
             found.append(path)
+    if not found:
+        raise ValueError("paths is empty: give files that a trainer wrote, or their folder")
     return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    for place in (folder, folder / COMPLETIONS):
+        if place.is_dir() and (
+            found := sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
+        ):
+            return found
+    within = sorted(file.name for file in folder.iterdir())
+    has = ", ".join(within[:3] + ["..."] * (len(within) > 3)) or "nothing"
+    raise ValueError(
+        f"{folder}: no .parquet or .jsonl files in this folder, which has {has}; TRL writes them into "
+        f"{COMPLETIONS} in its output_dir where log_completions=True, verl into its rollout_data_dir"
+    )
 
 
 def _columns(table: Table) -> list[str]:
@@ -107,7 +139,7 @@ def _prompt(table: Table, path: Path, given: str | None) -> str:
     names = [given] if given else [name for name in PROMPTS if name in columns]
     if not names or names[0] not in columns:
         raise NamesArguments(
-            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the prompt, as ",
+            f"{_has(path, columns, [given])}: name that of the prompt, as ",
             GivenArgument("prompt", "question"),
         )
     return names[0]
@@ -125,11 +157,17 @@ def _rewards(table: Table, path: Path, given: Sequence[str]) -> list[str]:
         names = [name for name in columns if name in numbers - NO_REWARDS]
     if any(name not in columns for name in names) or (len(names) != 1 and not given):
         raise NamesArguments(
-            f"{path} has the columns {', '.join(map(repr, columns))}: name that of the reward, or several to add them "
-            "up, as ",
+            f"{_has(path, columns, given)}: name that of the reward, or several to add them up, as ",
             GivenArgument("rewards", ["accuracy"]),
         )
     return names
+
+
+def _has(path: Path, columns: Sequence[str], given: Iterable[str | None]) -> str:
+    """Its columns, and which of the names that were given are none."""
+    missing = [name for name in given if name and name not in columns]
+    gone = f", and no {', '.join(map(repr, missing))}" if missing else ""
+    return f"{path} has the columns {', '.join(map(repr, columns))}{gone}"
 
 
 def _step_in_name(path: Path) -> int:
@@ -157,18 +195,6 @@ def _step(row: dict[str, Any], path: Path, place: int) -> int:
         ) from None
 
 
-def _table(path: Path) -> Table:
-    """
-    Errors: those of reading it, with its name.
-    """
-    try:
-        return READERS[path.suffix](path)
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: cannot be read ({error})") from error
-
-
 def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float | None:
     value = row.get(column)
     if value is None or value != value:
@@ -178,5 +204,7 @@ def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float |
     except OverflowError:  # JSON has whole numbers of any size
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{path}, row {place}, {column}={shown(value)}: give a finite number")
+        raise ValueError(
+            f"{path}, row {place}, {column}={shown(value)}: give a finite number, one row for each response"
+        )
     return number

@@ -202,6 +202,7 @@ def test_the_page_is_self_contained_and_leads_with_the_picture(trained):
     assert page.index("<svg") < page.index("Recommended for") < page.index("At beta = 0.3")
     for words in ("guaranteed", "cheapest recipe", "Forgetting on other prompts", "group-mean"):
         assert words in page
+    assert "<meta name='viewport' content='width=device-width" in page
     for loaded in ("src=", "<script", "@import", 'href="http', "url(http"):
         assert loaded not in page
 

@@ -86,7 +86,7 @@ def test_from_a_checkpoint_to_the_rise_of_its_successor(place):
         ({"reward": "rewards.py:says_yes"}, "no file 'rewards.py'"),
         ({"reward": "math:no_such"}, "math has no function 'no_such'"),
         ({"reward": "no_such_module:f"}, "no_such_module"),
-        ({"experts": "gold"}, "--experts gold"),
+        ({"experts": "gold"}, "row 1 has the columns 'prompt', 'answer', 'expert'; name one that"),
         ({"reward-high": "0.5"}, "reward_bounds=(0, 0.5)"),
         ({"k": "1"}, "--k"),
     ],
@@ -99,11 +99,15 @@ def test_misuse_is_named(place, change, named):
 def test_a_place_of_prompts_without_any(place):
     words = arguments(place)
     for prompts, named in (
-        (place, f"{place} is a folder: give a file"),
+        (place, f"{place} is a folder with "),
         (place / "none.jsonl", "none.jsonl: no such file"),
     ):
         shown = invoke(*words[:2], str(prompts), *words[3:])
         assert shown.exit_code == 2 and named in shown.output, shown.output
+    (place / "chat.jsonl").write_text('{"question": "Is snow a?", "answer": "yes"}')
+    shown = invoke(*words[:2], str(place / "chat.jsonl"), *words[3:])
+    said = "chat.jsonl, row 1 has the columns 'question', 'answer': collect reads the prompt from"
+    assert shown.exit_code == 2 and said in " ".join(shown.output.split()), shown.output
     (place / "prompts.jsonl").write_text("\n")
     shown = invoke(*words)
     assert shown.exit_code == 2 and "prompts.jsonl is empty" in shown.output, shown.output

@@ -475,13 +475,17 @@ def test_a_file_that_collect_did_not_write_is_refused(tmp_path):
     from pyarrow import parquet
 
     parquet.write_table(pa.table({"prompt": ["a"], "reward": [1.0]}), tmp_path / "own.parquet")
-    with pytest.raises(ValueError, match=r"Samples\.from_parquet"):
+    with pytest.raises(ValueError, match=r"collect the samples; .*Samples\.from_parquet"):
         CollectedSamples.read(tmp_path / "own.parquet")
     (tmp_path / "text.parquet").write_text("no")
-    with pytest.raises(ValueError, match="no Parquet file"):
+    with pytest.raises(
+        ValueError, match=r"begins with b'no'; give the file that lm\.collect wrote"
+    ):
         CollectedSamples.read(tmp_path / "text.parquet")
     with pytest.raises(FileNotFoundError, match=r"lm\.collect"):
         CollectedSamples.read(tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match=r"is a folder: give the file that lm\.collect wrote"):
+        CollectedSamples.read(tmp_path)
 
 
 def test_a_digest_tells_models_apart_and_not_ways_to_load_one(tiny, tmp_path):

@@ -1,6 +1,7 @@
 """The command monitor with a file of collect: whose scores are read, and that no alarm that was asked for is inert."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow
@@ -105,6 +106,18 @@ def test_scores_without_a_step_are_named(ref, rollouts, name):
     assert shown.exit_code == 0
     assert f"the scores {name!r} are not used" in shown.stderr
     assert "--name STEP" in shown.stderr
+
+
+def test_a_rise_is_called_a_rise(ref, rollouts):
+    """The scores of the start policy itself: its loss is 3 nats, and has risen by none."""
+    shown = invoke("monitor", rollouts(200), "--samples", ref(experts=True, **{"200": 0.0}))
+    head, row = (
+        [cell.strip() for cell in re.split("[┃│]", line)]
+        for line in shown.stdout.splitlines()
+        if re.match("[┃│]", line)
+    )
+    cells = dict(zip(head, row, strict=True))
+    assert cells["SFT loss, rise"] == cells["on expert data, rise"] == "0"
 
 
 def test_a_scored_step_without_rollouts_is_read_too(ref, rollouts):

@@ -54,8 +54,12 @@ def test_columns_are_named_and_added_up(tmp_path):
     (tmp_path / "own.jsonl").write_text(json.dumps(row))
     (found,) = read_rollouts([tmp_path], prompt="question", rewards=["right", "short"])
     assert found.rewards.tolist() == [1.25]
-    with pytest.raises(ValueError, match=r"'right', 'short'.*name that of the reward"):
+    with pytest.raises(ValueError, match=r"'right', 'short', 'prompt': name that of the reward"):
         read_rollouts([tmp_path])
+    with pytest.raises(ValueError, match=r"'prompt', and no 'query': name that of the prompt"):
+        read_rollouts([tmp_path], prompt="query")
+    with pytest.raises(ValueError, match=r"'prompt', and no 'long': name that of the reward"):
+        read_rollouts([tmp_path], rewards=["right", "long"])
 
 
 def test_a_column_that_says_nothing_of_the_first_row_is_not_overlooked(tmp_path):
@@ -82,7 +86,12 @@ STEPS = '{{"prompt": "a", "reward": 1, "step": 1}}\n{{"prompt": "a", "reward": 1
 @pytest.mark.parametrize(
     ("name", "text", "named"),
     [
-        ("1.jsonl", '{"prompt": "a", "reward": NaN}', "no rollouts with a reward"),
+        (
+            "1.jsonl",
+            '{"prompt": "a", "reward": NaN}',
+            "1.jsonl: no rollouts with a reward, as each row says None or NaN of it; name another",
+        ),
+        ("1.jsonl", '{"prompt": "a", "reward": [0, 1]}', "reward=.0, 1.: .* one row for each resp"),
         ("1.jsonl", '{"prompt": "a", "reward": Infinity}', "row 1, reward=inf"),
         ("1.jsonl", '{"prompt": "a", "reward": 1}\n{"reward": 1}', "row 2: no prompt"),
         ("1.jsonl", '{"prompt": "a", "reward": "good"}', "reward='good'"),
@@ -93,8 +102,8 @@ STEPS = '{{"prompt": "a", "reward": 1, "step": 1}}\n{{"prompt": "a", "reward": 1
             '{"prompt": 1, "reward": 1}\n{"prompt": "1", "reward": 0}',
             "1.jsonl, row 2, prompt='1', and before it 1: give whole numbers or texts, not both",
         ),
-        ("1.jsonl", "", "no rollouts"),
-        ("1.jsonl", "{", "line 1: not JSON"),
+        ("1.jsonl", "", "1.jsonl: no rollouts, as there are no rows; give files that a trainer"),
+        ("1.jsonl", "{", "line 1: not JSON .*: '{'; give one object on each line"),
         ("dump.jsonl", '{"prompt": "a", "reward": 1}', "no column 'step'"),
         ("1.jsonl", STEPS.format(step="null"), "1.jsonl, row 2, step=None"),
         ("1.jsonl", STEPS.format(step='"last"'), "row 2, step='last'"),
@@ -104,8 +113,9 @@ STEPS = '{{"prompt": "a", "reward": 1, "step": 1}}\n{{"prompt": "a", "reward": 1
         ("1.jsonl", STEPS.format(step="-1"), "row 2, step=-1"),
         ("1.jsonl", '{"prompt": "a", "reward": 1' + "0" * 400 + "}", "1.jsonl, row 1, reward=1000"),
         ("1.jsonl", b"\xff\xfe", "1.jsonl"),
-        ("1.parquet", "no parquet", "1.parquet"),
-        ("1.csv", "a,b", "parquet or .jsonl"),
+        ("1.jsonl", b"\x1f\x8b\x08", "1.jsonl is compressed by gzip: unpack it"),
+        ("1.parquet", "no parquet", "1.parquet: no Parquet file that can be read: it begins with"),
+        ("1.csv", "a,b", "1.csv: give .parquet or .jsonl files"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, text, named):
@@ -113,6 +123,41 @@ def test_bad_files_are_named(tmp_path, name, text, named):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=named):
         read_rollouts([path])
+
+
+def test_a_name_that_is_nowhere_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="completion: no such file or folder; give what"):
+        read_rollouts([tmp_path / "completion"])
+    with pytest.raises(ValueError, match="paths is empty: give files"):
+        read_rollouts([])
+
+
+def test_the_output_folder_of_trl_stands_for_its_completions(tmp_path):
+    for name in ("checkpoint-20", "completions"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "trainer_state.json").write_text("{}")
+    with pytest.raises(
+        ValueError,
+        match=r"this folder, which has checkpoint-20, completions, trainer_state\.json; TRL writes",
+    ):
+        read_rollouts([tmp_path])
+    trl(tmp_path / "completions", 20, [1.0, 0.0])
+    assert [found.step for found in read_rollouts([tmp_path])] == [20]
+    verl(tmp_path / "5.jsonl", [1.0, 1.0])  # what lies in the folder itself comes first
+    assert [found.step for found in read_rollouts([tmp_path])] == [5]
+
+
+def test_an_empty_folder_among_others_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    verl(tmp_path / "5.jsonl", [1.0, 1.0])
+    with pytest.raises(ValueError, match=r"empty: no \.parquet .* which has nothing"):
+        read_rollouts([tmp_path, tmp_path / "empty"])
+
+
+def test_a_parquet_file_is_known_by_its_content(tmp_path):
+    trl(tmp_path, 7, [1.0, 0.0])
+    (tmp_path / "completions_00007.parquet").rename(tmp_path / "7.jsonl")
+    assert [found.rewards.tolist() for found in read_rollouts([tmp_path])] == [[0.5]]
 
 
 def test_steps_may_be_whole_floats_and_digits(tmp_path):
@@ -199,5 +244,5 @@ def test_a_page_that_fails_takes_no_results_with_it(tmp_path, start, as_json, mo
     monkeypatch.setattr(PriceCurves, "beta", lambda self, reward: Bounded(math.inf))
     command = ["monitor", str(tmp_path), "--samples", str(start), *BOUNDS, "--html", "x.html"]
     shown = invoke(*command, *as_json)
-    assert shown.exit_code == 2 and "no matplotlib" in shown.stderr
+    assert shown.exit_code == 2 and "--html x.html: no matplotlib" in shown.stderr
     assert "overpa" in shown.stdout
