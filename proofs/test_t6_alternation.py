@@ -333,26 +333,29 @@ def test_only_half_a_phase_gains_the_fourth_power():
 
 
 def test_fine_alternation_pays_less_than_coarse_and_than_rl_alone(evidence):
+    """RL alone is held at the reward that alternation reached: another one for every share of SFT."""
     d, reward = np.log([0.5, 0.3, 0.2]), np.array(REWARD, dtype=float)
 
     def paid_over_price(policy):
-        price = bounds.price_of_reward(d, reward, bounds.expected_reward(policy, reward))
-        return float(bounds.kl_divergence(d, policy) / price)
+        return float(bounds.kl_divergence(d, policy) / bounds.price_of_policy(d, policy, reward))
+
+    def rl_alone(policy):
+        reached = float(bounds.expected_reward(policy, reward))
+
+        def short(time):
+            tilt = bounds.gibbs_tilt(d, reward, 1 / time)
+            return float(bounds.expected_reward(tilt, reward)) - reached
+
+        return bounds.gibbs_tilt(d, reward, 1 / brentq(short, 0.01, 10))
 
     shares = (0.9, 0.5, 0.2, 0.05)
     limits = [bounds.alternation_limit(d, reward, 1.2 * s, s) for s in shares]
     ratios = [paid_over_price(policy) for policy in limits]
-    reached = float(bounds.expected_reward(limits[-1], reward))
-
-    def short(time):
-        return (
-            float(bounds.expected_reward(bounds.gibbs_tilt(d, reward, 1 / time), reward)) - reached
-        )
-
-    alone = paid_over_price(bounds.gibbs_tilt(d, reward, 1 / brentq(short, 0.01, 10)))
+    alone = [paid_over_price(rl_alone(policy)) for policy in limits]
     assert all(a > b for a, b in pairwise(ratios))
-    assert ratios[-1] < 1.001 < alone < ratios[0]  # coarse alternation can be worse than RL alone
-    shown = ", ".join(f"{x:.4f}" for x in ratios)
+    assert ratios[-1] < 1.001 < alone[-1]
+    assert ratios[0] > alone[0]  # coarse alternation can be worse than RL alone
+    shown = ", ".join(f"{x:.4f} ({y:.4f})" for x, y in zip(ratios, alone, strict=True))
     evidence(
-        f"paid over price at nu = 1.2: {shown} for eta = .9, .5, .2, .05; RL alone {alone:.4f}"
+        f"paid over price at nu = 1.2 (RL alone, same reward): {shown} for eta = .9, .5, .2, .05"
     )

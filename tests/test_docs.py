@@ -116,6 +116,20 @@ def rocq_theorems(id_: str) -> set[str]:
     return {name for name in names if name.startswith(f"{id_}_")}
 
 
+POLICIES = "| the statement is about | statements |\n| --- | --- |\n"
+OPTIMUM = "the exact optimum itself, of RL or of joint training"
+
+
+def listed_as(overview: str) -> dict[str, set[str]]:
+    """Statement id -> which policies it is about, by the table of theory/index.md."""
+    found: dict[str, set[str]] = {}
+    table = overview.partition(POLICIES)[2].partition("\n\n")[0]
+    for about, listed in re.findall(r"^\| (.*?) \| (.*) \|$", table, flags=re.MULTILINE):
+        for id_ in re.findall(r"\[(\w\d+)\]", listed):
+            found.setdefault(id_, set()).add(about)
+    return found
+
+
 def theory_problems(docs: Path) -> list[str]:
     """What is wrong with the pages in docs/theory, as lines that name the page."""
     stems = {catalog.stem(s): s for s in catalog.statements().values()}
@@ -131,6 +145,11 @@ def theory_problems(docs: Path) -> list[str]:
             problems.append(say("the title is not the one of the code"))
         if f"\n| [{statement.id}]({stem}.md) | {statement.title} |" not in pages["index"]:
             problems.append(say("theory/index.md has no row with this title"))
+        about = listed_as(pages["index"]).get(statement.id)
+        if about is None:
+            problems.append(say("theory/index.md does not say which policies it is about"))
+        elif about == {OPTIMUM} and "log_p" in statement.world:
+            problems.append(say("is about log_p, by theory/index.md about the optimum alone"))
         if re.findall(r"^## (.*)", text, flags=re.MULTILINE) != SECTIONS:
             problems.append(say(f"the sections are not {', '.join(SECTIONS)}"))
             continue
@@ -192,6 +211,7 @@ BROKEN_PAGES = [
     (S2, "[F1](f1_gibbs_inequality.md), [S1]", "[S1]", "rests on"),
     (S2, "ledger.md#s2-", "ledger.md#s3-", "ledger"),
     ("theory/index.md", "| [S2](s2_", "| [S3](s2_", "theory/index.md has no row"),
+    ("theory/index.md", "[S2](s2_coupling_at_sft_optimality.md), ", "", "which policies"),
     ("ledger.md", "### S2 Coupling", "### S2 coupling", "ledger"),
 ]
 
@@ -203,6 +223,15 @@ def test_a_broken_theory_page_is_seen(page, old, new, named, copy_of_docs):
     (copy_of_docs / page).write_text(text.replace(old, new))
     (problem,) = set(theory_problems(copy_of_docs)) - set(theory_problems(DOCS))
     assert problem.startswith("s2_") and named in problem
+
+
+def test_a_statement_on_any_policy_listed_for_the_optimum_alone_is_seen(copy_of_docs):
+    page = copy_of_docs / "theory/index.md"
+    s10 = "[S10](s10_what_a_run_proves.md), "
+    elsewhere = page.read_text().replace(s10, "")
+    page.write_text(elsewhere.replace(f"| {OPTIMUM} | ", f"| {OPTIMUM} | {s10}"))
+    (problem,) = theory_problems(copy_of_docs)
+    assert problem.startswith("s10_") and "optimum alone" in problem
 
 
 def test_a_missing_and_a_superfluous_page_are_seen(copy_of_docs):

@@ -110,7 +110,7 @@ def schedules() -> Figure:
     limit = bounds.alternation_limit(log_d, reward, SPEED * 1e-3, 1e-3, "half-rl")
     target = float(bounds.expected_reward(limit, reward))
     alone = overpaid(tilt_with_reward(log_d, reward, target))
-    fine.axhline(alone, color=plot.GREY, lw=1, label="RL alone, same reward")
+    fine.axhline(alone, color=plot.GREY, lw=1, label="RL alone, reward of fine cycles")
     fine.set_xlabel("share of SFT in a cycle, eta (left: finer)")
     fine.set_ylabel("paid over the price of the reward, as a share")
     fine.legend(loc="lower right")
