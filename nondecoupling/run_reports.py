@@ -6,13 +6,19 @@ What differs in their settings, where their stages landed, and which verdicts ar
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from html import escape
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from nondecoupling.deciding.verdict import Status
+from nondecoupling.estimate import Outcome
 
 __all__ = ["Comparison", "ReportedRun", "StageEnd", "compare", "html", "read_report"]
 
@@ -26,12 +32,17 @@ th, td { text-align: left; padding: .25rem .8rem; border-bottom: 1px solid var(-
 """
 # The stage before any training, whose SFT loss would hide what training did.
 UNTRAINED = "base"
+NO_PICTURE = "<p>no trained stage has a finite loss and reward, so there is no picture</p>"
 # Titles of the tables, and what stands there where they are empty.
 TABLES = {
     "settings": ("Settings that differ", "the settings are the same"),
     "stages": ("Where the stages landed", "the runs share no stage"),
     "verdicts": ("Verdicts that differ", "every row that both runs have has the same verdict"),
 }
+
+
+Name = TypeVar("Name")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,8 @@ class Comparison:
         ):
             for name, *ends in self.stages:
                 a, b = map(of, ends)
-                difference = "" if a is None or b is None else f"{b - a:+.4g}"
+                unknown = a is None or b is None or math.isnan(b - a)  # as of two infinities
+                difference = "" if unknown else f"{b - a:+.4g}"
                 stages.append([what, name, _number(a), _number(b), difference])
         settings = [["setting", one, two]]
         settings += [
@@ -118,7 +130,11 @@ class Comparison:
 def read_report(place: str | Path) -> ReportedRun:
     """The report of a run folder, or of a report.json.
 
-    Errors: ``ValueError`` where it is not there, no JSON, or not the report of a run.
+    The verdict of the whole run must be the one that its rows give: "violated" where a row is refuted, or where a
+    theorem or self-test is violated by samples (a finding may be); "undecided" where a row of an enumerated run is.
+
+    Errors: ``ValueError`` where it is not there, no JSON, or not the report of a run; where two rows, or two averages
+    of a policy, have one name; where the rows give another verdict.
     """
     path = Path(place)
     if path.is_dir():
@@ -133,39 +149,68 @@ def read_report(place: str | Path) -> ReportedRun:
         raise ValueError(f"{path} is no JSON ({error}); give the report.json of a run") from None
     try:
         sampled = report.get("protocol") == "sampled"
-        where = "policy" if sampled else "place"
-        verdict = "outcome" if sampled else "status"
+        verdicts, expected = _of_samples(report) if sampled else _of_enumeration(report)
+        outcome = report["outcome"]
+        if outcome != expected:
+            raise ValueError(f"outcome={outcome!r}, but by its rows it is {expected!r}")
         return ReportedRun(
             name=path.parent.name or str(path),
             protocol="sampled" if sampled else "enumerated",
-            outcome=report["outcome"],
+            outcome=outcome,
             settings={k: v for k, v in report["config"].items() if k != "sha256"},
             landings=_of_averages(report) if sampled else _of_checkpoints(report),
-            verdicts={
-                (row["statement"], row["claim"], row[where]): row[verdict].lower()
-                for row in report["rows"]
-            },
+            verdicts=verdicts,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} is not the report of a run ({type(error).__name__}: {error}); give one that "
             "experiments/qwen_validate.py wrote"
         ) from None
 
 
+def _of_enumeration(report: dict[str, Any]) -> tuple[dict[tuple[str, str, str], str], str]:
+    """The verdicts of the rows, and that of the run by them."""
+    rows = report["rows"]
+    keys = [(row["statement"], row["claim"], row["place"]) for row in rows]
+    said = [Status[row["status"]] for row in rows]
+    outcome = "undecided" if Status.UNDECIDED in said else "holds"
+    verdicts = _by_name(keys, (status.name.lower() for status in said))
+    return verdicts, "violated" if Status.REFUTED in said else outcome
+
+
+def _of_samples(report: dict[str, Any]) -> tuple[dict[tuple[str, str, str], str], str]:
+    """The same of a sampled run, where a violated finding is a result and no failure."""
+    rows = report["rows"]
+    keys = [(row["statement"], row["claim"], row["policy"]) for row in rows]
+    said = [Outcome(row["outcome"]) for row in rows]
+    proved = [one for one, row in zip(said, rows, strict=True) if row["kind"] != "finding"]
+    verdicts = _by_name(keys, (outcome.value for outcome in said))
+    return verdicts, "violated" if Outcome.VIOLATED in proved else "holds"
+
+
+def _by_name(names: list[Name], values: Iterable[Value]) -> dict[Name, Value]:
+    """A dictionary of pairs whose names are all different."""
+    often = [name for name, count in Counter(names).items() if count > 1]
+    if often:
+        raise ValueError(f"{often[0]} is there more than once")
+    return dict(zip(names, values, strict=True))
+
+
 def _of_checkpoints(report: dict[str, Any]) -> dict[str, StageEnd]:
     """The last checkpoint of each stage."""
-    return {
-        line["stage"]: StageEnd(line["eps"], line["reward"], line["kl_to_ref"])
-        for line in report["checkpoints"]
-    }
+    return {line["stage"]: _stage_end(line, "eps") for line in report["checkpoints"]}
 
 
 def _of_averages(report: dict[str, Any]) -> dict[str, StageEnd]:
-    return {
-        line["policy"]: StageEnd(line["excess_loss"], line["reward"], line["kl_to_ref"])
-        for line in report["averages"]
-    }
+    lines = report["averages"]
+    ends = (_stage_end(line, "excess_loss") for line in lines)
+    return _by_name([line["policy"] for line in lines], ends)
+
+
+def _stage_end(line: dict[str, Any], loss: str) -> StageEnd:
+    """Infinite numbers are text in JSON."""
+    kl = line["kl_to_ref"]
+    return StageEnd(float(line[loss]), float(line["reward"]), None if kl is None else float(kl))
 
 
 def compare(first: ReportedRun, second: ReportedRun) -> Comparison:
@@ -187,34 +232,9 @@ def compare(first: ReportedRun, second: ReportedRun) -> Comparison:
 def html(found: Comparison) -> str:
     """A page with a picture: reward against SFT loss, where the stages of both runs landed; extra ``plot``.
 
-    Errors: ``ImportError`` without matplotlib.
+    A stage whose loss is infinite is not in it, and without a stage there is none. Errors: ``ImportError`` without
+    matplotlib.
     """
-    from nondecoupling.plot import in_style, subplots, svg
-    from nondecoupling.plot.plane import sharing_a_label
-    from nondecoupling.plot.style import BLUE, GREY, VERMILION
-
-    with in_style():
-        figure, axes = subplots(size=(5.4, 4.6))
-        for name, a, b in found.stages:
-            if name != UNTRAINED:
-                line = [a.reward, b.reward], [a.excess_loss, b.excess_loss]
-                axes.plot(*line, color=GREY, ls=":", lw=0.8)
-        dots: dict[tuple[float, float], str] = {}
-        for run, color, mark in ((found.first, BLUE, "o"), (found.second, VERMILION, "s")):
-            trained = {name: at for name, at in run.landings.items() if name != UNTRAINED}
-            points = [(at.reward, at.excess_loss) for at in trained.values()]
-            axes.plot(*zip(*points, strict=True), mark, color=color, ms=5, label=_plain(run.name))
-            dots |= dict(zip(points, trained, strict=True))
-        places, names = np.array(list(dots)), list(dots.values())
-        for first, group in sharing_a_label(places).items():
-            text = _plain(", ".join(dict.fromkeys(names[k] for k in group)))
-            axes.annotate(
-                text, places[first], xytext=(5, 5), textcoords="offset points", fontsize=7
-            )
-        axes.set_xlabel("expected reward J(p)")
-        axes.set_ylabel("SFT loss above H(d), nats per response")
-        figure.legend(loc="outside lower center", ncols=2)
-        picture = svg(figure)
     title = f"{found.first.name} and {found.second.name}"
     only, other = found.unshared
     parts = [
@@ -223,7 +243,7 @@ def html(found: Comparison) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_outcomes(found))}</p>",
-        picture[picture.index("<svg") :],
+        _picture(found) if _drawn(found.first) or _drawn(found.second) else NO_PICTURE,
     ]
     for name, rows in found.tables().items():
         heading, empty = TABLES[name]
@@ -233,6 +253,45 @@ def html(found: Comparison) -> str:
         f"<p>{only} rows are in the first run only, {other} in the second only.</p></html>\n"
     )
     return "\n".join(parts)
+
+
+def _drawn(run: ReportedRun) -> dict[str, tuple[float, float]]:
+    """Where trained stages have a place in the picture."""
+    trained = {name: at for name, at in run.landings.items() if name != UNTRAINED}
+    places = {name: (at.reward, at.excess_loss) for name, at in trained.items()}
+    return {name: place for name, place in places.items() if np.isfinite(place).all()}
+
+
+def _picture(found: Comparison) -> str:
+    from nondecoupling.plot import in_style, subplots, svg
+    from nondecoupling.plot.plane import sharing_a_label
+    from nondecoupling.plot.style import BLUE, GREY, VERMILION
+
+    first_run, second_run = _drawn(found.first), _drawn(found.second)
+    with in_style():
+        figure, axes = subplots(size=(5.4, 4.6))
+        for name in first_run:
+            if name in second_run:
+                line = zip(first_run[name], second_run[name], strict=True)
+                axes.plot(*line, color=GREY, ls=":", lw=0.8)
+        for run, points, color, mark in (
+            (found.first, first_run, BLUE, "o"),
+            (found.second, second_run, VERMILION, "s"),
+        ):
+            at = np.reshape(list(points.values()), (-1, 2))
+            axes.plot(at[:, 0], at[:, 1], mark, color=color, ms=5, label=_plain(run.name))
+        names = [*first_run, *second_run]
+        places = np.array([*first_run.values(), *second_run.values()])
+        for first, group in sharing_a_label(places).items():
+            text = _plain(", ".join(dict.fromkeys(names[k] for k in group)))
+            axes.annotate(
+                text, places[first], xytext=(5, 5), textcoords="offset points", fontsize=7
+            )
+        axes.set_xlabel("expected reward J(p)")
+        axes.set_ylabel("SFT loss above H(d), nats per response")
+        figure.legend(loc="outside lower center", ncols=2)
+        picture = svg(figure)
+    return picture[picture.index("<svg") :]
 
 
 def _plain(text: str) -> str:

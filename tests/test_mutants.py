@@ -30,7 +30,7 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
     tested = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "monitor", "plot")
-    others = ("numbers", "cli", "collected.py")
+    others = ("numbers", "cli", "collected.py", "run_reports.py", "theory")
     parts = {f"nondecoupling/{part}" for part in (*tested, *others)}
     scripts = {
         "experiments/compare.py",
@@ -38,8 +38,9 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
         "experiments/paper_figures.py",
         "experiments/sampled_recipes.py",
     }
+    proofs = {"proofs/symbolic.py", "proofs/rocq"}
     runs = {"experiments/validate", "experiments/comparisons"} | scripts
-    assert folders == parts | runs
+    assert folders == parts | runs | proofs
 
 
 def test_faults_are_killed_by_tests_and_not_by_doctests():

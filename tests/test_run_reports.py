@@ -70,6 +70,13 @@ def test_committed_reports_are_read(name):
     assert {stage: at.reward for stage, at in run.landings.items()} == ended
 
 
+def test_all_committed_reports_are_read():
+    folders = [path.parent for path in RESULTS.glob("*/report.json")]
+    assert len(folders) >= 7
+    for folder in folders:
+        assert read_report(folder).outcome == "holds"
+
+
 def test_runs_of_two_protocols_are_refused():
     both = (read_report(RESULTS / name) for name in ("tiny-qwen3", "tiny-qwen3-sampled"))
     with pytest.raises(ValueError, match="tiny-qwen3-sampled of the sampled one"):
@@ -82,7 +89,7 @@ def test_runs_of_two_protocols_are_refused():
         (None, "there is no such file; give the folder of a run that is complete"),
         ("{", "is no JSON"),
         ("[]", "is not the report of a run"),
-        ('{"outcome": "holds"}', "is not the report of a run .KeyError: 'config'"),
+        ('{"outcome": "holds"}', "is not the report of a run .KeyError: 'rows'"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path, content, words):
@@ -90,6 +97,83 @@ def test_what_is_no_report_is_refused(tmp_path, content, words):
         (tmp_path / "report.json").write_text(content)
     with pytest.raises(ValueError, match=words):
         read_report(tmp_path)
+
+
+def written(folder, **changes):
+    (folder / "report.json").write_text(json.dumps(report() | changes))
+    return folder
+
+
+def sampled(outcome, *rows):
+    lines = [{"policy": "rl", "excess_loss": 2.0, "reward": 0.5, "kl_to_ref": 0.25}]
+    rows = [
+        {"statement": "S5", "claim": "price", "policy": name, "kind": kind, "outcome": said}
+        for name, (kind, said) in zip("abc", rows, strict=False)
+    ]
+    given = {"protocol": "sampled", "outcome": outcome, "config": {}}
+    return given | {"averages": lines, "rows": rows}
+
+
+ROWS = report()["rows"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rows": [ROWS[0] | {"status": "REFUTED"}]}, "outcome='holds', but .* 'violated'"),
+        ({"rows": [*ROWS, ROWS[1] | {"claim": "c", "status": "UNDECIDED"}]}, "it is 'undecided'"),
+        ({"outcome": "violated"}, "outcome='violated', but .* 'holds'"),
+        ({"outcome": None}, "outcome=None, but"),
+        ({"rows": [ROWS[0] | {"status": "REFUTED"}, *ROWS]}, "'price', 'rl 8'. is there more"),
+        ({"rows": [ROWS[0] | {"status": "FINE"}]}, "KeyError: 'FINE'"),
+        (
+            {"checkpoints": [{"stage": "rl", "eps": "large", "reward": 1, "kl_to_ref": 0}]},
+            "'large'",
+        ),
+        ({"checkpoints": [{"stage": "rl", "eps": None, "reward": 1, "kl_to_ref": 0}]}, "TypeError"),
+        (sampled("holds", ("theorem", "violated")), "outcome='holds', but .* 'violated'"),
+        (sampled("holds", ("self-test", "violated")), "but .* 'violated'"),
+        (sampled("violated", ("finding", "violated")), "but .* 'holds'"),
+        (sampled("holds", ("finding", "fine")), "'fine' is not"),
+        (sampled("holds") | {"averages": 2 * sampled("holds")["averages"]}, "rl is there more"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=f"report.json is not the report of a run .*{words}"):
+        read_report(written(tmp_path, **changes))
+
+
+def test_a_violated_finding_is_a_result(tmp_path):
+    rows = ("finding", "violated"), ("theorem", "inconclusive"), ("self-test", "confirmed")
+    run = read_report(written(tmp_path, **sampled("holds", *rows)))
+    assert run.outcome == "holds"
+    assert [*run.verdicts.values()] == ["violated", "inconclusive", "confirmed"]
+
+
+def test_infinite_numbers_are_read_from_their_text(runs):
+    """And the stage that has one is missing in the picture only."""
+    ends = [{"stage": "rl", "eps": "inf", "reward": 0.75, "kl_to_ref": "inf"}]
+    ends.append({"stage": "sft", "eps": 0.125, "reward": 0.5, "kl_to_ref": 0.0})
+    again = read_report(written(runs[1], checkpoints=ends))
+    assert again.landings["rl"] == StageEnd(float("inf"), 0.75, float("inf"))
+    found = compare(read_report(runs[0]), again)
+    assert ["SFT loss above H(d)", "rl", "1.5", "inf", "+inf"] in found.tables()["stages"]
+    twice = compare(again, again).tables()["stages"]
+    assert ["KL to ref", "rl", "inf", "inf", ""] in twice
+    page = html(found)
+    assert "<svg" in page and "<td>+inf</td>" in page
+
+
+@pytest.mark.parametrize("stage", [None, "base", "rl"])
+def test_without_a_place_there_is_no_picture(runs, stage):
+    ends = [] if stage is None else [{"stage": stage, "eps": 1, "reward": 0.5, "kl_to_ref": None}]
+    if stage == "rl":
+        ends[0]["eps"] = "inf"
+    folders = [written(folder, checkpoints=ends) for folder in runs]
+    page = html(compare(*map(read_report, folders)))
+    assert "<svg" not in page and "there is no picture" in page and "Settings that differ" in page
+    one = html(compare(read_report(runs[0]), read_report(written(runs[1]))))
+    assert "<svg" in one  # of the other run
 
 
 def test_the_page_has_a_picture_and_escapes_what_it_is_given(runs):

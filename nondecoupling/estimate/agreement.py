@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from nondecoupling.estimate.arguments import (
+    LARGEST,
     Array,
     PerWorld,
     probability,
@@ -53,9 +54,10 @@ class TokenScores:
     - ``mask``: true on the tokens of the response, its end-of-sequence token included.
 
     Shapes: ``[..., n, T]``, log_sums ``[..., n, T, 8]``. Units: nats; masses are probabilities.
-    Errors: other shapes, NaN under the mask, values that no law has (positive log-probabilities,
-    A_t(tau) of the wrong sign or below log_p/tau, masses outside [0, 1], membership that contradicts
-    ``mass_before``), each by more than 1e-3.
+    Errors: other shapes, no response or no token, NaN under the mask, values that no law has (positive
+    log-probabilities, A_t(tau) of the wrong sign, infinite or below log_p/tau, masses outside [0, 1],
+    membership that contradicts ``mass_before``), each by more than 1e-3; finite logs beyond 1e300 in
+    size, whose sums overflow.
     """
 
     log_p: ArrayLike
@@ -83,10 +85,15 @@ class SamplerComparison:
     def outcome(self, delta: float) -> Outcome | NDArray[np.object_]:
         """VIOLATED where the p-value is at most ``delta``, else INCONCLUSIVE: no sample shows equality.
 
+        Errors: delta outside (0, 1), p-values outside [0, 1], NaN included.
+
         >>> SamplerComparison(5.0, 0.3, 0.0135, tokens=99).outcome(delta=0.05).value
         'violated'
         """
-        rejected = np.asarray(self.p_value) <= probability("delta", delta)
+        p_value = real_array("p_value", self.p_value)
+        known = (p_value >= 0) & (p_value <= 1)
+        _refuse_where("p_value", ~known, p_value, "give one from 0 to 1, as compare_sampler does")
+        rejected = p_value <= probability("delta", delta)
         outcomes = np.full(rejected.shape, Outcome.INCONCLUSIVE, dtype=object)
         outcomes[rejected] = Outcome.VIOLATED
         return outcomes[()]
@@ -98,7 +105,7 @@ def token_scores(
     """``TokenScores`` from log-probabilities over a whole small vocabulary: the definition, in NumPy.
 
     Shapes: log_probs ``[..., n, T, V]``, tokens (indices), log_ref and mask ``[..., n, T]``. Ties are
-    ranked by index. Errors: other shapes, tokens outside the vocabulary, NaN.
+    ranked by index. Errors: other or empty shapes, tokens outside the vocabulary, NaN.
 
     >>> import numpy as np
     >>> law = np.log([[[0.5, 0.3, 0.2]]])
@@ -112,6 +119,7 @@ def token_scores(
             f"tokens has shape {chosen.shape}, log_probs {log_law.shape}: give [..., n, T] and "
             "[..., n, T, V]"
         )
+    _require_places("log_probs", log_law.shape, 3, "response, token and word of the vocabulary")
     if not np.isin(chosen, np.arange(log_law.shape[-1])).all():
         raise ValueError(f"tokens must be indices below {log_law.shape[-1]}, the vocabulary")
     if np.isnan(log_law).any() or (log_law == np.inf).any():
@@ -144,18 +152,27 @@ def _checked(name: str, scores: TokenScores, axes: tuple[int, ...] = ()) -> Arra
     shape = np.shape(scores.log_p) + axes
     if values.shape != shape or values.ndim < 2 + len(axes):
         raise ValueError(f"{name} has shape {values.shape}: log_p asks for {shape}, [..., n, T]")
+    _require_places(name, values.shape, 2 + len(axes), "response and token")
     mask = checked_mask(scores.mask, "log_p", values.shape[: values.ndim - len(axes)])
     values = np.where(mask[(..., *[None] * len(axes))], values, 0.0)
     if np.isnan(values).any():
         where = ", ".join(str(i) for i in np.argwhere(np.isnan(values))[0])
         raise ValueError(f"{name}[{where}]=nan: must be a number wherever mask is true")
+    wrong = np.isfinite(values) & (np.abs(values) > LARGEST)
+    _refuse_where(name, wrong, values, f"at most {LARGEST:g} in size, or sums overflow")
     return values
+
+
+def _require_places(name: str, shape: tuple[int, ...], axes: int, places: str) -> None:
+    if 0 in shape[-axes:]:
+        raise ValueError(f"{name} has shape {shape}: needs at least one {places}")
 
 
 def _refuse_where(name: str, bad: NDArray[np.bool_], values: Array, why: str) -> None:
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name}[{', '.join(map(str, index))}]={values[index]:g}: {why}")
+        where = f"{name}[{', '.join(map(str, index))}]" if index else name
+        raise ValueError(f"{where}={values[index]:g}: {why}")
 
 
 def _log_probabilities(name: str, scores: TokenScores) -> Array:
@@ -201,9 +218,11 @@ def sampler_e_value(scores: TokenScores) -> PerWorld:
         _refuse_where(
             name, wrong, log_sum, "log sum p^(1/tau) is at least log_p/tau, one of its terms"
         )
+        _refuse_where(name, np.isinf(log_sum), log_sum, "log sum p^(1/tau) is finite for every law")
         bets.append(((1 / tau - 1) * log_p - log_sum).sum(axis=(-2, -1)) - math.log(16))
     impossible = np.isneginf(log_p)
-    ratio = np.where(impossible, np.inf, log_ref - np.where(impossible, 0.0, log_p)).sum(axis=-1)
+    ratio = (log_ref - np.where(impossible, 0.0, log_p)).sum(axis=-1)
+    ratio = np.where(impossible.any(axis=-1), np.inf, ratio)
     bets.append(_half_and_half(ratio).sum(axis=-1) - math.log(4))
     inside, mass = _nucleus(scores)
     with np.errstate(divide="ignore"):

@@ -137,7 +137,7 @@ def kl_estimate(
     summed = summed + _totals("token_log_ratio", np.abs(real_array("", token_log_ratio)), mask)
     epsilon = max(rounding_of("", token_kl), rounding_of("", token_log_ratio))
     rounding = nonnegative_number("rounding", rounding)
-    rounding = max(rounding, ROUNDING_STEPS * epsilon * float(summed.max()))
+    rounding = max(rounding, ROUNDING_STEPS * epsilon * float(summed.max(initial=0.0)))
     parts = np.stack([exact, noisy, noisy - exact])
     if prompts is not None:
         parts = cluster_means(parts, prompts)

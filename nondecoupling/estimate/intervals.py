@@ -20,6 +20,8 @@ from nondecoupling.estimate.arguments import (
 )
 
 RELATIONS = (">=", "==")
+# By which a level that was divided and added up again may exceed what was asked for, relatively.
+ROUNDING = 1e-9
 
 
 class Outcome(Enum):
@@ -41,7 +43,7 @@ class Interval:
     Sums, differences and multiples of intervals are intervals, by a union bound: the deltas add,
     whether or not the samples are shared. Plain numbers are exact.
 
-    Errors: NaN ends, or low > high. Source: Bonferroni.
+    Errors: NaN ends, or low > high; delta outside (0, 1), that of a sum too. Source: Bonferroni.
 
     >>> reward = Interval(0.4, 0.6, 0.5, delta=0.02, units=100, method="betting")
     >>> kl = Interval(0.1, 0.2, 0.15, delta=0.03, units=100, method="bootstrap", approximate=True)
@@ -60,6 +62,7 @@ class Interval:
     __array_ufunc__ = None  # numpy_number * interval is left to __rmul__
 
     def __post_init__(self) -> None:
+        probability("delta", self.delta)
         low, high = real_array("low", self.low), real_array("high", self.high)
         require_one_shape(low=low, high=high, estimate=real_array("estimate", self.estimate))
         if not np.all(low <= high):
@@ -110,12 +113,18 @@ class Interval:
             require_one_shape(summand=shift, low=self.low)
             return self.map(lambda end: end + shift)
         require_one_shape(low=self.low, summand=other.low)
+        delta = self.delta + other.delta
+        if delta >= 1:
+            raise ValueError(
+                f"summand.delta={other.delta:g}: with the other's {self.delta:g} at least 1, so that the sum says "
+                "nothing; give intervals whose deltas add up to less"
+            )
         methods = dict.fromkeys([*self.method.split(" + "), *other.method.split(" + ")])
         return Interval(
             self.low + other.low,
             self.high + other.high,
             self.estimate + other.estimate,
-            self.delta + other.delta,
+            delta,
             min(self.units, other.units),
             " + ".join(methods),
             self.approximate or other.approximate,
@@ -192,7 +201,8 @@ def holm(
     allows any dependence between statements. Approximate intervals give an approximate guarantee.
 
     Shapes: m statements whose intervals have shape ``[...]`` -> outcomes ``[..., m]``. Errors: no
-    statement, one relation too few or too many, delta outside (0, 1). Source: Holm 1979.
+    statement, one relation too few or too many, delta outside (0, 1); an interval whose delta is above the one
+    that its function was called with. Source: Holm 1979.
 
     >>> def known(estimate, sd):  # a normal estimate with known standard error
     ...     from scipy.special import ndtri
@@ -217,10 +227,16 @@ def holm(
     tables = []
     for k in range(1, count + 1):
         row = []
-        for margin, relation in zip(margins, relations, strict=True):
+        for place, (margin, relation) in enumerate(zip(margins, relations, strict=True)):
             # An equality is violated at either end, so it pays for both.
             level = delta / k / (2 if relation == "==" else 1)
-            verdict = decide(margin(level), relation, tolerance=tolerance)
+            interval = margin(level)
+            verdict = decide(interval, relation, tolerance=tolerance)
+            if interval.delta > level * (1 + ROUNDING):
+                raise ValueError(
+                    f"margins[{place}]({level:g}).delta={interval.delta:g}: at most what it is called with; give a "
+                    "function that passes its delta on, as lambda delta: mean_interval(gain, (-1, 1), delta)"
+                )
             row.append(np.asarray(verdict, dtype=object))
         tables.append(np.stack(np.broadcast_arrays(*row), axis=-1))
     outcomes = np.full(tables[0].shape, Outcome.INCONCLUSIVE, dtype=object)

@@ -83,8 +83,7 @@ def mean_interval(
     low, high = checked_bounds("bounds", bounds)
     unit = _to_unit(samples, low, high)
     count, share = samples.shape[-1], _shares(weights, largest_weight, samples)
-    mean = np.average(samples, axis=-1, weights=None if weights is None else share)
-    mean = np.clip(mean, low, high)
+    mean = np.clip(_weighted_mean(samples, weights), low, high)
     if one_of("method", method, METHODS) in STAKES:
         lower = lower_end(unit, delta, STAKES[method], share)
         upper = 1 - lower_end(1 - unit, delta, STAKES[method], share)
@@ -112,6 +111,13 @@ def _shares(
             raise ValueError(f"largest_weight={known:g}: below {largest:g}, which is among weights")
         largest = known
     return weights / largest
+
+
+def _weighted_mean(samples: Array, weights: ArrayLike | None) -> Array:
+    """[...]; by shares of the largest weight given, since those of a much larger one may all round to 0."""
+    if weights is None:
+        return np.asarray(samples.mean(axis=-1))
+    return np.average(samples, axis=-1, weights=_shares(weights, None, samples))
 
 
 def mean_sequence(samples: ArrayLike, bounds: ArrayLike, delta: float) -> Interval:

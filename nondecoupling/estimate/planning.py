@@ -24,9 +24,14 @@ from nondecoupling.estimate.arguments import (
 
 
 def _standard_errors(delta: float, power: float) -> float:
-    """z_{1 - delta/2} + z_power: how many standard errors from zero a mean must lie."""
+    """z_{1 - delta/2} + z_power: how many standard errors from zero a mean must lie; positive."""
     delta, power = probability("delta", delta), probability("power", power)
-    return float(special.ndtri(power) - special.ndtri(delta / 2))
+    distance = float(special.ndtri(power) - special.ndtri(delta / 2))
+    if distance <= 0:
+        raise ValueError(
+            f"power={power:g}: must be above delta/2={delta / 2:g}, with which a margin of 0 is confirmed; 0.9 is usual"
+        )
+    return distance
 
 
 def _deviations(sd: ArrayLike) -> Array:
@@ -53,7 +58,8 @@ def required_samples(
 
     Shapes: effect and sd (of one unit: per-prompt differences, from a pilot run) broadcast to
     ``[...]``. Units: both those of the margin. A plan, not a guarantee: sd is taken as known.
-    Errors: effect <= 0, sd < 0, delta or power outside (0, 1). Source: S8, Maurer and Pontil 2009.
+    Errors: effect <= 0, sd < 0, delta or power outside (0, 1), power <= delta/2. Source: S8, Maurer and
+    Pontil 2009.
 
     >>> int(required_samples(effect=0.05, sd=0.4, delta=0.05))
     673
@@ -71,7 +77,7 @@ def required_samples(
             return np.maximum(np.ceil((z * sd / effect) ** 2), 2.0)
     low, high = checked_bounds("bounds", bounds)
     share = math.log(4) - math.log(delta)
-    linear = sd * max(math.sqrt(2 * share) + float(special.ndtri(float(power))), 0.0)
+    linear = sd * (math.sqrt(2 * share) + float(special.ndtri(float(power))))
     square = 7 * (high - low) * share / 3
     # square s^2 + linear s = effect at s = 1/sqrt(n - 1)
     with np.errstate(over="ignore", divide="ignore"):
@@ -88,7 +94,7 @@ def detectable_effect(
     likely, inconclusive, and then that is what a report must say.
 
     Shapes: samples and sd broadcast to ``[...]``. Units: those of sd. Errors: samples not whole or < 1,
-    sd < 0, delta or power outside (0, 1). Source: S8.
+    sd < 0, delta or power outside (0, 1), power <= delta/2. Source: S8.
 
     >>> round(float(detectable_effect(673, sd=0.4, delta=0.05)), 4)
     0.05
@@ -111,7 +117,8 @@ def coupling_samples(
     the paired change of the SFT loss, ref = d; about 4 z^2 beta^2/Var_d(r) for large beta.
 
     Shapes: log_d, reward ``[..., n]``, beta scalar or ``[...]`` -> ``[...]``. inf where r is constant on
-    supp d. Errors: as ``bounds.samples_to_detect``; delta or power outside (0, 1). Source: S8.
+    supp d. Errors: as ``bounds.samples_to_detect``; delta or power outside (0, 1), power <= delta/2.
+    Source: S8.
 
     >>> import numpy as np
     >>> float(np.ceil(coupling_samples(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 10.0, delta=0.05)))

@@ -25,7 +25,7 @@ STEP = "step"
 # The first bytes of files.
 PARQUET = b"PAR1"
 NO_TEXT = {
-    PARQUET: "a Parquet file: end its name in .parquet",
+    PARQUET: "a Parquet file, where JSON is read: give one of JSON",
     b"\x1f\x8b": "compressed by gzip: unpack it",
     b"PK": "a zip archive: unpack it",
 }

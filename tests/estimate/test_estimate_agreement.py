@@ -95,6 +95,19 @@ def test_both_tests_have_half_of_the_level_and_ranks_count_on_either_side():
     assert (found.pit_score > 0).any() and (found.pit_score < 0).any()
 
 
+@pytest.mark.parametrize("unknown", [(0, 0), (1, 2), (2, slice(None))])
+def test_a_token_that_cannot_be_is_a_mismatch_whatever_else_is_impossible(unknown):
+    """Response 1 has a token of scored probability 0; the other policy has none, of this or another response."""
+    law = np.tile([0.6, 0.4, 0.0], (3, 4, 1))
+    tokens, log_ref = np.zeros((3, 4), dtype=int), np.full((3, 4), -1.0)
+    tokens[1, 2], log_ref[unknown] = 2, -np.inf
+    with np.errstate(divide="ignore"):
+        scores = token_scores(np.log(law), tokens, log_ref, np.ones((3, 4)))
+    found = compare_sampler(scores, max_tokens=4)
+    assert found.log_e_value == np.inf and found.p_value == 0
+    assert found.outcome(1e-9) is Outcome.VIOLATED
+
+
 # --- size ------------------------------------------------------------------------------------------
 
 

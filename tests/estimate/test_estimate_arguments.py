@@ -20,6 +20,7 @@ from nondecoupling.estimate import (
     bootstrap_interval,
     cluster_means,
     compare_sampler,
+    coupling_samples,
     decide,
     detectable_effect,
     guarded_reward,
@@ -27,6 +28,7 @@ from nondecoupling.estimate import (
     kl_estimate,
     mean_interval,
     mean_lower_bound,
+    mean_sequence,
     mean_soft_value,
     optimality_gap,
     paired_differences,
@@ -142,12 +144,38 @@ BAD_INPUT = {
     "effect": (lambda: required_samples(0.0, 1.0, 0.05), "effect=0.0: must be positive"),
     "sd": (lambda: detectable_effect(9, -1.0, 0.05), "sd=-1.0"),
     "power": (lambda: detectable_effect(9, 1.0, 0.05, power=1.0), "power=1.0"),
+    "power of chance": (
+        lambda: detectable_effect(9, 1.0, 0.4, power=0.2),
+        "power=0.2: must be above delta/2=0.2",
+    ),
+    "power below chance": (
+        lambda: required_samples(0.3, 1.0, 0.4, power=0.1),
+        "power=0.1: must be above delta/2=0.2",
+    ),
+    "power below chance, bounds": (
+        lambda: required_samples(0.3, 1.0, 0.4, power=0.1, bounds=(-1, 1)),
+        "power=0.1: must be above",
+    ),
+    "power of a coupling": (
+        lambda: coupling_samples(LAW[0, 0], np.arange(3.0), 2.0, 0.4, power=0.1),
+        "power=0.1: must be above",
+    ),
     "relation": (lambda: decide(GOOD, "<="), "relation='<='"),
     "tolerance": (lambda: decide(GOOD, tolerance=-1.0), "tolerance=-1.0"),
     "a number to decide": (lambda: decide(0.5), "margin=0.5: must be an Interval"),
     "upside down": (lambda: Interval(1.0, 0.0, 0.5, 0.1, 1, "made up"), "low=1.0, high=0.0"),
     "nan end": (lambda: GOOD + np.nan, "low=nan"),
     "complex factor": (lambda: GOOD * 1j, "factor=1j: not a real array"),
+    "no level": (lambda: replace(GOOD, delta=0.0), "delta=0.0: must lie strictly"),
+    "level of a product": (lambda: replace(GOOD * 3.0, delta=1.3), "delta=1.3: must lie strictly"),
+    "level of a sum": (
+        lambda: GOOD - replace(GOOD, delta=0.625),
+        r"summand.delta=0.625: with the other's 0.5 at least 1",
+    ),
+    "a lenient margin": (
+        lambda: holm([lambda delta: replace(GOOD, delta=delta), lambda _: GOOD], 0.5, "=="),
+        r"margins\[1\]\(0.25\).delta=0.5: at most what it is called with",
+    ),
     "no margins": (lambda: holm([], 0.05), "margins is empty"),
     "margins": (lambda: holm([GOOD], 0.05), "margins=.*give a list of functions"),
     "relations": (lambda: holm([lambda _: GOOD], 0.05, [">=", ">="]), "relations has 2 entries"),
@@ -162,6 +190,39 @@ BAD_INPUT = {
     "sums below a term": (
         lambda: scored(log_sums=SCORES.log_sums - [5, 0, 0, 0, 0, 0, 0, 0]),
         r"log_sums \(tau = 0.5\)\[0, 0\]=.*one of its terms",
+    ),
+    "endless sums": (
+        lambda: scored(
+            log_p=np.full((2, 3), -np.inf), log_sums=SCORES.log_sums - [np.inf, *[0] * 7]
+        ),
+        r"log_sums \(tau = 0.5\)\[0, 0\]=-inf: .* finite",
+    ),
+    "endless sums above": (
+        lambda: scored(log_sums=SCORES.log_sums + [*[0] * 7, np.inf]),
+        r"log_sums \(tau = 2\)\[0, 0\]=inf: .* finite",
+    ),
+    "sums that overflow": (
+        lambda: scored(log_ref=np.full((2, 3), -1e305)),
+        r"log_ref\[0, 0\]=-1e\+305: at most 1e\+300",
+    ),
+    "no response": (
+        lambda: compare_sampler(
+            TokenScores(*(np.empty((0, 3, *shape)) for shape in ((), (8,), *[()] * 5))),
+            max_tokens=3,
+        ),
+        r"log_p has shape \(0, 3\): needs at least one response",
+    ),
+    "no response to score": (
+        lambda: token_scores(LAW[:0], *[np.ones((0, 3))] * 3),
+        r"log_probs has shape \(0, 3, 3\): needs at least one response",
+    ),
+    "no vocabulary": (
+        lambda: token_scores(LAW[:, :, :0], *[np.ones((2, 3))] * 3),
+        r"log_probs has shape \(2, 3, 0\)",
+    ),
+    "unknown p-value": (
+        lambda: SamplerComparison(ONES, ONES, ONES * [1, 0, np.nan, 1], 9).outcome(0.05),
+        r"p_value\[2\]=nan: give one from 0 to 1",
     ),
     "mass": (lambda: scored(mass_before=SCORES.mass_before + 1), r"mass_before\[0, 0\]=1.5"),
     "nucleus": (lambda: scored(nucleus_mass=np.full((2, 3), 0.5)), r"nucleus_mass\[0, 0\]=0.5"),
@@ -249,7 +310,9 @@ CALLS = {
     "required_samples": dict(effect=0.1, sd=0.5, delta=0.1, power=0.9, bounds=(-1, 1)),
     "detectable_effect": dict(samples=9, sd=0.5, delta=0.1, power=0.9),
     "decide": dict(margin=GOOD, relation=">=", tolerance=0.1),
-    "holm": dict(margins=[lambda _: GOOD], delta=0.1, relations=">=", tolerance=0.1),
+    "holm": dict(
+        margins=[lambda delta: replace(GOOD, delta=delta)], delta=0.1, relations=">=", tolerance=0.1
+    ),
     "Interval": dict(low=0.0, high=1.0),
     "token_scores": dict(
         log_probs=LAW, tokens=np.ones((2, 3)), log_ref=np.zeros((2, 3)), mask=np.ones((2, 3))
@@ -417,6 +480,48 @@ def test_random_calls_give_a_proper_result_or_name_an_argument(calls):
         assert proper(result), f"{shown}: {result}"
         returned += 1
     assert returned > calls / 10  # not everything is refused
+
+
+# --- batches without a world -------------------------------------------------------------------------
+
+NONE, PAIRS = np.zeros((0, 64)), np.arange(64) // 2
+NO_INTERVAL = Interval(NONE[:, 0], NONE[:, 0], NONE[:, 0], 0.01, 3, "made up")
+NO_SCORES = np.zeros((0, 2, 3))
+EMPTY = {
+    "mean_interval": lambda: mean_interval(NONE, (0, 1), 0.05).low,
+    "mean_interval, weighted": lambda: mean_interval(NONE, (0, 1), 0.05, weights=PAIRS).low,
+    "bernstein": lambda: mean_interval(NONE, (0, 1), 0.05, method="bernstein").high,
+    "mean_sequence": lambda: mean_sequence(NONE, (0, 1), 0.05).low[:, -1],
+    "mean_lower_bound": lambda: mean_lower_bound(NONE, 0, 1, 0.05).low,
+    "binomial_interval": lambda: binomial_interval(NONE[:, 0], 9, 0.05).low,
+    "bootstrap_interval": lambda: bootstrap_interval(NONE, 0.1, resamples=100).low,
+    "cluster_means": lambda: cluster_means(NONE, PAIRS)[:, 0],
+    "paired_differences": lambda: paired_differences(NONE, NONE, PAIRS)[:, 0],
+    "sequence_totals": lambda: sequence_totals(NONE[..., None])[:, 0],
+    "kl_estimate": lambda: (
+        kl_estimate(*[NONE[..., None]] * 2, delta=0.1, resamples=100).log_ratio.low
+    ),
+    "soft_value": lambda: soft_value(NONE, 1.0, (0, 1), 0.05).value.low,
+    "mean_soft_value": lambda: mean_soft_value(NONE[..., None], 1.0, (0, 1), 0.05).value.low,
+    "optimality_gap": lambda: optimality_gap(NONE[:, 0], 9, NO_INTERVAL, 1.0, 0.05).low,
+    "guarded_reward": lambda: guarded_reward(NONE, NONE, 1.0, (0, 1), 3.0, 0.05).low,
+    "required_samples": lambda: required_samples(NONE[:, 0], 1.0, 0.05),
+    "required_samples, bounds": lambda: required_samples(NONE[:, 0], 1.0, 0.05, bounds=(0, 1)),
+    "detectable_effect": lambda: detectable_effect(NONE[:, 0], 1.0, 0.05),
+    "coupling_samples": lambda: coupling_samples(NONE, NONE, 1.0, 0.05),
+    "decide": lambda: decide(NO_INTERVAL),
+    "holm": lambda: holm([lambda delta: replace(NO_INTERVAL, delta=delta)], 0.05)[:, 0],
+    "compare_sampler": lambda: compare_sampler(
+        token_scores(NO_SCORES[..., None], *[NO_SCORES] * 2, NO_SCORES), max_tokens=3
+    ).outcome(0.05),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_no_worlds_give_no_results(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.shape(EMPTY[name]()) == (0,)
 
 
 def test_an_improper_result_is_seen():

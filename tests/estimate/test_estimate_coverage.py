@@ -92,3 +92,22 @@ def test_holm_on_equalities_pays_for_both_ends():
     assert decide(margin(0.04), "==") == Outcome.INCONCLUSIVE
     assert holm([margin], 0.06)[0] == Outcome.INCONCLUSIVE
     assert holm([margin], 0.06, "==")[0] == Outcome.VIOLATED  # its interval at 0.03 excludes 0
+
+
+@pytest.mark.parametrize("relation", [">=", "=="])
+def test_holm_takes_a_level_up_to_the_one_asked_for(relation):
+    """Divided and added up again it may be a rounding above; a thousandth above is another level."""
+
+    def margins(level):
+        return [lambda delta: Interval(0.1, 0.2, 0.15, level(delta), 9, "made up")] * 7
+
+    for level in (
+        lambda d: d,
+        lambda d: d / 3 + d / 3 + d / 3,
+        lambda d: np.nextafter(d, 1),
+        lambda d: d / 7,
+    ):
+        assert len(holm(margins(level), 0.05, relation)) == 7
+    for level in (lambda d: 1.001 * d, lambda _: 0.05 / 6, lambda _: 0.9):
+        with pytest.raises(ValueError, match=r"margins\[0\]\(0.*delta=.*at most"):
+            holm(margins(level), 0.05, relation)

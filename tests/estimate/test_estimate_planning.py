@@ -41,6 +41,15 @@ def test_plans_agree_with_each_other():
     assert np.ceil(coupling_samples(d, r, beta, 0.05)) == direct
 
 
+@pytest.mark.parametrize("bounds", [None, (-2, 3)])
+def test_more_power_asks_for_more_samples(bounds):
+    powers = [0.101, 0.3, 0.5, 0.95, 0.999]
+    counts = [required_samples(1e-3, 0.7, 0.2, power, bounds=bounds) for power in powers]
+    assert (np.diff(counts) > 0).all()
+    effects = [detectable_effect(200, 0.7, 0.2, power) for power in powers]
+    assert effects[0] > 0 and (np.diff(effects) > 0).all()
+
+
 @pytest.mark.parametrize("delta", [0.2, 0.01])
 @pytest.mark.parametrize("sd", [0.05, 0.5])
 def test_a_plan_with_bounds_is_the_first_size_at_which_bernstein_confirms(sd, delta):

@@ -21,6 +21,14 @@ def test_equal_weights_change_nothing(method):
     )
 
 
+@pytest.mark.parametrize(
+    ("weights", "largest"), [([1e-200, 3e-200], 1e200), ([5e-324, 15e-324], 1.0)]
+)
+def test_against_a_weight_that_hides_all_of_them_nothing_is_known_but_their_mean(weights, largest):
+    found = mean_interval([0.2, 0.6], (0, 1), 0.1, weights=weights, largest_weight=largest)
+    assert (found.low, found.high) == (0, 1) and found.estimate == pytest.approx(0.5)
+
+
 def test_their_unit_does_not_matter_and_weight_zero_says_nothing():
     here = mean_interval(X, (0, 1), 0.1, weights=WEIGHTS)
     there = mean_interval(X, (0, 1), 0.1, weights=1e3 * WEIGHTS)

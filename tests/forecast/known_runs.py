@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,3 +107,11 @@ RUNS = {
 def p_value(misses: int, worlds: int, delta: float) -> float:
     """Of so many misses or more, if each has chance delta."""
     return float(stats.binomtest(misses, worlds, delta, alternative="greater").pvalue)
+
+
+def held(missed: Iterable[bool], delta: float) -> bool:
+    """Whether chance explains what was missed, one entry for each world, where missing all would be refuted."""
+    each = list(missed)
+    least = p_value(len(each), len(each), delta)
+    assert least < LEVEL, f"{len(each)} worlds: had all missed, a p-value of {least:.2g} would pass"
+    return p_value(sum(each), len(each), delta) >= LEVEL

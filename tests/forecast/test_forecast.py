@@ -251,7 +251,7 @@ def test_a_forecast_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.json: no such file"):
         Forecast.load(tmp_path / "no.json")
     (tmp_path / "a.parquet").write_bytes(b"PAR1\xff")
-    with pytest.raises(ValueError, match=r"a\.parquet: no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.parquet is a Parquet file, where JSON is read"):
         Forecast.load(tmp_path / "a.parquet")
 
 
