@@ -185,7 +185,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_named(tmp_path, read):
         read(tmp_path / "no.file", reward_bounds=UNIT)
     (tmp_path / "other").write_bytes(b"PAR1\xff\xfe")
     with pytest.raises(
-        ValueError, match=r"other(: no Parquet file that| is a Parquet file: end its name)"
+        ValueError, match=r"other(: no Parquet file that| is a Parquet file, where JSON is read)"
     ):
         read(tmp_path / "other", reward_bounds=UNIT)
 
