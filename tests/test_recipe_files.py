@@ -87,3 +87,55 @@ def test_without_a_leash_no_beta_is_asked_for(commands, name, file):
     for given in ({"leash": "k3-in-loss"}, {}):
         shown = invoke(*words, option, file(advantage="group-mean", **given))
         assert shown.exit_code == 2 and "beta missing: next to advantage" in shown.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_holds_no_option_of_a_trainer_is_no_recipe(commands, name, file, tmp_path):
+    words, option = commands[name]
+    for fields, named in (
+        ({"prompt": ["a", "b"], "answer": [1, 2]}, "'prompt', 'answer'"),
+        ({}, "nothing"),
+    ):
+        shown = invoke(*words, option, file(**fields))
+        said = " ".join(shown.output.split())
+        assert shown.exit_code == 2 and f"recipe.json: has {named}, and none of the options" in said
+    shown = invoke(*words, option, file(loss_type="dr_grpo"), "--trainer", "rloo")
+    assert shown.exit_code == 2 and "TRL's rloo trainer" in " ".join(shown.output.split())
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# beta: 0.1\n")
+    shown = invoke(*words, option, str(empty))
+    assert shown.exit_code == 2 and "holds no options" in shown.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_is_no_recipe(commands, name, tmp_path):
+    words, option = commands[name]
+    shown = invoke(*words, option, str(tmp_path))
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and "is a folder; give the .yaml or .json file in it" in said
+    shown = invoke(*words, option, str(tmp_path / "none.yaml"))
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and "none.yaml: cannot be read (No such file" in said
+
+
+def test_a_success_counts_the_weight_of_its_reward(file):
+    """3 (7/8) a (1 - a) = 0.04 (a - 0.2) where the forward leash rests; several rewards are not 0 and 1."""
+    options = {
+        "beta": 0.04,
+        "loss_type": "dr_grpo",
+        "scale_rewards": "none",
+        "use_bias_correction_kl": False,
+    }
+    words = ["recipe", "--success", "0.2", "--json", "--trl"]
+    for weight in (1.0, 3.0):
+        found = json.loads(invoke(*words, file(**options, reward_weights=[weight])).stdout)
+        success = found["policy"][1]
+        assert weight * 7 / 8 * success * (1 - success) == pytest.approx(0.04 * (success - 0.2))
+        assert found["reward"] == pytest.approx(weight * success)
+        assert ("reward_weights" in {o["option"] for o in found["outside"]}) == (weight != 1)
+    shown = invoke(*words, file(**options, reward_weights=[1.0, 0.5]))
+    assert shown.exit_code == 2
+    assert "adds up 2 rewards, reward_weights=[1.0, 0.5]" in " ".join(shown.output.split())
+    world = ["--ref", "0.8,0.2", "--reward", "0,1"]
+    shown = invoke("recipe", *world, "--trl", file(**options, reward_weights=[1.0, 0.5]))
+    assert shown.exit_code == 0, shown.output

@@ -120,7 +120,7 @@ class _Trained:
         self.config, self.task, self.processes = config, inputs.task, Processes()
         self.language_model = model_of_run(config, inputs.texts)
         encoded = encoded_task(self.language_model, self.task)
-        layout = choose_layout(self.language_model, encoded[0]).layout
+        layout = choose_layout(self.language_model, encoded).layout
         precision = precision_of_run(config)
         if precision != torch.float64:
             check_precision(self.language_model, encoded, layout, precision)

@@ -21,6 +21,7 @@ from nondecoupling.cli.report import console, number, print_json
 from nondecoupling.cli.world_options import LAW, REALS, world_of_fields
 from nondecoupling.estimate.arguments import shown
 from nondecoupling.recipes import Outside, Recipe
+from nondecoupling.recipes.trl import DEFAULTS, Trainer, reward_weights
 from nondecoupling.theory.fields import Law, Reward
 
 Answer = dict[str, Any]
@@ -35,7 +36,10 @@ def recipe(
         str | None, typer.Option(help="Whose options they are: grpo, as without it, or rloo.")
     ] = None,
     success: Annotated[
-        float | None, typer.Option(metavar="A", help="ref's success, rewards being 0 and 1.")
+        float | None,
+        typer.Option(
+            metavar="A", help="ref's success, rewards being 0 and 1, or reward_weights' one number."
+        ),
     ] = None,
     ref: Annotated[
         str | None, typer.Option(metavar=LAW, help="Instead of --success: where RL starts.")
@@ -85,7 +89,13 @@ def recipe(
         if trl is not None and given:
             option = next(iter(given)).replace("_", "-")
             fail(f"--{option}: --trl {trl} says it; change the file, or leave out --trl")
-        read = recipe_of_file("--trl", trl, trainer) or _of_options(given)
+        options = options_of_file("--trl", trl, trainer)
+        if trl is None or options is None:
+            read = _of_options(given)
+        else:
+            read = _of_trl_or_fields("--trl", trl, options, trainer)
+            if success is not None:
+                rewards = rewards * _weight(trl, options)
         read = dataclasses.replace(read, **wrong)
         found = _answer(read, log_ref, rewards)
     except ValueError as error:
@@ -130,22 +140,47 @@ def recipe_of_file(option: str, path: Path | None, trainer: str | None) -> Recip
 
     ``trainer``: whose options, grpo's where it is not said. None where no file is named.
     """
+    options = options_of_file(option, path, trainer)
+    if path is None or options is None:
+        return None
+    return _of_trl_or_fields(option, path, options, trainer)
+
+
+def options_of_file(option: str, path: Path | None, trainer: str | None) -> dict[str, Any] | None:
     if trainer not in (None, "grpo", "rloo"):
         fail(f"--trainer {trainer}: grpo or rloo")
     if path is None:
         if trainer is not None:
             fail(f"--trainer {trainer}: no options that could be its; give {option} FILE, too")
         return None
+    if path.is_dir():
+        fail(
+            f"{option} {path}: is a folder; give the .yaml or .json file in it that has the options"
+        )
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{option} {path}: cannot be read: {error}")
+        reason = getattr(error, "strerror", None) or error
+        fail(f"{option} {path}: cannot be read ({reason}); give a .yaml or .json file of options")
     options = _parsed(option, path, text)
     if not isinstance(options, dict):
         fail(f"{option} {path}: holds no options; write lines such as beta: 0.04")
+    return options
+
+
+def _of_trl_or_fields(
+    option: str, path: Path, options: dict[str, Any], trainer: str | None
+) -> Recipe:
     try:
         if "advantage" not in options:
-            return Recipe.from_trl(options, "rloo" if trainer == "rloo" else "grpo")
+            whose: Trainer = "rloo" if trainer == "rloo" else "grpo"
+            if not options.keys() & DEFAULTS[whose].keys():
+                some = ", ".join(shown(str(name)) for name in list(options)[:3]) or "nothing"
+                fail(
+                    f"{option} {path}: has {some}, and none of the options of TRL's {whose} trainer that are read, "
+                    "such as beta; give the trainer's options, or add beta: with the default that you mean"
+                )
+            return Recipe.from_trl(options, whose)
         if trainer is not None:
             fail(
                 f"--trainer {trainer}: {option} {path} has no trainer's options but fields of a recipe; leave it away"
@@ -153,6 +188,17 @@ def recipe_of_file(option: str, path: Path | None, trainer: str | None) -> Recip
         return _of_file(options)
     except (ValueError, TypeError) as error:
         fail(f"{option} {path}: {error}")
+
+
+def _weight(path: Path, options: dict[str, Any]) -> float:
+    """What a reward of 1 counts."""
+    weights = reward_weights(options)
+    if len(weights) > 1:
+        fail(
+            f"--success: --trl {path} adds up {len(weights)} rewards, reward_weights={weights}, which are not 0 and 1 "
+            "then; give --ref and --reward, the sums"
+        )
+    return weights[0] if weights else 1.0
 
 
 def _of_file(options: dict[str, Any]) -> Recipe:
@@ -207,7 +253,7 @@ def _parsed(option: str, path: Path, text: str) -> Any:
         import yaml
 
         try:
-            return yaml.safe_load(text) or {}
+            return yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ValueError(error) from None
     except ValueError as error:

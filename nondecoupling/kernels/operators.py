@@ -18,12 +18,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from nondecoupling.kernels import chunked
 from nondecoupling.kernels.head import Head, statistics_dtype
 from nondecoupling.kernels.ranks import tempered_and_ranks
 
-__all__ = ["token_kl", "token_ranks", "token_stats"]
+__all__ = ["refuse_forward_mode", "token_kl", "token_ranks", "token_stats"]
+
+
+def refuse_forward_mode(*tensors: Tensor | None) -> None:
+    """
+    Raises:
+        NotImplementedError: a tensor carries a derivative in forward mode, which an operator would drop: it has none.
+    """
+    if forward_ad._current_level < 0:
+        return
+    for tensor in tensors:
+        if tensor is not None and (
+            # Wrapped: of a transform further out, whose tangent does not show at this level.
+            torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+            or forward_ad.unpack_dual(tensor).tangent is not None
+        ):
+            raise NotImplementedError(
+                "derivatives in forward mode (torch.func.jvp, jacfwd, linearize, forward_ad) are those of "
+                "impl='reference' alone; use it, or differentiate in reverse mode"
+            )
 
 
 def _implementation(impl: str) -> ModuleType:

@@ -165,6 +165,7 @@ def token_stats(
         TypeError: an unsupported or mismatched dtype, a sparse tensor, or an option that is no number.
         ValueError: a wrong shape, device, temperature, softcap, nucleus or impl.
         IndexError: a target or an excluded token outside the vocabulary.
+        NotImplementedError: a derivative in forward mode (``torch.func.jvp``), which only the reference has.
 
     Example:
         >>> hidden, weight = torch.zeros(1, 2), torch.zeros(4, 2)
@@ -192,6 +193,7 @@ def token_stats(
     if impl == "reference":
         results = reference.token_stats(head, targets, exclude, ignore_index)
     else:
+        operators.refuse_forward_mode(*head[:3])
         *results, _, _ = operators.token_stats(
             *head[:3],
             targets,
@@ -256,6 +258,7 @@ def token_kl(
     Raises:
         TypeError: an unsupported or mismatched dtype.
         ValueError: a wrong shape, device, temperature, softcap or impl.
+        NotImplementedError: a derivative in forward mode (``torch.func.jvp``), which only the reference has.
 
     Example:
         >>> weight_p, weight_q = torch.zeros(2, 1), torch.tensor([[0.0], [2.0]])
@@ -287,6 +290,7 @@ def token_kl(
     if impl == "reference":
         kl = reference.token_kl(p, q)
     else:
+        operators.refuse_forward_mode(*p[:3], *q[:3])
         keep = keep_logits and _differentiated(*p[:3], *q[:3])
         options = (p.temperature, p.softcap, impl, synchronize, keep)
         kl = operators.token_kl(*p[:3], *q[:3], *options)[0]
@@ -319,7 +323,8 @@ def sequence_logprob(
         [...], the leading shape, in float32 or better.
 
     Raises:
-        TypeError, ValueError, IndexError: as ``token_stats``, and for a mask of another shape or dtype.
+        TypeError, ValueError, IndexError, NotImplementedError: as ``token_stats``, and for a mask of another shape or
+            dtype.
 
     Example:
         >>> hidden, weight = torch.zeros(1, 3, 2), torch.zeros(4, 2)

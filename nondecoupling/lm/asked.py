@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nondecoupling.collected import prompt_label
 from nondecoupling.estimate.arguments import shown
 from nondecoupling.lm.errors import CollectError
-from nondecoupling.lm.tokens import response_tokens, text_or_chat_tokens
+from nondecoupling.lm.tokens import prompt_and_responses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,8 +79,8 @@ def asked_of(
                 f"prompts[{place}]={shown(entry)}: give a text, a chat, or a row with a column 'prompt' that is one"
             )
         texts = [] if responses is None else expert_texts(f"experts[{place}]", responses[place])
-        whole = [response_tokens(tokenizer, text) for text in texts]
-        found.append(Asked(prompt, text_or_chat_tokens(tokenizer, prompt), columns, texts, whole))
+        tokens, whole = prompt_and_responses(tokenizer, prompt, texts)
+        found.append(Asked(prompt, tokens, columns, texts, whole))
     _check(found)
     return found
 

@@ -22,10 +22,15 @@ import numpy as np
 from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.estimate.arguments import shown, whole_number
 from nondecoupling.lm.asked import Asked, asked_of
-from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
+from nondecoupling.lm.digests import (
+    digest_of,
+    model_digest,
+    require_known_scheme,
+    tokenizer_digest,
+)
 from nondecoupling.lm.errors import CollectError, RewardFunctionError
 from nondecoupling.lm.file_locks import locked
-from nondecoupling.lm.language_model import LanguageModel, from_transformers
+from nondecoupling.lm.language_model import LanguageModel, evaluating, from_transformers
 from nondecoupling.lm.parts import parts_of, work_through, write_whole
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import Reward, RewardFunctions
@@ -82,6 +87,7 @@ def collect(
         CollectError: ``out`` or its parts belong to another model, prompts or settings, or cannot be read; ``out`` is
             complete, and whether the reward function is the same cannot be told; two prompts are alike, or one is no
             prompt; another call is collecting into ``out``, or has just made it.
+        ModelError: the model cannot be scored, or draws from another law than that of its logits.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
         ProcessesError: another process stopped, for a reason that is none of these.
 
@@ -100,14 +106,16 @@ def collect(
         ((2, 8), ('says_yes',))
     """
     processes = Processes()
-    was_training = model.training
-    try:
+    with evaluating(model):
         with processes.failing_together():
             k = whole_number("k", k, LEAST_RESPONSES)
             max_tokens = whole_number("max_tokens", max_tokens, 1)
             rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
             language_model = from_transformers(model, tokenizer)
             asked = asked_of(tokenizer, prompts, experts)
+            for one in asked:
+                for text, tokens in zip(one.experts, one.expert_tokens, strict=True):
+                    language_model.require_one_end(text, tokens)
             rewards = RewardFunctions.of(reward, reward_weights, reward_bounds)
             origin = Origin(
                 model=language_model.description,
@@ -128,8 +136,6 @@ def collect(
         return _Collection(
             language_model, asked, rewards, rewards_key, origin, Path(out), processes
         ).run()
-    finally:
-        model.train(was_training)
 
 
 @dataclass
@@ -226,6 +232,7 @@ class _Collection:
         write_whole(settings, self.origin.to_json())
 
     def _require_same(self, before: Origin, place: Path, *, rewards_too: bool) -> None:
+        require_known_scheme(before.model_digest, place)
         mine, other = (
             origin
             if rewards_too

@@ -27,7 +27,10 @@ from torch import Tensor, nn
 from nondecoupling.kernels import token_stats
 from nondecoupling.kernels.head import Head
 from nondecoupling.lm.errors import ModelError, ResponseError
-from nondecoupling.lm.language_model import LanguageModel
+from nondecoupling.lm.language_model import LanguageModel, evaluating
+from nondecoupling.lm.response_rows import COARSE
+from nondecoupling.lm.rope import row_lengths
+from nondecoupling.lm.tokens import require_texts
 from nondecoupling.lm.tolerances import (
     enumeration_tolerance,
     mass_error,
@@ -35,7 +38,15 @@ from nondecoupling.lm.tolerances import (
     precision_tolerance,
     sums_tolerance,
 )
-from nondecoupling.lm.tries import LAYOUTS, Batch, Candidates, encode, make_batch
+from nondecoupling.lm.tries import (
+    LAYOUTS,
+    SHARED_PREFIXES,
+    Batch,
+    Candidates,
+    encode,
+    make_batch,
+    shared_row,
+)
 
 __all__ = [
     "PRECISIONS",
@@ -60,14 +71,18 @@ def enumerate_law(
 ) -> EnumeratedLaw:
     """The law of the model over the candidate responses of each prompt and `other`, checked against its own logits.
 
+    The check is of the prompts that would show a fault of the batch (``choose_layout``).
+
     Args:
         candidates: the responses to each prompt, as many to each.
         precision: what the head is applied in, ``torch.float64``, ``float32`` or ``bfloat16``; the last two use the
             fused kernel on a GPU. log p moves by what ``check_precision`` allows at most, on the first prompt.
 
     Raises:
-        ResponseError: a prompt has no candidates, or another number of them than the first; two have the same tokens.
-        ModelError: the law differs from the model's own logits, or in ``precision`` by more than its rounding.
+        ResponseError: a prompt has no candidates, or another number of them than the first; two have the same tokens;
+            or one goes on past a token that ends it.
+        ModelError: the law differs from the model's own logits, or in ``precision`` by more than its rounding; or
+            prompts and candidates are so long that positions would depend on the longest of them.
         ValueError: another precision.
 
     Example:
@@ -78,6 +93,9 @@ def enumerate_law(
         >>> np.exp(law.measured()).round(4)
         array([[0.0013, 0.0059, 0.9927]])
     """
+    require_texts("prompts", prompts)
+    for index, texts in enumerate(candidates):
+        require_texts(f"candidates[{index}]", texts)
     if len(prompts) != len(candidates):
         raise ResponseError(
             f"there are {len(prompts)} prompts and {len(candidates)} lists of candidates; give one list per prompt"
@@ -85,7 +103,10 @@ def enumerate_law(
     encoded = [
         encode(language_model.tokenizer, *pair) for pair in zip(prompts, candidates, strict=True)
     ]
-    layout = choose_layout(language_model, encoded[0]).layout if encoded else next(iter(LAYOUTS))
+    for texts, one in zip(candidates, encoded, strict=True):
+        for text, response in zip(texts, one.responses, strict=True):
+            language_model.require_one_end(text, response)
+    layout = choose_layout(language_model, encoded).layout if encoded else next(iter(LAYOUTS))
     law = EnumeratedLaw(language_model, encoded, layout, precision)
     if precision != torch.float64:
         check_precision(language_model, encoded, layout, precision)
@@ -119,18 +140,11 @@ class EnumeratedLaw(nn.Module):
         dtype = language_model.head.weight.dtype
         self.batch: Batch = make_batch(encoded, layout, dtype).to(language_model.device)
         self.log_mass: Tensor | None = None
-        self._frozen_head: tuple[Tensor, Tensor | None] | None = None
 
     def _converted_head(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in the law's precision; converted once where training leaves the head alone."""
-        if self._frozen_head is not None:
-            return self._frozen_head
+        """Weight and bias as they are now, in the law's precision."""
         weight, bias = self._own_head()
-        converted = (weight.to(self.precision), None if bias is None else bias.to(self.precision))
-        # What needs no conversion is the parameter itself, which FSDP takes away between two calls.
-        if not weight.requires_grad and weight.dtype != self.precision:
-            self._frozen_head = converted
-        return converted
+        return weight.to(self.precision), None if bias is None else bias.to(self.precision)
 
     def _own_head(self) -> tuple[Tensor, Tensor | None]:
         head = self.language_model.head
@@ -191,7 +205,7 @@ def law_one_at_a_time(language_model: LanguageModel, candidates: Candidates) -> 
     The other route to the same numbers: it guards the attention mask, the positions and the treatment of the head.
     """
     start, result = candidates.prompt, []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(language_model.model):
         for response in candidates.responses:
             tokens = torch.tensor([start + response], device=language_model.device)
             logits = language_model.causal(input_ids=tokens, use_cache=False).logits.double()
@@ -203,7 +217,10 @@ def law_one_at_a_time(language_model: LanguageModel, candidates: Candidates) -> 
 
 @dataclass(frozen=True)
 class CheckedLayout:
-    """A layout of the batch with how far its law lies from the model's own logits, and may lie, in nats."""
+    """A layout of the batch with how far the first prompt's law lies from the model's own logits, and may lie, in nats.
+
+    The other prompts that would show a fault of the layout lie within their own tolerances.
+    """
 
     layout: str
     difference: float
@@ -211,33 +228,78 @@ class CheckedLayout:
 
 
 def choose_layout(
-    language_model: LanguageModel, candidates: Candidates, layouts: Sequence[str] = tuple(LAYOUTS)
+    language_model: LanguageModel,
+    encoded: Sequence[Candidates],
+    layouts: Sequence[str] = tuple(LAYOUTS),
 ) -> CheckedLayout:
-    """The first layout whose law agrees with the model's own logits on one prompt's candidates.
+    """The first layout whose law agrees with the model's own logits on the prompts that would show a fault.
+
+    These are the first one, by itself, and together with it: the shortest and the longest with a response, since a mask
+    may take the place of a window of attention; the longest of which a token stands elsewhere than at its position; and
+    the one of the widest row. In half precision rounding would hide a fault, and candidates have rows of their own.
 
     Raises:
-        ModelError: none does, so that no law of this model can be trusted.
+        ModelError: no layout agrees, so that no law of this model can be trusted, or the frequencies of its positions
+            depend on the longest row, and these prompts have rows of both kinds.
     """
-    plain = law_one_at_a_time(language_model, candidates)
+    _check_lengths(language_model, encoded)
+    first, *others = (encoded[index] for index in _revealing(encoded))
+    together = [[first], [first, *others]] if others else [[first]]
+    own = [law_one_at_a_time(language_model, one) for some in together for one in some]
     depth = language_model.causal.config.get_text_config().num_hidden_layers
     eps = torch.finfo(language_model.head.weight.dtype).eps
     found = []
     for layout in layouts:
+        if layout == SHARED_PREFIXES and eps >= COARSE:
+            found.append(f"{layout}: rounding would hide a mask that is not honoured")
+            continue
+        batches = [EnumeratedLaw(language_model, some, layout) for some in together]
         try:
-            law = EnumeratedLaw(language_model, [candidates], layout).measured()[0]
+            laws = [law for batch in batches for law in batch.measured()]
         except (RuntimeError, TypeError, ValueError) as error:
             # Architectures without attention may not even accept its mask.
             found.append(f"{layout}: {str(error).splitlines()[0]}")
             continue
-        difference = float(np.abs(law[:-1] - plain).max())
-        allowed = enumeration_tolerance(law, depth, eps)
-        if difference <= allowed:
-            return CheckedLayout(layout, difference, allowed)
-        found.append(f"{layout}: off by {difference:.3g} nats, allowed {allowed:.3g}")
+        off = [float(np.abs(law[:-1] - one).max()) for law, one in zip(laws, own, strict=True)]
+        allowed = [enumeration_tolerance(law, depth, eps) for law in laws]
+        if all(one <= most for one, most in zip(off, allowed, strict=True)):
+            return CheckedLayout(layout, off[0], allowed[0])
+        worst = int(np.argmax(np.array(off) / allowed))
+        found.append(f"{layout}: off by {off[worst]:.3g} nats, allowed {allowed[worst]:.3g}")
     raise ModelError(
         f"the enumerated law differs from the logits of the model ({'; '.join(found)}): this architecture maps "
         "hidden states to logits in a way that is not supported; choose another model"
     )
+
+
+def _check_lengths(language_model: LanguageModel, encoded: Sequence[Candidates]) -> None:
+    """
+    Raises:
+        ModelError: the prefixes of responses have lengths at which the model's positions have different frequencies.
+    """
+    lengths = row_lengths(language_model.causal.config.get_text_config())
+    shortest = min(len(one.prompt) for one in encoded)
+    longest = max(len(one.prompt) + max(map(len, one.responses)) for one in encoded) - 1
+    if lengths.kind(shortest) != lengths.kind(longest):
+        switch = next(length for length in lengths.switches if length >= shortest)
+        raise ModelError(
+            f"rows of more than {switch} tokens have other rotary position embeddings in this model (rope_type "
+            f"'longrope'), and the prompts with their responses have {shortest} to {longest + 1}: enumerate short and "
+            "long ones apart, or score single responses"
+        )
+
+
+def _revealing(encoded: Sequence[Candidates]) -> list[int]:
+    """The first prompt and the others that ``choose_layout`` names, each once."""
+    rows = [shared_row(one) for one in encoded]
+    sizes = [len(one.prompt) + max(map(len, one.responses)) for one in encoded]
+    displaced = [
+        max((at for place, at in enumerate(row.positions) if at != place), default=0)
+        for row in rows
+    ]
+    widths = [len(row.tokens) for row in rows]
+    largest = {int(np.argmax(values)) for values in (sizes, displaced, widths)}
+    return sorted({0, int(np.argmin(sizes)), *largest})
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from nondecoupling.lm.errors import ModelError
+from nondecoupling.lm.adapters import refuse_adapted_head, refuse_unscorable
+from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.own_logits import check_own_logits
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LanguageModel", "LogitOptions", "State", "from_transformers"]
+__all__ = ["LanguageModel", "LogitOptions", "State", "evaluating", "from_transformers"]
 
 # What architectures call the factor, the divisor and the cap of their logits.
 SCALES = ("logit_scale", "lm_head_multiplier")
@@ -33,6 +36,19 @@ class LogitOptions(TypedDict):
 
     temperature: float
     softcap: float | None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, since dropout would make its policy random; each module's own mode comes back."""
+    modes = [(module, module.training) for module in model.modules()]
+    if any(training for _, training in modes):
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @dataclass
@@ -58,21 +74,27 @@ class LanguageModel:
 
     @property
     def causal(self) -> PreTrainedModel:
-        """The ``*ForCausalLM`` module, inside its LoRA wrapper if there is one."""
+        """The ``*ForCausalLM`` module, inside its LoRA wrapper if there is one.
+
+        Raises:
+            ModelError: PEFT's wrapper does more than to hold the module, as prompt tuning does.
+        """
+        refuse_unscorable(self.model)
         base = getattr(self.model, "get_base_model", None)
         return cast("PreTrainedModel", self.model if base is None else base())
 
     def hidden_states(self, tokens: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-        """[B, L, D], what enters the head.
+        """[B, L, D], what enters the head, in evaluation mode.
 
         ``mask`` is [B, 1, L, L], 0 where attention is allowed; without one the rows are plain sequences, padded
         on the right.
         """
         given = {} if mask is None else {"attention_mask": mask, "position_ids": positions}
-        output = self.causal.get_decoder()(input_ids=tokens, use_cache=False, **given)
-        hidden = output.last_hidden_state
-        for layer in self._layers_before_the_head:
-            hidden = layer(hidden)
+        with evaluating(self.model):
+            output = self.causal.get_decoder()(input_ids=tokens, use_cache=False, **given)
+            hidden = output.last_hidden_state
+            for layer in self._layers_before_the_head:
+                hidden = layer(hidden)
         return hidden
 
     @property
@@ -82,8 +104,14 @@ class LanguageModel:
 
     @property
     def head(self) -> nn.Linear:
-        """The last linear layer, from hidden states to logits."""
-        return self.causal.get_output_embeddings()
+        """The last linear layer, from hidden states to logits.
+
+        Raises:
+            ModelError: it has an adapter.
+        """
+        head = self.causal.get_output_embeddings()
+        refuse_adapted_head(head)
+        return head
 
     @property
     def logit_options(self) -> LogitOptions:
@@ -109,11 +137,35 @@ class LanguageModel:
         names = set(self.causal._no_split_modules or ())
         return [module for module in self.causal.modules() if type(module).__name__ in names]
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a response: the tokenizer's end-of-sequence token, then others of the model's own.
+
+        An instruction-tuned model has others in its ``generation_config``, such as an end of turn; TRL's trainers end
+        responses at each of them, too.
+        """
+        own = getattr(self.causal.generation_config, "eos_token_id", None)
+        others = own if isinstance(own, list) else [] if own is None else [own]
+        return list(dict.fromkeys([self.tokenizer.eos_token_id, *others]))
+
+    def require_one_end(self, text: str, response: Sequence[int]) -> None:
+        """
+        Raises:
+            ResponseError: ``response``, the tokens of ``text``, goes on past a token that ends it.
+        """
+        for token in response[:-1]:
+            if token in self.ends:
+                end = self.tokenizer.convert_ids_to_tokens(token)
+                raise ResponseError(
+                    f"the response {text!r} goes on past {end!r}, at which this model's responses end "
+                    "(generation_config.eos_token_id): leave it out, or make it the tokenizer's eos_token"
+                )
+
     def plain_sampling(self, max_tokens: int) -> GenerationConfig:
         """Draws from the model's own law: temperature 1, the whole vocabulary, nothing penalised."""
         from transformers import GenerationConfig
 
-        end = self.tokenizer.eos_token_id
+        ends, end = self.ends, self.tokenizer.eos_token_id
         return GenerationConfig(
             do_sample=True,
             temperature=1.0,
@@ -121,7 +173,7 @@ class LanguageModel:
             top_k=0,
             repetition_penalty=1.0,
             max_new_tokens=max_tokens,
-            eos_token_id=end,
+            eos_token_id=ends if len(ends) > 1 else end,
             pad_token_id=end,
         )
 
@@ -148,7 +200,7 @@ def from_transformers(
 
     Raises:
         ModelError: the tokenizer names no end-of-sequence token or has tokens that the model lacks, a weight is no
-            number, or scores would not be those of the model's own logits.
+            number, or scores would not be those of the model's own logits, as where an adapter is on the head.
 
     Example:
         >>> from nondecoupling.lm import tiny_qwen3

@@ -20,7 +20,7 @@ from nondecoupling.estimate.arguments import Array, whole_number
 from nondecoupling.lm.digests import digest_of, model_digest, tokenizer_digest
 from nondecoupling.lm.errors import CollectError
 from nondecoupling.lm.file_locks import locked
-from nondecoupling.lm.language_model import LanguageModel, from_transformers
+from nondecoupling.lm.language_model import LanguageModel, evaluating, from_transformers
 from nondecoupling.lm.parts import parts_of, work_through, write_whole
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.scoring import log_probs
@@ -57,6 +57,7 @@ def score(
     Raises:
         CollectError: another tokenizer or none; a name that is no word or that the file has already; the folder
             belongs to another checkpoint; another writer holds the file.
+        ModelError: scores would not be those of the checkpoint's own logits.
         ProcessesError: another process stopped, for another reason.
 
     Example:
@@ -76,8 +77,7 @@ def score(
     """
     processes = Processes()
     model = checkpoint.model if isinstance(checkpoint, LanguageModel) else checkpoint
-    was_training = model.training
-    try:
+    with evaluating(model):
         with processes.failing_together():
             at_once = whole_number("rows_at_once", rows_at_once, 1)
             scoring = _Scoring(
@@ -96,15 +96,12 @@ def score(
             if processes.is_first:
                 scoring.finish(parts)
         return CollectedSamples.read(file)
-    finally:
-        model.train(was_training)
 
 
 def _with_tokenizer(
     checkpoint: LanguageModel | PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> LanguageModel:
-    """In evaluation mode."""
     if not isinstance(checkpoint, LanguageModel):
         if tokenizer is None:
             raise CollectError(
@@ -114,8 +111,8 @@ def _with_tokenizer(
         return from_transformers(checkpoint, tokenizer)
     if tokenizer is not None:
         raise CollectError(f"tokenizer: {checkpoint.description} has its own; leave it out")
-    checkpoint.model.eval()
-    return checkpoint
+    # Again: a training may have changed more than weights since.
+    return from_transformers(checkpoint.model, checkpoint.tokenizer, checkpoint.description)
 
 
 @dataclass

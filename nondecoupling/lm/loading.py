@@ -12,6 +12,7 @@ checkpoint that lacks a weight, or has one that the model has no place for, is r
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ class _Source:
 
 
 def with_lora(plain: LanguageModel, rank: int = 16) -> LanguageModel:
-    """The model with LoRA adapters on all linear layers, which alone are trained; their first values are random.
+    """A copy of the model with LoRA adapters on all linear layers, which alone are trained, random at first.
+
+    ``plain`` stays as it is, so that it can be the reference; while both are kept, so are both their weights.
 
     Raises:
         ModelError: the package peft is missing.
@@ -99,7 +102,7 @@ def with_lora(plain: LanguageModel, rank: int = 16) -> LanguageModel:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(plain.model, config)
+    adapted = get_peft_model(copy.deepcopy(plain.model), config)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     description = (
         f"{plain.description}; LoRA of rank {rank} on all linear layers, {trained:,} trained"

@@ -6,6 +6,9 @@ few tokens that it is faster. Not every architecture honours such a mask (those 
 attention is lost). So a call compares two responses with rows of their own, and falls back on those for all; a model
 that has passed is compared again where its rows or responses are longer than any that passed, since that is what a lost
 window takes. In half precision rounding would hide the difference, and every response has a row of its own.
+
+Where the frequencies of positions depend on the longest row (``rope``), rows of either kind are evaluated apart, and a
+response that begins in the one and ends in the other is two: no score depends on what else is evaluated.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ from torch import Tensor, nn
 
 from nondecoupling.kernels import token_stats
 from nondecoupling.lm.language_model import LanguageModel
+from nondecoupling.lm.rope import RowLengths, row_lengths
 from nondecoupling.lm.tokens import PromptResponse
 from nondecoupling.lm.tolerances import enumeration_tolerance
 from nondecoupling.lm.tries import TokenRow, attention_mask, padded
 
-__all__ = ["ResponseRows", "evaluate", "response_rows"]
+__all__ = ["COARSE", "ResponseRows", "evaluate", "response_rows"]
 
 # Tokens. The mask has the square of it, and so has what attention computes in vain.
 LONGEST_ROW = 512
@@ -141,7 +145,37 @@ def response_rows(
 
 
 def evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
-    """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another."""
+    """[tokens, D]: the hidden states that predict the tokens of the responses, one response after another.
+
+    Raises:
+        ModelError: what these are in so long a row depends on the rows before it.
+    """
+    lengths = row_lengths(language_model.causal.config.get_text_config())
+    parts = [part for pair in pairs for part in _parts(pair, lengths)]
+    kinds = [lengths.kind(len(part.prompt) + len(part.response) - 1) for part in parts]
+    if len(set(kinds)) == 1:
+        return _evaluate(language_model, parts)
+    found: dict[int, Tensor] = {}
+    for kind in set(kinds):
+        places = [place for place, own in enumerate(kinds) if own == kind]
+        some = [parts[place] for place in places]
+        hidden = _evaluate(language_model, some).split([len(part.response) for part in some])
+        found |= dict(zip(places, hidden, strict=True))
+    return torch.cat([found[place] for place in range(len(parts))])
+
+
+def _parts(pair: PromptResponse, lengths: RowLengths) -> list[PromptResponse]:
+    """The response in parts, each of tokens that follow as many as rows of one kind have."""
+    whole, first = [*pair.prompt, *pair.response], len(pair.prompt)
+    cuts = [switch + 1 for switch in lengths.switches if first <= switch < len(whole) - 1]
+    ends = [*cuts, len(whole)]
+    return [
+        PromptResponse(whole[:start], whole[start:end])
+        for start, end in zip([first, *cuts], ends, strict=True)
+    ]
+
+
+def _evaluate(language_model: LanguageModel, pairs: Sequence[PromptResponse]) -> Tensor:
     model, dtype = language_model.model, language_model.head.weight.dtype
     if model not in _WITHOUT_MASKS and torch.finfo(dtype).eps < COARSE:
         rows = response_rows(pairs, LONGEST_ROW, dtype)

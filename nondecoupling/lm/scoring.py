@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nondecoupling.estimate import NUCLEUS, TEMPERATURES, TokenScores
+from nondecoupling.estimate.arguments import whole_number
 from nondecoupling.kernels import TokenStats, token_kl, token_stats
 from nondecoupling.lm.errors import ModelError, ResponseError
 from nondecoupling.lm.language_model import LanguageModel, State
 from nondecoupling.lm.response_rows import evaluate
-from nondecoupling.lm.tokens import PromptResponse, prompt_response
+from nondecoupling.lm.tokens import PromptResponse, prompt_response, require_texts
 
 __all__ = ["Scores", "compare_models", "compare_states", "log_probs", "score_responses"]
 
@@ -55,7 +56,9 @@ def score_responses(
     where the architecture honours the mask that this takes.
 
     Raises:
-        ResponseError: as many prompts as responses are needed, at least one, all with known tokens.
+        ResponseError: as many prompts as responses are needed, at least one, all with known tokens; or a response goes
+            on past a token that ends it.
+        ValueError: ``rows_at_once`` is less than 1.
 
     Example:
         >>> from nondecoupling.lm import tiny_qwen3
@@ -63,6 +66,7 @@ def score_responses(
         >>> score_responses(model, ["Is it red?"] * 2, [" Yes.", " No."]).round(2)
         array([-6.61, -5.12])
     """
+    rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
     return log_probs(language_model, _pairs(language_model, prompts, responses), rows_at_once)
 
 
@@ -80,12 +84,18 @@ def compare_models(
 
     Raises:
         ResponseError: the models cut a text into different tokens, and what ``score_responses`` refuses.
-        ModelError: the models scale or cap their logits differently.
+        ModelError: the models scale or cap their logits differently, or one is the other with adapters put into it.
     """
+    if p.model is not ref.model and p.causal is ref.causal:
+        raise ModelError(
+            f"p ({p.description}) and ref ({ref.description}) hold one and the same module, so they are one law: put "
+            "adapters on a copy (copy.deepcopy, or with_lora)"
+        )
     if p.logit_options != ref.logit_options:
         raise ModelError(
             f"p has logits with {p.logit_options} and ref with {ref.logit_options}; compare models of one architecture"
         )
+    rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
     pairs = _pairs(p, prompts, responses)
     for prompt, response, pair in zip(prompts, responses, pairs, strict=True):
         if prompt_response(ref.tokenizer, prompt, response) != pair:
@@ -217,15 +227,20 @@ def _token_scores(flat: Floats, pairs: Sequence[PromptResponse]) -> TokenScores:
 def _pairs(
     language_model: LanguageModel, prompts: Sequence[str], responses: Sequence[str]
 ) -> list[PromptResponse]:
+    require_texts("prompts", prompts)
+    require_texts("responses", responses)
     if len(prompts) != len(responses) or not prompts:
         raise ResponseError(
             f"there are {len(prompts)} prompts and {len(responses)} responses; give one prompt per response, and at "
             "least one of each"
         )
-    return [
+    pairs = [
         prompt_response(language_model.tokenizer, prompt, response)
         for prompt, response in zip(prompts, responses, strict=True)
     ]
+    for response, pair in zip(responses, pairs, strict=True):
+        language_model.require_one_end(response, pair.response)
+    return pairs
 
 
 def _places(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nondecoupling.lm.errors import ResponseError
-from nondecoupling.lm.tokens import prompt_tokens, response_tokens
+from nondecoupling.lm.tokens import prompt_and_responses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ __all__ = [
     "encode",
     "make_batch",
     "padded",
+    "shared_row",
 ]
 
 SHARED_PREFIXES, ONE_ROW_EACH = "shared prefixes", "one row each"
@@ -53,12 +54,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, responses: Sequence[
     """The prompt and its candidate responses as tokens, each response with the end-of-sequence token.
 
     Raises:
-        ResponseError: there is no response, two have the same tokens, or one has a token unknown to the tokenizer.
+        ResponseError: there is no response, two have the same tokens, or what ``prompt_and_responses`` refuses.
     """
     if not responses:
         raise ResponseError(f"the prompt {prompt!r} has no candidate responses; list at least one")
-    start = prompt_tokens(tokenizer, prompt)
-    tokens = [response_tokens(tokenizer, response) for response in responses]
+    start, tokens = prompt_and_responses(tokenizer, prompt, responses)
     first: dict[tuple[int, ...], int] = {}
     for index, ids in enumerate(tokens):
         earlier = first.setdefault(tuple(ids), index)
@@ -191,6 +191,12 @@ def make_batch(encoded: Iterable[Candidates], layout: str, dtype: torch.dtype) -
         candidates=len(tries[0].responses),
         **_edges(tries, places, tokens.shape[1]),
     )
+
+
+def shared_row(candidates: Candidates) -> TokenRow:
+    """The row of a prompt and its whole trie, of the layout of shared prefixes."""
+    (row,), _ = _shared_row(_Trie(candidates.prompt, candidates.responses))
+    return row
 
 
 def padded(rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:

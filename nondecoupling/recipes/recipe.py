@@ -91,8 +91,8 @@ class Recipe:
         """The recipe of a ``GRPOConfig`` or ``RLOOConfig`` of TRL 1.16, or of a mapping or namespace of its options.
 
         What a mapping does not give has TRL's default; ``trainer`` says whose where the class does not. Options that
-        do not move the expected gradient (optimiser, schedule, logging, devices) are not read. What TRL does and
-        this theory does not speak of is listed in ``outside``.
+        do not move the expected gradient (optimiser, schedule, logging, devices) are not read. Rewards are meant with
+        ``reward_weights`` on them. What TRL does and this theory does not speak of is listed in ``outside``.
 
         Errors: ``ValueError`` for a value that TRL would refuse, and where ``trainer`` is missing.
 

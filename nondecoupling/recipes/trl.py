@@ -6,6 +6,7 @@ expected gradients with those of TRL's own loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
@@ -33,6 +34,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "generation_kwargs": None,
     "use_vllm": False,
+    "reward_weights": None,
     "mask_truncated_completions": False,
     "sync_ref_model": False,
     "weight_decay": 0.0,
@@ -98,11 +100,20 @@ def fields_of(config: Any, trainer: Trainer | None) -> dict[str, Any]:
     beta = options.number("beta")
     read = _grpo if trainer == "grpo" else _rloo
     found = read(options, beta)
-    both = [*_of_sampling(options), *_of_updates(options), *found.pop("outside")]
+    others = found.pop("outside")
+    both = [*_of_sampling(options), *_of_updates(options), *_of_rewards(options), *others]
     size = options.number("num_generations")
     if size != int(size) or size < 2:
         raise ValueError(f"num_generations={size:g}: a whole number, at least 2")
     return {**found, "beta": beta, "group_size": int(size), "outside": tuple(both)}
+
+
+def reward_weights(config: Any) -> list[float]:
+    """The weights with which TRL adds up the rewards of several functions, or of one; none where each counts once.
+
+    Errors: ``ValueError`` for what is no list of numbers.
+    """
+    return _Options(config, COMMON_DEFAULTS).weights()
 
 
 def _trainer_of(config: Any) -> Trainer:
@@ -168,6 +179,21 @@ class _Options:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"{name}={value!r}: give a number") from None
+
+    def weights(self) -> list[float]:
+        """Of the rewards; none where all are 1."""
+        given = self._values["reward_weights"]
+        if given is None:
+            return []
+        try:
+            found = [float(weight) for weight in given]
+        except (TypeError, ValueError):
+            found = []
+        if not found or isinstance(given, str) or not all(map(math.isfinite, found)):
+            raise ValueError(
+                f"reward_weights={given!r}: give a list of numbers, one for each reward function"
+            )
+        return [] if set(found) == {1.0} else found
 
     def flag(self, name: str) -> bool:
         value = self._values[name]
@@ -286,6 +312,14 @@ def _rloo(options: _Options, beta: float) -> dict[str, Any]:
         )
     leash = "k1-in-reward" if beta else "none"
     return {"advantage": "leave-one-out", "leash": leash, "outside": outside}
+
+
+def _of_rewards(options: _Options) -> Iterator[Outside]:
+    if weights := options.weights():
+        yield Outside(
+            "reward_weights",
+            f"rewards are summed with the weights {weights}: give these sums, as lm.collect and the monitor take them",
+        )
 
 
 def _of_sampling(options: _Options) -> Iterator[Outside]:

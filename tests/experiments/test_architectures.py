@@ -37,7 +37,7 @@ def policy(request):
     config = configuration({"model": f"tiny-{request.param}"})
     model = model_of_run(config, vocabulary_texts())
     encoded = [encode(model.tokenizer, p.text, p.responses) for p in TASK.prompts]
-    layout = choose_layout(model, encoded[0]).layout
+    layout = choose_layout(model, encoded).layout
     assert layout == LAYOUTS[request.param]
     policy = EnumeratedLaw(model, encoded, layout)
     # A little SFT: at random weights the listed responses have no mass to speak of.

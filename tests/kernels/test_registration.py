@@ -163,3 +163,67 @@ def test_triton_is_not_imported_by_the_other_implementations():
         "assert not ours, ours\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def derivatives_along(route):
+    """Of both kernels along one direction of each of their heads' tensors: a function and where it is taken."""
+    head, targets, exclude = inputs(torch.float64)
+    other = head.moved(0.3).leaves()
+
+    def both(hidden, weight, bias):
+        moved = Model(hidden, weight, bias)
+        stats = kernel_stats(moved, targets, exclude=exclude, impl=route)
+        return sum(value.sum() for value in stats[:4]) + kernel_kl(other, moved, impl=route).sum()
+
+    primals = tuple(tensor.detach() for tensor in head.tensors())
+    return both, primals
+
+
+def test_forward_mode_is_the_reference_s_or_refused():
+    """The operators would drop tangents, and say that every derivative is 0."""
+    both, primals = derivatives_along("reference")
+    torch.manual_seed(0)
+    along = tuple(torch.randn_like(tensor) for tensor in primals)
+    leaves = [tensor.clone().requires_grad_() for tensor in primals]
+    expected = sum(
+        (gradient * direction).sum()
+        for gradient, direction in zip(
+            torch.autograd.grad(derivatives_along("chunked")[0](*leaves), leaves),
+            along,
+            strict=True,
+        )
+    )
+    torch.testing.assert_close(torch.func.jvp(both, primals, along)[1], expected)
+    chunked, _ = derivatives_along("chunked")
+    for transformed in (
+        lambda: torch.func.jvp(chunked, primals, along),
+        lambda: torch.func.jacfwd(chunked)(*primals),
+        lambda: torch.func.linearize(chunked, *primals),
+        # An outer transform's tangent is not one of the inner's.
+        lambda: torch.func.jvp(
+            lambda *outer: torch.func.jvp(lambda x: x * chunked(*outer), *[(along[2],)] * 2)[1],
+            primals,
+            along,
+        ),
+    ):
+        with pytest.raises(NotImplementedError, match=r"forward mode .* impl='reference' alone"):
+            transformed()
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_forward_mode_is_refused_for_each_tensor_of_both_heads(place):
+    head, targets, _ = inputs()
+    tensors = [
+        tensor.detach()
+        for tensor in (*head.tensors(), *head.moved(0.3).to(torch.float32).tensors())
+    ]
+    with torch.autograd.forward_ad.dual_level():
+        duals = list(tensors)
+        duals[place] = torch.autograd.forward_ad.make_dual(tensors[place], tensors[place])
+        with pytest.raises(NotImplementedError, match="forward mode"):
+            kernel_kl(Model(*duals[:3]), Model(*duals[3:]), impl="chunked")
+        if place < 3:
+            with pytest.raises(NotImplementedError, match="forward mode"):
+                kernel_stats(Model(*duals[:3]), targets, impl="chunked")
+        # What does not depend on the direction is as it was.
+        kernel_kl(Model(*tensors[:3]), Model(*tensors[3:]), impl="chunked")

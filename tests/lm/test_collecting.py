@@ -70,7 +70,7 @@ def test_log_ref_is_the_log_probability_of_what_was_drawn(tiny, tmp_path):
 
 
 def test_a_forecast_reads_the_file(tiny, tmp_path):
-    prompts = [f"{prompt}{' ' * extra}" for prompt in PROMPTS for extra in range(4)]
+    prompts = [f"{prompt}{' yes.' * extra}" for prompt in PROMPTS for extra in range(4)]
     settings = SETTINGS | {"k": 8, "rows_at_once": 64}
 
     def ends(prompts, completion_ids, **columns):
@@ -92,7 +92,7 @@ def test_a_forecast_reads_the_file(tiny, tmp_path):
 @pytest.mark.parametrize(("value", "expected"), [(1e-6, 0.0), (-math.inf, None)])
 def test_log_probabilities_that_are_rounded_or_infinite(tiny, tmp_path, value, expected):
     """What is certain may round to above 0; without finite ones the rewards still make samples."""
-    prompts = [f"{prompt}{' ' * extra}" for prompt in PROMPTS for extra in range(4)]
+    prompts = [f"{prompt}{' yes.' * extra}" for prompt in PROMPTS for extra in range(4)]
     settings = SETTINGS | {"rows_at_once": 64}
     out = tmp_path / "ref.parquet"
     found = collect(

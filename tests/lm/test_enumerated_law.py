@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from yes_or_no import CANDIDATES, PROMPTS
 
-from nondecoupling.lm import ModelError, ResponseError, enumerate_law
+from nondecoupling.lm import ModelError, ResponseError, enumerate_law, from_transformers
 from nondecoupling.lm.enumerated_law import EnumeratedLaw, choose_layout, law_one_at_a_time
+from nondecoupling.lm.tiny import word_tokenizer
 from nondecoupling.lm.tolerances import enumeration_tolerance, mass_error, mass_tolerance
 from nondecoupling.lm.tries import LAYOUTS, ONE_ROW_EACH, SHARED_PREFIXES, encode
 
@@ -81,12 +83,106 @@ def test_a_layout_that_the_model_does_not_honour_is_passed_over(tiny, monkeypatc
         def measured(self):
             return super(Careless, out_of_order(self)).measured()
 
-    one = encoded(tiny)[0]
-    assert choose_layout(tiny, one).layout == SHARED_PREFIXES
+    some = encoded(tiny)[:1]
+    assert choose_layout(tiny, some).layout == SHARED_PREFIXES
     monkeypatch.setattr("nondecoupling.lm.enumerated_law.EnumeratedLaw", Careless)
-    assert choose_layout(tiny, one).layout == ONE_ROW_EACH
+    assert choose_layout(tiny, some).layout == ONE_ROW_EACH
     with pytest.raises(ModelError, match=r"differs from the logits .*\(shared prefixes: off by"):
-        choose_layout(tiny, one, [SHARED_PREFIXES])
+        choose_layout(tiny, some, [SHARED_PREFIXES])
+
+
+SHORT, LONG = "Is it red?", " ".join(["is it blue or red"] * 6)
+BRANCHED, CHAIN = (" Yes it is.", " Yes it no.", " No."), ("", " No.", " No. No.")
+WINDOWED = {"sliding_window": 8, "max_position_embeddings": 64}
+
+
+def model_with(name, **changes):
+    """A random model of that class, for these texts."""
+    tokenizer = word_tokenizer([SHORT, LONG, *BRANCHED])
+    config = getattr(transformers, f"{name}{'Text' if name == 'Gemma3' else ''}Config")(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **changes,
+    )
+    torch.manual_seed(0)
+    return from_transformers(getattr(transformers, f"{name}ForCausalLM")(config), tokenizer)
+
+
+def assert_its_own_law(model, law, prompts, candidates):
+    found, eps = law.measured(), torch.finfo(model.head.weight.dtype).eps
+    for row, *texts in zip(found, prompts, candidates, strict=True):
+        plain = law_one_at_a_time(model, encode(model.tokenizer, *texts))
+        assert np.abs(row[:-1] - plain).max() <= enumeration_tolerance(row, 2, eps)
+
+
+ATTENTION = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+MAMBA = {"state_size": 8, "head_dim": 8, "num_heads": 8, "n_groups": 1, "chunk_size": 16}
+
+
+GEMMA = ATTENTION | {"head_dim": 8, "layer_types": ["sliding_attention"] * 2}
+
+
+@pytest.fixture(
+    scope="module", params=[("Mistral", ATTENTION), ("Gemma3", GEMMA)], ids=lambda p: p[0]
+)
+def windowed(request):
+    name, own = request.param
+    return model_with(name, **own, **WINDOWED)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_window_that_only_the_longest_prompt_leaves_is_seen(windowed, place):
+    prompts = ["Is it blue?", SHORT]
+    assert enumerate_law(windowed, prompts, [BRANCHED] * 2).layout == SHARED_PREFIXES
+    prompts.insert(place, LONG)
+    law = enumerate_law(windowed, prompts, [BRANCHED] * 3)
+    assert law.layout == ONE_ROW_EACH
+    assert_its_own_law(windowed, law, prompts, [BRANCHED] * 3)
+
+
+@pytest.fixture(scope="module")
+def mamba2():
+    return model_with("Mamba2", **MAMBA)
+
+
+def test_a_mask_that_is_ignored_is_seen_behind_candidates_that_form_a_chain(mamba2):
+    """Tokens of a chain stand where they would in a row of their own; of the others the longest would show it."""
+    chains = [SHORT, LONG]
+    assert enumerate_law(mamba2, chains, [CHAIN] * 2).layout == SHARED_PREFIXES
+    prompts, candidates = [*chains, "Is it blue?"], [CHAIN, CHAIN, BRANCHED]
+    law = enumerate_law(mamba2, prompts, candidates)
+    assert law.layout == ONE_ROW_EACH
+    assert_its_own_law(mamba2, law, prompts, candidates)
+
+
+def test_the_difference_is_that_of_the_first_prompt(tiny):
+    every = encoded(tiny)
+    alone, together = choose_layout(tiny, every[:1]), choose_layout(tiny, every)
+    assert together == alone and alone.difference > 0
+
+
+def test_in_half_precision_candidates_have_rows_of_their_own():
+    model = model_with("Mistral", **ATTENTION | WINDOWED)
+    half = from_transformers(model.model.bfloat16(), model.tokenizer)
+    assert enumerate_law(half, [LONG], [BRANCHED]).layout == ONE_ROW_EACH
+
+
+def test_a_candidate_ends_once(tiny):
+    with_end = [f"{text}<eos>" for text in CANDIDATES[0]]
+    np.testing.assert_array_equal(
+        enumerate_law(tiny, PROMPTS[:1], [with_end]).measured(), law_of(tiny, PROMPTS[:1])
+    )
+    for candidates, words in (
+        ([" yes.", " yes.<eos>"], "two responses to 'Is snow white.' have the same tokens"),
+        ([" yes.<eos> no.", " no."], "goes on behind '<eos>'"),
+    ):
+        with pytest.raises(ResponseError, match=words):
+            enumerate_law(tiny, PROMPTS[:1], [candidates])
 
 
 def test_shared_prefixes_need_fewer_places(tiny):

@@ -231,16 +231,19 @@ def moved_by_rounding(law, model, precision):
         return float(law.batch.to_candidates[1] @ moved)
 
 
-def test_a_head_that_is_not_trained_is_converted_once():
-    model = tiny_qwen3([*PROMPTS, *(text for some in CANDIDATES for text in some)], seed=0)
-    model.head.weight.requires_grad_(False)
-    law = law_in(torch.bfloat16, model)
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_a_head_that_is_not_trained_is_read_as_it_is(precision):
+    """Whether its values are loaded, or set past the version counter of its tensor, as a merge of adapters does."""
+    texts = [*PROMPTS, *(text for some in CANDIDATES for text in some)]
+    model, other = tiny_qwen3(texts, seed=0), tiny_qwen3(texts, seed=1)
+    model.model.requires_grad_(False)
+    law = law_in(precision, model)
     law.measured()
-    assert law._converted_head()[0] is law._converted_head()[0]
-    # The parameter itself is not kept.
-    law = law_in(torch.float32, model)
-    law.measured()
-    assert law._converted_head()[0] is model.head.weight and law._frozen_head is None
+    model.model.load_state_dict(other.model.state_dict())
+    np.testing.assert_array_equal(law.measured(), law_in(precision, other).measured())
+    for one in (model, other):
+        one.head.weight.data.mul_(1.5)
+    np.testing.assert_array_equal(law.measured(), law_in(precision, other).measured())
 
 
 @pytest.mark.slow  # Triton's interpreter, in a process of its own

@@ -114,6 +114,49 @@ def test_a_wrong_scale_is_seen_in_half_precision_too(dtype, tiny, monkeypatch):
         from_transformers(model, tiny.tokenizer)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_in_half_precision(family, tiny):
+    for dtype in (torch.bfloat16, torch.float16):
+        from_transformers(made(family, tiny.tokenizer).to(dtype), tiny.tokenizer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_scale_near_1_is_seen(dtype, tiny, monkeypatch):
+    """Rounded logits of bfloat16 differ by more than this scale moves them."""
+    model = made("nothing", tiny.tokenizer).to(dtype)
+    from_transformers(model, tiny.tokenizer)
+    forward = model.forward
+
+    def louder(**given):
+        output = forward(**given)
+        output.logits = 1.01 * output.logits
+        return output
+
+    monkeypatch.setattr(model, "forward", louder)
+    with pytest.raises(ModelError, match="in a way that is not supported"):
+        from_transformers(model, tiny.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("ModernBertDecoderForCausalLM", {"cls_token_id": 1, "sep_token_id": 1}),
+        ("Llama4ForCausalLM", {"intermediate_size_mlp": 48, "num_local_experts": 2}),
+    ],
+)
+def test_an_architecture_that_cannot_be_asked_is_refused_by_name(name, config, tiny):
+    kind = {"Llama4ForCausalLM": "Llama4TextConfig"}.get(
+        name, name.replace("ForCausalLM", "Config")
+    )
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    common = {"vocab_size": len(tiny.tokenizer), **COMMON, **ATTENTION, **ids, **config}
+    model = getattr(transformers, name)(getattr(transformers, kind)(**common))
+    with pytest.raises(
+        ModelError, match=f"{name} cannot be asked for hidden states .* choose another"
+    ):
+        from_transformers(model, tiny.tokenizer)
+
+
 def test_the_kl_of_scaled_logits_is_that_of_the_models_own(tiny):
     p, ref = (
         from_transformers(made("a divisor", tiny.tokenizer), tiny.tokenizer) for _ in range(2)

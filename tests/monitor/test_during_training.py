@@ -14,6 +14,7 @@ pytest.importorskip("transformers", reason="pip install nondecoupling[lm]")
 from tiny_start import WORDS, collected_in, says_yes  # noqa: E402
 
 from nondecoupling.lm import (  # noqa: E402
+    CollectError,
     load_model,
     score_responses,
     tiny_qwen3,
@@ -317,6 +318,11 @@ def test_another_model_or_tokenizer_is_refused_before_the_first_step(collected, 
     words = tiny_qwen3(PROMPTS[:3], seed=0)
     with pytest.raises(SamplesOfAnotherModel, match="another tokenizer"):
         Training(monitor_of(), words).begin()
+    old = monitor_of()
+    origin = old.collected.origin
+    old.collected.origin = replace(origin, model_digest=origin.model_digest[2:])
+    with pytest.raises(CollectError, match=r"made by an earlier version.*Collect again"):
+        Training(old, load_model(collected.folder)).begin()
 
 
 def test_a_training_that_goes_on_is_watched_without_its_start(collected, monitor_of):

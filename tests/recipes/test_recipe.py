@@ -160,6 +160,22 @@ def test_what_is_outside_in_rloo_is_listed():
     }
 
 
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_weights_of_rewards_are_outside_unless_they_are_ones(trainer):
+    plain = outside({}, trainer)
+    assert outside({"reward_weights": [1.0, 1]}, trainer) == plain
+    for weights in ([3.0], [1.0, 0.5], ["5e-1"]):
+        assert outside({"reward_weights": weights}, trainer) == plain | {"reward_weights"}
+    (reason,) = dict(Recipe.from_trl({"reward_weights": [2, 1]}, "rloo").outside).values()
+    assert reason.startswith("rewards are summed with the weights [2.0, 1.0]: give these sums")
+
+
+@pytest.mark.parametrize("weights", [[], "12", 3.0, ["much"], [float("nan")], [None]])
+def test_weights_of_rewards_are_a_list_of_numbers(weights):
+    with pytest.raises(ValueError, match=r"reward_weights=.*: give a list of numbers"):
+        Recipe.from_trl({"reward_weights": weights}, "grpo")
+
+
 def test_a_leash_per_token_is_said_to_be_one():
     assert outside({"beta": 0.1, "loss_type": "luspo"}) == {"beta"}
 

@@ -79,7 +79,7 @@ def train(config: EnumeratedConfiguration, session: Session) -> None:
     session.begin(config, language_model.description)
     folder.record_inputs(inputs.digests)
 
-    chosen = choose_layout(language_model, encoded[0])
+    chosen = choose_layout(language_model, encoded)
     about: dict[str, str | float] = {
         "model": language_model.description,
         "layout": chosen.layout,
