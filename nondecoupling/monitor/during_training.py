@@ -30,6 +30,7 @@ from nondecoupling.collected import CollectedSamples, prompt_label
 from nondecoupling.estimate import cluster_means
 from nondecoupling.estimate.arguments import Array, shown
 from nondecoupling.lm import LanguageModel, model_digest, tokenizer_digest
+from nondecoupling.lm.digests import require_known_scheme
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import checked_rewards, name_of, total_reward
@@ -461,7 +462,9 @@ class Watch(TrainerCallback):
                 "KL(p||ref) is not measured",
                 self.step,
             )
-        elif digest != origin.model_digest:
+            return
+        require_known_scheme(origin.model_digest, "the file of the samples")
+        if digest != origin.model_digest:
             raise SamplesOfAnotherModel(
                 f"the samples were collected from another model ({origin.model}, digest {origin.model_digest[:12]}) "
                 f"than the training starts from ({model.description}, digest {digest[:12]}): collect samples from it"
