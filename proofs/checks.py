@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from nondecoupling.deciding.attack import AttackResult, attack, attacks, smallest_witness
-from nondecoupling.deciding.certify import certify, is_equality_case
-from nondecoupling.deciding.decisions import Decision, report
+from nondecoupling.deciding.certify import certify, decide, is_equality_case
+from nondecoupling.deciding.decisions import (
+    Decision,
+    Refutation,
+    report,
+    report_refutation,
+)
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.statement import StatementType, dropping, tightened
+from nondecoupling.theory.statement import Claim, StatementType, dropping, tightened
 from nondecoupling.theory.worlds import World
 
 
@@ -49,6 +54,13 @@ def assert_needs(statement: StatementType, assumption: str, claim: str) -> World
     witness = smallest_witness(dropping(statement, assumption), claim)
     assert witness is not None, f"{statement.id} {claim}: holds without {assumption!r}?"
     return witness
+
+
+def assert_refuted(id_: str, wrong: Claim) -> None:
+    """Balls decide that a claim is false that the statement ``id_`` does not make: the check can fail."""
+    verdict = decide(id_, wrong)
+    assert verdict.status is Status.REFUTED, f"{id_} {wrong.name}: {verdict}"
+    report_refutation(Refutation(id_, wrong.name))
 
 
 def assert_attained(statement: StatementType, claim: str, world: World) -> Verdict:

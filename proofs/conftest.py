@@ -3,8 +3,8 @@
 Every test in ``proofs/`` belongs to a statement (module-level ``pytestmark = statement("S2")``) and
 may carry one rung (``@pytest.mark.sampled`` and so on). A marked test must reach a decision of that kind
 about its statement (``nondecoupling.deciding.decisions``), or it fails: the decision earns the rung, not the
-mark. Tests without a rung are guards: they show that a check can fail. Details go to the ledger through the
-``evidence`` fixture.
+mark. A test without a rung is a guard if a claim of its statement, or of a variant of it, was refuted in it: there
+a check was seen to fail. Details go to the ledger through the ``evidence`` fixture.
 
 The results travel with pytest's reports, so that the workers of ``pytest -n`` bring them to the process that
 writes the ledger.
@@ -22,7 +22,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nondecoupling.deciding.decisions import Decision, recording
+from nondecoupling.deciding.decisions import (
+    Decision,
+    Refutation,
+    recording,
+    recording_refutations,
+)
 from nondecoupling.theory import catalog, ledger
 from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.statement import StatementType
@@ -46,6 +51,7 @@ settings.load_profile("proofs")
 collect_ignore = ["conftest.py"]  # by --doctest-modules: two suites have a module of this name
 
 MADE = pytest.StashKey[list[Decision]]()
+REFUTED = pytest.StashKey[list[Refutation]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,9 +110,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with recording() as made:
+    with recording() as made, recording_refutations() as refuted:
         yield
-    item.stash[MADE] = made
+    item.stash[MADE], item.stash[REFUTED] = made, refuted
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -115,7 +121,8 @@ def pytest_runtest_makereport(item: pytest.Item):
     report = outcome.get_result()
     if HERE not in item.path.parents or (report.when != "call" and report.passed):
         return
-    results = list(results_of(item, report.outcome, item.stash.get(MADE, [])))
+    made, refuted = item.stash.get(MADE, []), item.stash.get(REFUTED, [])
+    results = list(results_of(item, made, refuted))
     if report.passed and (idle := [r for r in results if r.rung and not r.decisions]):
         report.outcome = "failed"
         report.longrepr = "\n".join(
@@ -130,12 +137,19 @@ class Result:
     """What one test says about one statement, on its way to the ledger."""
 
     def __init__(
-        self, statement: str, name: str, rung: str | None, evidence: list[str], made: list[Decision]
+        self,
+        statement: str,
+        name: str,
+        rung: str | None,
+        evidence: list[str],
+        made: list[Decision],
+        refuted: list[Refutation],
     ) -> None:
         self.statement, self.name, self.rung, self.evidence = statement, name, rung, evidence
         self.decisions = [
             d for d in made if d.rung.value == rung and d.statement in ("", statement)
         ]
+        self.refuted = sorted({r.claim for r in refuted if r.statement == statement})
 
     def plain(self, outcome: str) -> dict[str, Any]:
         """The fields of a ``TestResult`` as plain data, which workers can send."""
@@ -147,10 +161,13 @@ class Result:
             evidence=self.evidence,
             claims=sorted({d.claim for d in self.decisions if d.claim}),
             boxes=sorted({f"{d.claim}: {d.scope}" for d in self.decisions if d.scope}),
+            refuted=self.refuted,
         )
 
 
-def results_of(item: pytest.Item, outcome: str, made: list[Decision]) -> Iterator[Result]:
+def results_of(
+    item: pytest.Item, made: list[Decision], refuted: list[Refutation]
+) -> Iterator[Result]:
     rungs = [rung for mark, rung in RUNG_MARKS.items() if item.get_closest_marker(mark)]
     if len(rungs) > 1:
         raise pytest.UsageError(f"{item.nodeid} is marked {' and '.join(rungs)}: choose one rung")
@@ -158,10 +175,10 @@ def results_of(item: pytest.Item, outcome: str, made: list[Decision]) -> Iterato
     name = item.nodeid.removeprefix("proofs/")
     if marker := item.get_closest_marker("statement"):
         lines = [text for key, text in item.user_properties if key == "evidence"]
-        yield Result(marker.args[0], name, rung, lines, made)
+        yield Result(marker.args[0], name, rung, lines, made, refuted)
     for key, value in item.user_properties:
         if key == "statement":
-            yield Result(value[0], name, rung, [value[1]], made)
+            yield Result(value[0], name, rung, [value[1]], made, refuted)
 
 
 # --- the run ------------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ rational functions, and two such sides are equal iff their normal forms agree.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import sympy as sp
@@ -21,6 +20,9 @@ from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import free_fields
 from nondecoupling.theory.statement import Claim, StatementType, only
 from nondecoupling.theory.worlds import WorldValues, world_values
+
+# A constant and factors with their powers.
+Factors = tuple[sp.Expr, list[tuple[sp.Expr, int]]]
 
 
 def symbolic_world(statement: StatementType, responses: int) -> WorldValues[Any]:
@@ -55,20 +57,27 @@ class NormalForm:
     factored over the integers and split into the logarithms of the absolute values of its
     irreducible factors (all arguments are positive, so the signs cancel). Distinct irreducible
     factors have independent logarithms, so the expression vanishes iff every coefficient does.
+
+    |f|^a is a power of f only for a factor f of one sign, and that must follow: from the signs of the symbols, or
+    from an argument, which is positive, in which f is the only factor of unknown sign.
     """
 
     def __init__(self) -> None:
+        self.positive: dict[sp.Expr, sp.Expr] = {}  # factor -> itself or minus itself
         self.log_of: dict[sp.Expr, sp.Symbol] = {}
         self.base_of: dict[sp.Symbol, sp.Expr] = {}
         self.powers: dict[tuple[sp.Expr, sp.Expr], sp.Symbol] = {}
         self.power_of: dict[sp.Symbol, tuple[sp.Expr, sp.Expr]] = {}
-        self.of_both_signs: set[sp.Expr] = set()
         # The same logarithm of a law stands in many places.
         self.rewritten: dict[sp.Expr, sp.Expr] = {}
-        self.irreducible: dict[sp.Expr, sp.Expr] = {}
 
     def __call__(self, expression: sp.Expr) -> sp.Expr:
-        return _cancelled(self.rewrite(sp.sympify(expression)))
+        known = -1
+        while known < len(self.positive):  # a sign that is found late holds in the whole expression
+            known = len(self.positive)
+            self.rewritten.clear()
+            rewritten = self.rewrite(sp.sympify(expression))
+        return _cancelled(rewritten)
 
     def rewrite(self, e: sp.Expr) -> sp.Expr:
         if not e.args:
@@ -93,11 +102,12 @@ class NormalForm:
             if len(logs) != 1:
                 rest += term
                 continue
-            base = self.base_of[logs[0]]
+            upright = self.base_of[logs[0]]
             power, monomial = (term / logs[0]).as_coeff_Mul()
-            if base in self.of_both_signs and (monomial != 1 or power % 2):
+            if self._sign(upright) == 0 and (monomial != 1 or power % 2):
                 rest += term  # |base| to such a power is no polynomial in it: left alone
                 continue
+            base = self.positive.get(upright, upright)
             factor = base if monomial == 1 else self._power(base, monomial)
             product *= factor**power
         return product * sp.exp(rest)
@@ -105,36 +115,60 @@ class NormalForm:
     def _power(self, base: sp.Expr, monomial: sp.Expr) -> sp.Symbol:
         key = (base, monomial)
         if key not in self.powers:
-            self.powers[key] = sp.Symbol(f"G{len(self.powers)}", positive=True)
+            self.powers[key] = sp.Dummy(f"G{len(self.powers)}", positive=True)
             self.power_of[self.powers[key]] = key
         return self.powers[key]
 
     def _log(self, argument: sp.Expr) -> sp.Expr:
+        parts = _factored(argument)
+        self._find_sign(argument, parts)
         total = sp.Integer(0)
-        for sign, (constant, factors) in zip((1, -1), _factored(argument), strict=True):
+        for sign, (constant, factors) in zip((1, -1), parts, strict=True):
             total += sign * sp.log(sp.Abs(constant))
-            for base, power in factors:
-                total += sign * power * self._log_irreducible(base)
+            for factor, power in factors:
+                total += sign * power * self._log_of_a_factor(factor)
         return total
 
-    def _log_irreducible(self, base: sp.Expr) -> sp.Expr:
-        if base not in self.irreducible:
-            self.irreducible[base] = self._log_of_a_factor(base)
-        return self.irreducible[base]
+    def _find_sign(self, argument: sp.Expr, parts: list[Factors]) -> None:
+        """What the one factor of unknown sign must be for the argument to be positive."""
+        sign = math.prod(int(sp.sign(constant)) for constant, _ in parts)
+        unknown = []
+        for factor in (f for _, factors in parts for f, power in factors if power % 2):
+            if of_factor := self._sign(factor):
+                sign *= of_factor
+            else:
+                unknown.append(factor)
+        if len(unknown) == 1:
+            self.positive[_upright(unknown[0])] = sign * unknown[0]
+        elif not unknown and sign < 0:
+            raise ValueError(f"{argument} is never positive: it has no logarithm and no such power")
 
-    def _log_of_a_factor(self, base: sp.Expr) -> sp.Expr:
-        if base in self.power_of:
-            under, monomial = self.power_of[base]
-            return monomial * self._log_irreducible(under)
-        signs = _signs(base)
-        if signs == {-1} or (signs != {1} and base.could_extract_minus_sign()):
-            base = -base
-        if signs not in ({1}, {-1}):
-            self.of_both_signs.add(base)
-        if base not in self.log_of:
-            self.log_of[base] = sp.Symbol(f"L{len(self.log_of)}", real=True)
-            self.base_of[self.log_of[base]] = base
-        return self.log_of[base]
+    def _sign(self, factor: sp.Expr) -> int:
+        """1 or -1 where that is known, else 0."""
+        upright = _upright(factor)
+        if upright not in self.positive:
+            if upright.is_positive:
+                self.positive[upright] = upright
+            elif upright.is_negative:
+                self.positive[upright] = -upright
+            else:
+                return 0
+        return 1 if self.positive[upright] == factor else -1
+
+    def _log_of_a_factor(self, factor: sp.Expr) -> sp.Expr:
+        if factor in self.power_of:
+            under, monomial = self.power_of[factor]
+            return monomial * self._log_of_a_factor(under)
+        upright = _upright(factor)
+        if upright not in self.log_of:
+            self.log_of[upright] = sp.Dummy(f"L{len(self.log_of)}", real=True)
+            self.base_of[self.log_of[upright]] = upright
+        return self.log_of[upright]
+
+
+def _upright(factor: sp.Expr) -> sp.Expr:
+    """The same for a factor and for minus itself."""
+    return -factor if factor.could_extract_minus_sign() else factor
 
 
 def _fraction(e: sp.Expr) -> FracElement | None:
@@ -155,7 +189,7 @@ def _cancelled(e: sp.Expr) -> sp.Expr:
     return sp.cancel(sp.together(sp.expand(e))) if fraction is None else fraction.as_expr()
 
 
-def _factored(e: sp.Expr) -> list[tuple[sp.Expr, list[tuple[sp.Expr, int]]]]:
+def _factored(e: sp.Expr) -> list[Factors]:
     """A constant and the irreducible factors with their powers, of the numerator and of the denominator."""
     fraction = _fraction(e)
     if fraction is None:
@@ -167,29 +201,12 @@ def _factored(e: sp.Expr) -> list[tuple[sp.Expr, list[tuple[sp.Expr, int]]]]:
     return found
 
 
-# Symbols of rewards, logits and betas take any positive value; all others are seen as small shares.
-WIDE = re.compile(r"(e|e_\w+?|exp_\w+?)\d+|beta\w*")
-
-
-def _signs(base: sp.Expr) -> set[int]:
-    """The signs that a factor takes at some points of the worlds that the symbols stand for."""
-    random = Random(0)
-    signs = set()
-    symbols = sorted(base.free_symbols, key=str)
-    value = sp.lambdify(symbols, base, "sympy")  # several times faster than to substitute
-    for _ in range(12):
-        point = [
-            sp.Rational(*(random.randint(1, 99) for _ in range(2)))
-            if WIDE.fullmatch(x.name)
-            else sp.Rational(random.randint(1, 99), 1000)
-            for x in symbols
-        ]
-        signs.add(int(sp.sign(value(*point))))
-    return signs
-
-
 def normal_form(expression: sp.Expr) -> sp.Expr:
-    """Zero only if the expression vanishes identically; without extremes iff it does (see ``NormalForm``)."""
+    """Zero only if the expression vanishes wherever it is real; without extremes iff it does (see ``NormalForm``).
+
+    Raises:
+        ValueError: it is real nowhere, since what stands under a logarithm or a power is never positive.
+    """
     return NormalForm()(expression)
 
 

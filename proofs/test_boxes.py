@@ -6,7 +6,7 @@ left out is part of the evidence. Next to an equality case convexity takes over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction as F
 from typing import Any
 
@@ -359,23 +359,37 @@ def next_to_p(p: Any, e: Any) -> dict[str, Any]:
     return sft_gradient(p + e, p)
 
 
+NEAR_P = Box({"p": (F(1, 10), F(12, 25)), "e": (F(-1, 20), F(1, 20))}, next_to_p)
+
+
 @pytest.mark.statement("P1")
 @pytest.mark.certified
 def test_pl_inequality_next_to_its_equality_case(evidence):
-    p, e = sp.symbols("p e", positive=True)
-    assert vanishes_with_its_slope(symbolic_margin("P1", "PL inequality", next_to_p(p, e)), e)
-    near = Box({"p": (F(1, 10), F(12, 25)), "e": (F(-1, 20), F(1, 20))}, next_to_p)
-    found = certify_convex(catalog.statement("P1"), "PL inequality", near, "e")
+    found = certify_convex(catalog.statement("P1"), "PL inequality", NEAR_P, "e", 0)
     assert found.status is Status.HOLDS
     assert found.smallest > 0
-    evidence(f"PL inequality, d = p + e, {near}: margin convex in e ({found.boxes} sub-boxes)")
+    evidence(f"{found}: d = p + e, {NEAR_P}")
 
 
 def test_what_is_not_convex_is_not_certified():
     """With sixteen times the constant the margin still vanishes at d = p, but curves downward."""
-    near = Box({"p": (F(1, 10), F(12, 25)), "e": (F(-1, 20), F(1, 20))}, next_to_p)
     statement = tightened(catalog.statement("P1"), "PL inequality", 16.0)
-    assert certify_convex(statement, "PL inequality", near, "e").status is Status.REFUTED
+    found = certify_convex(statement, "PL inequality", NEAR_P, "e", 0)
+    assert found.status is Status.UNDECIDED and "convex" in found.reason
+
+
+def test_what_is_convex_and_false_is_not_certified():
+    """The PL inequality shifted by one fails everywhere, and is as convex as before."""
+
+    class Shifted(catalog.statement("P1")):
+        @staticmethod
+        def claims(xp, w):
+            for claim in catalog.statement("P1").claims(xp, w):
+                below = claim.relation == "<="
+                yield replace(claim, rhs=claim.rhs + (-1 if below else 1))
+
+    found = certify_convex(Shifted, "PL inequality", NEAR_P, "e", 0)
+    assert found.status is Status.UNDECIDED and "vanish" in found.reason
 
 
 # --- the certificates can fail ------------------------------------------------------------------

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 
 from nondecoupling import bounds
-from nondecoupling.deciding.verdict import Status
 from nondecoupling.formulas.laws import kl_divergence
 from nondecoupling.formulas.tilt import gibbs_tilt
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.f3_gibbs_variational_principle import GibbsVariationalPrinciple
-from proofs.checks import assert_attained, assert_survives, exact_world
+from proofs.checks import assert_attained, assert_refuted, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity, assert_margin
 
@@ -53,7 +52,6 @@ def test_no_policy_beats_the_tilt():
 
 def test_a_wrong_temperature_is_noticed():
     """The tilt at beta is not optimal at 2 beta: the same check refutes it."""
-    from nondecoupling.deciding.certify import decide
     from nondecoupling.formulas.tilt import log_partition, regularized_reward
     from nondecoupling.numbers.arb import arb
     from nondecoupling.theory.statement import Claim
@@ -64,7 +62,7 @@ def test_a_wrong_temperature_is_noticed():
     tilt = gibbs_tilt(xp, a["log_ref"], a["reward"], 2 * a["beta"])
     reached = regularized_reward(xp, tilt, a["log_ref"], a["reward"], a["beta"])
     best = a["beta"] * log_partition(xp, a["log_ref"], a["reward"], a["beta"])
-    assert decide("F3", Claim("value", reached, "==", best)).status is Status.REFUTED
+    assert_refuted("F3", Claim("value", reached, "==", best))
 
 
 def test_the_public_functions_reach_the_soft_value_at_the_tilt_only():

@@ -23,6 +23,7 @@ from nondecoupling.theory.theorems.f4_chain_rule import ChainRule
 from proofs.checks import (
     assert_attained,
     assert_in_all,
+    assert_refuted,
     assert_survives,
     assert_tightened_fails,
     exact_world,
@@ -163,7 +164,7 @@ def test_the_expectation_must_be_under_the_first_argument():
         )
         by_q = by_q + by_p * ratio
     claim = Claim("weighted by q", kl_by_definition(xp, log_p, log_q), "==", by_q)
-    assert decide("F4", claim).status is Status.REFUTED
+    assert_refuted("F4", claim)
 
 
 def product_law(a, b):

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 
 from nondecoupling.formulas.laws import kl_divergence
-from nondecoupling.formulas.tilt import gibbs_tilt
+from nondecoupling.formulas.tilt import gibbs_tilt, regularized_reward
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.r1_regularized_reward import RegularizedReward
-from proofs.checks import assert_attained, assert_survives, exact_world
+from proofs.checks import assert_attained, assert_refuted, assert_survives, exact_world
 from proofs.elementary import tangent_of_exp
 from proofs.symbolic import assert_identity, assert_margin
 
@@ -49,10 +49,11 @@ def test_no_rise_is_found():
 
 def test_the_drop_from_a_policy_that_is_not_the_tilt_can_be_negative():
     """The same quantity measured from ref instead of the tilt goes negative: the check can fail."""
-    import numpy as np
+    from nondecoupling.numbers.arb import arb
+    from nondecoupling.theory.statement import Claim
 
-    from nondecoupling import bounds
-
-    ref, reward = np.log([0.5, 0.5]), np.array([0.0, 1.0])
-    start = bounds.regularized_reward(ref, ref, reward, 1.0)
-    assert start - bounds.regularized_reward(np.log([0.3, 0.7]), ref, reward, 1.0) < 0
+    xp = arb()
+    ref, p = xp.log(xp.array([0.5, 0.5])), xp.log(xp.array([0.25, 0.75]))
+    laws = ref, xp.array([0, 1]), xp.array([1])
+    drop = regularized_reward(xp, ref, *laws) - regularized_reward(xp, p, *laws)
+    assert_refuted("R1", Claim("falls from ref", drop, ">=", xp.full_like(drop, 0.0)))

@@ -8,7 +8,7 @@ from nondecoupling.deciding.certify import certify
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.r8_approximate_rl_optimum import ApproximateRlOptimum
-from proofs.checks import exact_world
+from proofs.checks import assert_refuted, exact_world
 from proofs.symbolic import assert_identity
 
 pytestmark = pytest.mark.statement("R8")
@@ -56,7 +56,6 @@ def test_the_identity_check_can_fail():
     """With the roles of the two policies exchanged the identity is refuted."""
     from dataclasses import replace
 
-    from nondecoupling.deciding.certify import decide
     from nondecoupling.numbers.arb import arb
 
     world = exact_world(
@@ -64,4 +63,4 @@ def test_the_identity_check_can_fail():
     )
     w = world.exact(ApproximateRlOptimum.world, arb())
     identity = next(ApproximateRlOptimum.claims(arb(), w))
-    assert decide("R8", replace(identity, rhs=-identity.rhs)).status is Status.REFUTED
+    assert_refuted("R8", replace(identity, rhs=-identity.rhs))

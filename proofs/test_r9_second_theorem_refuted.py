@@ -90,11 +90,14 @@ def test_search_finds_mass_moved_inside_a_level_set(evidence, capsys):
         @staticmethod
         def claims(xp, w):
             (loses,) = [c for c in SecondTheoremRefuted.claims(xp, w) if c.name == LOSES]
-            yield Claim("the reward moves", xp.abs(loses.lhs - loses.rhs), ">", 0 * loses.rhs)
+            moved = xp.abs(loses.lhs - loses.rhs)
+            yield Claim("the reward moves", moved, ">", 0 * moved, refuted=True)
 
     assert smallest_witness(Moves, "the reward moves", max_responses=2) is None
     witness = smallest_witness(Moves, "the reward moves", max_denominator=4)
     assert witness is not None and len(set(witness.values["reward"])) == 2
+    (verdict,) = [v for v in certify(SecondTheoremRefuted, witness) if v.claim == LOSES]
+    assert verdict.status is not Status.HOLDS
     evidence(f"inside a level set: {witness}")
     with capsys.disabled():
         print(f"\nsmallest witness inside a level set: {witness}")

@@ -220,12 +220,85 @@ def test_the_budget_ends_in_undecided():
     assert found.open is not None
 
 
-def test_convexity():
-    box = plane((F(0), F(2)), (F(1, 4), F(1)))
-    found = certify_convex(Quadratic, "bound", box, "x")
+class Tangent(Statement):
+    """y (x - 1)^2 + shift + slope (x - 1) against 0: convex in x, tangent at x = 1 where both are zero."""
+
+    id = "Q"
+    title = "A claim that holds with equality at x = 1"
+    world = dict(x=Reward(), y=Positive())
+
+    @staticmethod
+    def claims(xp, w):
+        bowl, moved = w.y * xp.square(w.x - 1), w.x - 1
+        yield Claim("attained", bowl, ">=", 0 * w.y)
+        yield Claim("below", bowl - 1, ">=", 0 * w.y)
+        yield Claim("above", bowl + 1, ">=", 0 * w.y)
+        yield Claim("sloping", bowl + moved, ">=", 0 * w.y)
+        yield Claim("downward", -bowl, ">=", 0 * w.y)
+        yield Claim("kinked", xp.abs(moved), ">=", 0 * w.y)
+
+
+WIDE_PLANE = plane((F(0), F(2)), (F(1, 4), F(1)))
+
+
+def test_a_convex_margin_holds_from_where_it_is_tangent():
+    found = certify_convex(Tangent, "attained", WIDE_PLANE, "x", 1)
     assert found.status is Status.HOLDS
-    assert found.smallest == pytest.approx(2)
-    assert certify_convex(Quadratic, "bound", box, "y").status is Status.HOLDS  # linear
+    assert found.smallest == pytest.approx(0.5) and found.smallest < 0.5
+    assert str(found) == (
+        "attained: holds on the box, tangent at x = 1, second derivative in x >= 4.9e-1 (1 sub-boxes)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "at", "message"),
+    [
+        ("below", 1, "not known to vanish at x = 1"),
+        ("above", 1, "not known to vanish at x = 1"),
+        ("sloping", 1, "not known to vanish at x = 1"),
+        ("attained", F(1, 2), "not known to vanish at x = 1/2"),
+        ("downward", 1, "not known to be convex in x"),
+        ("kinked", 1, "not known to be convex in x"),
+    ],
+)
+def test_neither_a_convex_margin_nor_a_tangent_one_decides_by_itself(claim, at, message):
+    found = certify_convex(Tangent, claim, WIDE_PLANE, "x", at, max_boxes=20)
+    assert found.status is Status.UNDECIDED
+    assert message in found.reason and found.reason in str(found)
+    assert (found.open is None) == ("vanish" in message)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "at", "message"),
+    [("g", 1, "parameter='g': the box has x, y"), ("x", 3, "at=3: x runs from 0 to 2")],
+)
+def test_a_tangent_needs_a_parameter_of_the_box_and_a_place_in_it(parameter, at, message):
+    with pytest.raises(ValueError, match=message):
+        certify_convex(Tangent, "attained", WIDE_PLANE, parameter, at)
+
+
+def test_a_certificate_says_how_far_inside_the_conditions_it_reaches():
+    """x >= 1/20 fails where x > 0, and holds where x > 1/10: the certificate says which of the two it is about."""
+
+    class Line(Statement):
+        id, title, world = "Q", "A line", dict(x=Reward())
+
+        @staticmethod
+        def claims(xp, w):
+            yield Claim("far enough", w.x, ">=", xp.full_like(w.x, 0.05))
+
+        @staticmethod
+        def conditions(xp, w):
+            yield Claim("positive", w.x, ">", 0 * w.x)
+
+    box = Box({"t": (F(-1), F(1))}, lambda t: dict(x=[t]))
+    assert certify_box(Line, "far enough", box).status is Status.REFUTED
+    found = certify_box(Line, "far enough", box, inside=0.1)
+    assert found.status is Status.HOLDS and found.inside == 0.1
+    assert "holds on the box where every condition has room >= 0.1, margin >= " in str(found)
+    for inside in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="inside="):
+            certify_box(Line, "far enough", box, inside=inside)
 
 
 def test_identities_are_refused():

@@ -45,6 +45,17 @@ def test_a_failing_guard_takes_the_statement_down():
     assert not found["A1"].established and "guard" in found["A1"].why_not
 
 
+def test_a_guard_is_a_test_without_a_rung_in_which_something_was_refuted():
+    found = entries(
+        passed("A1"),
+        TestResult("A1", "equal", None, "passed"),
+        TestResult("A1", "saw it", None, "passed", refuted=("x",)),
+        TestResult("A1", "with a rung", "attacked", "passed", refuted=("x",)),
+    )
+    assert found["A1"].guards == ["saw it"] and found["A1"].others == ["equal"]
+    assert "1 guard seen to fail, 1 other test, 0 slow tests" in ledger.to_markdown(found)
+
+
 def test_a_failing_dependency_shows_downstream():
     found = entries(TestResult("A1", "t", "sampled", "failed"), passed("A2"))
     assert found["A2"].rungs and not found["A2"].established
@@ -67,9 +78,10 @@ FULL = (
     TestResult("A1", "a", "sampled", "passed", claims=("x", "y")),
     TestResult("A1", "b", "certified", "passed", claims=("x",), boxes=("x: t in [0, 1]",)),
     TestResult("A1", "c", "certified", "passed", claims=("x",)),
-    TestResult("A1", "guard", None, "passed"),
+    TestResult("A1", "guard", None, "passed", refuted=("x",)),
     TestResult("A1", "large", None, "slow"),
     TestResult("A2", "m", "machine-checked", "passed", claims=("A2_theorem",)),
+    TestResult("A1", "other", None, "passed"),
 )
 
 
@@ -86,6 +98,9 @@ FULL = (
         (1, dict(boxes=()), "A1: box vanished: x: t in [0, 1]"),
         (3, dict(outcome="skipped"), "A1: guard vanished: guard"),
         (3, dict(test="renamed"), "A1: guard vanished: guard"),
+        (3, dict(refuted=()), "A1: guard vanished: guard"),
+        (3, dict(refuted=()), "A1: other test not in the committed ledger: guard"),
+        (6, dict(test="renamed"), "A1: other test vanished: other"),
         (4, dict(test="renamed"), "A1: slow test vanished: large"),
         (5, dict(claims=("A2_other",)), "A2: machine-checked claim vanished: A2_theorem"),
     ],
@@ -175,9 +190,12 @@ def test_no_orphan_proof_file():
 
 PROOF = """\
 import pytest
+from fractions import Fraction
 from hypothesis import given
+from nondecoupling.deciding.certify import certify
 from nondecoupling.testing import assert_holds, worlds
 from nondecoupling.theory.theorems.f1_gibbs_inequality import GibbsInequality
+from nondecoupling.theory.worlds import World
 pytestmark = pytest.mark.statement("F1")
 
 @pytest.mark.sampled
@@ -185,7 +203,17 @@ pytestmark = pytest.mark.statement("F1")
 def test_drawn_worlds(world):
     assert_holds(GibbsInequality, world)
 
+class Wrong(GibbsInequality):
+    @staticmethod
+    def claims(xp, w):
+        for claim in GibbsInequality.claims(xp, w):
+            yield claim if claim.relation == "==" else type(claim)("KL >= 1", claim.lhs, ">=", claim.rhs + 1)
+
 def test_guard():
+    half = (Fraction(1, 2), Fraction(1, 2))
+    assert certify(Wrong, World(dict(log_p=half, log_q=half)))
+
+def test_sum():
     assert 1 + 1 == 2
 
 @pytest.mark.slow
@@ -280,7 +308,7 @@ def test_a_marked_test_must_decide_something(small_project):
             in run.stdout
         )
     assert "no drawn world is in scope" in run.stdout
-    assert "4 failed, 2 passed" in run.stdout, run.stdout
+    assert "4 failed, 3 passed" in run.stdout, run.stdout
     path.write_text(PROOF + both)
     assert "choose one rung" in run_proofs(small_project, "-k", "both").stdout
 
@@ -297,6 +325,7 @@ def test_workers_bring_their_results_and_the_ledger_is_the_same(small_project):
     assert entry.tests == {"sampled": ["test_f1_gibbs_inequality.py::test_drawn_worlds"]}
     assert entry.decided == {"sampled": ["KL is nonnegative", "stable form"]}
     assert entry.guards == ["test_f1_gibbs_inequality.py::test_guard"]
+    assert entry.others == ["test_f1_gibbs_inequality.py::test_sum"]
     assert entry.slow == ["test_f1_gibbs_inequality.py::test_large"]
     run_proofs(small_project, "--update-ledger")
     assert [path.read_text() for path in written] == by_workers

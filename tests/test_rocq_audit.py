@@ -118,10 +118,10 @@ BEFORE = "Lemma excluded_middle"
         (PROVED, "Proof. give_up. Qed.", "give_up"),
         (PROVED, "Proof. Abort. Definition excluded_middle := I.", "Abort"),
         (BEFORE, f"Axiom stray : False.\n{BEFORE}", "Axiom"),
-        (BEFORE, f"Axiom(**)stray : False.\n{BEFORE}", "Axiom"),
+        (BEFORE, f"Axiom (**) stray : False.\n{BEFORE}", "Axiom"),
         (BEFORE, f"(**)Axiom stray : False.\n{BEFORE}", "Axiom"),
-        (BEFORE, f"Unset Guard(**)Checking.\n{BEFORE}", "Guard Checking"),
-        (BEFORE, f"Unset(* *)Universe (* *) Checking.\n{BEFORE}", "Universe"),
+        (BEFORE, f"Unset Guard (**) Checking.\n{BEFORE}", r"Guard\s+Checking"),
+        (BEFORE, f"Unset (* *) Universe (* *) Checking.\n{BEFORE}", "Universe"),
         (BEFORE, f"Unset Guard Checking.\n{BEFORE}", "Guard Checking"),
         (BEFORE, f"Set Universe Polymorphism.\n{BEFORE}", "option"),
         (BEFORE, f"#[bypass_check(guard)] Fixpoint f (n : nat) : False := f n.\n{BEFORE}", "bypass"),
@@ -138,9 +138,9 @@ BEFORE = "Lemma excluded_middle"
         (BEFORE, f"Declare Instance stray : False.\n{BEFORE}", "Declare"),
         (BEFORE, f"Existing Class False.\n{BEFORE}", "command Existing"),
         (BEFORE, f"Module M.\nVariable stray : False.\nEnd M.\n{BEFORE}", "Module"),
-        (BEFORE, f"Module(**)Type M.\nEnd M.\n{BEFORE}", "Module"),
+        (BEFORE, f"Module (**) Type M.\nEnd M.\n{BEFORE}", "Module"),
         (BEFORE, f"Inductive False := I.\n{BEFORE}", "command Inductive"),
-        (BEFORE, f'Extraction "Statements.vo" nat.\n{BEFORE}', "Extraction"),
+        (BEFORE, f'Extraction "Statements" nat.\n{BEFORE}', "Extraction"),
         (BEFORE, f"Require Import Lia.\n{BEFORE}", "command Require"),
         (BEFORE, f"From Elsewhere Require Import Lia.\n{BEFORE}", "Elsewhere"),
         (PROVED, "Proof.\n- Hypothesis stray : False.\nQed.", "Hypothesis outside"),
@@ -149,7 +149,21 @@ BEFORE = "Lemma excluded_middle"
         ("(** Lemmas. *)", '(* "*)" *) Axiom stray : False.', "Axiom"),
         ("(** Lemmas. *)", "(* never closed", "comment is not closed"),
         ("(** Lemmas. *)", '(* " *)', "string is not closed"),
-        (BEFORE, f"Definition one := 1.(* *)\n{BEFORE}", "a space between"),
+        (BEFORE, f"Definition one := 1.(* *)\n{BEFORE}", "a space between '.'"),
+        (BEFORE, f"Definition one := <(* 1. *)\n{BEFORE}", "a space between '<'"),
+        (BEFORE, f"Definition one := `(**) 1.\n{BEFORE}", "a space between '`'"),
+        (BEFORE, f"Axiom(**)stray : False.\n{BEFORE}", "a space between 'm'"),
+        (BEFORE, f'Definition one := <" 1. Fail one. "\n{BEFORE}', "a space between '<'"),
+        (BEFORE, f'Notation "x <"" y" := x.\n{BEFORE}', """a space between '"'"""),
+        (BEFORE, f'Notation "<( x" := x.\n{BEFORE}', r"put spaces around .* in '<\( x'"),
+        (BEFORE, f'Notation "<(* x" := x.\n{BEFORE}', "put spaces around"),
+        (BEFORE, f'Notation "*) x" := x.\n{BEFORE}', "put spaces around"),
+        (BEFORE, f'Notation "(* x" := x.\n{BEFORE}', "put spaces around"),
+        (BEFORE, f'Notation "<. x" := x.\n{BEFORE}', "put spaces around"),
+        (PROVED, "Proof. 1: Print False. exact (classic A). Qed.", "command Print"),
+        (PROVED, "Proof. all: Print False. exact (classic A). Qed.", "command Print"),
+        (PROVED, "Proof. 1, 1-1: Print False. exact (classic A). Qed.", "command Print"),
+        (PROVED, "Proof. !: Print False. exact (classic A). Qed.", "command Print"),
         (BEFORE, f"Axiom\u00a0stray : False.\n{BEFORE}", "plain spaces"),
         (BEFORE, f"Section S.\rVariable stray : False.\n{BEFORE}", "plain spaces"),
     ],
@@ -165,7 +179,37 @@ def test_words_in_comments_and_strings_are_not_holes(development: Path) -> None:
     assert len(check_sources(development)) == 3
 
 
-@pytest.mark.parametrize("word", ["Axiom(**)x", "Axiom(* a (* b *) *)x", "Axiom x"])
+def test_notations_with_their_symbols_apart_are_fine(development: Path) -> None:
+    notations = [f'Notation "{x}" := (x) (only parsing).' for x in ("<| x", "\\s_ ( x )", "* x")]
+    spoil(development / "Lemmas.v", BEFORE, "\n".join([*notations, BEFORE]))
+    assert len(check_sources(development)) == 3
+
+
+@needs_coqc
+def test_behind_a_blank_a_comment_is_one_whatever_the_tokens(development: Path) -> None:
+    """The rule by which the sources are read: the prover sees these comments as the audit does."""
+    hidden = 'Definition one := <| (* 1. Fail nothing. *) (1) (* "*)" *) . (* 2. *)'
+    spoil(
+        development / "Lemmas.v",
+        BEFORE,
+        f'Notation "<| x" := (x) (at level 9).\n{hidden}\n{BEFORE}',
+    )
+    assert audit(development).axioms == [CLASSIC]
+
+
+def test_the_list_of_axioms_is_read_before_anything_is_compiled(
+    development: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compiled could write to it."""
+    commands: list[Sequence[str]] = []
+    monkeypatch.setattr(rocq, "_run", lambda command, *_: commands.append(command))
+    (development / "axioms.txt").write_text("no type")
+    with pytest.raises(AuditError, match=r"axioms\.txt: 'no type'"):
+        audit(development)
+    assert commands == []
+
+
+@pytest.mark.parametrize("word", ["Axiom (**)x", "Axiom (* a (* b *) *)x", "Axiom x"])
 def test_a_comment_separates_words(word: str) -> None:
     assert sources.strip("A.v", word).split() == ["Axiom", "x"]
 

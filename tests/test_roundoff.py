@@ -9,7 +9,7 @@ from flint import ctx
 
 from nondecoupling.numbers.duals import Dual, Duals
 from nondecoupling.numbers.floats import floats_of
-from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded
+from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,120 @@ def test_an_operation_moves_by_no_more_than_its_bound(name, errors):
     found = function(*(Bounded(np.array([v]), e) for v, e in zip((1.7, 0.6), errors, strict=True)))
     exact = [reference(x, y) for x in corners(1.7, errors[0]) for y in corners(0.6, errors[1])]
     assert_encloses(found, exact)
+
+
+# --- underflow and overflow --------------------------------------------------------------------
+
+TINIEST = 2.0**-1074
+LOW = {
+    "exp of what underflows": (ROUNDOFF.exp(Bounded([-740.3, -746.0])), ["-740.3", "-746"], lambda x: x.exp()),
+    "exp of a wide ball": (ROUNDOFF.exp(Bounded([-760.0], 50.0)), ["-710"], lambda x: x.exp()),
+    "expm1": (ROUNDOFF.expm1(Bounded([3e-320])), ["3e-320"], lambda x: x.expm1()),
+    "log1p": (ROUNDOFF.log1p(Bounded([3e-320])), ["3e-320"], lambda x: x.log1p()),
+    "product": (Bounded([1e-200]) * Bounded([1e-200]), ["1e-200"], lambda x: x * x),
+    "square": (ROUNDOFF.square(Bounded([1.3e-161])), ["1.3e-161"], lambda x: x * x),
+    "quotient": (Bounded([1e-200]) / 1e150, ["1e-200"], lambda x: x / ball("1e150")),
+    "omega": (ROUNDOFF.wright_omega(Bounded([-741.2])), ["-741.2"], lambda x: x.exp().lambertw()),
+    "excess": (
+        ROUNDOFF.excess(Bounded([-744.0]), Bounded([300.0])),
+        ["300"],
+        lambda x: ball(-744).exp() * (x.exp() - 1 - x),
+    ),
+    "excess, far below": (
+        ROUNDOFF.excess(Bounded([-742.0]), Bounded([-1e20])),
+        ["-1e20"],
+        lambda x: ball(-742).exp() * (x.exp() - 1 - x),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_what_underflows_is_within_its_error(name):
+    found, arguments, reference = LOW[name]
+    for value, error, argument in zip(found.value, found.error, arguments, strict=True):
+        distance = abs(ball(float(value)) - reference(ball(argument)))
+        assert error > 0 and distance <= ball(float(error)) * (1 + ball("1e-12"))
+
+
+def test_the_error_of_a_product_that_underflows_grows_with_what_follows():
+    lost = Bounded([1e-200]) * Bounded([1e-200])
+    assert (lost * 1e300).error[0] >= 1e300 * TINIEST
+    assert (lost / 1e-300).error[0] >= 1e300 * TINIEST
+    assert (1.0 / lost).error[0] == np.inf
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        Bounded([0.0]) * 3.0,
+        Bounded([0.0]) / 7.0,
+        ROUNDOFF.exp(Bounded([-np.inf])),
+        ROUNDOFF.expm1(Bounded([0.0])),
+        ROUNDOFF.wright_omega(Bounded([-np.inf])),
+        1.0 / Bounded([np.inf]),
+    ],
+)
+def test_an_exact_zero_has_no_error(zero):
+    assert (zero.value[0], zero.error[0]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "overflown",
+    [
+        ROUNDOFF.exp(Bounded([800.0])),
+        ROUNDOFF.exp(Bounded([800.0], 1e-13)) * 2.0,
+        1.0 - ROUNDOFF.exp(Bounded([800.0], 1e-13)) * 2.0,
+        ROUNDOFF.expm1(Bounded([800.0])),
+        Bounded([1e200]) * 1e200,
+        Bounded([1e200]) / 1e-200,
+        Bounded([1.5e308]) + 1.5e308,
+        ROUNDOFF.sum(Bounded([1.5e308, 1.5e308])),
+        ROUNDOFF.maximum(ROUNDOFF.exp(Bounded([800.0])), 1.0),
+        ROUNDOFF.log(Bounded([1e-200]) * 1e-200),
+        Bounded([np.inf], [np.nan]),
+        Bounded([np.inf], [1e-3]),
+        Bounded([np.inf]) - np.inf,
+        Bounded([np.inf]) * Bounded([1e-5], [1.0]),
+        Bounded([np.inf]) * 0.0,
+    ],
+)
+def test_an_overflow_is_not_an_exact_infinity(overflown):
+    assert overflown.error[0] == np.inf
+
+
+@pytest.mark.parametrize(
+    "infinite",
+    [
+        ROUNDOFF.log(Bounded([0.0])),
+        ROUNDOFF.log1p(Bounded([-1.0])),
+        ROUNDOFF.log(Bounded([0.0])) + Bounded([7.0], [1e-3]),
+        -ROUNDOFF.log(Bounded([0.0])) * Bounded([7.0], [1e-3]),
+        ROUNDOFF.exp(Bounded([np.inf])),
+        ROUNDOFF.sqrt(Bounded([np.inf])),
+        ROUNDOFF.sum(Bounded([np.inf, 1.0], [0.0, 1e-3])),
+        ROUNDOFF.max(Bounded([np.inf, 1.0], [0.0, 1e-3])),
+        ROUNDOFF.maximum(Bounded([np.inf]), Bounded([1.0], [1e-3])),
+        law([0.0, -np.inf])[1:],
+        ROUNDOFF.excess(law([-0.5]), Bounded([-np.inf])),
+    ],
+)
+def test_a_true_infinity_has_no_error(infinite):
+    assert np.isinf(infinite.value[0]) and infinite.error[0] == 0
+
+
+def test_what_may_have_mass_or_be_positive_takes_no_branch_of_a_degenerate_world():
+    maybe, exact = Bounded([1e-200]) * 1e-200, Bounded([0.0])
+    assert ROUNDOFF.positive(maybe)[0] and not ROUNDOFF.positive(exact)[0]
+    assert ROUNDOFF.support(ROUNDOFF.log(maybe))[0] and not ROUNDOFF.support(ROUNDOFF.log(exact))[0]
+    assert not ROUNDOFF.positive(Bounded([-1.0], [0.5]))[0]
+
+
+def test_the_errors_of_both_arguments_of_an_excess_multiply():
+    found = ROUNDOFF.excess(Bounded([0.0], 1.0), Bounded([0.5], 1.0))
+    assert_encloses(found, [ball(1).exp() * (ball(1.5).exp() - 1 - ball(1.5))])
+
+
+# --- where nothing is bounded ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", [ROUNDOFF.log, lambda x: 1.0 / x])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from nondecoupling import bounds
 from nondecoupling.deciding.attack import _fields_in_use, attack, attacks, smallest_witness
 from nondecoupling.deciding.certify import certify, is_equality_case
+from nondecoupling.deciding.decisions import recording
 from nondecoupling.deciding.sampling import check_arguments, check_random_worlds
 from nondecoupling.deciding.verdict import Status
 from nondecoupling.theory.statement import Claim, assumptions, dropping, only, tightened
@@ -108,8 +110,9 @@ def test_a_batch_is_undecided_if_no_world_in_scope_is_decided():
         False,
         margin=np.array([np.nan, 1.0]),
         error=np.array([np.inf, 0.0]),
+        size=np.ones(2),
         applies=np.array([True, False]),
-        is_identity=False,
+        relation=">=",
     )
     assert result.verdict(TwoSidedSize).status is Status.UNDECIDED
 
@@ -172,6 +175,27 @@ def test_an_attack_that_meets_no_world_in_scope_decides_nothing():
     found = attack(Nowhere, "Hoeffding upper bound", restarts=4, steps=3)
     assert found.status is Status.OUT_OF_SCOPE and not found.in_scope
     assert attacks(Nowhere, []) == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "relation", "options", "message"),
+    [
+        ("bound", ">=", dict(restarts=0), "restarts=0: an attack needs at least 1"),
+        ("bound", ">=", dict(steps=-1), "steps=-1"),
+        ("bound", ">=", dict(responses=0), "responses=0"),
+        ("same", "==", {}, "claim='same': an identity has no margin to attack"),
+        ("strict", ">", {}, "claim='strict': S3 claims a strict inequality"),
+    ],
+)
+def test_what_cannot_be_attacked_is_refused(claim, relation, options, message):
+    class Stated(TwoSidedSize):
+        @staticmethod
+        def claims(xp, w):
+            yield Claim(claim, 2 * w.beta, relation, w.beta + w.beta)
+
+    with recording() as made, pytest.raises(ValueError, match=re.escape(message)):
+        attack(Stated, claim, **{"restarts": 2, "steps": 1, **options})
+    assert made == []
 
 
 def test_the_attack_climbs():

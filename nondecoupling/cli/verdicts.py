@@ -107,7 +107,7 @@ class Tally:
             reason = "its conditions hold in none of the worlds"
         elif self.undecided == self.applied:
             status = Status.UNDECIDED.value
-            reason = "the error bound is infinite in every world"
+            reason = "the error bound is too large in every world"
         elif self.refuted_by_theory:
             status = NO_COUNTEREXAMPLE
             reason = "false by the theory; attack searches for its counterexample"

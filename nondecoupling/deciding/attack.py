@@ -29,7 +29,7 @@ from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import Fractions, free_fields
-from nondecoupling.theory.statement import Claim, StatementType, only
+from nondecoupling.theory.statement import Claim, StatementType, asserted, only
 from nondecoupling.theory.worlds import World, WorldValues, sample_worlds, world_values
 
 # For each free field the values that it takes, smallest first, each with its common denominator.
@@ -101,6 +101,7 @@ def attack(
     """Search for a violation of an inequality, or for how nearly it is attained.
 
     ``first_violation`` ends the search at the first clear violation instead of going on to the worst.
+    Raises ``ValueError`` for an identity, which has no margin that could be made small.
     """
     (result,) = _attacks(statement, [claim], responses, restarts, steps, seed, first_violation)
     return result
@@ -136,6 +137,13 @@ def _attacks(
 ) -> list[AttackResult]:
     import torch
 
+    for name, value, least in (
+        ("responses", responses, 1),
+        ("restarts", restarts, 1),
+        ("steps", steps, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name}={value}: an attack needs at least {least}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the arrays are too small to share out
     try:
@@ -183,7 +191,12 @@ class _Search:
 
     def sides(self, w: WorldValues) -> list[Claim]:
         """The claims on these worlds, in the order in which they are attacked."""
-        found = {claim.name: claim for claim in self.target.claims(self.xp, w)}
+        found = {claim.name: claim for claim in asserted(self.target, self.xp, w)}
+        if identities := [name for name in self.claims if found[name].relation == "=="]:
+            raise ValueError(
+                f"claim={identities[0]!r}: an identity has no margin to attack; use certify or "
+                "check_random_worlds"
+            )
         return [found[name] for name in self.claims]
 
     def descend(self, steps: int, first_violation: bool) -> None:

@@ -24,6 +24,7 @@ from nondecoupling.deciding.verdict import Status
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.exact import the_number
 from nondecoupling.numbers.jets import Jet, Program, Recorder, add, multiply, square_ball
+from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.theory.assurance import Assurance
 from nondecoupling.theory.fields import free_fields
 from nondecoupling.theory.statement import StatementType, only
@@ -57,7 +58,8 @@ class BoxCertificate:
 
     ``smallest`` is a lower bound on the margin over the box (in the conditions), ``boxes`` the
     number of sub-boxes examined, ``skipped`` how many lay outside the conditions, ``open`` the
-    sub-box left undecided, or at whose centre the claim certainly fails.
+    sub-box left undecided, or at whose centre the claim certainly fails. ``inside`` is the room that
+    every condition has in the worlds that the certificate is about.
     """
 
     statement: str
@@ -67,12 +69,41 @@ class BoxCertificate:
     skipped: int
     smallest: float
     open: Mapping[str, Interval] | None = None
+    inside: float = 0.0
 
     def __str__(self) -> str:
         outside = f", {self.skipped} outside the conditions" if self.skipped else ""
         least = f", margin >= {_rounded_down(self.smallest)}" if self.status is Status.HOLDS else ""
+        where = f"on the box{_where_inside(self.inside)}"
+        return f"{self.claim}: {self.status.value} {where}{least} ({self.boxes} sub-boxes{outside})"
+
+
+@dataclass(frozen=True)
+class TangentCertificate:
+    """What decided a claim on a box by convexity, next to where its margin vanishes.
+
+    ``status`` is ``HOLDS`` if the margin and its slope in ``parameter`` vanish where it equals ``at`` and
+    the margin is convex in it; ``UNDECIDED``, with the ``reason``, otherwise. ``smallest`` is a lower bound
+    on the second derivative over the box, NaN where none was found, ``boxes`` the number of sub-boxes
+    examined, ``open`` the one on which the margin is not known to be convex.
+    """
+
+    statement: str
+    claim: str
+    status: Status
+    parameter: str
+    at: Fraction
+    boxes: int
+    smallest: float
+    reason: str = ""
+    open: Mapping[str, Interval] | None = None
+
+    def __str__(self) -> str:
+        if self.status is not Status.HOLDS:
+            return f"{self.claim}: undecided, {self.reason} ({self.boxes} sub-boxes)"
         return (
-            f"{self.claim}: {self.status.value} on the box{least} ({self.boxes} sub-boxes{outside})"
+            f"{self.claim}: holds on the box, tangent at {self.parameter} = {self.at}, second derivative in "
+            f"{self.parameter} >= {_rounded_down(self.smallest)} ({self.boxes} sub-boxes)"
         )
 
 
@@ -126,9 +157,11 @@ def certify_box(
 ) -> BoxCertificate:
     """Prove one inequality for every world in a box, or say where it stayed open.
 
-    ``inside``: worlds whose side conditions have less room than this are excluded, a stated
-    neighbourhood of the conditions' boundary, where a claim may be attained.
+    ``inside``: worlds whose side conditions have less room than this are excluded, a neighbourhood of
+    the conditions' boundary, where a claim may be attained. The certificate and its scope say so.
     """
+    if not 0 <= inside < math.inf:
+        raise ValueError(f"inside={inside}: the room that conditions must have is at least 0")
     program = _record(only(statement, claim), box)
     start: Cell = tuple(box.parameters.values())
     counter = itertools.count()
@@ -139,8 +172,9 @@ def certify_box(
     def result(status: Status, cell: Cell | None = None) -> BoxCertificate:
         where = None if cell is None else dict(zip(box.parameters, cell, strict=True))
         least = smallest if cell is None else math.nan
-        report_verdict(Assurance.CERTIFIED, statement, claim, status, str(box))
-        return BoxCertificate(statement.id, claim, status, examined, skipped, least, where)
+        scope = f"{box}{_where_inside(inside)}"
+        report_verdict(Assurance.CERTIFIED, statement, claim, status, scope)
+        return BoxCertificate(statement.id, claim, status, examined, skipped, least, where, inside)
 
     while queue:
         _, _, cell = heapq.heappop(queue)
@@ -169,14 +203,46 @@ def certify_box(
 
 
 def certify_convex(
-    statement: StatementType, claim: str, box: Box, parameter: str, *, max_boxes: int = 20_000
-) -> BoxCertificate:
-    """Prove the margin convex in one parameter over a box, whatever the conditions.
+    statement: StatementType,
+    claim: str,
+    box: Box,
+    parameter: str,
+    at: Fraction | int,
+    *,
+    max_boxes: int = 20_000,
+) -> TangentCertificate:
+    """Prove one inequality on a box next to its equality case, whatever the conditions.
 
-    What takes over next to an equality case: where margin and slope vanish, a convex margin cannot
-    fall below zero. ``smallest`` bounds the second derivative.
+    Where ``parameter`` equals ``at`` the margin and its slope vanish, which sympy proves identically in the
+    other parameters; from there a margin that is convex in the parameter, which balls prove over the whole
+    box, cannot fall below zero. Where one of the two fails nothing is decided.
     """
-    program = _record(only(statement, claim), box)
+    if parameter not in box.parameters:
+        raise ValueError(f"parameter={parameter!r}: the box has {', '.join(box.parameters)}")
+    low, high = box.parameters[parameter]
+    if not low <= at <= high:
+        raise ValueError(f"at={at}: {parameter} runs from {low} to {high} on the box")
+    target = only(statement, claim)
+    examined, smallest, cell = _second_derivative(target, box, parameter, max_boxes)
+    where = None if cell is None else dict(zip(box.parameters, cell, strict=True))
+    reason = ""
+    if where is not None:
+        reason = f"the margin is not known to be convex in {parameter} on the whole box"
+    elif not _is_tangent(target, box, parameter, at):
+        reason = f"the margin and its slope are not known to vanish at {parameter} = {at}"
+    status = Status.UNDECIDED if reason else Status.HOLDS
+    scope = f"{box}: convex in {parameter}, tangent at {parameter} = {at}"
+    report_verdict(Assurance.CERTIFIED, statement, claim, status, scope)
+    return TangentCertificate(
+        statement.id, claim, status, parameter, Fraction(at), examined, smallest, reason, where
+    )
+
+
+def _second_derivative(
+    target: StatementType, box: Box, parameter: str, max_boxes: int
+) -> tuple[int, float, Cell | None]:
+    """How many cells were examined, the least second derivative, and a cell where it may be negative."""
+    program = _record(target, box)
     which = tuple(box.parameters).index(parameter)
     start: Cell = tuple(box.parameters.values())
     queue, examined, smallest = [start], 0, math.inf
@@ -188,15 +254,29 @@ def certify_convex(
         if bend >= 0:
             smallest = min(smallest, math.nextafter(float(bend.lower()), -math.inf))
         elif bend < 0 or examined >= max_boxes:
-            status = Status.REFUTED if bend < 0 else Status.UNDECIDED
-            where = dict(zip(box.parameters, cell, strict=True))
-            report_verdict(Assurance.CERTIFIED, statement, claim, status, str(box))
-            return BoxCertificate(statement.id, claim, status, examined, 0, math.nan, where)
+            return examined, math.nan, cell
         else:
             queue += _halves(cell, start, [flint.arb("nan")])
-    scope = f"{box}: convex in {parameter}"
-    report_verdict(Assurance.CERTIFIED, statement, claim, Status.HOLDS, scope)
-    return BoxCertificate(statement.id, claim, Status.HOLDS, examined, 0, smallest)
+    return examined, smallest, None
+
+
+def _is_tangent(target: StatementType, box: Box, parameter: str, at: Fraction | int) -> bool:
+    """Whether sympy proves that the margin and its slope vanish on the face of the box."""
+    symbols = {
+        name: sympy.Symbol(name, real=True, positive=True if low > 0 else None)
+        for name, (low, _) in box.parameters.items()
+    }
+    xp, values = sympy_numbers(), box.world(**symbols)
+    free = {
+        name: field.argument(xp, xp.array([sympy.sympify(x) for x in values[name]]))
+        for name, field in free_fields(target.world).items()
+    }
+    (claim,) = target.claims(xp, world_values(target.world, free))
+    margin, moving = the_number(claim.margin()), symbols[parameter]
+    face = {moving: sympy.Rational(at)}
+    return all(
+        sympy.simplify(side.subs(face)) == 0 for side in (margin, sympy.diff(margin, moving))
+    )
 
 
 def _record(target: StatementType, box: Box) -> Program:
@@ -289,6 +369,10 @@ def _ball(interval: Interval) -> Any:
     return low if interval[0] == interval[1] else low.union(high)
 
 
+def _where_inside(inside: float) -> str:
+    return f" where every condition has room >= {inside:g}" if inside else ""
+
+
 def _rounded_down(x: float) -> str:
     """Two digits, never more than x."""
     return (
@@ -298,4 +382,4 @@ def _rounded_down(x: float) -> str:
     )
 
 
-__all__ = ["Box", "BoxCertificate", "certify_box", "certify_convex"]
+__all__ = ["Box", "BoxCertificate", "TangentCertificate", "certify_box", "certify_convex"]

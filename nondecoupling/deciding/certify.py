@@ -15,7 +15,7 @@ from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.arb import arb
 from nondecoupling.numbers.exact import the_number
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.statement import Claim, StatementType
+from nondecoupling.theory.statement import Claim, StatementType, asserted
 from nondecoupling.theory.worlds import World
 
 PRECISIONS = (128, 256, 512, 1024)
@@ -26,9 +26,13 @@ IDENTITY_WIDTH = 2.0**-80
 def certify(
     statement: StatementType, world: World, precisions: tuple[int, ...] = PRECISIONS
 ) -> list[Verdict]:
-    """Verdicts of all claims of a statement on one rational world, decided in ball arithmetic."""
+    """Verdicts of all claims of a statement on one rational world, decided in ball arithmetic.
+
+    Raises ``ValueError`` for a world with values that the fields of the statement do not take.
+    """
     import flint
 
+    world.require(statement.world)
     verdicts: list[Verdict] = []
     saved = flint.ctx.prec
     try:
@@ -51,22 +55,24 @@ def _at_current_precision(statement: StatementType, world: World) -> Iterator[Ve
     for condition in statement.conditions(xp, w):
         verdict = decide(statement.id, condition)
         if verdict.status in (Status.REFUTED, Status.UNDECIDED):
-            # On the boundary of a condition nothing is claimed either.
-            outside = verdict.status is Status.REFUTED or is_equality_case(verdict)
+            outside, boundary = verdict.status is Status.REFUTED, sides_agree(verdict)
             status = Status.OUT_OF_SCOPE if outside else Status.UNDECIDED
-            for claim in statement.claims(xp, w):
-                reason = f"condition {condition.name!r} {'fails' if outside else 'undecided'}"
+            reason = f"condition {condition.name!r} {'fails' if outside else 'undecided'}"
+            if boundary:
+                reason += ": its sides agree to 25 digits"
+            for claim in asserted(statement, xp, w):
                 yield Verdict(
                     statement.id,
                     claim.name,
                     status,
                     verdict.margin,
-                    0.0,
+                    verdict.tolerance,
                     reason=reason,
                     refuted=claim.refuted,
+                    on_boundary=boundary,
                 )
             return
-    for claim in statement.claims(xp, w):
+    for claim in asserted(statement, xp, w):
         verdict = decide(statement.id, claim)
         if verdict.status is Status.REFUTED:
             verdict = replace(verdict, witness=dict(world.values))
@@ -76,9 +82,10 @@ def _at_current_precision(statement: StatementType, world: World) -> Iterator[Ve
 def decide(statement_id: str, claim: Claim) -> Verdict:
     """Verdict on one claim whose sides are balls."""
     lhs, rhs, margin = map(the_number, (claim.lhs, claim.rhs, claim.margin()))
+    strict = claim.relation == ">"
     both_infinite = _is_infinite(lhs) and _is_infinite(rhs)
     if both_infinite:
-        status, middle, radius = Status.HOLDS, 0.0, 0.0
+        status, middle, radius = (Status.REFUTED if strict else Status.HOLDS), 0.0, 0.0
     else:
         status = _status(claim, margin, lhs, rhs)
         middle, radius = float(margin.mid()), float(margin.rad())
@@ -93,6 +100,7 @@ def decide(statement_id: str, claim: Claim) -> Verdict:
         float(rhs),
         reason,
         refuted=claim.refuted,
+        strict=strict,
     )
 
 
@@ -117,7 +125,15 @@ def _status(claim: Claim, margin: Any, lhs: Any, rhs: Any) -> Status:
 
 
 def is_equality_case(verdict: Verdict) -> bool:
-    """Whether an inequality stayed undecided because its sides agree to over 25 digits."""
+    """Whether an inequality stayed undecided because its sides agree to over 25 digits.
+
+    A strict one may fail by equality: it has no such case.
+    """
+    return not verdict.strict and sides_agree(verdict)
+
+
+def sides_agree(verdict: Verdict) -> bool:
+    """Whether a comparison stayed undecided because its sides agree to over 25 digits."""
     size = 1 + abs(verdict.lhs) + abs(verdict.rhs)
     return (
         verdict.status is Status.UNDECIDED

@@ -20,13 +20,16 @@ certified F1 KL is nonnegative
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nondecoupling.deciding.verdict import Status
-from nondecoupling.theory import theorems
+from nondecoupling.theory import catalog
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.statement import StatementType
+from nondecoupling.theory.statement import StatementType, reduced_from
+
+Reported = TypeVar("Reported")
 
 
 @dataclass(frozen=True)
@@ -44,35 +47,63 @@ class Decision:
     scope: str = ""
 
 
-_recordings: list[list[Decision]] = []
+@dataclass(frozen=True)
+class Refutation:
+    """A claim proved false, of a statement or of a variant of it: here a check was seen to fail."""
+
+    statement: str
+    claim: str
+
+
+_decisions: list[list[Decision]] = []
+_refutations: list[list[Refutation]] = []
 
 
 def report(decision: Decision) -> None:
     """Tell every open recording of a decision."""
-    for recording_ in _recordings:
-        recording_.append(decision)
+    for made in _decisions:
+        made.append(decision)
+
+
+def report_refutation(refutation: Refutation) -> None:
+    """Tell every open recording of refutations of one."""
+    for seen in _refutations:
+        seen.append(refutation)
 
 
 def report_verdict(
     rung: Assurance, statement: StatementType, claim: str, status: Status, scope: str = ""
 ) -> None:
-    """Report what a check of one claim decided, if it decided anything about the statement.
+    """Report what a check of one claim decided, if it decided anything about a statement of the catalogue.
 
-    A refutation of a variant (a tightened constant, a dropped assumption, a class of a test's own) shows
-    that the check can fail and says nothing about the statement; that a variant holds says all the more.
+    That is the catalogue's own class, or what ``only`` reduced it to. A variant (a tightened constant, a
+    dropped assumption, a class of a test's own) decides nothing about the statement, whatever the outcome:
+    its refutation shows that the check can fail (``recording_refutations`` has it); where it holds, its
+    world need be none of the statement's, and a moved constant tightens only sides that are nonnegative.
     """
-    of_the_catalogue = statement.__module__.startswith(f"{theorems.__name__}.")
-    if status is Status.HOLDS or (status is Status.REFUTED and of_the_catalogue):
+    if status is Status.REFUTED:
+        report_refutation(Refutation(statement.id, claim))
+    decided = status in (Status.HOLDS, Status.REFUTED)
+    if decided and catalog.statements().get(statement.id) is reduced_from(statement):
         report(Decision(rung, statement.id, claim, scope))
 
 
-@contextmanager
-def recording() -> Iterator[list[Decision]]:
+def recording() -> AbstractContextManager[list[Decision]]:
     """Collect the decisions that are reported inside the ``with`` block."""
-    made: list[Decision] = []
-    _recordings.append(made)
+    return _collecting(_decisions)
+
+
+def recording_refutations() -> AbstractContextManager[list[Refutation]]:
+    """Collect the refutations inside the ``with`` block, those of variants included."""
+    return _collecting(_refutations)
+
+
+@contextmanager
+def _collecting(recordings: list[list[Reported]]) -> Iterator[list[Reported]]:
+    own: list[Reported] = []
+    recordings.append(own)
     try:
-        yield made
+        yield own
     finally:
-        # By identity: two recordings with the same decisions are equal as lists.
-        _recordings[:] = [other for other in _recordings if other is not made]
+        # By identity: two recordings of the same are equal as lists.
+        recordings[:] = [other for other in recordings if other is not own]

@@ -30,7 +30,7 @@ from nondecoupling.numbers.exact import Exact, the_number
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.numbers.number_system import Array
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.fields import Law
+from nondecoupling.theory.fields import Fractions, Law, Positive
 from nondecoupling.theory.worlds import World
 
 FIELDS = {"log_d": Law(full_support=True)}
@@ -52,8 +52,8 @@ class DurationCertificate:
 
 
 def certify_duration(
-    data: tuple[Fraction, ...],
-    reward: tuple[Fraction, ...],
+    data: Fractions,
+    reward: Fractions,
     weight: Fraction,
     *,
     core_radius: float = 1e-6,
@@ -62,11 +62,13 @@ def certify_duration(
 ) -> DurationCertificate:
     """Certify the maximiser of U(s) = J(tilt_s) - lambda DeltaL(tilt_s) on one rational world.
 
-    ``data`` has full support and ``reward`` is not constant. The core has relative half-width
-    ``core_radius``. Raises ``ValueError`` where the float solver's root fails the sign test.
+    ``data`` has full support, ``reward`` is not constant and ``weight``, lambda, is positive; anything else
+    is a ``ValueError``, and so is a root of the float solver that fails the sign test. The core has
+    relative half-width ``core_radius``.
     """
     import flint
 
+    _require(data, reward, weight)
     saved = flint.ctx.prec
     flint.ctx.prec = precision
     try:
@@ -75,9 +77,22 @@ def certify_duration(
         flint.ctx.prec = saved
 
 
+def _require(data: Fractions, reward: Fractions, weight: Fraction) -> None:
+    if len(data) != len(reward):
+        raise ValueError(
+            f"reward has {len(reward)} numbers for the {len(data)} responses of data: give one for each"
+        )
+    fields = {"data": (FIELDS["log_d"], data), "weight": (Positive(), (weight,))}
+    for name, (field, values) in fields.items():
+        if problem := field.problem(values):
+            raise ValueError(f"{name}={', '.join(map(str, values))}: {problem}")
+    if len(set(reward)) == 1:
+        raise ValueError(f"reward={reward[0]} for every response: every duration is as good")
+
+
 def _certify(
-    data: tuple[Fraction, ...],
-    reward: tuple[Fraction, ...],
+    data: Fractions,
+    reward: Fractions,
     weight: Fraction,
     core_radius: float,
     max_boxes: int,

@@ -12,33 +12,47 @@ from nondecoupling.deciding.decisions import report_verdict
 from nondecoupling.deciding.verdict import Status, Verdict
 from nondecoupling.numbers.roundoff import ROUNDOFF, Bounded, law, lift
 from nondecoupling.theory.assurance import Assurance
-from nondecoupling.theory.statement import Claim, StatementType
+from nondecoupling.theory.statement import Claim, Relation, StatementType, asserted
 from nondecoupling.theory.worlds import WorldValues, sample_worlds
+
+# In parts of 1 + |lhs| + |rhs|: a margin that is within a larger error says nothing about the claim.
+COARSE = 1e-6
 
 
 @dataclass(frozen=True)
 class BatchResult:
     """One claim over a batch of worlds; arrays of shape ``[worlds]``.
 
-    A world is violated when its margin is below minus the bound on its error, and decided when
-    the error bound is small enough to tell (an infinite bound means overflow).
+    A world is violated when its margin is below minus the bound on its error. It is undecided when the
+    bound is infinite (overflow), or when the margin is within it and it exceeds ``COARSE`` of ``size``,
+    1 + |lhs| + |rhs|. A strict inequality needs a margin beyond the error.
     """
 
     claim: str
     refuted_by_theory: bool
     margin: np.ndarray
     error: np.ndarray
+    size: np.ndarray
     applies: np.ndarray
-    is_identity: bool
+    relation: Relation
+
+    @property
+    def is_identity(self) -> bool:
+        return self.relation == "=="
 
     @property
     def violated(self) -> np.ndarray:
-        size = np.abs(self.margin) if self.is_identity else -self.margin
-        return self.applies & (size > self.error)
+        excess = np.abs(self.margin) if self.is_identity else -self.margin
+        equal = (self.margin == 0) & (self.error == 0) & (self.relation == ">")
+        return self.applies & ((excess > self.error) | equal)
 
     @property
     def undecided(self) -> np.ndarray:
-        return self.applies & (np.isnan(self.margin) | ~np.isfinite(self.error))
+        within = np.abs(self.margin) <= self.error
+        vague = within & (self.error > COARSE * self.size)
+        if self.relation == ">":
+            vague = within & ~self.violated
+        return self.applies & (np.isnan(self.margin) | ~np.isfinite(self.error) | vague)
 
     def verdict(self, statement: StatementType) -> Verdict:
         """REFUTED by one violated world; HOLDS only if every world in scope is decided."""
@@ -70,17 +84,20 @@ class BatchResult:
 
 def _evaluate(claim: Claim, applies: np.ndarray) -> BatchResult:
     lhs, rhs, margin = lift(claim.lhs), lift(claim.rhs), lift(claim.margin())
-    same_infinity = (lhs.value == rhs.value) & np.isinf(lhs.value)
+    exact = (lhs.error == 0) & (rhs.error == 0)
+    same_infinity = exact & (lhs.value == rhs.value) & np.isinf(lhs.value)
     value = np.where(same_infinity, 0.0, margin.value)
     error = np.where(same_infinity, 0.0, margin.error)
-    value, error, applies = np.broadcast_arrays(value, error, applies)
+    size = 1 + np.abs(lhs.value) + np.abs(rhs.value)
+    value, error, size, applies = np.broadcast_arrays(value, error, size, applies)
     return BatchResult(
         claim.name,
         claim.refuted,
         value[..., 0],
         error[..., 0],
+        size[..., 0],
         applies[..., 0],
-        claim.relation == "==",
+        claim.relation,
     )
 
 
@@ -98,7 +115,7 @@ def check_arguments(statement: StatementType, arguments: Mapping[str, Any]) -> l
         margin = lift(condition.margin())
         # Strictly inside: at the edge of a condition rounding decides, so those worlds are left out
         applies = applies & (margin.value > margin.error)
-    return [_evaluate(claim, applies) for claim in statement.claims(ROUNDOFF, w)]
+    return [_evaluate(claim, applies) for claim in asserted(statement, ROUNDOFF, w)]
 
 
 def check_random_worlds(

@@ -25,7 +25,9 @@ class Verdict:
     ``margin`` is how much room the claim has (negative: violated), ``tolerance`` the bound on the
     error of the computation that produced it. ``witness`` is the world of a refutation, ``reason``
     names the assumption that fails or why the check stayed undecided. ``refuted`` marks a claim that
-    the theory itself says is false: a counterexample to it is what is looked for.
+    the theory itself says is false: a counterexample to it is what is looked for. ``strict`` marks a
+    strict inequality. ``on_boundary`` says that the sides of a condition agree to over 25 digits, so that
+    it stayed open whether the world is in scope.
     """
 
     statement: str
@@ -38,6 +40,8 @@ class Verdict:
     reason: str = ""
     witness: Mapping[str, Fractions] | None = field(default=None, compare=False)
     refuted: bool = False
+    strict: bool = False
+    on_boundary: bool = False
 
     def __str__(self) -> str:
         text = f"{self.statement} {self.claim}: {self.status.value}"

@@ -6,6 +6,9 @@ an error of their own, for example log-probabilities that a float32 network has 
 
 The rules are the usual first-order running error analysis (Higham 2002, section 3.3), kept as upper
 bounds by charging four units of roundoff (two units in the last place) to each elementary function.
+
+Where a result may underflow, it is charged ``UNDERFLOW`` as well, unless it is exactly zero. An
+infinity is exact, like log 0, or the result has overflowed and its error is infinite.
 """
 
 from __future__ import annotations
@@ -21,18 +24,23 @@ FUNCTION_UNITS = 4 * UNIT  # NumPy's exp and log stay below 2 ulp = 4 u
 # excess is a difference of two functions of which neither exceeds 6 times the result, or a series
 EXCESS_UNITS = 32 * UNIT
 OMEGA_UNITS = 16 * UNIT  # exp of a logarithm that carries up to 4 u of its own size
+# Two units in the last place of the smallest numbers, and as much for the products that make up an error bound
+UNDERFLOW = 4 * 2.0**-1074
 
 
 class Bounded:
-    """A float64 array ``value`` whose distance to the true value is at most ``error``."""
+    """A float64 array ``value`` whose distance to the true value is at most ``error``.
+
+    An infinite value has the error 0 where it is exact, and an infinite one elsewhere.
+    """
 
     __array_ufunc__ = None  # makes ndarray + Bounded call Bounded.__radd__
 
     def __init__(self, value: Any, error: Any = 0.0) -> None:
         self.value = np.asarray(value, dtype=np.float64)
         error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
-        exact_infinity = np.isinf(self.value) & ~(error > 0)
-        self.error = np.where(exact_infinity, 0.0, np.where(np.isnan(error), np.inf, error))
+        unknown = np.isnan(self.value) | np.isnan(error) | (np.isinf(self.value) & (error != 0))
+        self.error = np.where(unknown, np.inf, error)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +57,9 @@ class Bounded:
         with np.errstate(all="ignore"):
             value = self.value + b.value
             error = self.error + b.error + UNIT * np.abs(value)
-            return Bounded(value, np.where(_exact_infinity(self, b, value), 0.0, error))
+            known = np.isfinite(self.error) & np.isfinite(b.error)
+            exact = np.isinf(value) & known & (_infinite(self) | _infinite(b))
+            return Bounded(value, np.where(exact, 0.0, error))
 
     __radd__ = __add__
 
@@ -64,8 +74,10 @@ class Bounded:
         with np.errstate(all="ignore"):
             value = self.value * b.value
             error = np.abs(self.value) * b.error + (np.abs(b.value) + b.error) * self.error
-            error = error + UNIT * np.abs(value)
-            return Bounded(value, np.where(_exact_infinity(self, b, value), 0.0, error))
+            error = error + UNIT * np.abs(value) + UNDERFLOW
+            infinite = _infinite(self) & _signed(b) | _infinite(b) & _signed(self)
+            exact = infinite | (_zero(self) & _known(b)) | (_zero(b) & _known(self))
+            return Bounded(value, np.where(exact, 0.0, error))
 
     __rmul__ = __mul__
 
@@ -74,8 +86,11 @@ class Bounded:
         with np.errstate(all="ignore"):
             value = self.value / b.value
             room = np.abs(b.value) - b.error
-            error = np.where(room > 0, (self.error + np.abs(value) * b.error) / room, np.inf)
-            return Bounded(value, error + UNIT * np.abs(value))
+            moved = self.error / room + (np.abs(value) + UNDERFLOW) * (b.error / room)
+            error = np.where(room > 0, moved, np.inf) + UNIT * np.abs(value) + UNDERFLOW
+            signed = (room > 0) & _known(b)
+            exact = signed & (_infinite(self) | _zero(self)) | _infinite(b) & _known(self)
+            return Bounded(value, np.where(exact, 0.0, error))
 
     def __rtruediv__(self, other: Any) -> Bounded:
         return lift(other) / self
@@ -98,11 +113,24 @@ class Bounded:
         return self.value >= lift(other).value
 
 
-def _exact_infinity(a: Bounded, b: Bounded, value: Any) -> Any:
-    """Where a result is infinite because an operand truly is (log 0), not by overflow."""
-    a_infinite = np.isinf(a.value) & (a.error == 0)
-    b_infinite = np.isinf(b.value) & (b.error == 0)
-    return np.isinf(value) & (a_infinite | b_infinite)
+def _infinite(x: Bounded) -> Any:
+    """Where it truly is infinite (log 0), not by overflow."""
+    return np.isinf(x.value) & (x.error == 0)
+
+
+def _zero(x: Bounded) -> Any:
+    """Where it truly is zero, not by underflow."""
+    return (x.value == 0) & (x.error == 0)
+
+
+def _known(x: Bounded) -> Any:
+    """Where it is finite, with a finite error."""
+    return np.isfinite(x.value) & np.isfinite(x.error)
+
+
+def _signed(x: Bounded) -> Any:
+    """Where it certainly is not zero, and has the sign of its value."""
+    return np.abs(x.value) > x.error
 
 
 def law(log_p: Any) -> Bounded:
@@ -111,10 +139,8 @@ def law(log_p: Any) -> Bounded:
     Rounding moves each log-probability by a unit of its size and the sum by n units or less.
     """
     log_p = np.asarray(log_p, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return Bounded(
-            log_p, (log_p.shape[-1] + 4) * UNIT * (1 + np.abs(log_p)) * (log_p > -np.inf)
-        )
+    error = (log_p.shape[-1] + 4) * UNIT * (1 + np.abs(log_p))
+    return Bounded(log_p, np.where(log_p > -np.inf, error, 0.0))
 
 
 def lift(x: Any) -> Bounded:
@@ -132,14 +158,16 @@ class RoundOff:
         x = lift(x)
         with np.errstate(all="ignore"):
             value = np.exp(x.value)
-            return Bounded(value, value * (np.expm1(x.error) + FUNCTION_UNITS))
+            error = (value + UNDERFLOW) * (np.expm1(x.error) + FUNCTION_UNITS) + UNDERFLOW
+            return Bounded(value, np.where(_infinite(x), 0.0, error))
 
     def expm1(self, x: Any) -> Bounded:
         x = lift(x)
         with np.errstate(all="ignore"):
             value = np.expm1(x.value)
-            slope = np.exp(x.value) * np.expm1(x.error)
-            return Bounded(value, slope + FUNCTION_UNITS * np.abs(value))
+            slope = (np.exp(x.value) + UNDERFLOW) * np.expm1(x.error)
+            error = slope + FUNCTION_UNITS * np.abs(value) + UNDERFLOW
+            return Bounded(value, np.where(_infinite(x) | _zero(x), 0.0, error))
 
     def log(self, x: Any) -> Bounded:
         x = lift(x)
@@ -147,7 +175,8 @@ class RoundOff:
             value = np.log(x.value)
             share = np.where(x.error == 0, 0.0, x.error / x.value)
             spread = np.where(share < 1, -np.log1p(-share), np.inf)
-            return Bounded(value, spread + FUNCTION_UNITS * np.abs(value))
+            error = spread + FUNCTION_UNITS * np.abs(value)
+            return Bounded(value, np.where(_infinite(x) | _zero(x), 0.0, error))
 
     def log1p(self, x: Any) -> Bounded:
         x = lift(x)
@@ -155,14 +184,17 @@ class RoundOff:
             value = np.log1p(x.value)
             share = x.error / (1 + x.value)
             spread = np.where(share < 1, -np.log1p(-share), np.inf)
-            return Bounded(value, spread + FUNCTION_UNITS * np.abs(value))
+            error = spread + FUNCTION_UNITS * np.abs(value) + UNDERFLOW
+            least = (x.value == -1) & (x.error == 0)
+            return Bounded(value, np.where(_infinite(x) | _zero(x) | least, 0.0, error))
 
     def sqrt(self, x: Any) -> Bounded:
         x = lift(x)
         with np.errstate(all="ignore"):
             value = np.sqrt(np.maximum(x.value, 0.0))
             spread = np.minimum(np.sqrt(x.error), x.error / value)
-            return Bounded(value, np.where(x.error == 0, 0.0, spread) + UNIT * value)
+            error = np.where(x.error == 0, 0.0, spread) + UNIT * value
+            return Bounded(value, np.where(_infinite(x), 0.0, error))
 
     def abs(self, x: Any) -> Bounded:
         x = lift(x)
@@ -176,19 +208,25 @@ class RoundOff:
         with np.errstate(all="ignore"):
             terms = np.sum(np.abs(x.value), axis=-1, keepdims=True)
             error = np.sum(x.error, axis=-1, keepdims=True) + x.shape[-1] * UNIT * terms
-            return Bounded(np.sum(x.value, axis=-1, keepdims=True), error)
+            infinite = _infinite(x)
+            known = np.all(infinite | _known(x), axis=-1, keepdims=True)
+            exact = known & np.any(infinite, axis=-1, keepdims=True)
+            return Bounded(np.sum(x.value, axis=-1, keepdims=True), np.where(exact, 0.0, error))
 
     def max(self, x: Any) -> Bounded:
         x = lift(x)
         error = np.max(x.error, axis=-1, keepdims=True)
-        return Bounded(np.max(x.value, axis=-1, keepdims=True), error)
+        exact = np.any(_infinite(x) & (x.value > 0), axis=-1, keepdims=True)
+        return Bounded(np.max(x.value, axis=-1, keepdims=True), np.where(exact, 0.0, error))
 
     def min(self, x: Any) -> Bounded:
         return -self.max(-lift(x))
 
     def maximum(self, x: Any, y: Any) -> Bounded:
         x, y = lift(x), lift(y)
-        return Bounded(np.maximum(x.value, y.value), np.maximum(x.error, y.error))
+        exact = _infinite(x) & (x.value > 0) | _infinite(y) & (y.value > 0)
+        error = np.where(exact, 0.0, np.maximum(x.error, y.error))
+        return Bounded(np.maximum(x.value, y.value), error)
 
     def minimum(self, x: Any, y: Any) -> Bounded:
         return -self.maximum(-lift(x), -lift(y))
@@ -198,7 +236,10 @@ class RoundOff:
         return Bounded(np.where(condition, x.value, y.value), np.where(condition, x.error, y.error))
 
     def positive(self, x: Any) -> Any:
-        return lift(x).value > 0
+        # As in exact systems: what may be positive must not take the branch of a degenerate world.
+        x = lift(x)
+        with np.errstate(invalid="ignore"):
+            return ~(x.value + x.error <= 0)
 
     def full_like(self, x: Any, value: float) -> Bounded:
         return Bounded(np.full(lift(x).shape, value))
@@ -213,7 +254,8 @@ class RoundOff:
         return self._xp.mode(lift(log_p).value)
 
     def support(self, log_p: Any) -> Any:
-        return self._xp.support(lift(log_p).value)
+        log_p = lift(log_p)
+        return self._xp.support(log_p.value) | (log_p.error > 0)
 
     def pivot(self, x: Any) -> Bounded:
         # Any number serves as pivot as long as the same one is added back: it carries no error.
@@ -224,21 +266,24 @@ class RoundOff:
         with np.errstate(all="ignore"):
             value = self._xp.excess(log_w.value, u.value)
             weight = np.exp(log_w.value)
-            slope = np.abs(np.exp(log_w.value + u.value) - weight)
-            curvature = 0.5 * np.exp(log_w.value + u.value + u.error)
+            slope = np.abs(np.exp(log_w.value + u.value) - weight) + UNDERFLOW
+            curvature = 0.5 * np.exp(log_w.value + u.value + u.error) + UNDERFLOW
             size = 1 + np.abs(log_w.value) + np.abs(u.value)
-            error = value * (np.expm1(log_w.error) + EXCESS_UNITS * size)
+            lost = UNDERFLOW * (1 + np.abs(u.value))
+            error = (value + lost) * (np.expm1(log_w.error) + EXCESS_UNITS * size) + lost
             moved = np.where(u.error == 0, 0.0, slope * u.error + curvature * u.error**2)
-            return Bounded(value, error + moved)
+            error = error + np.exp(log_w.error) * moved
+            return Bounded(value, np.where(_infinite(u) & _known(log_w), 0.0, error))
 
     def wright_omega(self, z: Any) -> Bounded:
         z = lift(z)
         with np.errstate(all="ignore"):
             value = self._xp.wright_omega(z.value)
             # d omega/dz = omega/(1 + omega) is below 1 and below omega
-            spread = np.minimum(z.error, value * np.expm1(z.error))
+            spread = np.minimum(z.error, (value + UNDERFLOW) * np.expm1(z.error))
             size = 1 + np.where(z.value < 0, np.abs(z.value), 0.0)
-            return Bounded(value, np.where(value == 0, 0.0, spread + OMEGA_UNITS * size * value))
+            error = spread + OMEGA_UNITS * size * value + UNDERFLOW
+            return Bounded(value, np.where(_infinite(z) & (z.value < 0), 0.0, error))
 
 
 ROUNDOFF = RoundOff()

@@ -29,7 +29,8 @@ MAY_BE_MISSING = Assurance.MACHINE_CHECKED.value
 class TestResult:
     """One test of one statement: what it would establish, whether it did, and what it decided.
 
-    ``claims`` are the claims decided; ``boxes`` say what box certificates covered. A ``slow`` test is known
+    ``claims`` are the claims decided, ``refuted`` those proved false, of the statement or of a variant of it;
+    ``boxes`` say what box certificates covered. A ``slow`` test is known
     from collection: an ordinary run remembers that it exists and leaves it to ``make test-full``.
     """
 
@@ -42,6 +43,7 @@ class TestResult:
     evidence: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
+    refuted: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,7 +60,8 @@ class Entry:
     tests: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the tests that earned it
     decided: dict[str, list[str]] = field(default_factory=dict)  #: rung -> the claims decided
     boxes: list[str] = field(default_factory=list)  #: what box certificates covered
-    guards: list[str] = field(default_factory=list)  #: tests that show a check failing
+    guards: list[str] = field(default_factory=list)  #: tests without a rung that saw a refutation
+    others: list[str] = field(default_factory=list)  #: the other tests without a rung
     slow: list[str] = field(default_factory=list)  #: tests that make test-full runs
     not_checked: list[str] = field(default_factory=list)
 
@@ -125,7 +128,9 @@ def _fill_rungs(entry: Entry, own: list[TestResult]) -> None:
         elif of_rung:
             entry.not_checked.append(rung)
     entry.boxes = sorted(set(entry.boxes))
-    entry.guards = sorted({r.test for r in own if r.rung is None and r.outcome == "passed"})
+    without_rung = [r for r in own if r.rung is None and r.outcome == "passed"]
+    entry.guards = sorted({r.test for r in without_rung if r.refuted})
+    entry.others = sorted({r.test for r in without_rung} - set(entry.guards))
     entry.slow = sorted({r.test for r in own if r.outcome == "slow"})
 
 
@@ -150,6 +155,7 @@ def differences(
             out += _compare(id_, f"{rung} claim", old.decided.get(rung), new.decided.get(rung))
         out += _compare(id_, "box", old.boxes, new.boxes)
         out += _compare(id_, "guard", old.guards, new.guards)
+        out += _compare(id_, "other test", old.others, new.others)
         out += _compare(id_, "slow test", old.slow, new.slow)
         if old.established != new.established:
             out.append(f"{id_}: established {old.established} committed, {new.established} found")
@@ -251,7 +257,8 @@ def to_markdown(entries: Mapping[str, Entry]) -> str:
         tests = len({test for names in entry.tests.values() for test in names})
         counts = (
             f"{', '.join(entry.rungs) or 'no rung'}: {_count(tests, 'test')}, {_count(len(entry.guards), 'guard')} "
-            f"seen to fail, {_count(len(entry.slow), 'slow test')} (<code>make test-full</code>)"
+            f"seen to fail, {_count(len(entry.others), 'other test')}, "
+            f"{_count(len(entry.slow), 'slow test')} (<code>make test-full</code>)"
         )
         found = [f"- *{rung}*: {_evidence(rung, found)}" for rung, found in entry.rungs.items()]
         lines += _folded(counts, found or ["- nothing yet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -17,7 +18,9 @@ Relation = Literal["==", ">=", "<=", ">"]
 class Claim:
     """``lhs relation rhs``, two sides of shape ``[..., 1]`` computed by different routes.
 
-    ``">"`` serves conditions, which are strict so that a degenerate world falls outside.
+    ``">"`` serves conditions, which are strict so that a degenerate world falls outside, and claims that
+    are refuted. No other claim may be strict: ``asserted`` refuses it, for where its sides are equal
+    enclosures cannot tell that it fails.
 
     ``refuted`` marks a claim that the theory says is false as it stands (R5, R7): the library finds
     its counterexamples by search.
@@ -56,6 +59,26 @@ class Statement:
 
 
 StatementType = type[Statement]
+# What a variant was derived from, under this name in its own dictionary: a subclass of it inherits nothing.
+_ORIGIN = "_origin"
+
+
+def asserted(statement: StatementType, xp: NumberSystem, w: WorldValues[Array]) -> Iterator[Claim]:
+    """The claims of a statement; a strict one that the theory does not refute is a ``ValueError``."""
+    for claim in statement.claims(xp, w):
+        if claim.relation == ">" and not claim.refuted:
+            raise ValueError(
+                f"claim={claim.name!r}: {statement.id} claims a strict inequality, which rounding cannot tell "
+                "from an equality; write >= or <=, or refuted=True if the theory says that it is false"
+            )
+        yield claim
+
+
+def reduced_from(statement: StatementType) -> StatementType:
+    """The statement that ``only`` reduced to this one, or the statement itself."""
+    while origin := vars(statement).get(_ORIGIN):
+        statement = origin
+    return statement
 
 
 def assumptions(statement: StatementType) -> list[str]:
@@ -87,8 +110,14 @@ def tightened(statement: StatementType, claim: str, factor: float) -> StatementT
     ``lhs >= rhs`` becomes ``lhs >= factor * rhs`` and ``lhs <= rhs`` becomes
     ``lhs <= rhs / factor``, for sides that are nonnegative. Only that claim is kept.
     """
+    if not 1 < factor < math.inf:
+        raise ValueError(
+            f"factor={factor}: a claim is tightened by a finite factor above 1; any other weakens it"
+        )
 
     def move(c: Claim) -> Claim:
+        if c.relation == "==":
+            raise ValueError(f"claim={c.name!r}: an identity has no constant to move")
         return replace(c, rhs=c.rhs / factor if c.relation == "<=" else c.rhs * factor)
 
     return _only(statement, (claim,), move, f"{claim}, tightened by {factor}")
@@ -97,7 +126,7 @@ def tightened(statement: StatementType, claim: str, factor: float) -> StatementT
 def only(statement: StatementType, *claims: str) -> StatementType:
     """The statement reduced to some of its claims."""
     kept = _only(statement, claims, lambda c: c, ", ".join(claims))
-    kept.__module__ = statement.__module__  # still what the catalogue says: nothing is altered
+    setattr(kept, _ORIGIN, statement)
     return kept
 
 

@@ -57,6 +57,27 @@ class World:
                     f"sum to one exactly; they sum to {sum(value)}. Give them as fractions."
                 )
 
+    def require(self, fields: Fields) -> None:
+        """Raise ``ValueError`` unless the world has values that every free field takes."""
+        free = free_fields(fields)
+        if missing := sorted(set(free) - set(self.values)):
+            raise ValueError(
+                f"{missing[0]}: missing from the world; it has {', '.join(self.values) or 'nothing'}"
+            )
+        responses = {len(self.values[name]) for name, field in free.items() if field.per_response}
+        for name, field in free.items():
+            values = self.values[name]
+            shown = f"{name}={', '.join(map(str, values))}"
+            if not values or (len(values) != 1 and not field.per_response):
+                raise ValueError(f"{shown}: needs one number, not {len(values)}")
+            if field.per_response and len(responses) > 1:
+                raise ValueError(
+                    f"{shown}: every field has as many numbers as there are responses, "
+                    f"and the fields of this world have {', '.join(map(str, sorted(responses)))}"
+                )
+            if problem := field.problem(values):
+                raise ValueError(f"{shown}: {problem}")
+
     def exact(self, fields: Fields, xp: Exact) -> WorldValues[Array]:
         """The arguments of the formulas in an exact number system."""
         free = {

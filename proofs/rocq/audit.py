@@ -92,6 +92,7 @@ def audit(
     deadline = started + timeout
     project = read_project(source)
     listed = check_sources(source)
+    golden = dict(_split_axiom(line) for line in _read_list(source / "axioms.txt"))
     if shutil.which("coqc") is None:
         raise CoqMissing(f"coqc is not on PATH; on Debian: apt-get install {DEBIAN_PACKAGES}")
     version = _run(["coqc", "--print-version"], source, deadline, "coqc has no version")
@@ -112,7 +113,6 @@ def audit(
         _compile(build, project, store, deadline)
         _check_theorems(build, project, [headline.name for headline in listed], deadline)
         axioms = _axioms(build, project, deadline)
-        golden = dict(_split_axiom(line) for line in _read_list(source / "axioms.txt"))
         if foreign := [f"{a} : {t}" for a, t in axioms.items() if golden.get(a) != t]:
             raise AuditError(f"axioms outside axioms.txt: {'; '.join(foreign)}")
         if coqchk:

@@ -38,9 +38,11 @@ _FORBIDDEN = re.compile(
     r"|bypass_check|exact_no_check|vm_cast_no_check|native_cast_no_check"
     r"|(?:Guard|Positivity|Universe)\s+Checking|Declare|Module|Load|Extraction|Redirect|Time)\b"
 )
+# A notation makes tokens of its symbols. Of these none may hide a comment, a string or the end of a sentence.
+_SYMBOLS = re.compile(r"(?:[^(*.]|(?<!\S)[(*](?!\S))*")
 # What may stand before a command: bullets, braces, goal selectors, locality.
 _PREFIX = re.compile(
-    r"^(?:\s|[-+*{}]|(?:\d+|\[\w+\])\s*:\s*\{|#\[\s*(?:local|global|export)\s*\]"
+    r"^(?:\s|[-+*{}]|(?:[\d\s,-]+|\[\w+\]|!|all|par)\s*:|#\[\s*(?:local|global|export)\s*\]"
     r"|\b(?:Local|Global)\b)*"
 )
 _IMPORT = re.compile(r"From (\S+) Require(?: (Import|Export))?((?: [A-Z]\w*| [a-z]\w*)+)")
@@ -66,17 +68,21 @@ class Headline:
 
 @functools.cache
 def strip(file: str, text: str) -> str:
-    """Source without its (nested) comments, each replaced by a space, and with empty strings."""
+    """Source without its (nested) comments, each replaced by a space, and with empty strings.
+
+    What is a comment or a string for the prover depends on the tokens that notations and libraries have made: "<(*"
+    is none after ``Notation "<( x"``. Behind a blank it does not.
+    """
     if odd := re.search(r"[^\S \n]|[\u200b-\u200f\u2028-\u202e\ufeff]", text):
         raise AuditError(f"{file}: use plain spaces and line ends, not {odd[0]!r}")
     kept: list[str] = []
     depth = position = 0
     while position < len(text):
         two = text[position : position + 2]
+        before = text[position - 1 : position]
+        if depth == 0 and (two == "(*" or two[0] == '"') and before.strip():
+            raise AuditError(f"{file}: put a space between {before!r} and {two!r}")
         if two == "(*":
-            if depth == 0 and kept and kept[-1] == ".":
-                # For the prover this is the token ".(" and no comment: the two readings would part.
-                raise AuditError(f"{file}: put a space between '.' and '(*'")
             depth, position = depth + 1, position + 2
         elif two == "*)" and depth:
             depth, position = depth - 1, position + 2
@@ -85,6 +91,9 @@ def strip(file: str, text: str) -> str:
             end = text.find('"', position + 1)
             if end < 0:
                 raise AuditError(f"{file}: a string is not closed")
+            string = text[position + 1 : end]
+            if depth == 0 and _SYMBOLS.fullmatch(string) is None:
+                raise AuditError(f"{file}: put spaces around '(' and '*' in {string!r}, and no '.'")
             position = end + 1
             kept.append("" if depth else '""')
         else:
