@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.reading import Kind, common_kind, whole_number
 from nondecoupling.formulas import laws
 from nondecoupling.formulas.trees import Tokens, TokenTree, added
 from nondecoupling.numbers.floats import Floats, floats_of
@@ -111,7 +112,7 @@ def with_other(log_listed: TensorLike, log_rest: TensorLike | None = None) -> Re
             lambda xp, **law: next(iter(law.values())), keeps_responses=True
         )
     xp = floats_of(values)
-    log_mass = laws.log_sum_exp(xp, values)
+    log_mass = laws.log_sum_exp_of_some(xp, values)
     listed.check_mass(
         xp,
         "log_listed",
@@ -128,8 +129,8 @@ class AutoregressivePolicy:
     ``token_log_p`` maps each prefix that goes on, from ``()``, to the law of the next token. A token
     that leads to no further prefix ends the sequence.
 
-    Errors: ``ValueError`` for a missing ``()``, a prefix that no token leads to, and laws that are
-    not normalised (as in ``bounds``).
+    Errors: ``ValueError`` for a missing ``()``, a prefix that no token leads to, laws that are not normalised
+    (as in ``bounds``), and laws of different libraries, devices or dtypes.
     """
 
     def __init__(self, token_log_p: Mapping[Tokens, Any]) -> None:
@@ -137,6 +138,7 @@ class AutoregressivePolicy:
             raise ValueError(
                 "token_log_p: the law of the first token, at the prefix (), is missing"
             )
+        self._kind = _kind_of_laws("token_log_p", token_log_p)
         self.token_log_p: dict[Tokens, Array] = {}
         for prefix in sorted(token_log_p, key=len):
             parent = self.token_log_p.get(prefix[:-1]) if prefix else None
@@ -155,11 +157,26 @@ class AutoregressivePolicy:
         return [leaf for token in tokens for leaf in self._leaves((*prefix, token))]
 
     def log_prob(self, sequence: Sequence[int]) -> Array:
-        """log p of a sequence or a prefix: the sum of its tokens' log-probabilities, ``[...]``."""
+        """log p of a sequence or a prefix: the sum of its tokens' log-probabilities, ``[...]``.
+
+        Errors: ``ValueError`` for a token that its prefix does not have, and for one after the end.
+        """
         first = self.token_log_p[()]
         total = floats_of(first).full_like(first[..., 0], 0.0)
-        for k, token in enumerate(sequence):
-            total = total + self.token_log_p[tuple(sequence[:k])][..., token]
+        prefix: Tokens = ()
+        for token in sequence:
+            law = self.token_log_p.get(prefix)
+            if law is None:
+                raise ValueError(
+                    f"sequence={tuple(sequence)}: {prefix} ends there; leave out what follows"
+                )
+            token = whole_number(f"sequence[{len(prefix)}]", token, 0)
+            if token >= law.shape[-1]:
+                raise ValueError(
+                    f"sequence[{len(prefix)}]={token}: {prefix} has {law.shape[-1]} tokens; choose one from 0 to "
+                    f"{law.shape[-1] - 1}"
+                )
+            total, prefix = total + law[..., token], (*prefix, token)
         return total
 
     def sequence_law(self) -> Array:
@@ -171,7 +188,7 @@ class AutoregressivePolicy:
     def kl_divergence(self, other: AutoregressivePolicy) -> Array:
         """KL(p||q) of the sequences in nats, token by token: E_p sum_t KL(p(.|y_<t)||q(.|y_<t)).
 
-        Shapes: ``[...]``. Errors: a policy on another tree. Source: F4.
+        Shapes: ``[...]``. Errors: a policy on another tree, or of another library, device or dtype. Source: F4.
 
         >>> import numpy as np
         >>> half, skewed = np.log([0.5, 0.5]), np.log([0.25, 0.75])
@@ -184,6 +201,11 @@ class AutoregressivePolicy:
                 f"other: its sequences {other.tree.sequences} are not those of this policy, "
                 f"{self.tree.sequences}"
             )
+        if self._kind != other._kind:
+            raise ValueError(
+                f"other: its laws are {_described(other._kind)}, those of this policy {_described(self._kind)}; "
+                "convert one of them"
+            )
         xp = floats_of(self.token_log_p[()])
         terms = []
         for prefix, law in self.token_log_p.items():
@@ -192,3 +214,21 @@ class AutoregressivePolicy:
             # A prefix that p never reaches costs nothing, even where the token laws are disjoint.
             terms.append(xp.where(reached > 0, reached * divergence, 0.0))
         return added(terms)
+
+
+def _kind_of_laws(name: str, laws: Mapping[Tokens, Any]) -> Kind:
+    """The library, device and dtype of all the laws."""
+    first = next(iter(laws))
+    kinds = {prefix: common_kind({f"{name}[{prefix}]": law}) for prefix, law in laws.items()}
+    for prefix, kind in kinds.items():
+        if kind != kinds[first]:
+            raise ValueError(
+                f"{name}[{prefix}]: {_described(kind)}, but {name}[{first}] is {_described(kinds[first])}; "
+                "convert one of them"
+            )
+    return kinds[first]
+
+
+def _described(kind: Kind) -> str:
+    library = kind.module.__name__.rpartition(".")[2]
+    return f"{library} float{kind.module.finfo(kind.dtype).bits} on {kind.device}"

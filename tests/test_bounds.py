@@ -15,6 +15,7 @@ from nondecoupling import bounds
 POINT = np.array([0.0, -math.inf])
 EVEN = np.log([0.5, 0.5])
 REWARD = np.array([0.0, 1.0])
+SINGLE, REWARD32 = EVEN.astype(np.float32), REWARD.astype(np.float32)
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -51,11 +52,56 @@ REWARD = np.array([0.0, 1.0])
         (lambda: bounds.best_early_stop(EVEN, POINT, REWARD), r"log_d << log_ref is assumed"),
         (lambda: bounds.joint_optimum(EVEN, POINT, REWARD, 1.0, 1.0), r"leave such responses out, or give"),
         (lambda: bounds.reward_drop(EVEN, POINT, REWARD, 1.0), r"log_p << log_ref is assumed"),
+        (lambda: bounds.pareto_frontier(EVEN, REWARD, points=3.7), r"points=3\.7: a whole number, at least 3"),
+        (lambda: bounds.joint_path(EVEN, EVEN, REWARD, 1.0, points="5"), r"points='5': a whole number, at least 3"),
+        (lambda: bounds.joint_path(EVEN, EVEN, REWARD, 1.0, points=2), r"points=2: a whole number, at least 3"),
+        (lambda: bounds.spectral_misalignment_bound(np.eye(2), REWARD, REWARD, 1.5), r"k=1\.5: a whole number, at "),
+        (lambda: bounds.spectral_misalignment_bound(np.eye(2), REWARD, REWARD, -1), r"k=-1: a whole number, at "),
+        (lambda: bounds.spectral_misalignment_bound(np.eye(2), REWARD, REWARD, 3), r"k=3: more than the number of "),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument_the_value_and_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.joint_optimum(EVEN, EVEN, REWARD, 0.04, 1e307), r"weight=1e\+307: it over beta is beyond"),
+        (lambda: bounds.joint_gap(EVEN, EVEN, EVEN, 0 * REWARD, 1e-320, 1.0), r"weight=1: it over beta is beyond"),
+        (lambda: bounds.joint_saving_bounds(SINGLE, SINGLE, REWARD32, 1e-3, 1e36), r"weight=1e\+36: it over beta is"),
+        (lambda: bounds.joint_saving_bounds(EVEN, EVEN, REWARD, 1e-3, 1e-310), r"weight=1e-310: the range of reward"),
+        (lambda: bounds.samples_to_detect(EVEN, REWARD, 1e-155, 2.0), r"beta=1e-155: the range of reward over it"),
+        (lambda: bounds.samples_to_detect(SINGLE, REWARD32, 1e-20, 2.0), r"beta=1e-20: .* float32 overflows"),
+        (lambda: bounds.frontier_policy(EVEN, 1e10 * REWARD, 1e300), r"rate=1e\+300: the range of reward times it"),
+        (lambda: bounds.supporting_line(EVEN, 1e10 * REWARD, 1e300, 1.0), r"rate=1e\+300: the range of"),
+        (lambda: bounds.optimal_rl_duration(EVEN, REWARD, 1e-200), r"weight=1e-200: the range of reward over it"),
+        (lambda: bounds.optimal_rl_duration(EVEN, REWARD, 1e200), r"weight=1e\+200: it is beyond 1e\+154"),
+        (lambda: bounds.pl_reward_bound(EVEN, EVEN, REWARD, 1e308), r"beta=1e\+308: it is beyond 1e\+154"),
+        (lambda: bounds.pl_reward_bound([-300.0, 0.0], EVEN, REWARD, 1e153), r"beta=1e\+153: the range of log_p times"),
+        (lambda: bounds.rl_improves_sft_threshold(EVEN, EVEN, 0 * REWARD, 1e155), r"step=1e\+155: it is beyond"),
+    ],
+)  # fmt: skip
+def test_numbers_that_would_overflow_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_numbers_next_to_those_are_right():
+    law, reward = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
+    # RL to the end, from the top: eta sum d/(1 - k e^x) = 1 with e^x = 0 off the best response.
+    slack = 0.5 * 0.2 / (1 - 0.5 * 0.8)
+    assert bounds.alternation_rate(law, reward, 1e300, 0.5) == pytest.approx(1 - slack, rel=1e-14)
+    # log lambda/beta is 705, of which a few roundings remain.
+    np.testing.assert_allclose(
+        bounds.joint_optimum(law, law, reward, 0.04, 1e305), law, atol=705 * 1e-15
+    )
+    # At a small beta DeltaL is the range of the reward from its mean: n = z^2 Var/(max - mean)^2.
+    found = bounds.samples_to_detect(law, reward, 1e-153, 2.0)
+    assert found == pytest.approx(4 * 1.29 / 2.1**2, rel=1e-14)
+    np.testing.assert_array_equal(bounds.frontier_weights(law, np.ones(3), 1e-300), 1.0)
+    assert bounds.frontier_policy(law, reward, 1e300).log_p[2] == pytest.approx(0.0, abs=1e-15)
 
 
 def test_rows_are_checked_in_every_block():

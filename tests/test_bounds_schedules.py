@@ -31,6 +31,11 @@ LAW, REWARD = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])
         (lambda: bounds.alternation_rate(LAW, REWARD, 1.0, 1.2), r"sft_share=1\.2: must be a share"),
         (lambda: bounds.alternation_limit(LAW, REWARD, 1.0, 0.5, "both"), r"after='both': one of 'sft'"),
         (lambda: bounds.alternation_limit([0.0, -math.inf], REWARD[:2], 1.0, 0.5), r"log_d\[1\]=-inf: full"),
+        (lambda: bounds.frontier_weights(LAW, 0 * REWARD, 1e-320), r"beta=1e-320: one over it is beyond"),
+        (lambda: bounds.leashless_policy(LAW, REWARD, 1e308), r"tau=1e\+308: the range of reward times it is"),
+        (lambda: bounds.alternation_limit(LAW, REWARD, 1e308, 0.5), r"rl_time=1e\+308: the range of reward times"),
+        (lambda: bounds.alternation_rate(np.float32(LAW), np.float32(REWARD), 1e38, 0.5),
+         r"rl_time=1e\+38: the range of reward times it is beyond 4e\+37, where float32 overflows; choose a smaller"),
         (lambda: bounds.best_of_n_bounds(-1), r"n=-1\.0: must be a whole number, at least 1"),
     ],
 )  # fmt: skip

@@ -85,3 +85,9 @@ def test_with_other_names_what_is_wrong_with_one_list():
         with_other(np.log([[[0.5, 0.1]], [[0.5, 0.6]]]))
     with pytest.raises(ValueError, match=r"log_rest \(2,\): one number for each list"):
         with_other(np.log([0.5, 0.2]), np.log([0.3, 0.3]))
+
+
+def test_with_other_has_a_gradient_where_nothing_is_listed():
+    listed = torch.full((2,), -torch.inf, dtype=torch.float64, requires_grad=True)
+    with_other(listed)[-1].backward()
+    assert listed.grad.tolist() == [0.0, 0.0]

@@ -9,7 +9,8 @@ float64); in torch everything is differentiable, with gradients meant along the 
 
 Errors, for every function: ``ValueError`` naming the argument, the value and the remedy, for NaN, rows that do
 not sum to one within sqrt(eps) of their dtype, ``beta <= 0``, non-finite rewards and shapes that do not match.
-Nothing is renormalised. Sources: statement ids refer to ``nondecoupling.theory.catalog``.
+A number so large or small that the formula would overflow is named as well, and a root that is not found is an
+``ArithmeticError``. Nothing is renormalised. Sources: statement ids refer to ``nondecoupling.theory.catalog``.
 
 >>> import numpy as np
 >>> d, r = np.log([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 3.0])

@@ -254,24 +254,65 @@ class Arguments:
         return float(self.module.finfo(self.dtype).max) ** 0.5
 
     @about_values
-    def check_product(self, real: str, scalar: str, *, inverse: bool = False) -> None:
-        """The range of a real times (or over) a positive number of the world still has a square."""
-        (low, high), (least, most) = self._ends(real), self._ends(scalar)
-        reach = high - low
-        if (reach <= self._largest * least) if inverse else (reach * most <= self._largest):
+    def check_product(
+        self, real: str, *scalars: str, inverse: bool = False, squared: bool = True
+    ) -> None:
+        """The range of a real times (or over) a positive number, or a sum of some, of the world is a number.
+
+        Where the formula squares it, so that its square is one too.
+        """
+        low, high = self._ends(real)
+        ends = [self._ends(scalar) for scalar in scalars]
+        least, most = sum(end[0] for end in ends), sum(end[1] for end in ends)
+        reach, limit = high - low, self._limit(squared)
+        if (reach <= limit * least) if inverse else (reach * most <= limit):
             return
-        factor = self.arrays[scalar]
+        factor = sum(self.arrays[scalar] for scalar in scalars)
         with np.errstate(all="ignore"):
             size = self._spread(real) / factor if inverse else self._spread(real) * factor
-        fine = size <= self._largest
+        how = f"the range of {real} {'over' if inverse else 'times'} it"
+        name = " + ".join(scalars)
+        self._refuse_beyond(limit, size, name, factor, how, larger=inverse)
+
+    @about_values
+    def check_quotient(self, scalar: str, divisor: str) -> None:
+        """One positive number of the world over another is a number."""
+        value = self.arrays[scalar]
+        with np.errstate(all="ignore"):
+            size = value / self.arrays[divisor]
+        limit = self._limit(squared=False)
+        self._refuse_beyond(limit, size, scalar, value, f"it over {divisor}", larger=False)
+
+    @about_values
+    def check_inverse(self, scalar: str) -> None:
+        """One over a positive number of the world is a number."""
+        value = self.arrays[scalar]
+        with np.errstate(all="ignore"):
+            size = 1 / value
+        limit = self._limit(squared=False)
+        self._refuse_beyond(limit, size, scalar, value, "one over it", larger=True)
+
+    @about_values
+    def check_square(self, scalar: str) -> None:
+        """The square of a number of the world is a number."""
+        value = self.arrays[scalar]
+        self._refuse_beyond(self._largest, value, scalar, value, "it", larger=False)
+
+    def _limit(self, squared: bool) -> float:
+        """What a number may be at most that is squared, or added to a few others of its size."""
+        return self._largest if squared else float(self.module.finfo(self.dtype).max) / 8
+
+    def _refuse_beyond(
+        self, limit: float, size: Any, name: str, value: Any, how: str, *, larger: bool
+    ) -> None:
+        """Fail where ``size``, [rows, 1], is over the limit, by the value that makes it so large."""
+        fine = size <= limit
         if _all(fine):
             return
         row, _ = _first(_as_numpy(~fine))
-        value, how = float(_as_numpy(factor)[row, 0]), "over" if inverse else "times"
         raise ValueError(
-            f"{_at(self._index(row), scalar)}={value:.3g}: the range of {real} {how} it is beyond "
-            f"{self._largest:.1g}, where {self._precision} overflows; "
-            f"choose a {'larger' if inverse else 'smaller'} {scalar}"
+            f"{_at(self._index(row), name)}={float(_as_numpy(value)[row, 0]):.3g}: {how} is beyond "
+            f"{limit:.1g}, where {self._precision} overflows; choose a {'larger' if larger else 'smaller'} {name}"
         )
 
     @about_values

@@ -21,6 +21,7 @@ from nondecoupling.bounds.laws import (
     regularized_reward,
 )
 from nondecoupling.bounds.price import price_of_average_reward, shares_of_prompts
+from nondecoupling.bounds.reading import whole_number
 from nondecoupling.bounds.results import Frontier, Range
 from nondecoupling.formulas import joint, laws, sft_then_rl, tilt
 from nondecoupling.numbers.floats import Floats, floats_of
@@ -164,7 +165,10 @@ def joint_saving_bounds(
         optimum = joint.joint_optimum(xp, log_d, log_ref, reward, beta, weight)
         return joint.joint_saving_bounds(xp, optimum, log_tilt, log_d, beta, weight)
 
-    return Range(*_joint(log_d, log_ref, reward, beta, weight).map(both))
+    arguments = _joint(log_d, log_ref, reward, beta, weight)
+    # max d/p_joint is of this size.
+    arguments.check_product("reward", "weight", inverse=True, squared=False)
+    return Range(*arguments.map(both))
 
 
 @overload
@@ -238,6 +242,7 @@ def _joint(
         inside={"log_d": "log_ref"},
     )
     arguments.check_product("reward", "beta", inverse=True)
+    arguments.check_quotient("weight", "beta")
     return arguments
 
 
@@ -267,8 +272,7 @@ def joint_path(
     >>> np.exp(joint_path(d, d, r, 1.0, points=3)).round(3).tolist()
     [[0.269, 0.731], [0.38, 0.62], [0.5, 0.5]]
     """
-    if points < 3:
-        raise ValueError(f"points={points}: at least 3")
+    points = whole_number("points", points, 3)
     first = Arguments(
         laws={"log_d": log_d, "log_ref": log_ref},
         reals={"reward": reward},
@@ -337,8 +341,7 @@ def pareto_frontier(
     >>> loss.round(3).tolist()  # from the tilt to d
     [0.813, 0.723, 0.693]
     """
-    if points < 3:
-        raise ValueError(f"points={points}: at least 3")
+    points = whole_number("points", points, 3)
     if (log_ref is None) != (beta is None):
         raise ValueError("log_ref and beta belong together: give both (J1) or neither (S5)")
     given = {"log_d": log_d} if log_ref is None else {"log_d": log_d, "log_ref": log_ref}

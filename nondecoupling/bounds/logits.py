@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
 from nondecoupling.bounds.arguments import Arguments, laws_only, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
 from nondecoupling.bounds.checks import about_values
+from nondecoupling.bounds.reading import whole_number
 from nondecoupling.bounds.results import Range, StepChange
 from nondecoupling.formulas import logits
 from nondecoupling.formulas.laws import expectation, from_mode
+from nondecoupling.formulas.roots import with_envelope_gradient
 from nondecoupling.numbers.floats import Floats, detached, device_of
 from nondecoupling.numbers.number_system import Array
 
@@ -115,6 +118,9 @@ def pl_reward_bound(
     """
     laws = {"log_p": log_p, "log_ref": log_ref}
     arguments = tilted(laws, reward, beta, full_support=("log_p", "log_ref"))
+    arguments.check_square("beta")
+    for law in laws:
+        arguments.check_product(law, "beta")
     arguments.check_least("log_p", "the bound divides by the square of the least probability")
 
     def rounded_up(xp: Floats, log_p: Array, log_ref: Array, reward: Array, beta: Array) -> Array:
@@ -165,6 +171,7 @@ def rl_improves_sft_threshold(
         full_support=("log_p",),
     )
     arguments.check_product("direction", "step")
+    arguments.check_square("step")
     return StepChange(*arguments.map(logits.rl_improves_sft_threshold))
 
 
@@ -185,10 +192,13 @@ def kernel_cosine(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Result:
     -1.0
     """
 
-    def cosine(xp: Floats, spectrum: Array, u: Array, v: Array) -> Array:
-        return logits.spectral_cosine(xp, spectrum, u, v)
-
-    return _in_eigenbasis(kernel, u, v).map(cosine)
+    turned = _in_eigenbasis(kernel, u, v)
+    everything = turned.top(turned.n)
+    uv, uu, vv = turned.products(everything)
+    return turned.with_gradient(
+        turned.arguments.map(logits.spectral_cosine),
+        logits.cosine_of_products(turned.xp, uv, uu, vv),
+    )
 
 
 @overload
@@ -201,7 +211,8 @@ def spectral_misalignment_bound(kernel: TensorLike, u: TensorLike, v: TensorLike
     """Upper bound on |cos_K(u, v)| from the top k eigenvectors of K and what lies outside them.
 
     sqrt((1 - tau_u)(1 - tau_v)) |cos_K in the top k| + sqrt(tau_u tau_v), tau_u the share of u^T K u
-    outside. ``ValueError`` if K is not symmetric positive semidefinite, or k is not in 0..n.
+    outside. ``ValueError`` if K is not symmetric positive semidefinite, or k is not a whole number in 0..n. Where
+    the eigenvalues k and k + 1 agree, the top k eigenvectors are not unique, and gradients take them as held.
 
     Shapes: kernel ``[..., n, n]``, u, v ``[..., n]`` -> ``[...]``. Source: P6.
 
@@ -210,21 +221,75 @@ def spectral_misalignment_bound(kernel: TensorLike, u: TensorLike, v: TensorLike
     >>> round(float(spectral_misalignment_bound(kernel, u, v, 1)), 3)
     0.832
     """
-    arguments = _in_eigenbasis(kernel, u, v)
-    n = arguments.arrays["u"].shape[-1]
-    if not 0 <= k <= n:
-        raise ValueError(f"k={k}: must be between 0 and the number of responses, {n}")
+    turned = _in_eigenbasis(kernel, u, v)
+    xp, n = turned.xp, turned.n
+    k = whole_number("k", k, 0, otherwise=f" and at most the number of responses, {n}")
+    if k > n:
+        raise ValueError(f"k={k}: more than the number of responses, {n}")
+    inside = turned.top(k)
 
     def bound(xp: Floats, spectrum: Array, u: Array, v: Array) -> Array:
-        # Eigenvalues come in ascending order.
-        inside = xp.module.arange(n, device=device_of(u)) >= n - k
         return logits.spectral_cosine_bound(xp, spectrum, u, v, inside)
 
-    return arguments.map(bound)
+    _, uu, vv = turned.products(turned.top(n))
+    within, _, _ = turned.products(inside)
+    _, u_outside, v_outside = turned.products(~inside)
+    tails = u_outside * v_outside
+    some = tails > 0  # the slope of a square root at 0 is infinite
+    outside = xp.where(some, xp.sqrt(xp.where(some, tails, 1.0)), 0.0)
+    smooth = logits.cosine_of_products(xp, xp.abs(within) + outside, uu, vv)
+    return turned.with_gradient(turned.arguments.map(bound), smooth)
 
 
-def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Arguments:
-    """The spectrum of the kernel and the two vectors in its eigenbasis."""
+@dataclass(frozen=True)
+class _Turned:
+    """Two vectors and a kernel in the eigenbasis of the kernel, which is held: it has no derivative where
+    eigenvalues are repeated. ``arguments`` have the roots of the eigenvalues in the vectors, and no gradients.
+    """
+
+    arguments: Arguments
+    spectrum: Any
+    kernel: Any
+    u: Any
+    v: Any
+
+    @property
+    def xp(self) -> Floats:
+        return Floats(self.arguments.module)
+
+    @property
+    def n(self) -> int:
+        return int(self.spectrum.shape[-1])
+
+    def top(self, k: int) -> Any:
+        """The k largest eigenvalues, which come in ascending order."""
+        return self.xp.module.arange(self.n, device=device_of(self.spectrum)) >= self.n - k
+
+    def products(self, part: Any) -> tuple[Any, Any, Any]:
+        """<u, v>, <u, u> and <v, v> of the kernel's part on these eigenvectors, to first order in the kernel.
+
+        An entry of the kernel between two eigenvectors of which one belongs to the part turns it: the part gets
+        own/(own - other) of the entry, by the two eigenvalues.
+        """
+        xp = self.xp
+        mine, others = part[:, None], ~part[None, :]
+        own, other = self.spectrum[..., :, None], self.spectrum[..., None, :]
+        apart = mine & others & (own != other)
+        turns = xp.where(apart, own / xp.where(apart, own - other, 1.0), 0.0)
+        share = xp.where(mine & ~others, 1.0, turns + xp.module.matrix_transpose(turns))
+        kernel = share * self.kernel
+
+        def product(x: Any, y: Any) -> Any:
+            return xp.sum(x * xp.module.matmul(kernel, y[..., None])[..., 0])
+
+        return product(self.u, self.v), product(self.u, self.u), product(self.v, self.v)
+
+    def with_gradient(self, value: Any, smooth: Any) -> Any:
+        return with_envelope_gradient(value, smooth[..., 0])
+
+
+def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> _Turned:
+    """The kernel and the two vectors in its eigenbasis."""
     vectors = Arguments(laws={}, reals={"u": u, "v": v}, any_size=("u", "v"))
     module, dtype, n = vectors.module, vectors.dtype, vectors.arrays["u"].shape[-1]
     matrix = vectors.like("kernel", kernel)
@@ -235,7 +300,7 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
     matrix = _without_size(module, matrix, (-2, -1))
     tolerance = n * float(module.finfo(dtype).eps) ** 0.5
     _check_symmetric(module, matrix, tolerance)
-    spectrum, basis = module.linalg.eigh(matrix)
+    spectrum, basis = module.linalg.eigh(detached(matrix))
     _check_positive(module, spectrum, tolerance)
     positive = spectrum > 0
     ones = module.ones_like(spectrum)
@@ -243,10 +308,13 @@ def _in_eigenbasis(kernel: TensorLike, u: TensorLike, v: TensorLike) -> Argument
     turned = []
     for x in (vectors.arrays["u"], vectors.arrays["v"]):
         unit = _without_size(module, module.reshape(x, (*vectors.batch, 1, n)), (-1,))
-        turned.append(_without_size(module, root * module.matmul(unit, basis)[..., 0, :], (-1,)))
-    u_turned, v_turned = turned
-    # The roots of the eigenvalues are in the vectors.
-    return vectors.replace_arrays(spectrum=module.ones_like(u_turned), u=u_turned, v=v_turned)
+        turned.append(module.matmul(unit, basis)[..., 0, :])
+    scaled = [_without_size(module, root * detached(x), (-1,)) for x in turned]
+    arguments = vectors.replace_arrays(
+        spectrum=module.ones_like(scaled[0]), u=scaled[0], v=scaled[1]
+    )
+    in_basis = module.matmul(module.matmul(module.matrix_transpose(basis), matrix), basis)
+    return _Turned(arguments, spectrum, in_basis, *turned)
 
 
 @about_values

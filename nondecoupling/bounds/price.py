@@ -116,15 +116,16 @@ def frontier_policy(
     >>> np.exp(log_p).round(6).tolist(), round(float(4 / 3 * 0.75 + line), 4), round(float(offset), 4)
     ([0.25, 0.75], 0.1438, 0.6667)
     """
-    return FrontierPolicy(
-        *Arguments(
-            laws={"log_d": log_d},
-            reals={"reward": reward},
-            scalars={"rate": rate},
-            positive=("rate",),
-            mask=mask,
-        ).map(price.frontier_policy, keeps_responses=(True, False, False))
+    arguments = Arguments(
+        laws={"log_d": log_d},
+        reals={"reward": reward},
+        scalars={"rate": rate},
+        positive=("rate",),
+        mask=mask,
     )
+    arguments.check_product("reward", "rate", squared=False)
+    found = arguments.map(price.frontier_policy, keeps_responses=(True, False, False))
+    return FrontierPolicy(*found)
 
 
 @overload
@@ -166,14 +167,16 @@ def supporting_line(
     >>> bool(np.isclose(supporting_line(d, r, 4 / 3, 2 / 3), frontier_policy(d, r, 4 / 3).line))
     True
     """
-    return Arguments(
+    arguments = Arguments(
         laws={"log_d": log_d},
         reals={"reward": reward},
         scalars={"rate": rate, "offset": offset},
         positive=("rate",),
         nonnegative=("offset",),
         mask=mask,
-    ).map(price.supporting_line)
+    )
+    arguments.check_product("reward", "rate", squared=False)
+    return arguments.map(price.supporting_line)
 
 
 @overload

@@ -6,6 +6,7 @@ something on the way (imaginary parts, masks, dates, digits) is refused by its n
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -68,6 +69,17 @@ def read(name: str, value: object, kind: Kind) -> Any:
     if kind.module.__name__.endswith("torch"):
         return kind.module.asarray(numbers, dtype=kind.dtype, device=kind.device)
     return numbers.astype(kind.dtype, copy=False)
+
+
+def whole_number(name: str, value: Any, least: int, *, otherwise: str = "") -> int:
+    """A count that is no array: an integer of Python, NumPy or torch; ``otherwise`` says what else may be given."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: a whole number, at least {least}{otherwise}")
+    return count
 
 
 def _name_of_dtype(value: Any) -> str:

@@ -123,6 +123,7 @@ def _arguments(
     arguments = Arguments(laws=laws, reals=reals, scalars=scalars, full_support=full)
     if beta:
         arguments.check_product("reward", "beta", inverse=True)
+        arguments.check_inverse("beta")
     if tree is not None:
         check_tree(arguments, tree)
     if recipe.told < 1:

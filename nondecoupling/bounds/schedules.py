@@ -142,7 +142,9 @@ def frontier_weights(log_d: TensorLike, reward: TensorLike, beta: TensorLike) ->
         _, _, offset = price.frontier_policy(xp, log_d, seen, 1 / beta)
         return xp.where(on, 1 / price.frontier_ratio(xp, seen, 1 / beta, offset), 0.0)
 
-    return tilted({"log_d": log_d}, reward, beta).map(weights, keeps_responses=True)
+    arguments = tilted({"log_d": log_d}, reward, beta)
+    arguments.check_inverse("beta")
+    return arguments.map(weights, keeps_responses=True)
 
 
 @overload
@@ -170,6 +172,7 @@ def leashless_policy(log_ref: TensorLike, reward: TensorLike, tau: TensorLike) -
         scalars={"tau": tau},
         nonnegative=("tau",),
     )
+    arguments.check_product("reward", "tau", squared=False)
     return arguments.map(schedules.leashless_policy, keeps_responses=True)
 
 
@@ -254,7 +257,7 @@ def alternation_rate(
 def _cycles(
     log_d: TensorLike, reward: TensorLike, rl_time: TensorLike, sft_share: TensorLike
 ) -> Arguments:
-    return Arguments(
+    arguments = Arguments(
         laws={"log_d": log_d},
         reals={"reward": reward},
         scalars={"rl_time": rl_time, "sft_share": sft_share},
@@ -263,3 +266,5 @@ def _cycles(
         shares=("sft_share",),
         full_support=("log_d",),
     )
+    arguments.check_product("reward", "rl_time", squared=False)
+    return arguments

@@ -200,6 +200,8 @@ def optimal_rl_duration(
         scalars={"weight": weight},
         positive=("weight",),
     )
+    arguments.check_product("reward", "weight", inverse=True)
+    arguments.check_square("weight")
     return Duration(*arguments.map(duration.optimal_rl_duration))
 
 
@@ -232,6 +234,7 @@ def samples_to_detect(
         scalars={"beta": beta, "z": z},
         positive=("beta", "z"),
     )
+    arguments.check_product("reward", "beta", inverse=True)
     return arguments.map(sft_then_rl.samples_to_detect)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.reading import whole_number
 from nondecoupling.bounds.results import GroupNormalizedSuccess
 from nondecoupling.formulas import groups, token_leashes, trainers
 from nondecoupling.formulas.groups import Deviation
@@ -35,6 +36,7 @@ def forward_leash_optimum(log_ref: TensorLike, reward: TensorLike, beta: TensorL
     [0.333333, 0.666667]
     """
     arguments = tilted({"log_ref": log_ref}, reward, beta)
+    arguments.check_inverse("beta")
     return arguments.map(trainers.forward_leash_optimum, keeps_responses=True)
 
 
@@ -109,6 +111,8 @@ def per_token_optimum(
         raise ValueError(f"leash={leash!r}: choose 'k2' or 'k3'")
     arguments = tilted({"log_ref": log_ref}, reward, beta, full_support=("log_ref",))
     check_tree(arguments, tree)
+    if leash == "k3":
+        arguments.check_inverse("beta")
 
     def by_backward_induction(xp: Floats, log_ref: Array, reward: Array, beta: Array) -> Array:
         return token_leashes.per_token_law(xp, log_ref, reward, beta, tree.nodes, leash)
@@ -152,22 +156,24 @@ def group_advantage_factor(
     >>> group_advantage_factor([0.5, 0.99], 8).round(3).tolist()
     [1.856, 2.609]
     """
-    arguments = _of_groups(dict(success=success, eps=eps), group_size, sd)
+    size = _size_of_groups(group_size)
+    arguments = _of_groups(dict(success=success, eps=eps), sd)
 
     def factor(xp: Floats, success: Array, eps: Array) -> Array:
-        h = groups.GroupFactor(xp, group_size, sd, eps)
+        h = groups.GroupFactor(xp, size, sd, eps)
         return h(groups.log_odds_of(xp, success))
 
-    return arguments.map(factor, numbers_per_row=group_size or 1)
+    return arguments.map(factor, numbers_per_row=size or 1)
 
 
-def _of_groups(
-    scalars: dict[str, TensorLike], group_size: int | None, sd: str, **checks: Any
-) -> Arguments:
-    if group_size is not None and (group_size != int(group_size) or group_size < 2):
-        raise ValueError(
-            f"group_size={group_size}: a whole number, at least 2, or None for the limit of large groups"
-        )
+def _size_of_groups(group_size: int | None) -> int | None:
+    if group_size is None:
+        return None
+    limit = ", or None for the limit of large groups"
+    return whole_number("group_size", group_size, 2, otherwise=limit)
+
+
+def _of_groups(scalars: dict[str, TensorLike], sd: str, **checks: Any) -> Arguments:
     if sd not in ("population", "sample"):
         raise ValueError(f"sd={sd!r}: choose 'population' or 'sample'")
     shares = tuple(name for name in scalars if "success" in name)
@@ -231,16 +237,18 @@ def group_normalized_success(
     if leash not in ("reverse", "forward"):
         raise ValueError(f"leash={leash!r}: choose 'reverse' or 'forward'")
     scalars = dict(ref_success=ref_success, beta=beta, eps=eps)
-    arguments = _refuse_ends(_of_groups(scalars, group_size, sd, positive=("beta",)))
+    size = _size_of_groups(group_size)
+    arguments = _refuse_ends(_of_groups(scalars, sd, positive=("beta",)))
+    arguments.check_inverse("beta")
 
     def reached(xp: Floats, ref_success: Array, beta: Array, eps: Array) -> tuple[Array, Mask]:
-        factor = groups.GroupFactor(xp, group_size, sd, eps)
+        factor = groups.GroupFactor(xp, size, sd, eps)
         if leash == "forward":
             success = groups.forward_stationary_success(xp, factor, ref_success, beta)
             return success, xp.full_like(success, 1.0) > 0
         return groups.first_stationary_success(xp, factor, ref_success, beta)
 
-    return GroupNormalizedSuccess(*arguments.map(reached, numbers_per_row=group_size or 1))
+    return GroupNormalizedSuccess(*arguments.map(reached, numbers_per_row=size or 1))
 
 
 @overload
@@ -304,4 +312,6 @@ def entropy_bonus_optimum(
         nonnegative=("bonus",),
         full_support=("log_ref",),
     )
+    arguments.check_product("log_ref", "bonus")
+    arguments.check_product("reward", "beta", "bonus", inverse=True)
     return arguments.map(trainers.entropy_bonus_optimum, keeps_responses=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from nondecoupling.formulas.laws import (
     INF,
@@ -21,7 +22,7 @@ from nondecoupling.formulas.laws import (
 from nondecoupling.formulas.roots import newton_bisection, with_root_gradient
 from nondecoupling.formulas.tilt import log_exponential_ratio, tilt_at
 from nondecoupling.numbers.floats import BLOCK_NUMBERS, Floats, detached, device_of, dtype_of
-from nondecoupling.numbers.number_system import Array, NumberSystem
+from nondecoupling.numbers.number_system import Array, Mask, NumberSystem
 
 
 def duration_utility(
@@ -124,7 +125,7 @@ def optimal_rl_duration(
     varies = top > least
     n = reward.shape[-1]
     if n == 1:
-        nothing = xp.full_like(top, 0.0)
+        nothing = xp.where(varies, top, 0.0)
         return nothing, nothing, nothing
     # Even laws with two levels stand in for the rows that have nothing to solve.
     first = xp.module.arange(n, device=device_of(reward)) == 0
@@ -132,8 +133,9 @@ def optimal_rl_duration(
     reward = xp.where(varies, xp.where(xp.support(log_d), reward - least, 0.0), stand_in)
     log_d = xp.where(varies, log_d, -math.log(n))
     law, value, multiplier = (detached(x) for x in (log_d, reward, weight))
-    low, high = duration_interval(xp, law, value, multiplier)
-    high = xp.maximum(high, low)
+    earliest, latest = duration_interval(xp, log_d, reward, weight)
+    latest = xp.maximum(latest, earliest)
+    low, high = detached(earliest), detached(latest)
     grid = _duration_grid(xp, low, high)
     beyond, utility = _on_grid(xp, law, value, multiplier, grid)
     falls = (beyond[:, :-1] < 0) & (beyond[:, 1:] >= 0)
@@ -156,7 +158,8 @@ def optimal_rl_duration(
         score = xp.where(taken, -INF, score)
     beyond, steepness = _past_the_optimum(xp, log_d, reward, weight, best)
     best = with_root_gradient(xp, best, beyond, steepness)
-    return xp.where(varies, best, 0.0), xp.where(varies, low, 0.0), xp.where(varies, high, 0.0)
+    best, earliest, latest = (xp.where(varies, s, 0.0) for s in (best, earliest, latest))
+    return best, earliest, latest
 
 
 def _on_grid(
@@ -201,32 +204,60 @@ def duration_interval(
     """P5: [log(1 + R/lambda)/R, the s at which J(tilt_s) = J+]; rewards from 0, not constant."""
     low = earliest_duration(xp, log_d, reward, weight)
     top = max_on_support(xp, log_d, reward)
-    log_reward = log_or_minus_infinity(xp, xp.where(xp.support(log_d), reward, 0.0))
-    log_room = log_or_minus_infinity(xp, xp.where(xp.support(log_d), top - reward, 0.0))
-    below, above = (log_sum_exp(xp, log_d + part) for part in (log_reward, log_room))
-    climb = log_stationary_climb(xp, above, below, weight)
-    # J+ above the least reward, and below the top: top - J+ = lambda (J+ - J(d))/(J+ - least)
-    risen = log_add_exp(xp, climb, below)
-    room = xp.log(weight) + climb - risen
-    low_down = risen < room
-
-    def shortfall(s: Array) -> tuple[Array, Array]:
-        """By what J(tilt_s) exceeds J+, compared by its distance to the nearer end."""
-        tilt = tilt_at(xp, log_d, reward, s)
-        reached, missing = (log_sum_exp(xp, tilt + part) for part in (log_reward, log_room))
-        deviation = log_or_minus_infinity(xp, xp.abs(centred(xp, tilt, reward)))
-        log_variance = log_sum_exp(xp, tilt + 2 * deviation)
-        slope = xp.exp(log_variance - xp.where(low_down, reached, missing))
-        return xp.where(low_down, reached - risen, room - missing), slope
-
+    inputs = log_d, reward, weight
+    fixed = [detached(x) for x in inputs]
+    _, _, room = _highest_reward_by_its_ends(xp, *fixed)
     # E_tilt (top - r) <= R e^{-s g}/d(argmax r) from s >= 1/g, g the gap below the top.
     gap = xp.min(xp.where(xp.support(log_d) & (reward < top), top - reward, INF))
     on_top = log_sum_exp(xp, xp.where(reward >= top, log_d, -INF))
-    late = (1 + xp.maximum(xp.log(top) - room - on_top, 0.0)) / gap
-    high = newton_bisection(xp, shortfall, low, xp.maximum(late, low))
+    late = detached((1 + xp.maximum(xp.log(top) - room - on_top, 0.0)) / gap)
+    start = detached(low)
+    high = newton_bisection(
+        xp, partial(_past_the_highest_reward, xp, *fixed), start, xp.maximum(late, start)
+    )
+    high = with_root_gradient(xp, high, *_past_the_highest_reward(xp, *inputs, high))
     bounded = weight > top
     share = top / xp.where(bounded, weight, 2 * top)
     return low, xp.where(bounded, xp.minimum(high, -xp.log1p(-share) / top), high)
+
+
+def _logs_from_the_ends(xp: Floats, log_d: Array, reward: Array) -> tuple[Array, Array]:
+    """log of r and of max r - r, rewards from 0; -inf where d has no mass."""
+    on = xp.support(log_d)
+    room = max_on_support(xp, log_d, reward) - reward
+    by_reward, by_room = (
+        log_or_minus_infinity(xp, xp.where(on, part, 0.0)) for part in (reward, room)
+    )
+    return by_reward, by_room
+
+
+def _highest_reward_by_its_ends(
+    xp: Floats, log_d: Array, reward: Array, weight: Array
+) -> tuple[Mask, Array, Array]:
+    """Whether J+ is nearer to the least reward, and the logs of its distances to that one and to the top."""
+    below, above = (
+        log_sum_exp(xp, log_d + part) for part in _logs_from_the_ends(xp, log_d, reward)
+    )
+    climb = log_stationary_climb(xp, above, below, weight)
+    risen = log_add_exp(xp, climb, below)
+    # top - J+ = lambda (J+ - J(d))/(J+ - least)
+    room = xp.log(weight) + climb - risen
+    return risen < room, risen, room
+
+
+def _past_the_highest_reward(
+    xp: Floats, log_d: Array, reward: Array, weight: Array, duration: Array
+) -> tuple[Array, Array]:
+    """By what J(tilt_s) exceeds J+, compared by the distance of J+ to the nearer end, and its slope in s."""
+    low_down, risen, room = _highest_reward_by_its_ends(xp, log_d, reward, weight)
+    tilt = tilt_at(xp, log_d, reward, duration)
+    reached, missing = (
+        log_sum_exp(xp, tilt + part) for part in _logs_from_the_ends(xp, log_d, reward)
+    )
+    deviation = log_or_minus_infinity(xp, xp.abs(centred(xp, tilt, reward)))
+    log_variance = log_sum_exp(xp, tilt + 2 * deviation)
+    slope = xp.exp(log_variance - xp.where(low_down, reached, missing))
+    return xp.where(low_down, reached - risen, room - missing), slope
 
 
 def _duration_grid(xp: Floats, low: Array, high: Array) -> Array:

@@ -143,10 +143,10 @@ def joint_optimum(
     The unknown is offset = (mu - beta log Z)/beta in [0, lambda/beta]; -log sum p rises in it.
     """
     log_tilt, ratio = gibbs_tilt(xp, log_ref, reward, beta), weight / beta
-    tilt, fixed = detached(log_tilt), detached(ratio)
+    law, held, fixed = detached(log_d), detached(log_tilt), detached(ratio)
 
     def excess_mass(offset: Array) -> tuple[Array, Array]:
-        log_p, u = joint_closed_form(xp, log_d, tilt, fixed, offset)
+        log_p, u = joint_closed_form(xp, law, held, fixed, offset)
         log_mass = log_sum_exp(xp, log_p)
         return -log_mass, xp.sum(xp.exp(log_p - log_mass) / (1 + u))
 

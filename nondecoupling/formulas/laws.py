@@ -65,6 +65,12 @@ def log_or_minus_infinity(xp: NumberSystem, x: Array) -> Array:
     return xp.where(some, xp.log(xp.where(some, x, 1.0)), -INF)
 
 
+def log_sum_exp_of_some(xp: NumberSystem, x: Array) -> Array:
+    """log sum e^x; -inf where all x are, with a gradient of zero there instead of none."""
+    some = xp.support(xp.max(x))
+    return xp.where(some, log_sum_exp(xp, xp.where(some, x, 0.0)), -INF)
+
+
 def log_softmax(xp: NumberSystem, logits: Array) -> Array:
     """log p of p = softmax(theta)."""
     return logits - log_sum_exp(xp, logits)

@@ -163,18 +163,20 @@ def spectral_cosine_bound(
     uu, vv = spectrum * xp.square(u), spectrum * xp.square(v)
     tails = xp.sum(xp.where(inside, 0.0, uu)) * xp.sum(xp.where(inside, 0.0, vv))
     within = xp.abs(xp.sum(xp.where(inside, spectrum * u * v, 0.0)))
-    norms = xp.sum(uu) * xp.sum(vv)
-    defined = norms > 0
-    bound = (within + xp.sqrt(tails)) / xp.sqrt(xp.where(defined, norms, 1.0))
-    return xp.where(defined, bound, 0.0)
+    return cosine_of_products(xp, within + xp.sqrt(tails), xp.sum(uu), xp.sum(vv))
 
 
 def spectral_cosine(xp: NumberSystem, spectrum: Array, u: Array, v: Array) -> Array:
     """P6: cos_K(u, v) in the eigenbasis of K; zero where a norm vanishes."""
-    norms = xp.sum(spectrum * xp.square(u)) * xp.sum(spectrum * xp.square(v))
+    uu, vv = (xp.sum(spectrum * xp.square(x)) for x in (u, v))
+    return cosine_of_products(xp, xp.sum(spectrum * u * v), uu, vv)
+
+
+def cosine_of_products(xp: NumberSystem, uv: Array, uu: Array, vv: Array) -> Array:
+    """<u, v>/sqrt(<u, u> <v, v>); zero where a norm vanishes."""
+    norms = uu * vv
     defined = norms > 0
-    cosine = xp.sum(spectrum * u * v) / xp.sqrt(xp.where(defined, norms, 1.0))
-    return xp.where(defined, cosine, 0.0)
+    return xp.where(defined, uv / xp.sqrt(xp.where(defined, norms, 1.0)), 0.0)
 
 
 def reflect(xp: NumberSystem, normal: Array, x: Array) -> Array:

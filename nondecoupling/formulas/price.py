@@ -18,6 +18,7 @@ from nondecoupling.formulas.laws import (
     log_add_exp,
     log_or_minus_infinity,
     log_sum_exp,
+    log_sum_exp_of_some,
     total_variation_bounds,
 )
 from nondecoupling.formulas.roots import (
@@ -98,7 +99,7 @@ def price_of_policy(xp: Floats, log_d: Array, log_p: Array, reward: Array) -> Ar
     target = xp.sum(mass * y) - slack * xp.sum(mass * xp.abs(y))
     log_left = log_p + log_or_minus_infinity(xp, xp.max(y) - y)
     # A logarithm rounds in units of its size.
-    log_distance = log_sum_exp(xp, log_left)
+    log_distance = log_sum_exp_of_some(xp, log_left)
     on = xp.support(log_left)
     sizes = xp.abs(log_p) + xp.abs(xp.where(on, log_left, 0.0))
     share = xp.where(on, xp.exp(log_left - xp.pivot(log_left)), 0.0)
@@ -231,17 +232,17 @@ def on_the_frontier(xp: Floats, log_d: Array, rate: Array, below: Array) -> Fron
     d(argmax r) may be. Where even offset = 0 leaves mass over (only if d(argmax r) = 0), that mass
     goes to argmax r.
     """
-    log_on_top = log_sum_exp(xp, xp.where(below > 0, -INF, log_d))
-    log_room = log_or_minus_infinity(xp, rate * below)
-    at_zero = xp.sum(xp.where(below > 0, xp.exp(log_d - log_room), 0.0))
-    left_over = ~xp.support(log_on_top) & (at_zero <= 1)
+    fixed = [detached(x) for x in (log_d, rate, below)]
+    log_on_top = log_sum_exp(xp, xp.where(below > 0, -INF, fixed[0]))
+    log_ratio_at_zero = log_or_minus_infinity(xp, rate * below)
+    at_zero = xp.where(below > 0, log_d - log_ratio_at_zero, -INF)
+    left_over = ~xp.support(log_on_top) & (xp.sum(xp.exp(detached(at_zero))) <= 1)
+    spare = xp.where(left_over, 1 - xp.sum(xp.exp(xp.where(left_over, at_zero, -INF))), 0.0)
     low = xp.where(xp.support(log_on_top), log_on_top, math.log(xp.tiny(rate)))
     low = xp.where(left_over, 0.0, low)  # no root to seek
-    root = newton_bisection(
-        xp, partial(_missing_mass, xp, log_d, rate, below), low, xp.full_like(low, 0.0)
-    )
-    log_offset = xp.where(left_over, -INF, root)
-    spare = xp.where(left_over, 1 - at_zero, 0.0)
+    root = newton_bisection(xp, partial(_missing_mass, xp, *fixed), low, xp.full_like(low, 0.0))
+    value, rise = _missing_mass(xp, log_d, rate, below, root)
+    log_offset = xp.where(left_over, -INF, with_root_gradient(xp, root, value, rise))
     log_b = _log_ratio(xp, rate, below, log_offset)
     share, change = _change(xp, log_d, log_b)
     mean_below = xp.sum(xp.where(xp.support(log_d), xp.exp(log_d) * below, 0.0))
@@ -271,12 +272,9 @@ def frontier_policy(
     """
     top = xp.max(reward)
     below = top - reward
-    found = on_the_frontier(xp, detached(log_d), detached(rate), detached(below))
+    found = on_the_frontier(xp, log_d, rate, below)
     left_over = ~xp.support(found.log_offset)
-    root = xp.where(left_over, 0.0, found.log_offset)
-    value, slope = _missing_mass(xp, log_d, rate, below, root)
-    log_offset = xp.where(left_over, -INF, with_root_gradient(xp, root, value, slope))
-    log_b = _log_ratio(xp, rate, below, log_offset)
+    log_b = _log_ratio(xp, rate, below, found.log_offset)
     on, best = xp.support(log_d), below <= 0
     reached = xp.where(on, log_b, 0.0)
     log_p = xp.where(on, log_d - reached, -INF)
@@ -285,7 +283,7 @@ def frontier_policy(
     )
     log_p = xp.where(left_over & best, log_spare, log_p)
     # A smaller offset has no float; every offset gives a line, so that a larger one is as valid.
-    offset = xp.where(left_over, 0.0, xp.maximum(xp.exp(log_offset), xp.tiny(rate)))
+    offset = xp.where(left_over, 0.0, xp.maximum(xp.exp(found.log_offset), xp.tiny(rate)))
     line = _intercept(xp, log_d, reward, rate, offset, reached)
     return log_p - log_sum_exp(xp, log_p), line, offset
 
@@ -298,7 +296,9 @@ def frontier_rates(
     One rate for all prompts, the rows of ``log_d``, whose shares q are ``weights`` [prompts, 1]; c lies between
     E_q J(d) and E_q max r.
     """
-    return _at_average_rewards(xp, log_d, reward, weights, targets)[0]
+    inputs = log_d, reward, weights, targets
+    log_rate, _ = _at_average_rewards(xp, *map(detached, inputs))
+    return xp.exp(with_root_gradient(xp, log_rate, *_past_targets(xp, *inputs, log_rate)))
 
 
 def gain_and_shortfall(
@@ -314,48 +314,56 @@ def gain_and_shortfall(
     return sum_over(weights * xp.sum(below)) - shortfall, shortfall
 
 
+def _averages(
+    xp: Floats, log_d: Array, reward: Array, weights: Array, log_rate: Array
+) -> tuple[Array, Array, Array, Array]:
+    """At each rate [k, 1] shortfall, gain, slope and KL(d||p) of the frontier policies, averaged over the prompts."""
+    module, (prompts, n), count = xp.module, log_d.shape, log_rate.shape[0]
+    laws, rooms = (
+        module.reshape(module.broadcast_to(x[None], (count, prompts, n)), (-1, n))
+        for x in (log_d, xp.max(reward) - reward)
+    )
+    rate = module.broadcast_to(xp.exp(log_rate), (count, prompts))
+    found = on_the_frontier(xp, laws, module.reshape(rate, (-1, 1)), rooms)
+    shortfall, gain, slope, paid = (
+        xp.sum(module.reshape(part, (count, prompts)) * weights[:, 0])
+        for part in (found.shortfall, found.gain, found.slope, found.paid)
+    )
+    return shortfall, gain, slope, paid
+
+
+def _past_targets(
+    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array, log_rate: Array
+) -> tuple[Array, Array]:
+    """By what the reward at each rate exceeds its target, and the slope in log rate.
+
+    It is compared by the gain over d or by what is missing to the maximum, whichever is smaller.
+    """
+    shortfall, gain, slope, _ = _averages(xp, log_d, reward, weights, log_rate)
+    goal, missing = gain_and_shortfall(xp, log_d, reward, weights, targets)
+    by_gain = goal < missing
+    size = xp.where(by_gain, gain, shortfall)
+    value = log_or_minus_infinity(xp, size) - xp.log(xp.where(by_gain, goal, missing))
+    return xp.where(by_gain, value, -value), slope / size
+
+
 def _at_average_rewards(
     xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array
 ) -> tuple[Array, Array]:
-    """For each target the rate, and the price: KL(d||p) + rate (c - J(p)), averaged, at that rate.
+    """For each target the log of the rate, and the price: KL(d||p) + rate (c - J(p)), averaged, at that rate.
 
-    The reward reached rises with the rate. It is compared by the gain over d or by what is missing
-    to the maximum, whichever is smaller. The frontier's slope is at least 2 gain/R^2 (Pinsker), and at
+    The reward reached rises with the rate. The frontier's slope is at least 2 gain/R^2 (Pinsker), and at
     most the inverse of what is missing, since E_p (M - r) = sum d (M - r)/b <= 1/rate.
     """
-    module, count = xp.module, targets.shape[0]
-    prompts, n = log_d.shape
-    tops = xp.max(reward)
-    below = tops - reward
-    laws, rooms = (
-        module.reshape(module.broadcast_to(x[None], (count, prompts, n)), (-1, n))
-        for x in (log_d, below)
-    )
     goal, missing = gain_and_shortfall(xp, log_d, reward, weights, targets)
-    by_gain = goal < missing
-
-    def averages(log_rate: Array) -> tuple[Array, Array, Array, Array]:
-        rate = module.broadcast_to(xp.exp(log_rate), (count, prompts))
-        found = on_the_frontier(xp, laws, module.reshape(rate, (-1, 1)), rooms)
-        parts = found.shortfall, found.gain, found.slope, found.paid
-        shortfall, gain, slope, paid = (
-            xp.sum(module.reshape(part, (count, prompts)) * weights[:, 0]) for part in parts
-        )
-        return shortfall, gain, slope, paid
-
-    def too_much(log_rate: Array) -> tuple[Array, Array]:
-        shortfall, gain, slope, _ = averages(log_rate)
-        size = xp.where(by_gain, gain, shortfall)
-        aim = xp.where(by_gain, goal, missing)
-        value = log_or_minus_infinity(xp, size) - xp.log(aim)
-        return xp.where(by_gain, value, -value), slope / size
-
     high = -xp.log(missing)
-    low = xp.minimum(xp.log(2 * goal) - 2 * xp.log(module.max(below)), high)
-    log_rate = newton_bisection(xp, too_much, low, high)
-    shortfall, gain, _, paid = averages(log_rate)
-    rate = xp.exp(log_rate)
-    return rate, paid + rate * xp.where(by_gain, goal - gain, shortfall - missing)
+    widest = xp.module.max(xp.max(reward) - reward)
+    low = xp.minimum(xp.log(2 * goal) - 2 * xp.log(widest), high)
+    past = partial(_past_targets, xp, log_d, reward, weights, targets)
+    log_rate = newton_bisection(xp, past, low, high)
+    shortfall, gain, _, paid = _averages(xp, log_d, reward, weights, log_rate)
+    left = xp.where(goal < missing, goal - gain, shortfall - missing)
+    return log_rate, paid + xp.exp(log_rate) * left
 
 
 def price_of_average_reward(
@@ -364,12 +372,14 @@ def price_of_average_reward(
     """S5 for averages: the dual value at each target's rate, [k, 1]; prompts are the rows, with shares [prompts, 1]."""
     module = xp.module
     gain, shortfall = gain_and_shortfall(xp, log_d, reward, weights, targets)
-    outside = xp.where(gain <= 0, xp.full_like(targets, 0.0), INF)
+    # Nothing moves it, but it has a gradient.
+    outside = xp.where(gain <= 0, xp.full_like(targets, 0.0), INF) + 0.0 * (gain + shortfall)
     inner = (gain > 0) & (shortfall > 0)
     if not bool(module.any(inner)):
         return outside
     asked = xp.where(inner, targets, targets + 0.5 * (shortfall - gain))
-    rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, weights, asked)))
+    log_rates, values = _at_average_rewards(xp, *map(detached, (log_d, reward, weights, asked)))
+    rates = xp.exp(log_rates)
     one = xp.full_like(reward[:, :1], 1.0)
     lines = [
         module.sum(weights * frontier_policy(xp, log_d, reward, one * rates[k])[1])

@@ -8,6 +8,7 @@ from nondecoupling.formulas.laws import (
     expectation,
     kl_divergence,
     log_one_plus_excess,
+    log_or_minus_infinity,
     max_on_support,
     min_on_support,
     total_variation_bounds,
@@ -94,14 +95,18 @@ def largest_rise(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> Array
     inner = (kl > 0) & (kl < -xp.log(xp.sum(on_top))) & (top > bottom)
     unit = xp.where(inner, top - bottom, 1.0)
     x = xp.where(xp.support(log_tilt), raw, 0.0) / unit
-    law, fixed, aim = detached(log_tilt), detached(x), detached(xp.where(inner, kl, 0.0))
+    law, fixed, aim = detached(log_tilt), detached(x), detached(xp.where(inner, kl, 1.0))
 
-    def excess_divergence(t: Array) -> tuple[Array, Array]:
+    def too_far(t: Array) -> tuple[Array, Array]:
         _, variance = mean_and_variance_of_tilt(xp, law, fixed, t)
-        return divergence_of_tilt(xp, law, fixed, t) - aim, t * variance
+        divergence = divergence_of_tilt(xp, law, fixed, t)
+        value = log_or_minus_infinity(xp, divergence) - xp.log(aim)
+        # With no divergence the slope is 0/0, and not used.
+        slope = t * variance / xp.where(divergence > 0, divergence, 1.0)
+        return xp.where(inner, value, 0.0), slope
 
-    high = bracketed_above(xp, excess_divergence, xp.full_like(aim, 1.0))
-    t = xp.where(inner, newton_bisection(xp, excess_divergence, xp.full_like(aim, 0.0), high), 1.0)
+    high = bracketed_above(xp, too_far, xp.full_like(aim, 1.0))
+    t = xp.where(inner, newton_bisection(xp, too_far, xp.full_like(aim, 0.0), high), 1.0)
     rise, _ = mean_and_variance_of_tilt(xp, law, fixed, t)
     dual = unit * (kl + log_one_plus_excess(xp, log_tilt, t * x)) / t
     exact = with_envelope_gradient(detached(unit) * rise, dual)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 from nondecoupling.numbers.floats import Floats, detached
 from nondecoupling.numbers.number_system import Array, Mask
@@ -17,11 +19,16 @@ def newton_bisection(
     """Roots of increasing functions, one a row, bracketed by [low, high].
 
     A Newton step is taken where it stays inside the bracket and is at most half the step before the last; elsewhere
-    the bracket is bisected, so every row converges. A row that has its root, or steps to and fro about it by rounding,
-    stays there while the other rows go on.
+    the bracket is bisected, so every row converges. From 0 or from a number far below ``high`` it is bisected by
+    orders of magnitude, so that a root of any size is found. A row that has its root, or steps to and fro about it by
+    rounding, stays there while the other rows go on.
+
+    Raises:
+        ArithmeticError: a row does not settle.
     """
     eps = xp.eps(low)
     t, last, before = high, high - low, high - low
+    shrink = xp.full_like(high, 0.5)
     for _ in range(MAX_ITERATIONS):
         value, slope = value_and_slope(t)
         low = xp.where(value < 0, t, low)
@@ -30,7 +37,8 @@ def newton_bisection(
         moved = t + step
         inside = (slope > 0) & (moved >= low) & (moved <= high)
         newton = inside & (2 * xp.abs(step) <= xp.abs(before))
-        moved = xp.where(newton, moved, 0.5 * (low + high))
+        middle, shrink = _middle(xp, low, high, shrink, ~newton)
+        moved = xp.where(newton, moved, middle)
         rounding = FEW_ROUNDINGS * eps * xp.abs(t)
         to_and_fro: Mask = (xp.abs(step) <= rounding) & (xp.abs(last) <= rounding)
         settled: Mask = xp.abs(step) <= eps * xp.abs(t)
@@ -38,21 +46,47 @@ def newton_bisection(
         moved = xp.where(there | (value == 0), t, moved)
         before, last, t = last, moved - t, moved
         if bool(xp.module.all(xp.abs(last) <= eps * xp.abs(t))):
-            break
+            return t
+    unsettled = xp.abs(last) > math.sqrt(eps) * xp.abs(t)
+    if bool(xp.module.any(unsettled)):
+        found: Any = t
+        raise ArithmeticError(
+            f"a root near {float(found[unsettled][0]):.6g} is not found in {MAX_ITERATIONS} steps; change the unit of "
+            "the reward, or leave responses out whose probabilities are far below the others"
+        )
     return t
+
+
+def _middle(
+    xp: Floats, low: Array, high: Array, shrink: Array, bisected: Mask
+) -> tuple[Array, Array]:
+    """Where to cut the brackets: in the middle, or that of the logarithms where the ends are positive and far apart.
+
+    There is no logarithm of 0: from there ``shrink`` times ``high``, a share that is squared each time.
+    """
+    wide = (low > 0) & (low < high / 4)
+    from_zero: Mask = (high > 0) & (low == 0)
+    root = xp.sqrt(xp.where(wide, low, 1.0)) * xp.sqrt(xp.where(wide, high, 1.0))
+    middle = xp.where(wide, root, xp.where(from_zero, shrink * high, 0.5 * (low + high)))
+    smaller = xp.maximum(xp.square(shrink), xp.tiny(shrink))
+    return middle, xp.where(from_zero & bisected, smaller, shrink)
 
 
 def bracketed_above(
     xp: Floats, value_and_slope: Callable[[Array], tuple[Array, Array]], start: Array
 ) -> Array:
-    """``start`` doubled, row by row, until the increasing function is no longer negative."""
-    high = start
-    for _ in range(64):
-        short = value_and_slope(high)[0] < 0
+    """``start`` raised, row by row, until the increasing function is no longer negative.
+
+    It is doubled, then multiplied by 4, 16 and so on, up to the largest number with a normal inverse.
+    """
+    high, growth = start, xp.full_like(start, 2.0)
+    most = 1 / xp.tiny(start)
+    while True:
+        short = (value_and_slope(high)[0] < 0) & (high < most)
         if not bool(xp.module.any(short)):
-            break
-        high = xp.where(short, 2 * high, high)
-    return high
+            return high
+        high = xp.where(short, xp.minimum(growth * high, most), high)
+        growth = xp.minimum(xp.square(growth), most)
 
 
 def with_root_gradient(xp: Floats, root: Array, value: Array, slope: Array) -> Array:
