@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nondecoupling.bounds.arguments import Arguments
 from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
-from nondecoupling.bounds.reading import Kind, common_kind, whole_number
+from nondecoupling.bounds.reading import Kind, common_kind, read, whole_number
 from nondecoupling.formulas import laws
 from nondecoupling.formulas.trees import Tokens, TokenTree, added
 from nondecoupling.numbers.floats import Floats, floats_of
@@ -145,7 +145,10 @@ class AutoregressivePolicy:
             if prefix and (parent is None or not 0 <= prefix[-1] < parent.shape[-1]):
                 raise ValueError(f"token_log_p[{prefix}]: no token of {prefix[:-1]} leads there")
             name = f"token_log_p[{prefix}]"
-            self.token_log_p[prefix] = Arguments(laws={name: token_log_p[prefix]}).map(
+            law = token_log_p[prefix]
+            if not hasattr(law, "dtype"):
+                law = read(name, law, self._kind)
+            self.token_log_p[prefix] = Arguments(laws={name: law}).map(
                 lambda xp, **law: next(iter(law.values())), keeps_responses=True
             )
         self.tree = TokenTree(tuple(self._leaves(())))
@@ -217,9 +220,10 @@ class AutoregressivePolicy:
 
 
 def _kind_of_laws(name: str, laws: Mapping[Tokens, Any]) -> Kind:
-    """The library, device and dtype of all the laws."""
-    first = next(iter(laws))
-    kinds = {prefix: common_kind({f"{name}[{prefix}]": law}) for prefix, law in laws.items()}
+    """The library, device and dtype of all the laws; lists take those of the others."""
+    typed = {prefix: law for prefix, law in laws.items() if hasattr(law, "dtype")} or laws
+    first = next(iter(typed))
+    kinds = {prefix: common_kind({f"{name}[{prefix}]": law}) for prefix, law in typed.items()}
     for prefix, kind in kinds.items():
         if kind != kinds[first]:
             raise ValueError(

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from nondecoupling.deciding.boxes import Box, certify_box, certify_convex
+from nondecoupling.deciding.boxes import (
+    Box,
+    certify_box,
+    certify_convex,
+    symbolic_margin,
+    vanishes_with_its_slope,
+)
 from nondecoupling.deciding.verdict import Status
-from nondecoupling.numbers.symbolic import sympy_numbers
 from nondecoupling.theory import catalog
-from nondecoupling.theory.fields import free_fields
 from nondecoupling.theory.statement import only, tightened
-from nondecoupling.theory.worlds import world_values
 from proofs.symbolic import assert_zero
 
 HALF, QUARTER = F(1, 2), F(1, 4)
@@ -326,29 +329,15 @@ def test_a_tighter_constant_is_not_certified(case):
 # --- next to an equality case -------------------------------------------------------------------
 
 
-def symbolic_margin(id_: str, claim: str, world: dict[str, Any]) -> sp.Expr:
-    statement, xp = only(catalog.statement(id_), claim), sympy_numbers()
-    free = {
-        name: field.argument(xp, xp.array(world[name]))
-        for name, field in free_fields(statement.world).items()
-    }
-    (found,) = statement.claims(xp, world_values(statement.world, free))
-    return found.margin().flat[0]
-
-
-def vanishes_with_its_slope(margin: sp.Expr, x: sp.Symbol) -> bool:
-    return all(sp.simplify(f.subs(x, 0)) == 0 for f in (margin, sp.diff(margin, x)))
-
-
 @pytest.mark.statement("S3")
 @pytest.mark.symbolic
 def test_hoeffding_next_to_its_equality_case(evidence):
     """As a function of g the margin vanishes with its slope at 0 and is convex, for every t."""
     odds, g = sp.symbols("odds g", positive=True)
     world = two_levels(odds / (1 + odds), g)
-    margin = symbolic_margin("S3", "Hoeffding upper bound", world)
+    margin = symbolic_margin(only(catalog.statement("S3"), "Hoeffding upper bound"), world)
     tilted = sp.exp(g) / (odds + sp.exp(g))
-    assert vanishes_with_its_slope(margin, g)
+    assert vanishes_with_its_slope(margin, g, 0)
     assert_zero(
         sp.diff(margin, g, 2) - (tilted - sp.Rational(1, 2)) ** 2, claim="Hoeffding upper bound"
     )

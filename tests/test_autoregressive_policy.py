@@ -43,3 +43,10 @@ def test_sequences_may_be_of_any_integers():
     for sequence in ((1, 0), [1, 0], np.array([1, 0]), torch.tensor([1, 0])):
         assert np.exp(POLICY.log_prob(sequence)) == pytest.approx(0.125)
     assert POLICY.log_prob(()) == 0
+
+
+@pytest.mark.parametrize("first", [torch.tensor(HALF), HALF.astype(np.float32)])
+def test_lists_take_the_kind_of_the_other_laws(first):
+    policy = AutoregressivePolicy({(): first, (0,): HALF.tolist()})
+    found = policy.log_prob((0, 1))
+    assert found.dtype == first.dtype and float(found) == pytest.approx(2 * np.log(0.5))

@@ -35,7 +35,7 @@ TREE = TokenTree(((0,), (1, 0), (1, 1)))
         (lambda: bounds.noisy_beta(1.0, -0.5, 0.5), r"false_positives=-0\.5: must be a share"),
         (lambda: bounds.forward_leash_optimum(EVEN, 0 * REWARD, 1e-320), r"beta=1e-320: one over it is beyond"),
         (lambda: bounds.entropy_bonus_optimum(EVEN, 1e10 * REWARD, 1e-300, 0.0),
-         r"beta \+ bonus=1e-300: the range of reward over it is beyond 1e\+154"),
+         r"beta \+ bonus=1e-300: the range of reward over it is beyond 2e\+307"),
         (lambda: bounds.entropy_bonus_optimum([-700.0, 0.0], REWARD, 1.0, 1e308), r"bonus=1e\+308: the range"),
         (lambda: bounds.entropy_bonus_optimum(EVEN, REWARD, 1.0, -1.0), r"bonus=-1\.0: must be nonnegative"),
         (lambda: bounds.entropy_bonus_optimum([0.0, -np.inf], REWARD, 1.0, 1.0), r"log_ref\[1\]=-inf: full support"),
@@ -148,3 +148,10 @@ def test_a_tree_of_one_token_is_the_law_itself():
         bounds.per_token_optimum(ref, reward, 0.7, tree, "k3"),
         bounds.forward_leash_optimum(ref, reward, 0.7),
     )
+
+
+def test_an_entropy_bonus_of_a_long_run_in_single_precision():
+    """Rewards over beta up to 1e20, whose squares a float32 does not hold: log p falls by r/(beta + bonus)."""
+    reward = np.array([0.0, 100.0], np.float32)
+    found = bounds.entropy_bonus_optimum(np.log([0.5, 0.5]).astype(np.float32), reward, 1e-18, 0.0)
+    np.testing.assert_allclose(found, [-1e20, 0.0], rtol=1e-6)

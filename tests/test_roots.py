@@ -98,3 +98,13 @@ def test_the_decoupling_radius_at_any_beta(beta):
     left = -beta * math.log1p(-rare)
     radius = left * math.log(left / rare) + (1 - left) * (math.log1p(-left) - math.log1p(-rare))
     assert found == pytest.approx(radius, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_ball_that_holds_the_best_response_reaches_it_however_rare(dtype):
+    """KL(p||ref) of all mass on the response of probability e^-90 or e^-939 is 90 or 939."""
+    for log_rare in (-90.0, -939.0):
+        law, reward = np.array([0.0, log_rare], dtype), np.array([10.0, 0.0], dtype)
+        for kl in (1.01 * -log_rare, 5e4):
+            found = bounds.reward_change_extremes(law, reward, kl)
+            assert (float(found.lower), float(found.upper)) == (-10.0, pytest.approx(0, abs=1e-30))

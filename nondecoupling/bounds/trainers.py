@@ -313,5 +313,5 @@ def entropy_bonus_optimum(
         full_support=("log_ref",),
     )
     arguments.check_product("log_ref", "bonus")
-    arguments.check_product("reward", "beta", "bonus", inverse=True)
+    arguments.check_product("reward", "beta", "bonus", inverse=True, squared=False)
     return arguments.map(trainers.entropy_bonus_optimum, keeps_responses=True)

@@ -266,17 +266,24 @@ def _is_tangent(target: StatementType, box: Box, parameter: str, at: Fraction | 
         name: sympy.Symbol(name, real=True, positive=True if low > 0 else None)
         for name, (low, _) in box.parameters.items()
     }
-    xp, values = sympy_numbers(), box.world(**symbols)
+    margin = symbolic_margin(target, box.world(**symbols))
+    return vanishes_with_its_slope(margin, symbols[parameter], sympy.Rational(at))
+
+
+def symbolic_margin(target: StatementType, world: Mapping[str, Sequence[Any]]) -> Any:
+    """Of a statement with one claim, at a world of sympy's expressions."""
+    xp = sympy_numbers()
     free = {
-        name: field.argument(xp, xp.array([sympy.sympify(x) for x in values[name]]))
+        name: field.argument(xp, xp.array([sympy.sympify(x) for x in world[name]]))
         for name, field in free_fields(target.world).items()
     }
     (claim,) = target.claims(xp, world_values(target.world, free))
-    margin, moving = the_number(claim.margin()), symbols[parameter]
-    face = {moving: sympy.Rational(at)}
-    return all(
-        sympy.simplify(side.subs(face)) == 0 for side in (margin, sympy.diff(margin, moving))
-    )
+    return the_number(claim.margin())
+
+
+def vanishes_with_its_slope(margin: Any, x: Any, at: Any) -> bool:
+    """Whether sympy proves it."""
+    return all(sympy.simplify(f.subs(x, at)) == 0 for f in (margin, sympy.diff(margin, x)))
 
 
 def _record(target: StatementType, box: Box) -> Program:

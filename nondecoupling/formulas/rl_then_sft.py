@@ -9,6 +9,7 @@ from nondecoupling.formulas.laws import (
     kl_divergence,
     log_one_plus_excess,
     log_or_minus_infinity,
+    log_sum_exp,
     max_on_support,
     min_on_support,
     total_variation_bounds,
@@ -91,8 +92,8 @@ def largest_rise(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> Array
     """R4, exact: max{J(p) - J(tilt): KL(p||tilt) <= A}, attained on the family of tilts."""
     raw = centred(xp, log_tilt, reward)
     top, bottom = max_on_support(xp, log_tilt, raw), min_on_support(xp, log_tilt, raw)
-    on_top = xp.where(raw >= top, xp.exp(log_tilt), 0.0)
-    inner = (kl > 0) & (kl < -xp.log(xp.sum(on_top))) & (top > bottom)
+    log_on_top = log_sum_exp(xp, xp.where(raw >= top, log_tilt, -INF))
+    inner = (kl > 0) & (kl < -log_on_top) & (top > bottom)
     unit = xp.where(inner, top - bottom, 1.0)
     x = xp.where(xp.support(log_tilt), raw, 0.0) / unit
     law, fixed, aim = detached(log_tilt), detached(x), detached(xp.where(inner, kl, 1.0))
@@ -108,6 +109,6 @@ def largest_rise(xp: Floats, log_tilt: Array, reward: Array, kl: Array) -> Array
     high = bracketed_above(xp, too_far, xp.full_like(aim, 1.0))
     t = xp.where(inner, newton_bisection(xp, too_far, xp.full_like(aim, 0.0), high), 1.0)
     rise, _ = mean_and_variance_of_tilt(xp, law, fixed, t)
-    dual = unit * (kl + log_one_plus_excess(xp, log_tilt, t * x)) / t
+    dual = unit * ((kl + log_one_plus_excess(xp, log_tilt, t * x)) / t)
     exact = with_envelope_gradient(detached(unit) * rise, dual)
     return xp.where(inner, exact, xp.where(kl > 0, top, 0.0))

@@ -51,8 +51,8 @@ def newton_bisection(
     if bool(xp.module.any(unsettled)):
         found: Any = t
         raise ArithmeticError(
-            f"a root near {float(found[unsettled][0]):.6g} is not found in {MAX_ITERATIONS} steps; change the unit of "
-            "the reward, or leave responses out whose probabilities are far below the others"
+            f"a root near {float(found[unsettled][0]):.6g} is not found in {MAX_ITERATIONS} steps; give less extreme "
+            "numbers, as by another unit of the reward, or without responses far less probable than the others"
         )
     return t
 

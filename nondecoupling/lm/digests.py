@@ -27,7 +27,8 @@ WRAPPERS = re.compile(r"\.(base_layer|original_module|token_adapter|modules_to_s
 NO_LAW = re.compile(
     r"^_|_token_ids?$|drop|^(architectures|transformers_version|dtype|torch_dtype|initializer_range|use_cache|"
     r"tie_word_embeddings|quantization_config|id2label|label2id|num_labels|problem_type|chunk_size_feed_forward|"
-    r"return_dict|router_aux_loss_coef|output_\w+)$"
+    r"return_dict|router_aux_loss_coef|output_\w+|pretraining_tp|task_specific_params|is_llama_config|unsloth\w*)$|"
+    r"^transformers\.js"
 )
 
 # Cut into tokens by a tokenizer's rules, which its vocabulary does not show.

@@ -40,13 +40,26 @@ class LogitOptions(TypedDict):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, since dropout would make its policy random; each module's own mode comes back."""
+    """The model's own policy: in evaluation mode, as dropout would make it random, and without a training's autocast.
+
+    Accelerate leaves its own ``forward``, of mixed precision, on a model that a trainer has had. Each module's own mode
+    and ``forward`` come back.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    mixed = [
+        (module, vars(module)["forward"])
+        for module, _ in modes
+        if {"forward", "_original_forward"} <= vars(module).keys()
+    ]
+    for module, _ in mixed:
+        module.forward = vars(module)["_original_forward"]
     if any(training for _, training in modes):
         model.eval()
     try:
         yield
     finally:
+        for module, forward in mixed:
+            module.forward = forward
         for module, training in modes:
             module.training = training
 
@@ -156,9 +169,12 @@ class LanguageModel:
         for token in response[:-1]:
             if token in self.ends:
                 end = self.tokenizer.convert_ids_to_tokens(token)
+                remedy = "leave it out, or make it the tokenizer's eos_token"
+                if token == response[-2]:
+                    remedy = "make it the tokenizer's eos_token, so that responses end in it"
                 raise ResponseError(
                     f"the response {text!r} goes on past {end!r}, at which this model's responses end "
-                    "(generation_config.eos_token_id): leave it out, or make it the tokenizer's eos_token"
+                    f"(generation_config.eos_token_id): {remedy}"
                 )
 
     def plain_sampling(self, max_tokens: int) -> GenerationConfig:
@@ -217,7 +233,8 @@ def from_transformers(
     model.eval()
     made = LanguageModel(model, tokenizer, description or f"{kind}, {size:,} parameters")
     _check_weights(made)
-    check_own_logits(made)
+    with evaluating(model):
+        check_own_logits(made)
     return made
 
 

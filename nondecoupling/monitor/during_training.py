@@ -467,7 +467,8 @@ class Watch(TrainerCallback):
         if digest != origin.model_digest:
             raise SamplesOfAnotherModel(
                 f"the samples were collected from another model ({origin.model}, digest {origin.model_digest[:12]}) "
-                f"than the training starts from ({model.description}, digest {digest[:12]}): collect samples from it"
+                f"than the training starts from ({model.description}, digest {digest[:12]}), or with another version "
+                "of transformers: collect samples from it"
             )
 
 

@@ -230,6 +230,8 @@ def test_another_adapter_s_samples_are_not_returned(two_adapters, tmp_path):
         ({"pad_token_id": 1}, False),
         ({"attention_dropout": 0.1}, False),
         ({"_name_or_path": "elsewhere"}, False),
+        ({"pretraining_tp": 1}, False),
+        ({"transformers.js_config": {"dtype": "q4"}}, False),
     ],
 )
 def test_a_digest_is_of_the_configuration_s_part_in_the_law(tiny, change, counts):

@@ -302,3 +302,33 @@ def test_a_prompt_of_unknown_words_is_refused(model, tmp_path):
     assert sample_responses(model, ["Is<unk>"], max_tokens=2, seed=0)
     model.tokenizer.eos_token = model.tokenizer.unk_token
     assert sample_responses(model, ["Is purple?"], max_tokens=2, seed=0)
+
+
+def in_mixed_precision(module):
+    """Its ``forward`` as accelerate's ``prepare_model`` leaves it on a model that a trainer with bf16=True has had."""
+    from accelerate.utils import convert_outputs_to_fp32
+
+    module._original_forward = module.forward
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    module.forward = convert_outputs_to_fp32(autocast(module.forward))
+    return module.forward
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_a_model_that_a_trainer_has_had_is_still_itself(model, weights):
+    model.model.to(weights)
+    prompts = [LONG] * 8
+    drawn = sample_responses(model, prompts, max_tokens=4, seed=0)
+    law = score_responses(model, [LONG], [CANDIDATES[0][0]])
+    left = in_mixed_precision(model.model)
+    again = from_transformers(model.model, model.tokenizer)
+    assert sample_responses(again, prompts, max_tokens=4, seed=0) == drawn
+    np.testing.assert_array_equal(score_responses(again, [LONG], [CANDIDATES[0][0]]), law)
+    assert model.model.forward is left
+
+
+def test_the_remedy_for_a_response_that_ends_in_an_end_of_the_model(model):
+    word = model.tokenizer.decode([5])
+    model.causal.generation_config.eos_token_id = [1, 5]
+    with pytest.raises(ResponseError, match="so that responses end in it"):
+        score_responses(model, [LONG], [word])
