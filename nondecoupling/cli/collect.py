@@ -89,6 +89,7 @@ def collect_command(
     if processes.is_first:
         said = f"{out}: {found!r}, mean reward {found.rewards.mean():.4g}"
         console().print(said, markup=False, soft_wrap=True)
+    processes.leave()
 
 
 def score_command(
@@ -121,6 +122,7 @@ def score_command(
         rise = float((found.log_ref - found.log_p(name)).mean())
         said = f"{file}: rise of the SFT loss on the start policy's own data {rise:.4g} nats per response"
         console().print(said, markup=False, soft_wrap=True)
+    processes.leave()
 
 
 def _rows(path: Path, experts: str | None) -> tuple[list[dict[str, Any]], list[list[str]] | None]:

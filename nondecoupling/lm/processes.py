@@ -44,6 +44,10 @@ class Processes:
         asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         self.sharded = asked and self.count > 1
 
+    def leave(self) -> None:
+        """End what the processes share, so that none ends while threads of it still run."""
+        self._state.destroy_process_group()
+
     @property
     def is_first(self) -> bool:
         return self.rank == 0
