@@ -79,7 +79,9 @@ def report_verdict(
     That is the catalogue's own class, or what ``only`` reduced it to. A variant (a tightened constant, a
     dropped assumption, a class of a test's own) decides nothing about the statement, whatever the outcome:
     its refutation shows that the check can fail (``recording_refutations`` has it); where it holds, its
-    world need be none of the statement's, and a moved constant tightens only sides that are nonnegative.
+    world need be none of the statement's, and a moved constant tightens only sides that are nonnegative. Derivations
+    by sympy do not come here: where one ends only in a class of a test's own, which fixes or orders the world, that the
+    class says the same is the test's to see.
     """
     if status is Status.REFUTED:
         report_refutation(Refutation(statement.id, claim))
