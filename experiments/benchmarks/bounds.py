@@ -62,11 +62,11 @@ def optimal_mass_error(log_d: np.ndarray, reward: np.ndarray, target: np.ndarray
     xp, worst = floats_of(log_d), 0.0
     for rows in np.array_split(np.arange(len(log_d)), max(1, len(log_d) // 4096)):
         d, c = log_d[rows], target[rows, None]
-        room = reward[rows].max(axis=-1, keepdims=True) - c
-        a = (reward[rows] - c) / room
-        b = (reward[rows].max(axis=-1, keepdims=True) - reward[rows]) / room
+        top = reward[rows].max(axis=-1, keepdims=True)
+        a = (reward[rows] - c) / (top - c)
         with np.errstate(all="ignore"):
-            mixed = price._log_mixed(xp, a, b, price._log_slack(xp, d, a, b))
+            log_b = np.log(top - reward[rows]) - np.log(top - c)
+            mixed = price._log_mixed(xp, a, log_b, price._log_slack(xp, d, a, log_b))
         worst = max(worst, float(np.abs(np.exp(d - mixed).sum(axis=-1) - 1).max()))
     return worst
 
