@@ -298,7 +298,9 @@ def frontier_rates(
     """
     inputs = log_d, reward, weights, targets
     log_rate, _ = _at_average_rewards(xp, *map(detached, inputs))
-    return xp.exp(with_root_gradient(xp, log_rate, *_past_targets(xp, *inputs, log_rate)))
+    aims = gain_and_shortfall(xp, *inputs)
+    past = _past_targets(xp, log_d, reward, weights, aims, log_rate)
+    return xp.exp(with_root_gradient(xp, log_rate, *past))
 
 
 def gain_and_shortfall(
@@ -333,14 +335,20 @@ def _averages(
 
 
 def _past_targets(
-    xp: Floats, log_d: Array, reward: Array, weights: Array, targets: Array, log_rate: Array
+    xp: Floats,
+    log_d: Array,
+    reward: Array,
+    weights: Array,
+    aims: tuple[Array, Array],
+    log_rate: Array,
 ) -> tuple[Array, Array]:
     """By what the reward at each rate exceeds its target, and the slope in log rate.
 
-    It is compared by the gain over d or by what is missing to the maximum, whichever is smaller.
+    It is compared by the gain over d or by what is missing to the maximum, whichever is smaller: ``aims`` has both, of
+    the targets.
     """
     shortfall, gain, slope, _ = _averages(xp, log_d, reward, weights, log_rate)
-    goal, missing = gain_and_shortfall(xp, log_d, reward, weights, targets)
+    goal, missing = aims
     by_gain = goal < missing
     size = xp.where(by_gain, gain, shortfall)
     value = log_or_minus_infinity(xp, size) - xp.log(xp.where(by_gain, goal, missing))
@@ -359,7 +367,7 @@ def _at_average_rewards(
     high = -xp.log(missing)
     widest = xp.module.max(xp.max(reward) - reward)
     low = xp.minimum(xp.log(2 * goal) - 2 * xp.log(widest), high)
-    past = partial(_past_targets, xp, log_d, reward, weights, targets)
+    past = partial(_past_targets, xp, log_d, reward, weights, (goal, missing))
     log_rate = newton_bisection(xp, past, low, high)
     shortfall, gain, _, paid = _averages(xp, log_d, reward, weights, log_rate)
     left = xp.where(goal < missing, goal - gain, shortfall - missing)
