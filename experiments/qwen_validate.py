@@ -39,7 +39,12 @@ from validate.configuration import (
 from validate.errors import RunError
 from validate.options import Given, parse_arguments
 from validate.output import Output, console_on
-from validate.requirements import ANY_RUN, PROTOCOL, must_be_installed
+from validate.requirements import (
+    ANY_RUN,
+    PROTOCOL,
+    must_be_installed,
+    must_have_address_space,
+)
 
 if TYPE_CHECKING:
     from validate.run_folder import RunFolder
@@ -60,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(sys.stdout)
     try:
         must_be_installed(ANY_RUN)
+        must_have_address_space()
         # torch takes seconds to import: only now, so that --help and usage errors are immediate.
         from validate.session import Session
 
