@@ -69,6 +69,14 @@ def cycle(tmp_path_factory, options):
     return folder, status
 
 
+def must_be_exact(report, *quantities):
+    """Rewards have limits, so that there is an interval for as few prompts as here, where a bootstrap says nothing."""
+    found = {p["quantity"]: p["observed"] for p in report["predictions"] if p["unit"] == "reward"}
+    for quantity in quantities:
+        assert np.isfinite([float(found[quantity][end]) for end in ("low", "high")]).all()
+        assert not found[quantity]["approximate"]
+
+
 @pytest.mark.slow  # trains every stage
 def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     folder, status = cycle
@@ -81,6 +89,7 @@ def test_a_run_writes_its_files_and_no_theorem_is_violated(cycle):
     confirmed = {r["statement"] for r in report["rows"] if r["outcome"] == "confirmed"}
     assert "S7" in confirmed
     assert {p["statement"] for p in report["predictions"]} >= {"S1", "F3", "R1", "R2"}
+    must_be_exact(report, "reward change", "reward lost")
     (soft,) = report["soft_values"]
     assert soft["bias_bound"] >= 0 and 1 <= soft["effective_samples"] <= 4
     assert {line["quantity"] for line in report["plans"]["sft"]} >= {"rise of the SFT loss by RL"}
@@ -210,6 +219,7 @@ def test_joint_training_and_grpo_run(options, tmp_path):
     assert "This is not the gradient of" in html and "RL by grpo does not maximise J_b" in html
     report = json.loads((folder / "report.json").read_text())
     assert {p["statement"] for p in report["predictions"]} == {"J1", "J3"}
+    must_be_exact(report, "reward")
     logged = [line for line in lines_of(folder / "metrics.jsonl") if line["stage"] == "joint"]
     rewarded = [line for line in logged if "reward" in line]
     assert rewarded and all("sft_loss" in line for line in rewarded)

@@ -70,9 +70,8 @@ def _of_rl(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPrediction
     yield EstimatedPrediction(
         "SFT loss change", "S1", found["loss_rise"], _mean(e.excess - e.ref_excess), "nats"
     )
-    yield EstimatedPrediction(
-        "reward change", "F3", found["reward_gain"], _mean(e.reward - e.ref_reward), "reward"
-    )
+    gained = _mean_difference(e.reward, e.ref_reward, e)
+    yield EstimatedPrediction("reward change", "F3", found["reward_gain"], gained, "reward")
     yield EstimatedPrediction(
         "regularised reward", "F3", found["soft_value"], _mean(e.regularized), "reward"
     )
@@ -82,7 +81,7 @@ def _of_rl(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPrediction
 def _of_joint(found: dict[str, float], e: Evidence) -> Iterator[EstimatedPrediction]:
     rise = _mean(e.excess - e.ref_excess)
     yield EstimatedPrediction("SFT loss change", "J1", found["joint_loss_rise"], rise, "nats")
-    yield EstimatedPrediction("reward", "J1", found["joint_reward"], _mean(e.reward), "reward")
+    yield EstimatedPrediction("reward", "J1", found["joint_reward"], _mean_reward(e), "reward")
     saved = found["loss_rise"] - rise
     claim = "SFT loss saved against the RL optimum, at most (first order in lambda)"
     yield EstimatedPrediction(claim, "J3", found["joint_saving_bound"], saved, "nats")
@@ -93,8 +92,7 @@ def _of_its_end(result: Result, ref: str, e: Evidence) -> Iterator[EstimatedPred
     by = end.statement
     rise = _mean(e.excess - e.ref_excess)
     yield EstimatedPrediction("SFT loss change", by, end.loss_rise, rise, "nats")
-    reached = mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)
-    yield EstimatedPrediction("reward", by, end.reward, reached, "reward")
+    yield EstimatedPrediction("reward", by, end.reward, _mean_reward(e), "reward")
     if config.order not in OWN_RESPONSES:
         return
     back = _mean(e.policy.back_kl.mean(axis=1))
@@ -127,7 +125,7 @@ def _at_the_end(result: Result, ref: str) -> _End:
 def _of_sft(
     found: dict[str, float], before: Evidence, e: Evidence
 ) -> Iterator[EstimatedPrediction]:
-    drop = _mean(before.reward - e.reward)
+    drop = _mean_difference(before.reward, e.reward, e)
     yield EstimatedPrediction("reward lost", "R2", found["reward_drop"], drop, "reward")
     lost = _mean(before.regularized - e.regularized)
     yield EstimatedPrediction(
@@ -137,6 +135,17 @@ def _of_sft(
 
 def _mean(values: np.ndarray) -> Interval:
     return resampled(values)(DISPLAY)
+
+
+def _mean_reward(e: Evidence) -> Interval:
+    """Exact: a reward has limits."""
+    return mean_interval(e.reward, e.experts.reward.bounds, DISPLAY)
+
+
+def _mean_difference(reward: np.ndarray, other: np.ndarray, e: Evidence) -> Interval:
+    """Exact, of two rewards per prompt."""
+    width = e.experts.reward.range
+    return mean_interval(reward - other, (-width, width), DISPLAY)
 
 
 def changes(result: Result) -> Iterator[Change]:
@@ -202,7 +211,7 @@ def landings(result: Result, ref: str) -> list[Landing]:
         e = result.on_ref(ref) if name == ref else result.evidence(name)
         loss = e.ref_excess if name == ref else e.excess
         ends = _mean(loss)
-        height = mean_interval(e.reward, result.experts.reward.bounds, DISPLAY)
+        height = _mean_reward(e)
         some.append(
             Landing(
                 STAGES[name].title,
