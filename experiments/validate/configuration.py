@@ -24,6 +24,7 @@ __all__ = [
     "PRESETS",
     "PROMPT_FORMATS",
     "RECIPES",
+    "RECIPES_OF_TRL",
     "SAMPLED",
     "TINY",
     "TINY_MODELS",
@@ -35,6 +36,7 @@ __all__ = [
     "SampledConfiguration",
     "command",
     "configuration",
+    "for_protocol",
     "from_json",
     "of_order",
     "option",
@@ -58,6 +60,12 @@ WITH_A_LEASH = ("sft-rl", "rl-sft", "cycle", "replay", "all")
 # Leashes and advantages of nondecoupling.recipes; the last leash is there to be refused with its reason.
 RECIPES = ("k1-in-reward", "k2-in-loss", "k3-in-loss", "k3-with-ratio", "k3-in-reward")
 ADVANTAGES = ("leave-one-out", "group-normalised")
+# What of TRL trains a recipe in samples, by the names of --rl.
+RECIPES_OF_TRL = {
+    "k1-in-reward": "rloo",
+    "k3-in-loss": "k3-in-loss",
+    "k3-with-ratio": "k3-with-ratio",
+}
 # What the model's head is applied in.
 PRECISIONS = ("float64", "float32", "bfloat16")
 # How a prompt is put to the model: as a text that it continues, or as a user's turn by its chat template.
@@ -298,6 +306,7 @@ def configuration(asked: Asked) -> RunConfiguration:
         InputError: an option was given that the protocol or the order does not have, or a size that is too small.
     """
     protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
+    asked = for_protocol(asked, protocol)
     preset = PRESETS[protocol, "tiny" if model in TINY_MODELS else "pretrained"]
     given = {name: value for name, value in asked.items() if name != "protocol"}
     known = {one.name for one in fields(preset)}
@@ -337,6 +346,36 @@ def configuration(asked: Asked) -> RunConfiguration:
     if config.order == ALTERNATE:
         _check_cycles(config)
     return config
+
+
+def for_protocol(asked: Asked, protocol: str) -> Asked:
+    """What was asked for, with --recipe as the --rl that trains it in samples.
+
+    Raises:
+        InputError: TRL trains no such recipe, or both were given, or --rl of an enumerated run.
+    """
+    if protocol == ENUMERATED:
+        if "rl" in asked:
+            raise InputError(
+                f"--rl is {asked['rl']!r}, a trainer of the sampled protocol; choose the leash of exact gradients by "
+                "--recipe, or --protocol sampled"
+            )
+        return asked
+    if "recipe" not in asked:
+        return asked
+    recipe = asked["recipe"]
+    if "rl" in asked:
+        raise InputError(
+            f"--recipe is {recipe!r} and --rl {asked['rl']!r}, which say the same thing; leave one away"
+        )
+    if recipe not in RECIPES_OF_TRL:
+        raise InputError(
+            f"--recipe is {recipe!r}, which no option of TRL's trainers gives; in samples it is one of "
+            f"{', '.join(RECIPES_OF_TRL)}, or choose --protocol enumerated"
+        )
+    return {name: value for name, value in asked.items() if name != "recipe"} | {
+        "rl": RECIPES_OF_TRL[recipe]
+    }
 
 
 def of_order(asked: Asked, order: str) -> Asked:

@@ -18,6 +18,7 @@ from validate.configuration import (
     PRESETS,
     PROMPT_FORMATS,
     RECIPES,
+    RECIPES_OF_TRL,
     SAMPLED,
     TINY_MODELS,
     WEIGHTS,
@@ -204,13 +205,15 @@ def parse_arguments(arguments: Sequence[str] | None, description: str) -> Given:
     add("--rl-rate", positive, "largest learning rate of RL", "X")
     add("--checkpoint-every", positive_int, "steps between checkpoints")
 
-    enumerated = parser.add_argument_group("the enumerated protocol")
-    enumerated.add_argument(
+    run.add_argument(
         "--recipe",
         choices=RECIPES,
         help="RL's leash: how which estimator of the KL enters the update. k1-in-reward, k2-in-loss and k3-with-ratio "
-        f"end at the tilt, k3-in-loss on the frontier, k3-in-reward nowhere {_defaults('recipe')}",
+        "end at the tilt, k3-in-loss on the frontier, k3-in-reward nowhere; in samples TRL trains "
+        f"{', '.join(RECIPES_OF_TRL)}, as --rl says more closely {_defaults('recipe')}",
     )
+
+    enumerated = parser.add_argument_group("the enumerated protocol")
     enumerated.add_argument(
         "--advantage",
         choices=ADVANTAGES,

@@ -44,7 +44,7 @@ from validate.checksums import (
     save_sealed,
     sealed,
 )
-from validate.configuration import Asked, RunConfiguration, from_json, option
+from validate.configuration import Asked, RunConfiguration, for_protocol, from_json, option
 from validate.disk import (
     LOCK,
     Line,
@@ -124,7 +124,7 @@ class RunFolder:
             raise RunFolderError(f"{place} is damaged ({error}); {ANEW}") from None
         except RunFolderError as error:
             raise RunFolderError(f"{error}; bring it back as it was, or {ANEW}") from None
-        for name, value in asked.items():
+        for name, value in for_protocol(asked, config.protocol).items():
             if (own := getattr(config, name, None)) != value:
                 raise RunFolderError(
                     f"{option(name)} is {value!r}, but the run in {self.path} has "

@@ -9,6 +9,7 @@ import qwen_validate
 from validate.checksums import read_sealed_json, read_sealed_lines, sealed
 from validate.configuration import (
     PRESETS,
+    RECIPES_OF_TRL,
     TINY,
     TINY_MODELS,
     EnumeratedConfiguration,
@@ -104,6 +105,18 @@ def test_the_precision_of_the_head_is_recorded_where_it_is_not_that_of_earlier_v
     assert values["precision"] == "bfloat16" == from_json(values).precision
     with pytest.raises(InputError, match="--precision is no option of the sampled protocol"):
         configuration({"protocol": "sampled", "precision": "float64"})
+
+
+def test_a_recipe_in_samples_is_the_trainer_of_trl_that_trains_it(tmp_path):
+    for recipe, trainer in RECIPES_OF_TRL.items():
+        config = configuration({"protocol": "sampled", "recipe": recipe})
+        assert config == configuration({"protocol": "sampled", "rl": trainer})
+        folder = RunFolder(tmp_path / recipe)
+        folder.write_json("config.json", config.as_json())
+        assert folder.configuration({"recipe": recipe}) == config
+        for other in RECIPES_OF_TRL.keys() - {recipe}:
+            with pytest.raises(RunFolderError, match=f"but the run in .* has '{trainer}'"):
+                folder.configuration({"recipe": other})
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)

@@ -129,7 +129,14 @@ def test_resuming_knows_the_defaults_that_are_not_written(tmp_path):
             "less than 2 of 300 .*--finish rl",
         ),
         ({"protocol": "sampled", "order": "replay"}, "no order of the sampled protocol"),
-        ({"protocol": "sampled", "recipe": "k3-in-loss"}, "--recipe is no option of the sampled"),
+        (
+            {"protocol": "sampled", "recipe": "k2-in-loss"},
+            "--recipe is 'k2-in-loss', .* one of k1-in-reward, k3-in-loss, k3-with-ratio",
+        ),
+        (
+            {"protocol": "sampled", "recipe": "k3-in-loss", "rl": "grpo"},
+            "--recipe is 'k3-in-loss' and --rl 'grpo'",
+        ),
         ({"group_size": 1}, "--group-size is 1; it must be at least 2"),
         ({"order": "sft-rl", "best_of": 7}, "--best-of is 7, .* SFT on best of n; --order sft-rl"),
         ({"best_of": 7}, "--best-of is 7, .* --order all trains none, .* --order best-of-n"),

@@ -404,4 +404,4 @@ def test_bad_requests_are_named(options, given, words, tmp_path, monkeypatch, ca
 def test_options_of_the_other_protocol_are_refused(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert qwen_validate.main(["--rl", "grpo"]) == 2
-    assert "--rl is no option of the enumerated protocol" in capsys.readouterr().err
+    assert "--rl is 'grpo', a trainer of the sampled protocol" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_a_request_that_makes_no_sense_leaves_no_sweep_behind(tmp_path, capsys):
     assert sweep.main(["--seed", "0", "--out", str(folder), "--", "--seed", "5"]) == 2
     assert "--seed comes before the --" in capsys.readouterr().err
     assert sweep.main(["--seed", "0", "--out", str(folder), "--", "--rl", "grpo"]) == 2
-    assert "--rl is no option of the enumerated protocol" in capsys.readouterr().err
+    assert "--rl is 'grpo', a trainer of the sampled protocol" in capsys.readouterr().err
     assert not folder.exists()
 
 
