@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ LATER = "log_p_"
 NEEDED = ("prompt", "reward", "log_ref")
 OF_EXPERTS = ("expert_reward", "expert_log_ref")
 # What JSON makes of the types of ``Origin``; tuples are lists there.
-OF_JSON = {"str": str, "int": int}
+OF_JSON = {"str": str, "int": int, "dict[str, Any]": dict}
 
 
 def prompt_label(prompt: Any) -> str:
@@ -55,7 +55,8 @@ class Origin:
 
     ``model`` describes the model; the digests are those of its weights, of its tokenizer and of prompts and experts;
     ``rewards`` are the names of the reward functions, ``rewards_digest`` that of their source and of the values
-    that they were made with, empty where these cannot be compared.
+    that they were made with, empty where these cannot be compared; ``chat_template_kwargs`` are the further arguments
+    that the chat template got.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Origin:
     reward_bounds: tuple[float, float]
     rewards: tuple[str, ...]
     rewards_digest: str
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
@@ -84,17 +86,18 @@ class Origin:
             content = None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"{place}: not what lm.collect writes ({FORMAT})")
-        names = {field.name for field in dataclasses.fields(cls)}
+        content.setdefault("chat_template_kwargs", {})  # collect had no such option before
+        names = {one.name for one in dataclasses.fields(cls)}
         if content.keys() != names:
             differ = ", ".join(sorted(content.keys() ^ names))
             raise ValueError(
                 f"{place}: not what this version of lm.collect writes (they differ in {differ}); collect again"
             )
-        for field in dataclasses.fields(cls):
-            value = content[field.name]
-            if not isinstance(value, OF_JSON.get(str(field.type), list)):
+        for one in dataclasses.fields(cls):
+            value = content[one.name]
+            if not isinstance(value, OF_JSON.get(str(one.type), list)):
                 raise ValueError(
-                    f"{place}: {field.name}={shown(value)} is not what lm.collect writes; collect again"
+                    f"{place}: {one.name}={shown(value)} is not what lm.collect writes; collect again"
                 )
         try:
             content["reward_bounds"] = checked_bounds("reward_bounds", content["reward_bounds"])

@@ -29,6 +29,11 @@ def test_gradients():
     [
         ((0.3, -2.0, 0.1), r"kl=-2\.0: must be nonnegative"),
         ((0.3, 2.0, [0.1, 0.0]), r"beta\[1\]=0\.0: must be positive"),
+        (
+            (1.0, 0.0, 1e-309),
+            r"beta=1e-309: reward_gain over it is beyond .*; choose a larger beta",
+        ),
+        ((-1.0, 0.0, [1.0, 1e-309]), r"beta\[1\]=1e-309: reward_gain over it"),
         ((np.nan, 2.0, 0.1), r"reward_gain=nan: must be a finite number"),
         (([0.3, 0.2], [1.0, 1.0, 1.0], 0.1), r"shapes reward_gain \(2,\), kl \(3,\).*broadcast"),
     ],

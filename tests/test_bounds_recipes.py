@@ -129,6 +129,62 @@ def test_ascent_ends_at_the_stationary_policy(recipe, reward):
     assert np.abs(elsewhere).max() > 1e-2  # a gradient that is zero everywhere would be seen
 
 
+def with_missed(reward, value):
+    """ref, the reward, and a fifth response that ref misses."""
+    return np.append(REF, -np.inf), np.append(reward, value)
+
+
+@pytest.mark.parametrize("value", [3.0, -7.0, 1e150])
+@pytest.mark.parametrize(
+    ("recipe", "reward"), [(r, reward) for r, reward in ENDS if not r.entropy_bonus]
+)
+def test_a_response_that_ref_misses_counts_for_nothing(recipe, reward, value):
+    """In a row beside one without padding, and with a third level of reward on the padding only."""
+    log_ref, padded = with_missed(reward, value)
+    full = np.log([0.3, 0.25, 0.2, 0.15, 0.1]), np.append(reward, reward[1])
+    found = bounds.stationary_policy(np.stack([log_ref, full[0]]), [padded, full[1]], recipe)
+    alone = bounds.stationary_policy(REF, reward, recipe)
+    assert found.stationary.all() and not found.why
+    np.testing.assert_allclose(found.log_p[0, :4], alone.log_p, rtol=1e-13)
+    assert found.log_p[0, 4] == -np.inf
+    np.testing.assert_allclose(
+        found.log_p[1], bounds.stationary_policy(*full, recipe).log_p, rtol=1e-13
+    )
+
+
+def test_the_flow_from_ref_never_meets_what_ref_misses():
+    """Gradient ascent in the logits: p (r - E_p r) - beta (p - ref), where ref misses the best response."""
+    beta, reward = 0.3, np.array([0.0, 1.0, 3.0])
+    with np.errstate(divide="ignore"):
+        log_ref = np.log([0.5, 0.5, 0.0])
+    ref, theta = np.exp(log_ref), log_ref
+    for _ in range(2000):
+        p = np.exp(theta - np.logaddexp.reduce(theta))
+        theta = theta + 0.5 * (p * (reward - p @ reward) - beta * (p - ref))
+    found = bounds.stationary_policy(log_ref, reward, Recipe("leave-one-out", "k3-in-loss", beta))
+    np.testing.assert_allclose(np.exp(found.log_p), p, atol=1e-12)
+    maximiser = np.exp(bounds.forward_leash_optimum(log_ref, reward, beta))
+    assert p[2] == 0 and maximiser[2] > 0.8  # no trainer from ref gets to the maximiser
+
+
+def test_a_reward_that_is_constant_on_what_ref_says_moves_nothing():
+    for value, leash, beta in itertools.product([1e9, -1e9], ["none", "k3-in-reward"], [0.0, 9.0]):
+        if (leash == "none") == bool(beta):
+            continue
+        log_ref, reward = with_missed(0 * LEVELS, value)
+        found = bounds.stationary_policy(log_ref, reward, Recipe("leave-one-out", leash, beta))
+        assert found.stationary and not found.why
+        np.testing.assert_array_equal(found.log_p, log_ref)
+
+
+def test_what_is_wrong_off_the_support_is_refused_all_the_same():
+    recipe = Recipe("leave-one-out", "k3-in-loss", 1.0)
+    with pytest.raises(ValueError, match=r"reward\[4\]=nan: must be a finite number"):
+        bounds.stationary_policy(*with_missed(LEVELS, np.nan), recipe)
+    with pytest.raises(ValueError, match="log_ref: the probabilities sum to 0, not one"):
+        bounds.stationary_policy([-np.inf, -np.inf], [0.0, 1.0], recipe)
+
+
 @pytest.mark.parametrize(
     ("recipe", "reward", "words"),
     [

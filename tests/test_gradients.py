@@ -67,6 +67,7 @@ CASES["frontier_policy"] += [
     {"log_d": [0.4, NO_MASS, NO_MASS], "reward": [0.3, 2.9, 2.9], "rate": 3.0},
 ]
 CASES["forward_leash_optimum"] += [MISSES_THE_BEST, MISSES_THE_BEST | {"beta": 9.0}]
+CASES["leashless_policy"] += [MISSES_THE_BEST]
 CASES["price_of_reward"] += [MISSES_THE_BEST, MISSES_THE_BEST | {"target": 2.8}]
 CASES["price_of_policy"] += [MISSES_THE_BEST | {"log_p": [-0.3, -0.4, 0.2]}]
 CASES["approximate_price_of_reward"] += [MISSES_THE_BEST]
@@ -99,7 +100,14 @@ CASES["stationary_policy"] += [
     {
         "tree": None,
         "recipe": Recipe("group-mean", "k2-in-loss", 0.7, group_size=4, entropy_bonus=0.1),
-    }
+    },
+    MISSES_THE_BEST | {"tree": None, "recipe": Recipe("leave-one-out", "k3-in-loss", 0.7)},
+    {
+        "log_ref": [0.4, 0.1, -0.5, NO_MASS],
+        "reward": [0.0, 1.0, 1.0, 7.0],
+        "tree": None,
+        "recipe": Recipe("group-normalised", "k3-in-loss", 1.3, group_size=5, eps=0.1),
+    },
 ]
 CASES["expected_gradient"] += [
     {"recipe": Recipe("leave-one-out", leash, 0.7)}

@@ -30,7 +30,7 @@ def test_the_list_covers_what_it_should_and_names_each_fault_once():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     folders = {"/".join(fault.file.split("/")[:2]) for fault in FAULTS}
     tested = ("formulas", "bounds", "estimate", "forecast", "deciding", "lm", "monitor", "plot")
-    others = ("numbers", "cli", "collected.py", "run_reports.py", "theory")
+    others = ("numbers", "cli", "collected.py", "run_reports.py", "theory", "recipes")
     parts = {f"nondecoupling/{part}" for part in (*tested, *others)}
     scripts = {
         "experiments/compare.py",

@@ -86,6 +86,19 @@ def test_padding_does_not_move_the_frontier(ax):
     assert not np.allclose(plain, wrong)
 
 
+def test_padding_does_not_move_paths_and_recipes(ax):
+    """Their betas go by the rewards that ref can give: no mask is needed."""
+    padded = np.append(D, -np.inf), np.append(R, 1e9)
+    named = {"mine": Recipe("leave-one-out", "k3-in-loss", 0.6)}
+    for world in ((D, R), padded):
+        plot.tilt_path(*world, ax=ax)
+        plot.recipes(*world, named, ax=ax)
+    curves = [line.get_xydata() for line in ax.lines]
+    for plain, same in zip(curves[:3], curves[3:], strict=True):
+        np.testing.assert_allclose(same, plain, rtol=1e-9)
+    assert len(curves[0]) > 20 and len(curves[1]) > 20
+
+
 def test_the_tilt_path_starts_at_ref_and_marks_a_beta(ax):
     plot.tilt_path(D, R, log_ref=REF, beta=0.7, ax=ax)
     path, mark = (line.get_xydata() for line in ax.lines)

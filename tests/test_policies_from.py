@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,19 @@ def test_from_logits_takes_a_categorical():
     torch.testing.assert_close(from_probs(categorical), torch.log_softmax(logits, -1))
     from_logits(categorical)[0, 0].backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("place", ["log_d", "reward"])
+def test_elsewhere_a_categorical_is_refused_with_the_remedy(place):
+    """Also what has only one of .logits and .probs, as a model's output."""
+    law = torch.distributions.Categorical(torch.tensor([0.5, 0.5]))
+    output, shares = SimpleNamespace(logits=law.logits), SimpleNamespace(probs=law.probs)
+    for given, maker in ((law, "from_logits"), (output, "from_logits"), (shares, "from_probs")):
+        arguments = {"log_d": law.logits, "reward": torch.tensor([0.0, 1.0]), "beta": 1.0}
+        remedy = rf"{place}=.*it has \.\w+: policies\.{maker} makes log-probabilities of it"
+        with pytest.raises(ValueError, match=remedy):
+            bounds.coupling_gap(**{**arguments, place: given})
+    assert from_logits(output).tolist() == from_probs(shares).tolist() == law.logits.tolist()
 
 
 def test_from_probs():

@@ -39,9 +39,9 @@ def table(prompt="prompt", reward="reward", value=(0, 1), **columns):
     ("rows", "named"),
     [
         ([], "samples.jsonl is empty"),
-        (table(value=[0, math.nan]), "samples.jsonl: ref_rewards[0, 1]=nan: must be finite"),
+        (table(value=[0, math.nan]), "samples.jsonl, row 1, reward=nan: give a number"),
         (table(value=[0, None]), "row 1, reward=None: give a number"),
-        (table(value=[0, 10**400]), "row 1, reward=[0, 1000"),
+        (table(value=[0, 10**400]), "row 1, reward=1000"),
         ([*table(), *table()], "row 21: prompt 'p0' was complete before"),
         ([{"prompt": None, "reward": [0, 1]}], "row 1: no prompt in the column 'prompt'"),
         (table()[:3], "samples.jsonl: ref_rewards has 3 prompts"),

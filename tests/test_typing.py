@@ -1,14 +1,19 @@
-"""What a type checker says of a user's file: wrong types are refused, right ones keep their kind."""
+"""What a type checker says of a user's file: wrong types are refused, right ones keep their kind, none is Any."""
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 from mypy import api
 
 import nondecoupling
+from nondecoupling import bounds
+from tests.public_functions import PUBLIC
 
 PACKAGE = Path(nondecoupling.__file__).parents[1]
 
@@ -17,11 +22,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nondecoupling import bounds
+from nondecoupling.policies import TokenTree
+from nondecoupling.recipes import Recipe
 
 law: NDArray[np.float64] = np.log(np.array([0.5, 0.5]))
 reward = np.array([0.0, 1.0])
 tensors = torch.tensor(law), torch.tensor(reward)
+tensor = tensors[0]
+recipe, tree = Recipe("leave-one-out", "k3-in-loss", 0.5), TokenTree(((0,), (1,)))
 """
+RESULTS = [kind for name in bounds.__all__ if isinstance(kind := getattr(bounds, name), type)]
+OF_THEIR_KIND = {"recipe": "recipe", "tree": "tree", "k": "1", "group_size": "8"}
 RIGHT = {
     "reveal_type(bounds.coupling_gap(law, reward, 1.0))": "ndarray",
     "reveal_type(bounds.coupling_gap([-0.7, -0.7], [0, 1], beta=0.2))": "ndarray",
@@ -58,6 +69,55 @@ def check(folder: Path, lines: list[str]) -> list[str]:
         if place.startswith(str(user)):
             said[int(place.rsplit(":", 1)[1])] += text
     return list(said.values())
+
+
+def call(name: str, array: str) -> str:
+    """A call with arrays of one library wherever real numbers go."""
+    parameters = inspect.signature(getattr(bounds, name)).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty]
+    words = {"leash": "'k3'"} if name == "per_token_optimum" else {}
+    given = OF_THEIR_KIND | words
+    return f"bounds.{name}({', '.join(f'{a}={given.get(a, array)}' for a in needed)})"
+
+
+def any_left(text: str) -> bool:
+    """Whether a type is Any, or has places that are, but for the shape and the precision of arrays."""
+    known = ("numpy.floating[Any]", "np.floating[Any]", "tuple[Any, ...]", "ndarray[Any,")
+    for part in known:
+        text = text.replace(part, "")
+    return re.search(r"\bAny\b", text) is not None
+
+
+def test_no_public_signature_says_any():
+    for name in PUBLIC:
+        function = getattr(bounds, name)
+        signatures = typing.get_overloads(function)
+        assert len(signatures) == 2, f"{name}: one signature for NumPy and one for torch"
+        for kind, signature in zip(("Array", "Tensor"), signatures, strict=True):
+            said = signature.__annotations__
+            assert not any(any_left(text) for text in said.values()), (name, said)
+            assert kind in said["return"], (name, said)
+    for kind in RESULTS:
+        fields = {name: str(of) for name, of in kind.__annotations__.items()}
+        assert not any(any_left(text) for text in fields.values()), (kind, fields)
+
+
+def test_a_signature_that_says_any_is_seen():
+    assert any_left("StationaryPolicy[Any]") and any_left("Any")
+    assert not any_left("ndarray[Any, numpy.dtype[numpy.floating[Any]]]")
+
+
+@pytest.mark.slow  # mypy reads the sources of torch and NumPy: half a minute
+def test_no_user_is_given_any(tmp_path, monkeypatch):
+    """Every public function on arrays and on tensors, and every place of a result."""
+    monkeypatch.setenv("MYPYPATH", str(PACKAGE))
+    calls = [(name, array) for name in PUBLIC for array in ("law", "tensor")]
+    said = check(tmp_path, [f"reveal_type({call(*of)})" for of in calls])
+    for of, text in zip(calls, said, strict=True):
+        assert "Revealed type is" in text and "error" not in text, (of, text)
+        assert not any_left(text), (of, text)
+        kind, other = ("ndarray", "Tensor") if of[1] == "law" else ("Tensor", "ndarray")
+        assert kind in text and other not in text, (of, text)
 
 
 @pytest.mark.slow  # mypy reads the sources of torch and NumPy: half a minute

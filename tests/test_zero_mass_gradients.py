@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nondecoupling import bounds
+from nondecoupling.recipes import Recipe
 from tests.public_functions import PUBLIC
 
 LAWS = {
@@ -98,7 +99,11 @@ PATHS = {
         [x.sum() for x in bounds.pareto_frontier(d, r, log_ref=ref, beta=0.7, points=5)]
     ),
     "joint_path": lambda d, r, ref: bounds.joint_path(d, ref, r, 0.7, points=4)[..., :3].exp(),
+    "stationary_policy": lambda d, r, ref: (
+        bounds.stationary_policy(d, r, Recipe("leave-one-out", "k3-in-loss", 0.7)).log_p
+    ),
 }
+OF_DATA = {"pareto_frontier", "price_of_average_reward", "stationary_policy"}
 
 
 def test_every_public_function_is_here():
@@ -136,7 +141,7 @@ def test_gradients_are_those_of_the_world_without_the_response(name):
         function, names = PATHS[name], ["log_d", "reward", "log_ref"]
     else:
         function, names = getattr(bounds, name), CASES[name].split()
-    if name == "pareto_frontier" or name == "price_of_average_reward":
+    if name in OF_DATA:
         names = names[:2]
         plain = function
         function = lambda d, r: plain(d, r, None)  # noqa: E731

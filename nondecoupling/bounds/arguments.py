@@ -72,7 +72,7 @@ class Arguments:
     d << ref. The range of a real must have a square, unless it is of ``any_size``.
     ``shares`` lie between 0 and 1, ``whole`` are counts. Where there are only scalars, the batch
     is what they broadcast to. Responses where ``mask`` is false count for nothing: laws lose them, and a real
-    gets the least value that counts.
+    gets the least value that counts. So do those that the law ``sampled`` misses, for what never meets them.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Arguments:
         may_be_infinite: tuple[str, ...] = (),
         inside: Mapping[str, str] | None = None,
         mask: MaskLike | None = None,
+        sampled: str | None = None,
     ) -> None:
         laws, scalars = dict(laws or {}), dict(scalars or {})
         per_response = {**laws, **(reals or {})}
@@ -105,6 +106,8 @@ class Arguments:
         if mask is not None:
             self._leave_out(~read_mask(mask, self.kind), tuple(per_response))
         self._check_shapes(tuple(per_response))
+        if sampled is not None:
+            self._leave_out_missed(sampled, tuple(reals or {}))
         for name in (*(reals or {}), *scalars):
             if name in may_be_infinite:
                 continue
@@ -156,12 +159,25 @@ class Arguments:
                     "responses, or broadcasts to it"
                 )
             if name in self.laws:
-                least = self.module.full_like(array, -math.inf)
+                nothing = self.module.full_like(array, -math.inf)
+                self.arrays[name] = self.module.where(out, nothing, array)
             else:
-                kept = self.module.where(out, self.module.full_like(array, math.inf), array)
-                least = self.module.min(kept, axis=-1, keepdims=True)
-            self.arrays[name] = self.module.where(out, least, array)
+                self.arrays[name] = self._least_where(out, array)
         self._check_rows(out)
+
+    def _least_where(self, out: Any, array: Any) -> Any:
+        """The numbers, and in their place where ``out`` is true the least of the others in the row."""
+        kept = self.module.where(out, self.module.full_like(array, math.inf), array)
+        return self.module.where(out, self.module.min(kept, axis=-1, keepdims=True), array)
+
+    def _leave_out_missed(self, law: str, reals: tuple[str, ...]) -> None:
+        missed = self._misses(law)
+        # A law without any mass is refused as such.
+        missed = missed & ~self.module.all(missed, axis=-1, keepdims=True)
+        for name in reals:
+            self._check_finite(name)
+            self.arrays[name] = self._least_where(missed, self.arrays[name])
+            self._found_ends.pop(name, None)
 
     @about_values
     def _check_rows(self, out: Any) -> None:
@@ -275,13 +291,13 @@ class Arguments:
         self._refuse_beyond(limit, size, name, factor, how, larger=inverse)
 
     @about_values
-    def check_quotient(self, scalar: str, divisor: str) -> None:
-        """One positive number of the world over another is a number."""
-        value = self.arrays[scalar]
+    def check_quotient(self, scalar: str, divisor: str, *, blame: str) -> None:
+        """A number of the world over a positive one is a number; ``blame`` is the one of them to change."""
         with np.errstate(all="ignore"):
-            size = value / self.arrays[divisor]
-        limit = self._limit(squared=False)
-        self._refuse_beyond(limit, size, scalar, value, f"it over {divisor}", larger=False)
+            size = abs(self.arrays[scalar] / self.arrays[divisor])
+        how = f"it over {divisor}" if blame == scalar else f"{scalar} over it"
+        limit, value = self._limit(squared=False), self.arrays[blame]
+        self._refuse_beyond(limit, size, blame, value, how, larger=blame == divisor)
 
     @about_values
     def check_inverse(self, scalar: str) -> None:

@@ -242,7 +242,7 @@ def _joint(
         inside={"log_d": "log_ref"},
     )
     arguments.check_product("reward", "beta", inverse=True)
-    arguments.check_quotient("weight", "beta")
+    arguments.check_quotient("weight", "beta", blame="weight")
     return arguments
 
 

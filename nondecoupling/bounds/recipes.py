@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments
-from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.arrays import ArrayLike, BoolArray, FloatArray, Result, TensorLike
 from nondecoupling.bounds.results import StationaryPolicy
 from nondecoupling.bounds.trainers import check_tree
 from nondecoupling.formulas import groups, recipes, tilt, token_leashes, trainers, verifiable
@@ -45,9 +45,17 @@ BELOW_CRITICAL = (
 )
 
 
+@overload
+def stationary_policy(
+    log_ref: ArrayLike, reward: ArrayLike, recipe: Recipe, tree: TokenTree | None = ...
+) -> StationaryPolicy[FloatArray, BoolArray]: ...
+@overload
+def stationary_policy(
+    log_ref: Tensor, reward: TensorLike, recipe: Recipe, tree: TokenTree | None = ...
+) -> StationaryPolicy[Tensor, Tensor]: ...
 def stationary_policy(
     log_ref: TensorLike, reward: TensorLike, recipe: Recipe, tree: TokenTree | None = None
-) -> StationaryPolicy[Any]:
+) -> StationaryPolicy[Result, BoolArray | Tensor]:
     """Log-probabilities of the policy at which a trainer's expected gradient vanishes, coming from ref.
 
     Reverse leash (k1 in the reward, k2 in the loss, k3 with the ratio): the tilt of ref. Forward leash (k3 in the
@@ -58,7 +66,8 @@ def stationary_policy(
 
     Returns ``(log_p, stationary, why)``. Where no policy is stationary (no leash, k3 in the reward, below the critical
     beta) or none is known (k2 in the reward, normalised advantages with more levels), log_p is NaN and ``why`` says
-    so. A constant reward leaves ref. What ``recipe.outside`` lists is not accounted for.
+    so. A constant reward leaves ref. A response that ref misses is never sampled and stays at zero, whatever its
+    reward, so lists that are padded need no mask. What ``recipe.outside`` lists is not accounted for.
 
     Shapes: log_ref, reward ``[..., n]`` -> ``[..., n]`` and ``[...]``. Errors: noise with more than two levels of
     reward; an entropy bonus or a tree where ref misses a response. Source: T2, T3, T4, T11.
@@ -120,7 +129,9 @@ def _arguments(
     """Checked, with beta beside them."""
     full = tuple(laws) if recipe.entropy_bonus or len(laws) > 1 or tree is not None else ()
     reals, scalars = {"reward": reward}, {"beta": beta}
-    arguments = Arguments(laws=laws, reals=reals, scalars=scalars, full_support=full)
+    arguments = Arguments(
+        laws=laws, reals=reals, scalars=scalars, full_support=full, sampled="log_ref"
+    )
     if beta:
         arguments.check_product("reward", "beta", inverse=True)
         arguments.check_inverse("beta")

@@ -10,6 +10,8 @@ from nondecoupling.numbers.floats import is_torch
 
 X_co = TypeVar("X_co", covariant=True)
 """NumPy arrays or tensors, as the arguments were."""
+Truth_co = TypeVar("Truth_co", covariant=True)
+"""Those of truth values."""
 
 
 def plain(result: Any) -> dict[str, Any]:
@@ -108,24 +110,24 @@ class BestOfNBounds(NamedTuple, Generic[X_co]):
         return plain(self)
 
 
-class GroupNormalizedSuccess(NamedTuple, Generic[X_co]):
+class GroupNormalizedSuccess(NamedTuple, Generic[X_co, Truth_co]):
     """The success that a trainer with normalised advantages reaches from ref."""
 
     success: X_co
     """The first stationary success above that of ref, or 1 where there is none."""
-    stationary: Any
+    stationary: Truth_co
     """Whether a stationary policy above ref exists: truth values."""
 
     def to_dict(self) -> dict[str, Any]:
         return plain(self)
 
 
-class StationaryPolicy(NamedTuple, Generic[X_co]):
+class StationaryPolicy(NamedTuple, Generic[X_co, Truth_co]):
     """Where a trainer ends, from ref."""
 
     log_p: X_co
     """Log-probabilities; NaN in rows that have no stationary policy, or none that is known."""
-    stationary: Any
+    stationary: Truth_co
     """Where there is one: truth values."""
     why: str
     """For the rows without one, the reason; empty if there are none."""

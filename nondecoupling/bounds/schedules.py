@@ -171,6 +171,7 @@ def leashless_policy(log_ref: TensorLike, reward: TensorLike, tau: TensorLike) -
         reals={"reward": reward},
         scalars={"tau": tau},
         nonnegative=("tau",),
+        sampled="log_ref",
     )
     arguments.check_product("reward", "tau", squared=False)
     return arguments.map(schedules.leashless_policy, keeps_responses=True)

@@ -262,4 +262,5 @@ def coupling_from_run(reward_gain: TensorLike, kl: TensorLike, beta: TensorLike)
         positive=("beta",),
         nonnegative=("kl",),
     )
+    arguments.check_quotient("reward_gain", "beta", blame="beta")
     return arguments.map(sft_then_rl.coupling_from_run)

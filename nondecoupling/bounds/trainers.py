@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nondecoupling.bounds.arguments import Arguments, tilted
-from nondecoupling.bounds.arrays import ArrayLike, FloatArray, Result, TensorLike
+from nondecoupling.bounds.arrays import (
+    ArrayLike,
+    BoolArray,
+    FloatArray,
+    MaskLike,
+    Result,
+    TensorLike,
+)
 from nondecoupling.bounds.reading import whole_number
 from nondecoupling.bounds.results import GroupNormalizedSuccess
 from nondecoupling.formulas import groups, token_leashes, trainers
@@ -19,23 +26,30 @@ if TYPE_CHECKING:
 
 
 @overload
-def forward_leash_optimum(log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike) -> FloatArray: ...
+def forward_leash_optimum(
+    log_ref: ArrayLike, reward: ArrayLike, beta: ArrayLike, *, mask: MaskLike | None = ...
+) -> FloatArray: ...
 @overload
-def forward_leash_optimum(log_ref: Tensor, reward: TensorLike, beta: TensorLike) -> Tensor: ...
-def forward_leash_optimum(log_ref: TensorLike, reward: TensorLike, beta: TensorLike) -> Result:
-    """Log-probabilities of beta ref/(mu - r): where RL with the estimator k3 in the loss ends.
+def forward_leash_optimum(
+    log_ref: Tensor, reward: TensorLike, beta: TensorLike, *, mask: MaskLike | None = ...
+) -> Tensor: ...
+def forward_leash_optimum(
+    log_ref: TensorLike, reward: TensorLike, beta: TensorLike, *, mask: MaskLike | None = None
+) -> Result:
+    """Log-probabilities of beta ref/(mu - r), the maximiser of E_p r - beta KL(ref||p).
 
-    The maximiser of E_p r - beta KL(ref||p), mu > max r by normalisation. With ref = d it is a
-    frontier policy of S5: no policy buys its reward for less SFT loss. Where ref misses the best
-    responses, mass that is left over goes to them.
+    mu > max r by normalisation. With ref = d it is a frontier policy of S5: no policy buys its reward for less SFT
+    loss. Where ref has full support, RL with the estimator k3 in the loss ends there. Where ref misses the best
+    responses, mass that is left over goes to them, but RL from ref does not get there: it never samples them, and
+    ends at ``stationary_policy``. ``mask`` is true where a response counts, and keeps the padding of lists out.
 
-    Shapes: log_ref, reward ``[..., n]``, beta > 0 scalar or ``[...]`` -> ``[..., n]``. Source: T2.
+    Shapes: log_ref, reward ``[..., n]``, beta > 0 scalar or ``[...]``, mask as reward -> ``[..., n]``. Source: T2.
 
     >>> import numpy as np
     >>> np.exp(forward_leash_optimum(np.log([0.5, 0.5]), np.array([0.0, 1.0]), 4 / 3)).round(6).tolist()
     [0.333333, 0.666667]
     """
-    arguments = tilted({"log_ref": log_ref}, reward, beta)
+    arguments = tilted({"log_ref": log_ref}, reward, beta, mask=mask)
     arguments.check_inverse("beta")
     return arguments.map(trainers.forward_leash_optimum, keeps_responses=True)
 
@@ -208,6 +222,24 @@ def critical_beta(ref_success: TensorLike) -> Result:
     return arguments.map(groups.critical_beta)
 
 
+@overload
+def group_normalized_success(
+    ref_success: ArrayLike,
+    group_size: int | None,
+    beta: ArrayLike,
+    leash: Literal["reverse", "forward"] = ...,
+    sd: Deviation = ...,
+    eps: ArrayLike = ...,
+) -> GroupNormalizedSuccess[FloatArray, BoolArray]: ...
+@overload
+def group_normalized_success(
+    ref_success: Tensor,
+    group_size: int | None,
+    beta: TensorLike,
+    leash: Literal["reverse", "forward"] = ...,
+    sd: Deviation = ...,
+    eps: TensorLike = ...,
+) -> GroupNormalizedSuccess[Tensor, Tensor]: ...
 def group_normalized_success(
     ref_success: TensorLike,
     group_size: int | None,
@@ -215,7 +247,7 @@ def group_normalized_success(
     leash: Literal["reverse", "forward"] = "reverse",
     sd: Deviation = "population",
     eps: TensorLike = 0.0,
-) -> GroupNormalizedSuccess[Any]:
+) -> GroupNormalizedSuccess[Result, BoolArray | Tensor]:
     """Where RL with advantages normalised in groups of G ends, binary reward, from a success of ref.
 
     Returns ``(success, stationary)``. Reverse leash (KL(p||ref): k2 in the loss, k3 with ratio): the first c

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nondecoupling.cli.exits import fail, need
-from nondecoupling.cli.options import Seed, at_least
+from nondecoupling.cli.options import RewardWeights, Seed, at_least, weights_in
 from nondecoupling.cli.report import console
 from nondecoupling.cli.reward_functions import reward_function
 from nondecoupling.collected import CollectedSamples
@@ -45,13 +46,17 @@ def collect_command(
     experts: Annotated[
         str | None, typer.Option(help="Column of expert responses: a text, or a list of texts.")
     ] = None,
-    reward_weights: Annotated[
-        str | None,
-        typer.Option(metavar="W,W", help="The trainer's reward_weights, one for each --reward."),
-    ] = None,
+    reward_weights: RewardWeights = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("ref.parquet"),
     seed: Seed = 0,
     rows_at_once: RowsAtOnce = 64,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="The trainer's chat_template_kwargs: '{\"enable_thinking\": false}'.",
+        ),
+    ] = None,
 ) -> None:
     """Draw, score and reward responses of the start policy, for forecast and monitor.
 
@@ -68,7 +73,8 @@ def collect_command(
         with processes.failing_together():
             rows, texts = _rows(prompts, experts)
             functions = [reward_function(text) for text in reward]
-            weights = None if reward_weights is None else _weights(reward_weights)
+            weights = None if reward_weights is None else weights_in(reward_weights)
+            template = None if chat_template_kwargs is None else _object(chat_template_kwargs)
             loaded = load_model(model)
         found = collect(
             loaded.model,
@@ -83,6 +89,7 @@ def collect_command(
             out=out,
             seed=seed,
             rows_at_once=rows_at_once,
+            chat_template_kwargs=template,
         )
     except (LanguageModelError, ValueError, OSError, ImportError) as error:
         fail(str(error))
@@ -158,10 +165,13 @@ def _rows(path: Path, experts: str | None) -> tuple[list[dict[str, Any]], list[l
     ]
 
 
-def _weights(text: str) -> list[float]:
+def _object(text: str) -> dict[str, Any]:
     try:
-        return [float(word) for word in text.split(",")]
+        found = json.loads(text)
     except ValueError:
+        found = None
+    if not isinstance(found, dict):
         raise ValueError(
-            f"--reward-weights {text}: give a number for each --reward, as 1,0.5"
-        ) from None
+            f"--chat-template-kwargs {text}: give an object of JSON, as '{{\"enable_thinking\": false}}'"
+        )
+    return found

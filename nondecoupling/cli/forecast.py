@@ -74,7 +74,8 @@ def forecast_command(
     ] = None,
     weight: Annotated[str | None, typer.Option(help="Column of the weights of prompts.")] = None,
     step: Annotated[
-        int | None, typer.Option(help="Only rows of this step of training, by the column step.")
+        int | None,
+        typer.Option(help="Only rows of this step of training: column step, global_step, ..."),
     ] = None,
     ragged: Annotated[
         bool, typer.Option(help="Prompts may have different numbers of responses.")

@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from nondecoupling.cli.exits import ExitStatus, fail
-from nondecoupling.cli.options import AsJson
-from nondecoupling.cli.recipe import print_recipe, recipe_of_file
+from nondecoupling.cli.options import AsJson, RewardWeights, weights_in
+from nondecoupling.cli.recipe import print_recipe, recipe_and_weights_of_file
 from nondecoupling.cli.report import console, print_json
 from nondecoupling.cli.sample_files import Columns, SamplesFile, in_options
 from nondecoupling.collected import CollectedSamples
@@ -20,8 +20,9 @@ from nondecoupling.forecast import Samples
 from nondecoupling.forecast.answers import recipe_to_dict
 from nondecoupling.monitor import CouplingMonitor, Reading
 from nondecoupling.monitor.page import cells_of, columns_of, html
-from nondecoupling.monitor.rollout_files import Rollouts, read_rollouts
+from nondecoupling.monitor.rollout_files import read_rollouts, sum_of_columns
 from nondecoupling.monitor.scored_steps import ScoredSteps, expert_log_ratio, scored_steps
+from nondecoupling.recipes import Recipe
 
 # By the arguments of ``CouplingMonitor``.
 OPTIONS = {
@@ -49,6 +50,7 @@ def monitor_command(
     reward: Annotated[
         list[str], typer.Option(help="Column of the reward in FILES; several are added up.")
     ] = [],  # noqa: B006
+    reward_weights: RewardWeights = None,
     samples_prompt: Annotated[
         str | None, typer.Option(help="Column of the prompt in SAMPLES, if collect did not.")
     ] = None,
@@ -65,7 +67,7 @@ def monitor_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What this trainer would pay, too: TRL's options, .yaml or .json.",
+            help="What this trainer would pay, too: TRL's options, .yaml or .json; also their reward_weights.",
         ),
     ] = None,
     trainer: Annotated[
@@ -82,7 +84,10 @@ def monitor_command(
         float | None, typer.Option(help="Alarm where more times the price was paid.")
     ] = None,
     delta: Annotated[
-        float, typer.Option(help="A false alarm is ever raised with at most this chance.")
+        float,
+        typer.Option(
+            help="At most this chance of a false alarm ever, where one SAMPLES has all that was scored."
+        ),
     ] = 0.05,
     page: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with a picture; extra plot.")
@@ -95,8 +100,9 @@ def monitor_command(
     their step or with it at the end, as checkpoint-200. Leaves with status 1 where an alarm was raised, and with 2
     where an alarm was asked for and nothing could raise it.
     """
-    trained = recipe_of_file("--recipe", recipe, trainer)
+    trained, of_recipe = recipe_and_weights_of_file("--recipe", recipe, trainer)
     try:
+        weights = _weights(reward_weights, f"--recipe {recipe}", trained, of_recipe, reward)
         columns = Columns(prompt=samples_prompt, reward=samples_reward)
         source = SamplesFile(
             samples, reward_low, reward_high, columns, samples_step, samples_ragged, "samples-"
@@ -109,9 +115,16 @@ def monitor_command(
                 max_overpayment=max_overpayment,
                 delta=delta,
             )
-        with in_options(prompt="--prompt", rewards="--reward"):
-            found = read_rollouts(files, prompt=prompt, rewards=reward)
-        _require_rewards_of_samples(watching, samples, found, reward)
+        with in_options(
+            prompt="--prompt", rewards="--reward", reward_bounds="--reward-low --reward-high"
+        ):
+            found = read_rollouts(
+                files,
+                prompt=prompt,
+                rewards=reward,
+                reward_weights=weights or None,
+                reward_bounds=watching.samples.reward_bounds,
+            )
         rewards = {rollouts.step: rollouts.rewards for rollouts in found}
         losses = _losses(source, samples, scored)
         _require_alarms_possible(watching, samples, losses, list(rewards))
@@ -134,6 +147,8 @@ def monitor_command(
             {
                 "recipe": None if trained is None else recipe_to_dict(trained),
                 "recipe_unsupported": None if refusal is None else str(refusal),
+                "reward_columns": reward,
+                "reward_weights": weights,
                 "readings": [reading.to_dict() for reading in watching.readings],
                 "scored": {str(step): name for step, name in losses.names.items()},
                 "not_used": losses.without_step,
@@ -144,6 +159,8 @@ def monitor_command(
             print_recipe(trained)
         if refusal is not None:
             console().print(str(refusal), markup=False)
+        if weights:
+            console().print(f"the reward: {sum_of_columns(reward, weights)}", markup=False)
         _print(watching.readings)
     if (
         page is not None
@@ -156,6 +173,31 @@ def monitor_command(
         raise typer.Exit(ExitStatus.REFUTED)
 
 
+def _weights(
+    given: str | None,
+    option: str,
+    recipe: Recipe | None,
+    of_recipe: list[float],
+    columns: Sequence[str],
+) -> list[float]:
+    """Of the columns of the reward, by ``--reward-weights`` or else by TRL's options; none where each counts once."""
+    if given is not None:
+        weights, told = weights_in(given), f"--reward-weights {given}"
+    else:
+        weights, told = of_recipe, f"{option}, reward_weights={of_recipe}"
+        unsaid = recipe is not None and any(name == "reward_weights" for name, _ in recipe.outside)
+        if unsaid and not weights:
+            raise ValueError(
+                f"{option}: its trainer weights rewards, and a recipe's fields do not say how; give --reward-weights"
+            )
+    if weights and len(weights) != len(columns):
+        raise ValueError(
+            f"{told}: {len(weights)} weights, and {len(columns)} columns named as --reward; name one for each weight, "
+            "in the order of the trainer's reward_funcs, or the weighted sum itself with --reward-weights 1"
+        )
+    return weights
+
+
 def _losses(source: CollectedSamples | Samples, path: Path, only: Sequence[str]) -> ScoredSteps:
     if isinstance(source, CollectedSamples):
         with in_options(only="--scored"):
@@ -165,29 +207,6 @@ def _losses(source: CollectedSamples | Samples, path: Path, only: Sequence[str])
             f"--scored {only[0]}: {path} was not written by collect and has no scored checkpoints; leave it away"
         )
     return ScoredSteps({}, [])
-
-
-def _require_rewards_of_samples(
-    watching: CouplingMonitor, path: Path, found: Iterable[Rollouts], columns: Sequence[str]
-) -> None:
-    """A reward outside the bounds of the samples."""
-    low, high = watching.samples.reward_bounds
-    for rollouts in found:
-        outside = rollouts.rewards[(rollouts.rewards < low) | (rollouts.rewards > high)]
-        if not outside.size:
-            continue
-        reward = f"FILES, step {rollouts.step}: a prompt has the reward {outside[0]:g}"
-        if columns:
-            reward += f" in {' + '.join(columns)}"
-        if watching.collected is None:
-            raise ValueError(
-                f"{reward}, outside --reward-low {low:g} --reward-high {high:g}; give bounds that hold for every "
-                "possible response, or name another column as --reward"
-            )
-        raise ValueError(
-            f"{reward}, and {path} was collected with rewards from {low:g} to {high:g}: this is not the reward that "
-            "was collected; name its column as --reward, or collect again with this one"
-        )
 
 
 def _require_alarms_possible(
@@ -221,9 +240,14 @@ def _listed(steps: Iterable[int]) -> str:
 def _look(
     watching: CouplingMonitor, path: Path, step: int, name: str | None, rewards: Array | None
 ) -> None:
+    """Numbered by what later calls do not change, so that a checkpoint at a time has the limits of all at once.
+
+    Odd numbers are those of checkpoints, in the order in which ``score`` added them to the file; even ones are those of
+    steps without.
+    """
     if name is None or watching.collected is None:
         try:
-            watching.update(step, None, rewards)
+            watching.update(step, None, rewards, look=2 * (step + 1))
         except ValueError as error:
             raise ValueError(f"FILES, step {step}: {error}") from error
         return
@@ -233,6 +257,7 @@ def _look(
             watching.collected.log_p(name),
             rewards,
             expert_log_ratio=expert_log_ratio(watching.collected, name),
+            look=2 * watching.collected.later.index(name) + 1,
         )
     except ValueError as error:
         raise ValueError(f"{path}, the scores {name!r}, step {step}: {error}") from error

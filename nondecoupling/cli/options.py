@@ -38,6 +38,20 @@ ClaimName = Annotated[str | None, typer.Option("--claim", help="Only this claim,
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(callback=at_least(0), help="Seed of the random numbers.")]
 Responses = Annotated[int, typer.Option(callback=at_least(2), help="Responses in each world.")]
+RewardWeights = Annotated[
+    str | None,
+    typer.Option(metavar="W,W", help="The trainer's reward_weights, one for each --reward."),
+]
+
+
+def weights_in(text: str) -> list[float]:
+    """Of an option ``--reward-weights``."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--reward-weights {text}: give a number for each --reward, as 1,0.5"
+        ) from None
 
 
 def statement_named(statement_id: str) -> StatementType:

@@ -140,10 +140,18 @@ def recipe_of_file(option: str, path: Path | None, trainer: str | None) -> Recip
 
     ``trainer``: whose options, grpo's where it is not said. None where no file is named.
     """
+    return recipe_and_weights_of_file(option, path, trainer)[0]
+
+
+def recipe_and_weights_of_file(
+    option: str, path: Path | None, trainer: str | None
+) -> tuple[Recipe | None, list[float]]:
+    """The same, with TRL's ``reward_weights``; none where each reward counts once, or it has a recipe's fields."""
     options = options_of_file(option, path, trainer)
     if path is None or options is None:
-        return None
-    return _of_trl_or_fields(option, path, options, trainer)
+        return None, []
+    read = _of_trl_or_fields(option, path, options, trainer)
+    return read, [] if "advantage" in options else reward_weights(options)
 
 
 def options_of_file(option: str, path: Path | None, trainer: str | None) -> dict[str, Any] | None:
@@ -174,20 +182,22 @@ def _of_trl_or_fields(
     try:
         if "advantage" not in options:
             whose: Trainer = "rloo" if trainer == "rloo" else "grpo"
+            read = Recipe.from_trl(options, whose)
             if not options.keys() & DEFAULTS[whose].keys():
                 some = ", ".join(shown(str(name)) for name in list(options)[:3]) or "nothing"
                 fail(
                     f"{option} {path}: has {some}, and none of the options of TRL's {whose} trainer that are read, "
                     "such as beta; give the trainer's options, or add beta: with the default that you mean"
                 )
-            return Recipe.from_trl(options, whose)
+            return read
         if trainer is not None:
             fail(
                 f"--trainer {trainer}: {option} {path} has no trainer's options but fields of a recipe; leave it away"
             )
         return _of_file(options)
     except (ValueError, TypeError) as error:
-        fail(f"{option} {path}: {error}")
+        said = re.sub(r"\btrainer='(\w+)'", r"--trainer \1", str(error))
+        fail(f"{option} {path}: {said}")
 
 
 def _weight(path: Path, options: dict[str, Any]) -> float:

@@ -119,8 +119,8 @@ class Recommendation:
     ``guaranteed`` is None where no beta is sure to do what was asked; it rests on limits, which hold at betas that the
     samples do not support, too: there ``how`` says that the estimates do not. ``cheapest`` is the least that any recipe
     pays for the reward of the plug-in choice, or of ``reward_target``, and ``cheapest_recipe`` one that pays it: a
-    forward leash, whose optimum lies on the frontier (T2), at the plug-in beta. Both are None where that reward is
-    free.
+    forward leash, whose optimum lies on the frontier (T2), at the plug-in beta. Their estimates are those of the
+    rewards that responses show; both are None where that reward is free, or above the average of each prompt's highest.
 
     The level is that of what was asked of ``guaranteed``. The other intervals, those of ``plug_in`` and that of
     ``cheapest`` are at places that the samples chose, and have the level of a place named beforehand.

@@ -27,6 +27,11 @@ class Ends(ABC):
     samples: Samples
     betas: Array
 
+    @property
+    def note(self) -> str:
+        """What the samples hide of the end, to be added to where a number comes from."""
+        return ""
+
     @abstractmethod
     def rewards(self, delta: float) -> Interval: ...
 

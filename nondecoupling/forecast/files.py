@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable
+import math
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -16,11 +18,15 @@ from nondecoupling.forecast.refusals import RaggedRows, RepeatedPrompts
 
 # (prompt, reward): one's own file, and what verl dumps.
 KNOWN_COLUMNS = (("prompt", "reward"), ("input", "score"))
+PROMPTS, REWARDS = zip(*KNOWN_COLUMNS, strict=True)
 # Columns with one number for each response, under the names by which callers name them.
 EXTRA_COLUMNS = ("log_prob", "expert_reward", "expert_log_prob")
 LOG_PROBS_OF = {"log_prob": "reward", "expert_log_prob": "expert_reward"}
-# Of training, as TRL and verl write it: the responses of each step come from another policy.
-STEP = "step"
+# Of training, the first as TRL and verl write it: the responses of each step come from another policy.
+STEPS = ("step", "global_step", "train_step", "training_step", "iteration", "epoch")
+
+# What Parquet and JSON make of numbers.
+NUMBERS = (bool, int, float, Decimal)
 
 # The first bytes of files.
 PARQUET = b"PAR1"
@@ -34,11 +40,15 @@ JSON_LINES = (
     "or a Parquet file"
 )
 
-Table = list[dict[str, Any]]
+Row = dict[str, Any]
+Table = list[Row]
 
 
 class FileOptions(TypedDict, total=False):
-    """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; ``step`` chooses rows, the others name columns."""
+    """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; ``step`` chooses rows, the others name columns.
+
+    ``step`` is a value of the first of ``STEPS`` that has several in the file, or that is there.
+    """
 
     reward_bounds: Required[ArrayLike]
     ragged: bool
@@ -214,7 +224,7 @@ def gathered(
     """The numbers of each prompt's rows together, of one step of training; the names are those of the columns."""
     if not table:
         raise ValueError(f"{path} is empty: give one row for each response or prompt")
-    prompt, reward = _columns(table[0], path, prompt, reward)
+    prompt, reward = _columns(column_names(table), path, prompt, reward)
     named = {name: column for name in EXTRA_COLUMNS if (column := extra.pop(name, None))}
     named["reward"] = reward
     if extra:
@@ -267,53 +277,137 @@ def gathered(
     )
 
 
-def _columns(
-    first: dict[str, Any], path: str | Path, prompt: str | None, reward: str | None
-) -> tuple[str, str]:
+def column_names(table: Table) -> list[str]:
+    """Of all rows: one row alone may lack some."""
+    return list(dict.fromkeys(name for row in table for name in row))
+
+
+def known_columns(
+    columns: Collection[str],
+    path: str | Path,
+    prompt: str | None,
+    reward: str | None,
+    as_reward: Callable[[str], GivenArgument],
+) -> tuple[str, str] | None:
+    """Those of the prompt and of its reward, as named or else one pair of ``KNOWN_COLUMNS``; None without such a pair.
+
+    ``as_reward``: the argument that names the reward's column.
+
+    Errors: two columns have known names, and neither is named.
+    """
+    for what, given, known, argument in (
+        ("prompt", prompt, PROMPTS, partial(GivenArgument, "prompt")),
+        ("reward", reward, REWARDS, as_reward),
+    ):
+        if not given and set(known) <= set(columns):
+            raise NamesArguments(
+                f"{path} has the columns {' and '.join(map(repr, known))}: say which one is that of the {what}, as ",
+                argument(known[0]),
+            )
     for known_prompt, known_reward in KNOWN_COLUMNS:
         names = prompt or known_prompt, reward or known_reward
-        if set(names) <= set(first):
+        if set(names) <= set(columns):
             return names
-    missing = [name for name in (prompt, reward) if name is not None and name not in first]
+    return None
+
+
+def _columns(
+    columns: Collection[str], path: str | Path, prompt: str | None, reward: str | None
+) -> tuple[str, str]:
+    names = known_columns(columns, path, prompt, reward, partial(GivenArgument, "reward"))
+    if names is not None:
+        return names
+    missing = [name for name in (prompt, reward) if name is not None and name not in columns]
     gone = f", and no {', '.join(map(repr, missing))}" if missing else ""
     raise NamesArguments(
-        f"{path} has the columns {', '.join(map(repr, first))}{gone}: name those of the prompt and its reward, as ",
+        f"{path} has the columns {', '.join(map(repr, columns))}{gone}: name those of the prompt and its reward, as ",
         GivenArgument("prompt", "question"),
         ", ",
         GivenArgument("reward", "accuracy"),
     )
 
 
-def _of_step(
-    table: Table, path: str | Path, step: int | None
-) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(place, row) of one step: the rows of another are of another policy than the start policy."""
-    rows = enumerate(table, start=1)
-    steps = [_listed(row.get(STEP)) for row in table]
-    named = {shown(each): each for here in steps for each in here}
-    found = list(named)
-    listed = ", ".join(found if len(found) < 6 else [*found[:2], "...", found[-1]])
-    if step is None:
-        if len(found) > 1:
-            first = next(each for each in named.values() if each is not None)
-            raise NamesArguments(
-                f"{path}, {STEP}={listed}: responses of several policies; choose the step whose rollouts the start "
-                "policy made, as ",
-                GivenArgument("step", first),
-            )
-        return rows
-    if found == ["None"]:
-        raise NamesArguments(
-            GivenArgument("step", step), f": {path} has no column {STEP!r}; leave it out"
+def step_in(cell: Any) -> Any:
+    """The whole number that a cell holds, also as 20.0, as tables do next to missing ones, or as "20"."""
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    if isinstance(cell, str) and cell.isdecimal():
+        return int(cell)
+    return cell
+
+
+@dataclass(frozen=True)
+class StepColumn:
+    """A column that counts steps of training, with its different values in order."""
+
+    name: str
+    values: list[Any]
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[Row]) -> StepColumn:
+        cells = (each for row in rows for each in _steps(row, name))
+        return cls(name, list({shown(each): each for each in cells}.values()))
+
+    def __str__(self) -> str:
+        texts = [shown(each) for each in self.values]
+        return (
+            f"{self.name}={', '.join(texts if len(texts) < 6 else [*texts[:2], '...', texts[-1]])}"
         )
-    of_it = [bool(here) and all(each == step for each in here) for here in steps]
-    chosen = list(compress(rows, of_it))
+
+
+def step_columns(rows: Sequence[Row]) -> list[StepColumn]:
+    """Those with a value, the ones with several first."""
+    found = [StepColumn.of(name, rows) for name in STEPS]
+    there = [column for column in found if column.values not in ([None], [])]
+    return sorted(there, key=lambda column: len(column.values) < 2)
+
+
+def _of_step(table: Table, path: str | Path, step: int | None) -> list[tuple[int, Row]]:
+    """(place, row) of one step: the rows of another are of another policy than the start policy."""
+    rows = list(enumerate(table, start=1))
+    if step is None:
+        _require_one_policy(table, path, step)
+        return rows
+    columns = step_columns(table)
+    if not columns:
+        raise NamesArguments(
+            GivenArgument("step", step), f": {path} has no column {STEPS[0]!r}; leave it out"
+        )
+    column = columns[0]
+    chosen = [
+        (place, row)
+        for place, row in rows
+        if (here := _steps(row, column.name)) and all(each == step for each in here)
+    ]
     if not chosen:
         raise NamesArguments(
             GivenArgument("step", step),
-            f": {path} has none of it, but {STEP}={listed}; choose one of these",
+            f": {path} has none of it, but {column}; choose one of these",
         )
+    _require_one_policy([row for _, row in chosen], path, step)
     return chosen
+
+
+def _require_one_policy(rows: Sequence[Row], path: str | Path, step: int | None) -> None:
+    for column in step_columns(rows):
+        if len(column.values) < 2:
+            continue
+        whole = [each for each in column.values if type(each) is int]
+        if step is None and whole:
+            raise NamesArguments(
+                f"{path}, {column}: responses of several policies; rename the column if it counts no steps of "
+                "training, or choose the step whose rollouts the start policy made, as ",
+                GivenArgument("step", whole[0]),
+            )
+        where = f"{path}, {column}" if step is None else f"{path}, step {step}, {column}"
+        raise ValueError(
+            f"{where}: responses of several policies; rename the column if it counts no steps of training, or keep "
+            "the rows of the start policy alone"
+        )
+
+
+def _steps(row: Row, column: str) -> list[Any]:
+    return [step_in(each) for each in _listed(row.get(column))]
 
 
 def _listed(cell: Any) -> list[Any]:
@@ -353,13 +447,10 @@ def positive_weight_in(cell: Any, column: str, path: str | Path, place: int) -> 
 
 def _weight_in(cell: Any, column: str, path: str | Path, place: int) -> float:
     first, *others = _listed(cell) or [None]
-    if (
-        not isinstance(first, (bool, int, float))
-        or not abs(first) <= LARGEST
-        or any(other != first for other in others)
-    ):
+    number = number_of(first)
+    if not abs(number) <= LARGEST or any(other != first for other in others):
         raise _no_weight(cell, column, path, place)
-    return float(first)
+    return number
 
 
 def _no_weight(cell: Any, column: str, path: str | Path, place: int) -> NamesArguments:
@@ -385,16 +476,24 @@ def _require_even_experts(
         )
 
 
-def _numbers(cell: Any, column: str, path: str | Path, place: int) -> list[float]:
-    values = _listed(cell)
-    for value in values:
-        if not isinstance(value, (bool, int, float)):
-            raise ValueError(
-                f"{path}, row {place}, {column}={shown(value)}: give a number or a list of numbers"
-            )
+def number_of(cell: Any) -> float:
+    """NaN for what is no number, infinity for one that float64 does not hold."""
+    if not isinstance(cell, NUMBERS):
+        return math.nan
     try:
-        return [float(value) for value in values]
+        return float(cell)
     except OverflowError:  # JSON has whole numbers of any size
-        raise ValueError(
-            f"{path}, row {place}, {column}={shown(cell)}: a number that is too large; give finite ones"
-        ) from None
+        return math.inf
+
+
+def _numbers(cell: Any, column: str, path: str | Path, place: int) -> list[float]:
+    numbers = []
+    for value in _listed(cell):
+        number = number_of(value)
+        if not math.isfinite(number):
+            raise ValueError(
+                f"{path}, row {place}, {column}={shown(value)}: give a number or a list of numbers, all finite; where "
+                "one is missing leave out the whole prompt, as leaving out single responses biases the estimate"
+            )
+        numbers.append(number)
+    return numbers

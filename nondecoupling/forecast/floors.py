@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import count, takewhile
 
 import numpy as np
@@ -27,16 +28,21 @@ def plug_in_price(samples: Samples, target: float) -> float:
     )
 
 
-def plug_in_rate(responses: Responses, best: float, target: float) -> float | None:
-    """What a little more reward costs at the target, nats per unit; None where it is free."""
-    if target <= responses.average(responses.mean()):
-        return None
-    # With a response of the highest reward of little mass, no prompt's offset is on the edge.
-    laws = responses.distinct_with_best(best, 0.5)
-    try:
-        return float(bounds.frontier_rate(*laws.below(best), target - best, weights=laws.weights))
-    except ValueError:  # the target is free once that response is added
-        return None
+def price_and_rate(responses: Responses, target: float) -> tuple[float, float]:
+    """What the target costs, in nats, and a little more of it, in nats per unit, by rewards that responses show.
+
+    Where training ends rests on them: a response of the highest reward that none shows may not exist.
+
+    Errors: a target outside (average reward, average of each prompt's highest reward).
+    """
+    best = responses.highest()
+    laws = responses.below(best).distinct_with_best(0.0, 0.0)
+    missing = target - float(responses.average(best))
+    price, rate = (
+        float(of(*laws.law, missing, weights=laws.weights))
+        for of in (bounds.price_of_average_reward, bounds.frontier_rate)
+    )
+    return price, rate
 
 
 def price_floor(samples: Samples, target: PerWorld, delta: float) -> Interval:
@@ -97,16 +103,36 @@ def lines(responses: Responses, best: float, rates: Array) -> Array:
     offset is that of the other folds with one response of the highest reward added, so that for m of them it lies in
     [1/(m + 1), 1]. Rates [n] -> [n, prompts].
     """
-    place = (np.cumsum(responses.mask, axis=1) - 1) % FOLDS
     total = np.zeros((len(rates), len(responses.rewards)))
-    for fold in range(FOLDS):
+    for own, others, size in folds(responses, FOLDS):
+        total += lines_fitted_to(others, own, best, rates) * size
+    return np.asarray(total / responses.counts)
+
+
+def folds(responses: Responses, count: int) -> Iterator[tuple[Responses, Responses, Array]]:
+    """(a fold of each prompt's responses, the others, how many are in the fold) for each of ``count`` folds.
+
+    A prompt with few responses has fewer folds: then none are in it.
+    """
+    place = (np.cumsum(responses.mask, axis=1) - 1) % count
+    for fold in range(count):
         own = responses.mask & (place == fold)
-        here = own.any(axis=1)  # a prompt with few responses has fewer folds
+        here = own.any(axis=1)
         if not here.any():
             break
-        others = responses.only((place != fold) | ~here[:, None]).distinct_with_best(best, 1.0)
-        judged, reward = responses.only((place == fold) | ~here[:, None]).law_with_best(best, 0.0)
-        for of_rate, rate in zip(total, rates, strict=True):
-            offset = bounds.frontier_policy(*others.below(best), rate).offset[others.place]
-            of_rate += bounds.supporting_line(judged, reward - best, rate, offset) * own.sum(axis=1)
-    return np.asarray(total / responses.counts)
+        yield (
+            responses.only((place == fold) | ~here[:, None]),
+            responses.only((place != fold) | ~here[:, None]),
+            own.sum(axis=1),
+        )
+
+
+def lines_fitted_to(others: Responses, own: Responses, best: float, rates: Array) -> Array:
+    """The lines of ``own`` at the offsets of ``others`` with one response of reward ``best`` added, [n, prompts]."""
+    laws = others.distinct_with_best(best, 1.0)
+    judged, reward = own.law_with_best(best, 0.0)
+    each = np.empty((len(rates), len(own.rewards)))
+    for of_rate, rate in zip(each, rates, strict=True):
+        offset = bounds.frontier_policy(*laws.below(best), rate).offset[laws.place]
+        of_rate[:] = bounds.supporting_line(judged, reward - best, rate, offset)
+    return each

@@ -68,6 +68,15 @@ class Responses:
         """Over prompts, the last axis, each as often as it counts."""
         return np.asarray(np.average(values, axis=-1, weights=self.weights))
 
+    def highest(self) -> Array:
+        """The highest reward of each prompt's responses, [prompts]."""
+        return np.asarray(np.where(self.mask, self.rewards, -np.inf).max(axis=1))
+
+    def below(self, best: Array) -> Responses:
+        """With rewards min(r, best) - best, ``best`` [prompts]: none is above zero."""
+        capped = np.minimum(self.rewards - best[:, None], 0.0)
+        return Responses.of(capped, self.mask, self.weights)
+
     @property
     def _few_levels(self) -> bool:
         return len(self.levels) < self.rewards.shape[1]

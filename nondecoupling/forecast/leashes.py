@@ -5,6 +5,16 @@ KL(ref||p) - s E_p r over policies, r counted from the highest reward. It is con
 at the end: so its chords to neighbours are limits for J, and h + s J for the SFT loss. Of h a line that is fitted on
 other responses is too low in expectation (``floors.lines``), and the least over the sampled law too high.
 
+The end rests on the highest reward m that a response to the prompt has, however improbable that response is:
+
+    p = w ref, w = beta/(mu - r), J = mu - beta, loss = -E_ref log w, with the least mu >= m for which E_ref w <= 1.
+
+J and loss rise with mu, hence with m: upper ends take the highest reward of the bounds for m. Both fall where m is
+lowered to some c, and every reward above c with it: to mu_c <= mu, since w rises with r, and to a loss that is not
+larger, since E_ref log(w/w_c) <= E_ref (w - w_c)/W <= 0 with W the largest w_c, which is w_c wherever w > w_c. So for
+lower ends c is the highest reward of half of a prompt's responses, which ref gives, and the other half is judged.
+Plug-in values are those of the sampled law, whose highest reward is m.
+
 **Advantages normalised in groups** (T4), rewards of two levels. The end is that of the same leash without normalising
 at beta/h, and h lies between limits that do not depend on the policy.
 """
@@ -18,16 +28,22 @@ from functools import cached_property
 import numpy as np
 
 from nondecoupling import bounds
+from nondecoupling.bounds.arrays import BoolArray
 from nondecoupling.estimate import Interval
-from nondecoupling.estimate.arguments import Array
+from nondecoupling.estimate.arguments import Array, PerWorld
 from nondecoupling.forecast import floors
 from nondecoupling.forecast.ends import Ends
-from nondecoupling.forecast.laws import Places
+from nondecoupling.forecast.laws import Places, Responses
 from nondecoupling.forecast.tilts import Tilts
 from nondecoupling.recipes import Recipe
 
 # From a rate to those at the ends of its chords: three places of the grid of ``trainers``, which so share their lines.
 STEP = 10.0 ** (3 / 16)
+
+HALVES = 2  # one shows which rewards there are, the other is judged; then the other way round
+
+# Values [betas, prompts], and what ``_low_end`` or ``_high_end`` is told that they lie between.
+Limited = tuple[Array, PerWorld, PerWorld]
 
 
 @dataclass(frozen=True)
@@ -37,47 +53,56 @@ class ForwardEnds(Ends):
     def how(self, number: str) -> str:
         if number == "expert_loss_change":
             return "plug-in; the samples give no limits for it with this leash"
-        return f"betting, {self.samples.prompts} prompts, chords of the frontier, cross-fitted"
+        of = f"{self.samples.prompts} prompts"
+        return f"betting, {of}, chords of the frontier, cross-fitted{self.note}"
+
+    @property
+    def note(self) -> str:
+        hidden = float(self._hidden.max())
+        if not hidden:
+            return ""
+        best = self.samples.reward_bounds[1]
+        return (
+            f"; at {hidden:.1%} of the prompts an unseen response of reward {best:g} would change the end, and only "
+            "the upper end allows for one"
+        )
 
     def rewards(self, delta: float) -> Interval:
-        below, above, least, most = self._chords
         low, high = self.samples.reward_bounds
         return self._enclosed(
-            high + self._low_end(below, least, most, delta),
-            high + self._high_end(above, least, most, delta),
+            high + self._low_end(*self._from_below[0], delta),
+            high + self._high_end(*self._from_above[0], delta),
             self.plug_in_rewards(),
             delta,
             (low, high),
         )
 
     def own_loss_changes(self, delta: float) -> Interval:
-        rate = 1 / self.betas[:, None]
-        below, above, least, most = self._chords
-        under, over, lowest, highest = self._lines(1.0)
-        least, most = lowest + rate * least, highest + rate * most
         return self._enclosed(
-            self._low_end(under + rate * below, least, most, delta),
-            self._high_end(over + rate * above, least, most, delta),
+            self._low_end(*self._from_below[1], delta),
+            self._high_end(*self._from_above[1], delta),
             self.plug_in_losses(),
             delta,
             (0.0, math.inf),
         )
 
     def expert_loss_changes(self, delta: float) -> Interval | None:
-        """E_expert log(t + s (best - r)), with the sampled offset t of each prompt."""
+        """E_expert log(t + s (best - r)), with the sampled offset t of each prompt, best of all its responses."""
         experts = self.samples.expert_rewards
         if experts is None:
             return None
-        missing = self.samples.reward_bounds[1] - experts
-        # Where the best response takes mass that no sampled one has, it is one more of them.
-        offsets = np.where(
-            self._sampled[1] > 0, self._sampled[1], self._least(1 / self.betas, 1.0)[1]
+        drawn = self.samples.drawn
+        best = np.maximum(drawn.highest(), experts.max(axis=1))
+        sampled, one_more = (
+            _least(drawn.below(best), count, 1 / self.betas)[1] for count in (0, 1)
         )
+        # Where the experts' best response takes mass that no sampled one has, it is one more of them.
+        offsets = np.where(sampled > 0, sampled, one_more)
         each = [
-            np.log(offset[:, None] + missing / beta).mean(axis=1)
+            np.log(offset[:, None] + (best[:, None] - experts) / beta).mean(axis=1)
             for offset, beta in zip(offsets, self.betas, strict=True)
         ]
-        value = self.samples.drawn.average(np.stack(each))
+        value = drawn.average(np.stack(each))
         open_end = np.full(value.shape, math.inf)
         return Interval(-open_end, open_end, value, delta, self.samples.prompts, "plug-in")
 
@@ -88,64 +113,99 @@ class ForwardEnds(Ends):
         return None
 
     def plug_in_rewards(self) -> Array:
-        """J = best - beta (1 - t) of the law where any response may have the highest reward."""
-        return self.samples.reward_bounds[1] - self._missing
+        drawn = self.samples.drawn
+        return drawn.average(drawn.highest()) - self.betas * drawn.average(1 - self._sampled[1])
 
     def plug_in_losses(self) -> Array:
-        lines = self.samples.drawn.average(self._sampled[0])
-        return np.maximum(lines - self._missing / self.betas, 0.0)
-
-    @property
-    def _missing(self) -> Array:
-        """best - J, plug-in."""
-        return self.samples.drawn.average(self.betas[:, None] * (1 - self._sampled[1]))
+        line, offset = self._sampled
+        return np.maximum(self.samples.drawn.average(line - (1 - offset)), 0.0)
 
     @cached_property
     def _sampled(self) -> tuple[Array, Array]:
-        """(least over the sampled law of KL(ref||p) - s E_p r, its offset), [betas, prompts]."""
-        return self._least(1 / self.betas, 0.0)
+        """h of the sampled law and its offset, rewards counted from the highest of each prompt's responses."""
+        drawn = self.samples.drawn
+        return _least(drawn.below(drawn.highest()), 0.0, 1 / self.betas)
 
-    def _least(self, rates: Array, one_more: float) -> tuple[Array, Array]:
-        """With a response of the highest reward that counts as ``one_more`` of the sampled ones."""
-        best = self.samples.reward_bounds[1]
-        laws = self.samples.drawn.distinct_with_best(best, one_more)
-        found = [bounds.frontier_policy(*laws.below(best), rate) for rate in rates]
-        line, offset = (
-            np.stack([getattr(one, name)[laws.place] for one in found])
-            for name in ("line", "offset")
-        )
-        return line, offset
+    @property
+    def _hidden(self) -> Array:
+        """[betas], the share of prompts whose end has mass on the highest reward though no response has it."""
+        drawn = self.samples.drawn
+        _, offset = _least(self._from_best, 0.0, 1 / self.betas)
+        return drawn.average(np.where(offset > 0, 0.0, 1.0))
+
+    @property
+    def _from_best(self) -> Responses:
+        drawn = self.samples.drawn
+        return drawn.below(np.full(len(drawn.rewards), self.samples.reward_bounds[1]))
 
     @cached_property
-    def _every_line(self) -> tuple[Places, tuple[Array, Array, Array, Array]]:
-        """(places [3, betas] of weaker, own and stronger rates among all, h at all of them; see ``_lines``)."""
+    def _rates(self) -> tuple[Array, Places]:
+        """All rates there are, and the places [3, betas] of the rates times 1/STEP, 1 and STEP among them."""
         logs = -np.log(self.betas) + math.log(STEP) * np.array([[-1.0], [0.0], [1.0]])
-        rates, place = np.unique(np.round(logs, 9), return_inverse=True)
-        rates, best = np.exp(rates), self.samples.reward_bounds[1]
-        under = floors.lines(self.samples.drawn, best, rates)
-        limits = np.array([floors.limits_of_lines(self.samples, rate) for rate in rates])
-        found = under, self._least(rates, 0.0)[0], limits[:, :1], limits[:, 1:]
-        return place.reshape(logs.shape), found
+        every, place = np.unique(np.round(logs, 9), return_inverse=True)
+        return np.exp(every), place.reshape(logs.shape)
 
-    def _lines(self, factor: float) -> tuple[Array, Array, Array, Array]:
-        """At the rates times 1/STEP, 1 or STEP: h from below and from above, and what they lie between.
-
-        [betas, prompts] twice, and [betas, 1] twice.
-        """
-        places, (under, over, lowest, highest) = self._every_line
-        at = places[1 + round(math.log(factor, STEP))]
-        return under[at], over[at], lowest[at], highest[at]
+    @property
+    def _reach(self) -> Array:
+        return self.samples.spread / self.betas[:, None]
 
     @cached_property
-    def _chords(self) -> tuple[Array, Array, Array, Array]:
-        """J from below and from above, and what they lie between."""
-        rates = 1 / self.betas
-        weaker, here, stronger = (self._lines(factor) for factor in (1 / STEP, 1.0, STEP))
-        back, ahead = (rates * (1 - 1 / STEP))[:, None], (rates * (STEP - 1))[:, None]
-        below, above = (weaker[0] - here[1]) / back, (here[1] - stronger[0]) / ahead
-        least = np.minimum((weaker[2] - here[3]) / back, (here[2] - stronger[3]) / ahead)
-        most = np.maximum((weaker[3] - here[2]) / back, (here[3] - stronger[2]) / ahead)
-        return below, above, least, most
+    def _least_lines(self) -> Array:
+        """What no line is below at all ``_rates``, [rates, 1]."""
+        limits = [floors.limits_of_lines(self.samples, rate) for rate in self._rates[0]]
+        return np.array(limits)[:, :1]
+
+    @cached_property
+    def _from_above(self) -> tuple[Limited, Limited]:
+        """J - best and the loss, too high in expectation, where every prompt may have the highest reward."""
+        every, (_, here, stronger) = self._rates
+        under = floors.lines(self.samples.drawn, self.samples.reward_bounds[1], every)
+        over, _ = _least(self._from_best, 0.0, every)
+        gained = (over[here] - under[stronger]) / (STEP - 1)  # in nats
+        nats = _most_nats(self._reach)
+        most = (nats - self._least_lines[stronger]) / (STEP - 1)
+        beta = self.betas[:, None]
+        rewards = beta * gained, -self.samples.spread, beta * most
+        return rewards, (over[here] + gained, 0.0, nats + most)
+
+    @cached_property
+    def _from_below(self) -> tuple[Limited, Limited]:
+        """J - best and the loss, too low in expectation, where no reward is above one that was seen."""
+        drawn, best, beta = self.samples.drawn, self.samples.reward_bounds[1], self.betas[:, None]
+        every, (weaker, here, _) = self._rates
+        chord = 1 - 1 / STEP
+        rewards = losses = np.zeros((len(self.betas), len(drawn.rewards)))
+        for own, others, size in floors.folds(drawn, HALVES):
+            seen = others.highest()
+            own, others = own.below(seen), others.below(seen)
+            under = floors.lines_fitted_to(others, own, 0.0, every)
+            over, _ = _least(own, 0.0, every)
+            gained = (under[weaker] - over[here]) / chord  # in nats
+            rewards = rewards + (seen - best + beta * gained) * size
+            losses = losses + (under[here] + gained) * size
+        rewards, losses = rewards / drawn.counts, losses / drawn.counts
+        # With x the seen reward less the lowest, over beta, gained is at least (line - _most_nats(x))/chord. That and x
+        # together are convex in x, and least where the slope 1 - 1/(x chord) is zero.
+        line, reach = self._least_lines, self._reach
+        x = np.minimum(reach, 1 / chord)
+        least = x - reach + (line[weaker] - _most_nats(x)) / chord
+        least_loss = line[here] + (line[weaker] - _most_nats(reach)) / chord
+        return (rewards, beta * least, 0.0), (losses, least_loss, _most_nats(reach))
+
+
+def _least(responses: Responses, one_more: float, rates: Array) -> tuple[Array, Array]:
+    """(h of laws with rewards up to 0 and ``one_more`` response that has it, their offsets), [rates, prompts] each."""
+    laws = responses.distinct_with_best(0.0, one_more)
+    found = [bounds.frontier_policy(*laws.law, rate) for rate in rates]
+    line, offset = (
+        np.stack([getattr(one, name)[laws.place] for one in found]) for name in ("line", "offset")
+    )
+    return line, offset
+
+
+def _most_nats(reach: Array) -> Array:
+    """What neither h nor h + s J <= h exceeds where the rate times the range of the reward is ``reach``."""
+    return np.where(reach < 1, reach, 1 + np.log(np.maximum(reach, 1)))
 
 
 @dataclass(frozen=True)
@@ -160,6 +220,10 @@ class NormalisedEnds(Ends):
         low, high = self.factors
         inner = self._weakest.how(number)
         return f"leashes at beta/{low:.3g} and beta/{high:.3g} (T4), each {inner}"
+
+    @property
+    def note(self) -> str:
+        return self._weakest.note
 
     @property
     def factors(self) -> tuple[float, float]:
@@ -192,8 +256,9 @@ class NormalisedEnds(Ends):
         right = experts == self.samples.reward_bounds[1]
         moved = self._moved
         if self.recipe.holds == "forward":
-            # Where no response is right one more is, or a right answer of the experts would have had no probability.
-            start = np.maximum(self._start, 1 / (self.samples.drawn.counts + 1))
+            # Where only experts are right one more response is, or their answer would have had no probability.
+            one_more = np.maximum(self._start, 1 / (self.samples.drawn.counts + 1))
+            start = np.where(right.any(axis=1), one_more, self._start)
             moved = _moved(start, self._ended(start))
         change = np.stack([np.where(right, up, down) for up, down in moved])
         value = -self.samples.drawn.average(change.mean(axis=-1))
@@ -223,16 +288,15 @@ class NormalisedEnds(Ends):
 
     @cached_property
     def _start(self) -> Array:
-        """Of the law where any response may be right: a forward leash lets it rise from no mass at all."""
+        """Success of the sampled law, [prompts]."""
         low, _ = self.samples.reward_bounds
-        start = (self.samples.drawn.mean() - low) / self.samples.spread
-        return np.maximum(start, np.finfo(float).tiny) if self.recipe.holds == "forward" else start
+        return np.asarray((self.samples.drawn.mean() - low) / self.samples.spread)
 
     @cached_property
-    def _ends(self) -> list[tuple[Array, Array]]:
+    def _ends(self) -> list[tuple[Array, BoolArray]]:
         return self._ended(self._start)
 
-    def _ended(self, start: Array) -> list[tuple[Array, Array]]:
+    def _ended(self, start: Array) -> list[tuple[Array, BoolArray]]:
         """(log of the chances of wrong and right [prompts, 2], whether stationary), for each beta."""
         starts, place = np.unique(start, return_inverse=True)
         with np.errstate(divide="ignore"):
@@ -278,7 +342,7 @@ class NormalisedEnds(Ends):
         return Interval(low, high, estimate, delta, self.samples.prompts, "betting")
 
 
-def _moved(start: Array, ends: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+def _moved(start: Array, ends: list[tuple[Array, BoolArray]]) -> list[tuple[Array, Array]]:
     """log p/ref of right and of wrong responses, [prompts, 1] each; a level that no response has stays."""
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):

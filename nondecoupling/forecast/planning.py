@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -98,7 +98,7 @@ class Plans:
         low = float(path.betas[strongest]) if strongest < path.supported else 0.0
         high = float(path.betas[weakest]) if weakest >= 0 else math.inf
         how = f"intervals of the reward on a grid of betas, {self.trainer.samples.prompts} prompts"
-        return Estimate(value, low, high, 1 - self.delta, how)
+        return Estimate(value, low, high, 1 - self.delta, how + self._note(value))
 
     def trained_price(self, target: float, beta: float) -> Estimate:
         path = self._half_path
@@ -107,7 +107,10 @@ class Plans:
         if 0 < beta < math.inf:
             value = float(self._ends(beta).plug_in_losses()[0])
         how = f"loss changes over the interval of beta, {self.trainer.samples.prompts} prompts"
-        return Estimate(value, low, high, 1 - self.delta, how)
+        return Estimate(value, low, high, 1 - self.delta, how + self._note(beta))
+
+    def _note(self, beta: float) -> str:
+        return self._ends(beta).note if 0 < beta < math.inf else ""
 
     def within_budget(self, budget: float) -> Recommendation:
         asked = f"SFT loss change of at most {budget:g} nats per response"
@@ -179,14 +182,21 @@ class Plans:
         return Recommendation(asked, guaranteed, plug_in, *self.cheapest(target), why + remark)
 
     def cheapest(self, reward: float | None) -> tuple[Estimate | None, Recipe | None]:
-        """The price of a reward, and a recipe that pays it: its optimum is on the frontier at 1/beta (T2)."""
-        if reward is None:
-            return None, None
+        """The price of a reward, and a recipe that pays it: its optimum is on the frontier at 1/beta (T2).
+
+        The estimate is by rewards that responses show, as is where the recipe ends; the floor allows for others.
+        """
         samples = self.trainer.samples
-        rate = floors.plug_in_rate(samples.drawn, samples.reward_bounds[1], reward)
-        if rate is None:
+        if reward is None or not samples.mean_reward < reward < self._best_shown:
             return None, None
-        return self.price(reward), Recipe("leave-one-out", "k3-in-loss", beta=1 / rate)
+        value, rate = floors.price_and_rate(samples.drawn, reward)
+        recipe = Recipe("leave-one-out", "k3-in-loss", beta=1 / rate)
+        return replace(self.price(reward), value=value), recipe
+
+    @property
+    def _best_shown(self) -> float:
+        drawn = self.trainer.samples.drawn
+        return float(drawn.average(drawn.highest()))
 
     def _refused(
         self, asked: str, refusal: UnsupportedRecipe, reward: float | None

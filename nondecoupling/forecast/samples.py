@@ -31,13 +31,14 @@ class Samples:
 
     ``ref_rewards`` has shape ``[n, k]``, where ``mask`` ``[n, k]`` is true; prompts may have different numbers of
     responses, two at least, if these numbers do not depend on rewards. ``reward_bounds`` (low, high) hold for every
-    possible response, not only for those seen. ``expert_rewards`` ``[n, m]``, if the SFT loss on expert data is asked
-    for: those of m responses of the experts to the same prompts. ``ref_log_probs`` ``[n, k]`` and ``expert_log_ref``
-    ``[n, m]``: log ref(y|x) of whole responses, in nats, from which the SFT loss at the start is known and not only
-    its change. ``weights`` ``[n]``, positive, of any sum: how much more often a prompt occurs in the law in question
-    than in the one that the prompts were drawn from; the largest weight possible is assumed to be among them.
-    ``prompt_ids``: n labels, whole numbers or strings, no two alike; without them nothing checks that no prompt was
-    given twice.
+    possible response, not only for those seen; whether a response to a prompt has the highest reward is not assumed,
+    either way: where a forward leash ends depends on it, and its limits allow for both. ``expert_rewards`` ``[n, m]``,
+    if the SFT loss on expert data is asked for: those of m responses of the experts to the same prompts.
+    ``ref_log_probs`` ``[n, k]`` and ``expert_log_ref`` ``[n, m]``: log ref(y|x) of whole responses, in nats, from which
+    the SFT loss at the start is known and not only its change. ``weights`` ``[n]``, positive, of any sum: how much more
+    often a prompt occurs in the law in question than in the one that the prompts were drawn from; the largest weight
+    possible is assumed to be among them. ``prompt_ids``: n labels, whole numbers or strings, no two alike; without them
+    nothing checks that no prompt was given twice.
 
     Assumes that prompts are independent draws, and that responses are independent given the prompt, drawn from ref
     itself: temperature 1, no top-k or top-p. Units: those of the reward.

@@ -53,6 +53,7 @@ def asked_of(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Iterable[Any],
     experts: Sequence[str] | Sequence[Sequence[str]] | None,
+    chat_template_kwargs: Mapping[str, Any],
 ) -> list[Asked]:
     """
     Raises:
@@ -79,7 +80,7 @@ def asked_of(
                 f"prompts[{place}]={shown(entry)}: give a text, a chat, or a row with a column 'prompt' that is one"
             )
         texts = [] if responses is None else expert_texts(f"experts[{place}]", responses[place])
-        tokens, whole = prompt_and_responses(tokenizer, prompt, texts)
+        tokens, whole = prompt_and_responses(tokenizer, prompt, texts, chat_template_kwargs)
         found.append(Asked(prompt, tokens, columns, texts, whole))
     _check(found)
     return found

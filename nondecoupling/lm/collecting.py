@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +67,7 @@ def collect(
     out: str | Path = "ref.parquet",
     seed: int = 0,
     rows_at_once: int = 64,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> CollectedSamples:
     """k responses of the model to each prompt with their rewards and log-probabilities, in a Parquet file.
 
@@ -74,7 +75,8 @@ def collect(
     ``prompt`` and further columns, which go to the reward function as in TRL. ``reward``: one function in TRL's
     signature or several, added up with ``reward_weights``; ``reward_bounds`` must hold for every possible response.
     ``experts``: one text, or as many texts for each prompt, which are scored and rewarded too. ``max_tokens`` is the
-    trainer's ``max_completion_length``. Where ``out`` is complete already, it is returned.
+    trainer's ``max_completion_length``, ``chat_template_kwargs`` what it gives the chat template of chats, as
+    ``{"enable_thinking": False}``. Where ``out`` is complete already, it is returned.
 
     An interrupted call goes on where it stopped: call it again with the same arguments. A reward function that fails
     loses nothing: responses are kept in the folder ``out`` + ``.parts``, and only rewards are computed again, all of
@@ -86,7 +88,8 @@ def collect(
         RewardFunctionError: the reward function raised, or did not return one reward within the bounds for each.
         CollectError: ``out`` or its parts belong to another model, prompts or settings, or cannot be read; ``out`` is
             complete, and whether the reward function is the same cannot be told; two prompts are alike, or one is no
-            prompt; another call is collecting into ``out``, or has just made it.
+            prompt; ``chat_template_kwargs`` cannot be written as JSON; another call is collecting into ``out``, or has
+            just made it.
         ModelError: the model cannot be scored, or draws from another law than that of its logits.
         ResponseError: a prompt or an expert response has no tokens that the model could be asked about.
         ProcessesError: another process stopped, for a reason that is none of these.
@@ -112,7 +115,8 @@ def collect(
             max_tokens = whole_number("max_tokens", max_tokens, 1)
             rows_at_once = whole_number("rows_at_once", rows_at_once, 1)
             language_model = from_transformers(model, tokenizer)
-            asked = asked_of(tokenizer, prompts, experts)
+            template_kwargs = _as_json("chat_template_kwargs", chat_template_kwargs or {})
+            asked = asked_of(tokenizer, prompts, experts, template_kwargs)
             for one in asked:
                 for text, tokens in zip(one.experts, one.expert_tokens, strict=True):
                     language_model.require_one_end(text, tokens)
@@ -130,6 +134,7 @@ def collect(
                 rewards=rewards.names,
                 rewards_digest=rewards.digest
                 and digest_of([rewards.digest.encode(), *(one.facts() for one in asked)]),
+                chat_template_kwargs=template_kwargs,
             )
         own = digest_of([origin.to_json().encode()]) if origin.rewards_digest else uuid4().hex
         rewards_key = processes.all_of([own[:16]])[0]
@@ -307,6 +312,18 @@ class _Collection:
                 {column: [value] * count for column, value in one.columns.items()},
             )
             row[name] = given.tolist()
+
+
+def _as_json(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """As a file of JSON gives it back, so that both can be compared."""
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(given)))
+    except (TypeError, ValueError):
+        raise CollectError(
+            f"{name}={shown(given)}: give a dictionary with values of JSON, as {{'enable_thinking': False}}, since the "
+            "file keeps it"
+        ) from None
+    return kept
 
 
 def _read(part: Path) -> list[Row]:

@@ -10,10 +10,11 @@ about one prompt at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -34,12 +35,21 @@ from nondecoupling.lm.tolerances import enumeration_tolerance
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-__all__ = ["draw", "sample_responses", "text_of"]
+__all__ = ["draw", "options_of_another_law", "sample_responses", "text_of"]
 
 # Responses that a call compares, of batches with padding and of those without, and again where prompts are longer.
 CHECKED = 4
 # Nats per token: several times what rounding to bfloat16 has been seen to do, where a bound on it would hide any fault.
 ROUGHEST = 0.25
+# Options of ``generate`` that change no law: lengths, which callers compare; of beams and assistants, without these;
+# what stands for no drawn token; speed; output; what changes no finite logits; where the options are from.
+NO_LAW = re.compile(
+    r"max_(length|new_tokens)|early_stopping|length_penalty|is_assistant|num_assistant_tokens\w*|"
+    r"assistant_(confidence_threshold|lookbehind)|target_lookbehind|max_matching_ngram_size|(pad|bos)_token_id|"
+    r"decoder_start_token_id|use_cache|cache_implementation|max_cache_len|\w+_compile|compile_config|prefill_chunk_size|"
+    r"low_memory|continuous_batching_config|output_\w+|return_dict_in_generate|renormalize_logits|"
+    r"remove_invalid_values|_from_model_config|transformers_version"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -107,6 +117,39 @@ def draw(
             raise ModelError(
                 f"{fault}, one response at a time, too; choose another model, or another version of transformers"
             ) from None
+
+
+def options_of_another_law(
+    language_model: LanguageModel, given: Mapping[str, Any], *, by_generate: bool = True
+) -> dict[str, tuple[Any, Any]]:
+    """The options by which a trainer draws from another law than ``draw`` does: name to (its value, the plain one).
+
+    ``given`` are the trainer's, by the names of ``GenerationConfig``. What they leave open, also by None, ``generate``
+    takes from the model's ``generation_config``, and then from its own defaults, where top_k is 50. Engines such as
+    vLLM (``by_generate=False``) take nothing from there but the ends. Lengths are not compared.
+    """
+    from transformers import GenerationConfig
+
+    prepared = cast(Any, language_model.causal)._prepare_generation_config
+    with _only_plain_sampling(language_model, max_tokens=1) as plain:
+        expected: dict[str, Any] = prepared(plain)[0].to_dict()
+    used = {**expected, **given}
+    if by_generate:
+        always = {"do_sample": True, "max_new_tokens": 1, "eos_token_id": plain.eos_token_id}
+        used = prepared(GenerationConfig(**{**always, **given}))[0].to_dict()
+    differ = {
+        name: (used[name], own)
+        for name, own in expected.items()
+        if not NO_LAW.fullmatch(name) and not _same_law(name, used[name], own)
+    }
+    unknown = {name: (value, None) for name, value in given.items() if name not in expected}
+    return differ | {name: pair for name, pair in unknown.items() if pair[0] is not None}
+
+
+def _same_law(name: str, value: Any, plain: Any) -> bool:
+    """None, 0, False and nothing listed are all ways to leave an option out."""
+    everything = name == "top_k" and value == -1  # in vLLM
+    return value == plain or everything or (not value and not plain)
 
 
 def text_of(language_model: LanguageModel, response: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ put a space before every text; then it is cut together with the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +84,14 @@ def _ends_behind(ids: Sequence[int], end: int) -> int:
     return next((n for n, token in enumerate(reversed(ids)) if token != end), len(ids))
 
 
-def text_or_chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
+def text_or_chat_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Any,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
     """``prompt_tokens`` of a text; of chat messages, what the tokenizer's chat template makes of them.
+
+    ``chat_template_kwargs`` are the template's further arguments, as TRL's trainers have them.
 
     Raises:
         ResponseError: a text has no tokens, or there is no template for these messages.
@@ -94,7 +100,11 @@ def text_or_chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list
         return prompt_tokens(tokenizer, prompt)
     try:
         rendered: Any = tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, return_dict=True
+            prompt,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **(chat_template_kwargs or {}),
         )
     except Exception as error:  # a template raises what it likes
         raise ResponseError(
@@ -174,17 +184,21 @@ def _whole(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]) -> lis
 
 
 def prompt_and_responses(
-    tokenizer: PreTrainedTokenizerBase, prompt: Any, texts: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Any,
+    texts: Sequence[str],
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[list[int], list[list[int]]]:
-    """The tokens of a prompt, a text or a chat, and of the whole responses that follow it.
+    """The tokens of a prompt, as in ``text_or_chat_tokens``, and of the whole responses that follow it.
 
     Raises:
         ResponseError: what ``text_or_chat_tokens`` and ``response_tokens`` refuse, or no cut gives the text of both.
     """
-    start = text_or_chat_tokens(tokenizer, prompt)
+    start = text_or_chat_tokens(tokenizer, prompt, chat_template_kwargs)
     require_known(tokenizer, prompt, start)
     return start, [
-        _whole(tokenizer, text, _behind(tokenizer, prompt, start, text)) for text in texts
+        _whole(tokenizer, text, _behind(tokenizer, prompt, start, text, chat_template_kwargs))
+        for text in texts
     ]
 
 
@@ -197,7 +211,11 @@ def prompt_response(
 
 
 def _behind(
-    tokenizer: PreTrainedTokenizerBase, prompt: Any, start: list[int], text: str
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Any,
+    start: list[int],
+    text: str,
+    chat_template_kwargs: Mapping[str, Any] | None,
 ) -> list[int]:
     """The tokens of ``text`` that, behind those of the prompt, are read as its text and then ``text``."""
     alone = _tokens_of_text(tokenizer, text)
@@ -205,7 +223,7 @@ def _behind(
     if read == _read(tokenizer, start) + text:
         return alone
     # A tokenizer may lower cases or know no such character: then its own cut of both is what to compare with.
-    joint = _joint_tokens(tokenizer, prompt, text)
+    joint = _joint_tokens(tokenizer, prompt, text, chat_template_kwargs)
     if read == _read(tokenizer, joint):
         return alone
     if joint[: len(start)] != start:
@@ -217,10 +235,17 @@ def _behind(
     return joint[len(start) :]
 
 
-def _joint_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Any, text: str) -> list[int]:
+def _joint_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Any,
+    text: str,
+    chat_template_kwargs: Mapping[str, Any] | None,
+) -> list[int]:
     if isinstance(prompt, str):
         return prompt_tokens(tokenizer, prompt + text)
-    chat = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    chat = tokenizer.apply_chat_template(
+        prompt, add_generation_prompt=True, tokenize=False, **(chat_template_kwargs or {})
+    )
     return _tokens_of_text(tokenizer, f"{chat}{text}")
 
 

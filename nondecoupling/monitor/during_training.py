@@ -34,6 +34,7 @@ from nondecoupling.lm.digests import require_known_scheme
 from nondecoupling.lm.language_model import State
 from nondecoupling.lm.processes import Processes
 from nondecoupling.lm.rewards import checked_rewards, name_of, total_reward
+from nondecoupling.lm.sampling import options_of_another_law
 from nondecoupling.lm.scoring import log_probs
 from nondecoupling.lm.tokens import PromptResponse, check_one_tokenisation, text_or_chat_tokens
 from nondecoupling.monitor.readings import Reading
@@ -56,14 +57,8 @@ COLLECTED = (
 )
 # In the trainer's output_dir: the number of the last look, of which no checkpoint knows.
 LOOKS = "coupling_looks"
-# How a trainer would draw from another law than the policy's own, by the names of TRL's options.
-PLAIN_SAMPLING = {
-    "temperature": (1.0, None),
-    "top_p": (1.0, None),
-    "top_k": (0, None, -1),
-    "min_p": (None, 0, 0.0),
-    "repetition_penalty": (1.0, None),
-}
+# TRL's options of sampling that are called as those of ``generate``.
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,9 @@ class Watch(TrainerCallback):
         self._probe: dict[int, list[ProbeRow]] = {}
         self._number = self._looks_before()
         if self.functions:
-            _require_plain_sampling(args, collected)
+            _require_plain_sampling(args, self.model)
+            if collected is not None:
+                _require_same_prompts_and_lengths(args, collected)
             _require_weights(args, self.functions)
         if collected is not None:
             self._require_start(self.model, collected)
@@ -325,8 +322,9 @@ class Watch(TrainerCallback):
         """As many of this generation as the probe has responses, as tokens."""
         assert self.model is not None
         most = -(-self.monitor.probe // self.processes.count)
+        tokenizer, template = self.model.tokenizer, _template_kwargs(self.args)
         return [
-            PromptResponse(text_or_chat_tokens(self.model.tokenizer, prompt), list(ids))
+            PromptResponse(text_or_chat_tokens(tokenizer, prompt, template), list(ids))
             for prompt, ids in list(zip(prompts, completion_ids, strict=True))[:most]
         ]
 
@@ -492,20 +490,57 @@ def _number_in(kept: Path) -> int:
     return int(text)
 
 
-def _require_plain_sampling(args: TrainingArguments, collected: CollectedSamples | None) -> None:
-    for name, plain in PLAIN_SAMPLING.items():
-        value = getattr(args, name, None)
-        if value not in plain:
-            raise SamplingDiffers(
-                f"{name}={value}: rollouts are not drawn from the policy itself, so that their rewards and KL are not "
-                f"the policy's; a monitored run needs {name}={plain[0]}"
-            )
-    longest = getattr(args, "max_completion_length", None)
-    if collected is not None and longest not in (None, collected.origin.max_tokens):
+def _require_plain_sampling(args: TrainingArguments, model: LanguageModel) -> None:
+    plain, further = model.plain_sampling(max_tokens=1), _further_options(args)
+    given = {name: getattr(args, name, getattr(plain, name)) for name in SAMPLING} | further
+    by_vllm = getattr(args, "use_vllm", False)
+    regex = getattr(args, "vllm_structured_outputs_regex", None)
+    if by_vllm and regex is not None:
+        given["vllm_structured_outputs_regex"] = regex
+    differ = options_of_another_law(model, given, by_generate=not by_vllm)
+    if not differ:
+        return
+    found, needed = [], []
+    for name, (value, own) in differ.items():
+        place = " in generation_kwargs" if name in further else ""
+        if given.get(name) is None:
+            place = " by the generation_config of the model, or a default of generate"
+        found.append(f"{name}={shown(value)}{place}")
+        needed.append(f"{name}={own}")
+    raise SamplingDiffers(
+        f"{', '.join(found)}: rollouts are not drawn from the policy itself, so that their rewards and KL are not the "
+        f"policy's; a monitored run needs {', '.join(needed)}"
+    )
+
+
+def _require_same_prompts_and_lengths(args: TrainingArguments, collected: CollectedSamples) -> None:
+    origin = collected.origin
+    longest = getattr(args, "max_completion_length", origin.max_tokens)
+    said = f"max_completion_length={longest}"
+    if "max_new_tokens" in (further := _further_options(args)):
+        longest = further["max_new_tokens"]
+        said = f"max_new_tokens={longest} in generation_kwargs"
+    if longest != origin.max_tokens:
         raise SamplingDiffers(
-            f"max_completion_length={longest}, and the samples were collected with max_tokens="
-            f"{collected.origin.max_tokens}: a response that is cut elsewhere is another response; use one length"
+            f"{said}, and the samples were collected with max_tokens={origin.max_tokens}: a response that is "
+            "cut elsewhere is another response; use one length"
         )
+    template = _template_kwargs(args)
+    if template != origin.chat_template_kwargs:
+        raise SamplingDiffers(
+            f"chat_template_kwargs={shown(template)}, and the samples were collected with "
+            f"{shown(origin.chat_template_kwargs)}: a chat that is rendered otherwise is another prompt; give both the "
+            "same, lm.collect(..., chat_template_kwargs=...)"
+        )
+
+
+def _further_options(args: TrainingArguments) -> dict[str, Any]:
+    """What TRL puts over all of its options."""
+    return getattr(args, "generation_kwargs", None) or {}
+
+
+def _template_kwargs(args: TrainingArguments) -> dict[str, Any]:
+    return getattr(args, "chat_template_kwargs", None) or {}
 
 
 def _require_weights(args: TrainingArguments, functions: int) -> None:

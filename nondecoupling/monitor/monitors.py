@@ -130,6 +130,7 @@ class CouplingMonitor:
         expert_log_ratio: ArrayLike | None = None,
         log_ratios: ArrayLike | None = None,
         beta: float | None = None,
+        look: int | None = None,
     ) -> Reading:
         """A reading of the policy at ``step``.
 
@@ -137,10 +138,12 @@ class CouplingMonitor:
         the collected file, for which ``lm.score`` adds ``log_p``). ``rewards``: of rollouts, ``[prompts]`` or
         ``[prompts, responses]``. One of these two may be None, where it was not measured. ``expert_log_ratio``: log
         ref/p of expert responses. ``log_ratios``: log p/ref of rollouts, for KL(p||ref) and with the run's ``beta`` for
-        what the run proves (S10); 0 is no leash, of which nothing is proved.
+        what the run proves (S10); 0 is no leash, of which nothing is proved. ``look``: its number from 1, which no
+        other look at the run may have, in this process or another; without it, the next of this monitor's.
 
         Shapes: log_p and log_ref ``[prompts]`` or ``[prompts, responses]``. Errors: rewards outside their bounds, NaN,
-        a shape that is not that of log_ref; neither log_p nor rewards; a beta below 0 or of no use as a divisor.
+        a shape that is not that of log_ref; neither log_p nor rewards; a beta below 0 or of no use as a divisor; a look
+        below 1.
         """
         if log_p is None and rewards is None:
             raise ValueError("log_p=None, rewards=None: give one of them at least")
@@ -149,7 +152,8 @@ class CouplingMonitor:
         experts = None if expert_log_ratio is None else _mean("expert_log_ratio", expert_log_ratio)
         kl = None if log_ratios is None else _mean("log_ratios", log_ratios)
         step, beta = whole_number("step", step, 0), None if beta is None else _beta(beta)
-        return self.read(step, by_prompt, rise, experts, kl, beta, beside=by_prompt)
+        number = None if look is None else whole_number("look", look, 1)
+        return self.read(step, by_prompt, rise, experts, kl, beta, number, beside=by_prompt)
 
     def _by_prompt(self, rewards: ArrayLike) -> Array:
         reward = finite_array("rewards", rewards)

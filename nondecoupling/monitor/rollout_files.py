@@ -11,29 +11,43 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nondecoupling.estimate import cluster_means
 from nondecoupling.estimate.arguments import (
     Array,
     GivenArgument,
     NamesArguments,
+    checked_bounds,
+    finite_array,
     shown,
     whole_number,
 )
-from nondecoupling.forecast.files import Table, label_in, read_table
+from nondecoupling.forecast import RewardOutsideBounds
+from nondecoupling.forecast.files import (
+    NUMBERS,
+    PROMPTS,
+    STEPS,
+    Row,
+    Table,
+    column_names,
+    known_columns,
+    label_in,
+    number_of,
+    read_table,
+    step_columns,
+    step_in,
+)
 
-__all__ = ["Rollouts", "read_rollouts"]
+__all__ = ["Rollouts", "read_rollouts", "sum_of_columns"]
 
 SUFFIXES = (".parquet", ".jsonl")
 # In TRL's output_dir.
 COMPLETIONS = "completions"
-PROMPTS = ("prompt", "input")
-REWARDS = ("reward", "score")
 # What TRL writes next to the rewards, and verl next to the score.
-NO_REWARDS = {"step", "prompt", "completion", "advantage", "images", "input", "output", "gts"}
+NO_REWARDS = {*STEPS, *PROMPTS, "completion", "advantage", "images", "output", "gts"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +63,24 @@ def read_rollouts(
     *,
     prompt: str | None = None,
     rewards: Sequence[str] = (),
+    reward_weights: Sequence[float] | None = None,
+    reward_bounds: ArrayLike | None = None,
 ) -> list[Rollouts]:
     """Of each step in some files, or in all ``.parquet`` and ``.jsonl`` files of a folder; in order of steps.
 
     A folder without such files may be TRL's ``output_dir``: then they are those in its folder ``completions``.
-    ``rewards``: columns that are added up. The step is the column ``step``, or the number at the end of a file's name.
+    ``rewards``: columns that are added up, with TRL's ``reward_weights`` in the same order, where it has any. Without
+    names they are ``prompt`` and ``reward``, or ``input`` and ``score`` as verl dumps them, or the one of a reward
+    function as TRL writes it. The step is the column ``step``, or the number at the end of a file's name.
     None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
-    anything is left out.
+    anything is left out. ``reward_bounds``: of the samples; the reward of every row, added up, must lie in them.
 
     Errors: no file, a folder without any, a file of another kind, columns that are not there or not clear, prompts that
-    are neither texts nor chat messages nor, all of them, whole numbers, rewards that are no numbers, steps that are no
-    whole numbers.
+    are neither texts nor chat messages nor, all of them, whole numbers, rewards that are no numbers or outside the
+    bounds, weights that are not as many as ``rewards``, steps that are no whole numbers, several policies in one step.
     """
+    weights = _weights(rewards, reward_weights)
+    bounds = None if reward_bounds is None else checked_bounds("reward_bounds", reward_bounds)
     found: dict[int, tuple[list[str | int], list[float]]] = {}
     here: str | int | None = None
     files, rows = _files(paths), 0
@@ -69,18 +89,25 @@ def read_rollouts(
         rows += len(table)
         if not table:
             continue
-        label, columns = _prompt(table, path, prompt), _rewards(table, path, rewards)
-        step_of_file = None if "step" in _columns(table) else _step_in_name(path)
+        label, columns = _columns(table, path, prompt, rewards)
+        factors = weights or [1.0] * len(columns)
+        step_of_file = None if "step" in column_names(table) else _step_of_file(table, path)
         for place, row in enumerate(table, start=1):
             here = label_in(row.get(label), label, path, place, here)
             given = [_number(row, column, path, place) for column in columns]
-            said = [number for number in given if number is not None]
+            said = [
+                f * number for f, number in zip(factors, given, strict=True) if number is not None
+            ]
             if not said:
                 continue
+            total = math.fsum(said)
+            if bounds is not None and not bounds[0] <= total <= bounds[1]:
+                what = f"{path}, row {place}, {sum_of_columns(columns, weights)}={total}"
+                raise _outside(what, bounds)
             step = _step(row, path, place) if step_of_file is None else step_of_file
             prompts, values = found.setdefault(step, ([], []))
             prompts.append(here)
-            values.append(sum(said))
+            values.append(total)
     if not found:
         names = " to ".join(dict.fromkeys(map(str, (files[0], files[-1]))))
         if not rows:
@@ -95,6 +122,40 @@ def read_rollouts(
         Rollouts(step, np.asarray(cluster_means(values, prompts)))
         for step, (prompts, values) in sorted(found.items())
     ]
+
+
+def sum_of_columns(columns: Sequence[str], weights: Sequence[float]) -> str:
+    """As it is written down.
+
+    >>> sum_of_columns(["right", "short"], [2.0, 0.5])
+    '2 * right + 0.5 * short'
+    """
+    if not weights:
+        return " + ".join(columns)
+    return " + ".join(f"{w:g} * {name}" for w, name in zip(weights, columns, strict=True))
+
+
+def _weights(rewards: Sequence[str], given: Sequence[float] | None) -> list[float]:
+    """None where each reward counts once."""
+    if given is None:
+        return []
+    weights = finite_array("reward_weights", given)
+    if weights.shape != (len(rewards),):
+        raise ValueError(
+            f"reward_weights={shown(given)} for {len(rewards)} columns: name one for each as rewards, in the order of "
+            "the weights"
+        )
+    return [float(weight) for weight in weights]
+
+
+def _outside(what: str, bounds: tuple[float, float]) -> RewardOutsideBounds:
+    return RewardOutsideBounds(
+        f"{what}: outside ",
+        GivenArgument("reward_bounds", bounds),
+        " of the samples; name the column of the reward that these have, as ",
+        GivenArgument("rewards", ["accuracy"]),
+        ", or make them again, with this reward and bounds that hold for every possible response",
+    )
 
 
 def _files(paths: Iterable[str | Path]) -> list[Path]:
@@ -129,38 +190,40 @@ def _files_in(folder: Path) -> list[Path]:
     )
 
 
-def _columns(table: Table) -> list[str]:
-    """Of all rows: one row alone may lack some."""
-    return list(dict.fromkeys(name for row in table for name in row))
-
-
-def _prompt(table: Table, path: Path, given: str | None) -> str:
-    columns = _columns(table)
-    names = [given] if given else [name for name in PROMPTS if name in columns]
-    if not names or names[0] not in columns:
+def _columns(
+    table: Table, path: Path, prompt: str | None, rewards: Sequence[str]
+) -> tuple[str, list[str]]:
+    """That of the prompt, and those whose sum is the reward."""
+    columns = column_names(table)
+    known = known_columns(
+        columns,
+        path,
+        prompt,
+        rewards[0] if rewards else None,
+        lambda name: GivenArgument("rewards", [name]),
+    )
+    if known is None:
+        label = prompt or next((name for name in PROMPTS if name in columns), PROMPTS[0])
+        names = list(rewards) or [name for name in _of_functions(table) if name != label]
+    else:
+        label, names = known[0], list(rewards) or [known[1]]
+    if label not in columns:
         raise NamesArguments(
-            f"{_has(path, columns, [given])}: name that of the prompt, as ",
+            f"{_has(path, columns, [prompt])}: name that of the prompt, as ",
             GivenArgument("prompt", "question"),
         )
-    return names[0]
-
-
-def _rewards(table: Table, path: Path, given: Sequence[str]) -> list[str]:
-    columns = _columns(table)
-    names = list(given) or [name for name in REWARDS if name in columns][:1]
-    if (
-        not names
-    ):  # TRL's columns have the names of reward functions, which may say None of some responses
-        numbers = {
-            n for row in table for n, value in row.items() if isinstance(value, (int, float))
-        }
-        names = [name for name in columns if name in numbers - NO_REWARDS]
-    if any(name not in columns for name in names) or (len(names) != 1 and not given):
+    if any(name not in columns for name in names) or (len(names) != 1 and not rewards):
         raise NamesArguments(
-            f"{_has(path, columns, given)}: name that of the reward, or several to add them up, as ",
+            f"{_has(path, columns, rewards)}: name that of the reward, or several to add them up, as ",
             GivenArgument("rewards", ["accuracy"]),
         )
-    return names
+    return label, names
+
+
+def _of_functions(table: Table) -> list[str]:
+    """TRL's columns have the names of reward functions, which may say None of some responses."""
+    numbers = {n for row in table for n, value in row.items() if isinstance(value, NUMBERS)}
+    return [name for name in column_names(table) if name in numbers - NO_REWARDS]
 
 
 def _has(path: Path, columns: Sequence[str], given: Iterable[str | None]) -> str:
@@ -170,7 +233,14 @@ def _has(path: Path, columns: Sequence[str], given: Iterable[str | None]) -> str
     return f"{path} has the columns {', '.join(map(repr, columns))}{gone}"
 
 
-def _step_in_name(path: Path) -> int:
+def _step_of_file(table: Table, path: Path) -> int:
+    """The number at the end of its name, if its rows are of one policy."""
+    for column in step_columns(table):
+        if len(column.values) > 1:
+            raise ValueError(
+                f"{path}, {column}: rollouts of several policies; call that column 'step', or give a file for each; "
+                "rename it if it counts no steps of training"
+            )
     number = re.search(r"(\d+)$", path.stem)
     if not number:
         raise ValueError(
@@ -179,15 +249,10 @@ def _step_in_name(path: Path) -> int:
     return int(number[1])
 
 
-def _step(row: dict[str, Any], path: Path, place: int) -> int:
-    """Also 20.0, as tables hold whole numbers next to missing ones, and "20"."""
+def _step(row: Row, path: Path, place: int) -> int:
     value = row.get("step")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
     try:
-        return whole_number("step", value, 0)
+        return whole_number("step", step_in(value), 0)
     except ValueError:
         raise ValueError(
             f"{path}, row {place}, step={shown(value)}: give the step as a whole number in every row, or leave the "
@@ -195,14 +260,11 @@ def _step(row: dict[str, Any], path: Path, place: int) -> int:
         ) from None
 
 
-def _number(row: dict[str, Any], column: str, path: Path, place: int) -> float | None:
+def _number(row: Row, column: str, path: Path, place: int) -> float | None:
     value = row.get(column)
     if value is None or value != value:
         return None
-    try:
-        number = float(value) if isinstance(value, (bool, int, float)) else math.nan
-    except OverflowError:  # JSON has whole numbers of any size
-        number = math.inf
+    number = number_of(value)
     if not math.isfinite(number):
         raise ValueError(
             f"{path}, row {place}, {column}={shown(value)}: give a finite number, one row for each response"

@@ -73,11 +73,13 @@ class Prompts:
         of_each = bounds.kl_divergence if above_floor else bounds.cross_entropy
         return np.asarray(of_each(self.log_d, laws) @ self.shares)
 
-    def betas(self, given: TensorLike | None) -> FloatArray:
-        """``[points]``, falling."""
+    def betas(self, given: TensorLike | None, ref: np.ndarray) -> FloatArray:
+        """``[points]``, falling; by the widest range of rewards that ref can give, where none are given."""
         if given is not None:
             return np.sort(np.asarray(as_numpy(given), float).reshape(-1))[::-1]
-        return np.geomspace(BETAS[1], BETAS[0], 161) * self.spread
+        met = np.where(ref > -np.inf, self.reward, np.nan)
+        widest = float((np.nanmax(met, axis=-1) - np.nanmin(met, axis=-1)).max())
+        return np.geomspace(BETAS[1], BETAS[0], 161) * (widest or 1.0)
 
     @property
     def spread(self) -> float:
@@ -201,7 +203,7 @@ def tilt_path(
     """
     prompts = Prompts.of(log_d, reward, weights)
     ref = starts(log_ref, prompts)
-    tilts = bounds.gibbs_tilt(ref[None], prompts.reward[None], prompts.betas(betas)[:, None])
+    tilts = bounds.gibbs_tilt(ref[None], prompts.reward[None], prompts.betas(betas, ref)[:, None])
     tilts = np.concatenate([ref[None], tilts])
     if betas is None:
         tilts = tilts[prompts.not_too_far(tilts, ref)]
@@ -251,7 +253,7 @@ def recipes(
         recipe, tree = given if isinstance(given, tuple) else (given, None)
         found = [
             bounds.stationary_policy(ref, prompts.reward, replace(recipe, beta=beta), tree)
-            for beta in prompts.betas(betas).tolist()
+            for beta in prompts.betas(betas, ref).tolist()
         ]
         ends = [end.log_p for end in found if end.stationary.all()]
         if not ends:

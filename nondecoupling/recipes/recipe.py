@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from nondecoupling.formulas.groups import Deviation
 from nondecoupling.formulas.recipes import Leash
 from nondecoupling.recipes import trl
+from nondecoupling.recipes.arguments import LARGEST_GROUP, real_number, whole_number
 from nondecoupling.recipes.trl import Outside
 
 Advantage = Literal["leave-one-out", "group-mean", "group-normalised"]
@@ -40,7 +41,8 @@ class Recipe:
     ``group_size=None`` is the limit of large groups. ``beta`` is in reward units per nat, ``eps`` in reward units,
     ``entropy_bonus`` as beta. A verifier accepts a wrong response with the chance ``false_positives`` and refuses a
     correct one with ``false_negatives``. ``outside`` lists what the trainer does beyond all this, with the reason
-    why the theory does not speak of it.
+    why the theory does not speak of it. Numbers may be Python's, NumPy's or torch's, 0-d arrays too; they become
+    Python's, without a gradient. A group has at most a million responses.
 
     Errors: ``ValueError`` naming the field, the value and the remedy. Source: T1, T2, T4, T11.
 
@@ -68,16 +70,21 @@ class Recipe:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: one of {', '.join(map(repr, get_args(words)))}"
                 )
-        size = self.group_size
-        if size is not None and not (isinstance(size, int) and size >= 2):
-            raise ValueError(
-                f"group_size={size!r}: a whole number, at least 2, or None for the limit of large groups"
-            )
+        if self.group_size is not None:
+            size = whole_number(self.group_size)
+            if size is None or not 2 <= size <= LARGEST_GROUP:
+                raise ValueError(
+                    f"group_size={self.group_size!r}: a whole number, at least 2 and at most {LARGEST_GROUP}, or None "
+                    "for the limit of large groups"
+                )
+            object.__setattr__(self, "group_size", size)
         for name in ("beta", "eps", "entropy_bonus", "false_positives", "false_negatives"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and 0 <= value < math.inf):
-                raise ValueError(f"{name}={value!r}: must be a finite number, at least 0")
+            number = real_number(getattr(self, name))
+            if not 0 <= number < math.inf:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: must be a finite number, at least 0"
+                )
+            object.__setattr__(self, name, number)
         if self.leash == "none" and self.beta:
             raise ValueError(f"beta={self.beta}: with leash='none' give beta=0, or choose a leash")
         if self.told <= 0:
@@ -94,7 +101,11 @@ class Recipe:
         do not move the expected gradient (optimiser, schedule, logging, devices) are not read. Rewards are meant with
         ``reward_weights`` on them. What TRL does and this theory does not speak of is listed in ``outside``.
 
-        Errors: ``ValueError`` for a value that TRL would refuse, and where ``trainer`` is missing.
+        An option that only the other trainer has is refused even at its default, which may be the opposite of what
+        this trainer does: ``normalize_advantages=False`` is RLOO's, and GRPO normalises.
+
+        Errors: ``ValueError`` for a value that no training can have, for a name that would be passed over (misspelt,
+        the other trainer's, or one level down, as in ``{"grpo": {"beta": 0.1}}``), and where ``trainer`` is missing.
 
         >>> Recipe.from_trl({}, trainer="rloo")
         Recipe(advantage='leave-one-out', leash='k1-in-reward', beta=0.05, group_size=2, ...)

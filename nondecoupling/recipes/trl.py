@@ -7,9 +7,11 @@ expected gradients with those of TRL's own loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
+
+from nondecoupling.recipes.arguments import LARGEST_GROUP, real_number, scalar
 
 Trainer = Literal["grpo", "rloo"]
 
@@ -34,6 +36,8 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "generation_kwargs": None,
     "use_vllm": False,
+    "epsilon": 0.2,
+    "epsilon_high": None,
     "reward_weights": None,
     "mask_truncated_completions": False,
     "sync_ref_model": False,
@@ -50,8 +54,6 @@ DEFAULTS: dict[Trainer, dict[str, Any]] = {
         "loss_type": "dapo",
         "importance_sampling_level": "token",
         "use_bias_correction_kl": True,
-        "epsilon": 0.2,
-        "epsilon_high": None,
         "delta": None,
         "off_policy_mask_threshold": None,
         "top_entropy_quantile": 1.0,
@@ -67,6 +69,66 @@ DEFAULTS: dict[Trainer, dict[str, Any]] = {
     },
 }
 """The options that are read, with TRL's defaults."""
+
+OF_OTHER_LIBRARIES = frozenset(
+    {
+        "accelerator_config",
+        "activation_checkpointing_kwargs",
+        "chat_template_kwargs",
+        "deepspeed",
+        "fsdp_config",
+        "gradient_checkpointing_kwargs",
+        "liger_kernel_config",
+        "lr_scheduler_kwargs",
+        "model_init_kwargs",
+        "transformers_continuous_batching_config",
+    }
+)
+"""Options of TRL's that take mappings, beside generation_kwargs: what is in them is not TRL's, however it is named."""
+
+
+class Range(NamedTuple):
+    """The values that a number can have."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+def _whole(least: int, most: int | None = None) -> Range:
+    words = f"a whole number, at least {least}" + (f" and at most {most}" if most else "")
+    return Range(words, lambda x: x.is_integer() and least <= x <= (most or x))
+
+
+NOT_NEGATIVE = Range("a number, finite and at least 0", lambda x: 0 <= x < math.inf)
+POSITIVE = Range("a number, finite and above 0", lambda x: 0 < x < math.inf)
+SHARE = Range("a number from 0 to 1", lambda x: 0 <= x <= 1)
+LIMIT = Range("a number, at least 0", lambda x: x >= 0)
+RANGES = {
+    "beta": NOT_NEGATIVE,
+    "num_generations": _whole(2, LARGEST_GROUP),
+    "num_iterations": _whole(1),
+    "steps_per_generation": _whole(1),
+    "generation_batch_size": _whole(1),
+    "gradient_accumulation_steps": _whole(1),
+    "per_device_train_batch_size": _whole(1),
+    "temperature": POSITIVE,
+    "top_p": SHARE,
+    "top_k": _whole(-1),  # -1 and 0 are both off, the first for vLLM
+    "min_p": SHARE,
+    "repetition_penalty": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "router_aux_loss_coef": NOT_NEGATIVE,
+    "epsilon": LIMIT,
+    "epsilon_high": LIMIT,
+    "delta": LIMIT,
+    "off_policy_mask_threshold": Range("a number", lambda x: not math.isnan(x)),
+    "top_entropy_quantile": SHARE,
+    "entropy_coef": NOT_NEGATIVE,
+}
+MAY_BE_NONE = {
+    "top_k",  # the default of older versions
+    *(name for defaults in DEFAULTS.values() for name, value in defaults.items() if value is None),
+}
 
 ADDED_TO_SD = 1e-4  # in GRPOTrainer._generate_and_score_completions
 
@@ -93,19 +155,27 @@ OF_LOSS_TYPE = {
 
 def fields_of(config: Any, trainer: Trainer | None) -> dict[str, Any]:
     """The fields of the recipe."""
-    trainer = trainer or _trainer_of(config)
+    own = _trainer_of(config)
+    trainer = trainer or own
+    if trainer is None:
+        raise ValueError(
+            f"trainer=None: a {type(config).__name__} does not say whose options these are; give trainer='grpo' or "
+            "trainer='rloo'"
+        )
     if trainer not in DEFAULTS:
         raise ValueError(f"trainer={trainer!r}: 'grpo' or 'rloo'")
-    options = _Options(config, DEFAULTS[trainer])
-    beta = options.number("beta")
+    given = _given(config)
+    if own is None:
+        _refuse_other_names(given)
+    _refuse_the_other_trainers(given, trainer)
+    options = _Options(given, DEFAULTS[trainer])
+    beta = options["beta"]
     read = _grpo if trainer == "grpo" else _rloo
     found = read(options, beta)
     others = found.pop("outside")
     both = [*_of_sampling(options), *_of_updates(options), *_of_rewards(options), *others]
-    size = options.number("num_generations")
-    if size != int(size) or size < 2:
-        raise ValueError(f"num_generations={size:g}: a whole number, at least 2")
-    return {**found, "beta": beta, "group_size": int(size), "outside": tuple(both)}
+    size = int(options["num_generations"])
+    return {**found, "beta": beta, "group_size": size, "outside": tuple(both)}
 
 
 def reward_weights(config: Any) -> list[float]:
@@ -113,29 +183,43 @@ def reward_weights(config: Any) -> list[float]:
 
     Errors: ``ValueError`` for what is no list of numbers.
     """
-    return _Options(config, COMMON_DEFAULTS).weights()
+    return _Options(_given(config), COMMON_DEFAULTS).weights()
 
 
-def _trainer_of(config: Any) -> Trainer:
+def _given(config: Any) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    if not hasattr(config, "__dict__"):
+        raise ValueError(f"config={config!r}: give a mapping, a namespace or TRL's configuration")
+    return vars(config)
+
+
+def _trainer_of(config: Any) -> Trainer | None:
+    """None where the class does not say it."""
     names = [cls.__name__ for cls in type(config).__mro__]
     if "GRPOConfig" in names:
         return "grpo"
-    if "RLOOConfig" in names:
-        return "rloo"
-    raise ValueError(
-        f"trainer=None: a {type(config).__name__} does not say whose options these are; give trainer='grpo' or "
-        "trainer='rloo'"
-    )
+    return "rloo" if "RLOOConfig" in names else None
 
 
 KNOWN = frozenset(name for defaults in DEFAULTS.values() for name in defaults)
 CLOSE = 0.88  # as difflib counts; no field of TRL's configurations is as close to one that is read
 
 
-def _refuse_other_names(config: Mapping[str, Any]) -> None:
-    """Names of which a reader would expect that they are read: misspelt ones, and other trainers' for the leash."""
-    for name, value in config.items():
+def _refuse_other_names(options: Mapping[str, Any], under: tuple[str, ...] = ()) -> None:
+    """Names of which a reader would expect that they are read.
+
+    Misspelt ones, other libraries' for the leash, and those that stand below another name.
+    """
+    for name, value in options.items():
         if name in KNOWN:
+            if under:
+                raise ValueError(
+                    f"config has {name!r} under {'.'.join(under)!r}, where options are not read; give those under "
+                    f"{'.'.join(under)!r} themselves, or leave them out"
+                )
+            continue
+        if name in OF_OTHER_LIBRARIES:
             continue
         if close := get_close_matches(str(name), KNOWN, n=1, cutoff=CLOSE):
             raise ValueError(
@@ -147,21 +231,47 @@ def _refuse_other_names(config: Mapping[str, Any]) -> None:
                 "not read; give beta, loss_type, scale_rewards and so on as TRL names them"
             )
         if isinstance(value, Mapping):
-            _refuse_other_names(value)
+            _refuse_other_names(value, (*under, str(name)))
+
+
+def _refuse_the_other_trainers(options: Mapping[str, Any], trainer: Trainer) -> None:
+    other: Trainer = "rloo" if trainer == "grpo" else "grpo"
+    for name in options:
+        if name in DEFAULTS[other] and name not in DEFAULTS[trainer]:
+            raise ValueError(
+                f"config has {name!r}, which TRL's {trainer} trainer does not have and {other}'s has; give "
+                f"trainer={other!r}, or leave {name} out"
+            )
+
+
+def _as_number(value: object) -> float:
+    """nan for what is none; YAML reads 1e-3 as text."""
+    if not isinstance(value, str):
+        return real_number(value)
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def _in_range(name: str, value: object) -> float | None:
+    if value is None and name in MAY_BE_NONE:
+        return None
+    number = _as_number(value)
+    if not RANGES[name].holds(number):
+        raise ValueError(f"{name}={value!r}: give {RANGES[name].words}")
+    return number
 
 
 class _Options:
-    """Options by name, from a mapping or from attributes, with the trainer's defaults."""
+    """Options by name, with the trainer's defaults; numbers are in their range."""
 
-    def __init__(self, config: Any, defaults: Mapping[str, Any]) -> None:
-        if not isinstance(config, Mapping) and not hasattr(config, "__dict__"):
-            raise ValueError(
-                f"config={config!r}: give a mapping, a namespace or TRL's configuration"
-            )
-        given = config if isinstance(config, Mapping) else vars(config)
-        if isinstance(config, Mapping):
-            _refuse_other_names(config)
-        self._values = {name: given.get(name, value) for name, value in defaults.items()}
+    def __init__(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        values = {name: given.get(name, value) for name, value in defaults.items()}
+        self._values = {
+            name: _in_range(name, value) if name in RANGES else value
+            for name, value in values.items()
+        }
         self._defaults = defaults
 
     def __getitem__(self, name: str) -> Any:
@@ -170,24 +280,14 @@ class _Options:
     def differs(self, name: str) -> bool:
         return bool(self._values[name] != self._defaults[name])
 
-    def number(self, name: str) -> float:
-        """A number; YAML reads 1e-3 as text."""
-        value = self._values[name]
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            return float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}={value!r}: give a number") from None
-
     def weights(self) -> list[float]:
         """Of the rewards; none where all are 1."""
-        given = self._values["reward_weights"]
+        given = self["reward_weights"]
         if given is None:
             return []
         try:
-            found = [float(weight) for weight in given]
-        except (TypeError, ValueError):
+            found = [_as_number(weight) for weight in given]
+        except TypeError:
             found = []
         if not found or isinstance(given, str) or not all(map(math.isfinite, found)):
             raise ValueError(
@@ -196,20 +296,20 @@ class _Options:
         return [] if set(found) == {1.0} else found
 
     def flag(self, name: str) -> bool:
-        value = self._values[name]
+        value = scalar(self._values[name])
         if not isinstance(value, bool):
             raise ValueError(f"{name}={value!r}: give true or false")
         return value
 
     def word(self, name: str, words: tuple[str, ...]) -> str:
         value = self._values[name]
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, words))}")
         return str(value)
 
 
 def _grpo(options: _Options, beta: float) -> dict[str, Any]:
-    scaling = options["scale_rewards"]
+    scaling = scalar(options["scale_rewards"])
     if isinstance(scaling, bool):
         scaling = "group" if scaling else "none"
     else:
@@ -221,7 +321,7 @@ def _grpo(options: _Options, beta: float) -> dict[str, Any]:
         "leash": leash if beta else "none",
         "sd": "sample",
         "eps": ADDED_TO_SD,
-        "entropy_bonus": options.number("entropy_coef"),
+        "entropy_bonus": options["entropy_coef"],
         "outside": [
             *_of_normalisation(options, scaling),
             *_of_loss(options),
@@ -252,18 +352,18 @@ def _of_loss(options: _Options) -> Iterator[Outside]:
     loss = options.word("loss_type", tuple(OF_LOSS_TYPE))
     if reason := OF_LOSS_TYPE[loss]:
         yield Outside("loss_type", f"{loss!r} {reason}")
-    high = options.number("epsilon" if options["epsilon_high"] is None else "epsilon_high")
+    high = options["epsilon" if options["epsilon_high"] is None else "epsilon_high"]
     if loss == "cispo" and high < 1:
         yield Outside(
             "epsilon_high",
             f"with loss_type 'cispo' ratios are cut to at most {high:g}, below the 1 of a fresh sample: rewards count "
-            f"{high:g} times, the leash does not, as if beta were {1 / high:g} times as large",
+            f"{high:g} times, the leash does not, as if beta were divided by {high:g}",
         )
     if options["delta"] is not None:
         yield Outside("delta", "clips the ratio of samples that the policy has moved away from")
     if options["off_policy_mask_threshold"] is not None:
         yield Outside("off_policy_mask_threshold", "leaves out responses by their log-probability")
-    if options.number("top_entropy_quantile") != 1:
+    if options["top_entropy_quantile"] != 1:
         yield Outside("top_entropy_quantile", "rewards reach the tokens of high entropy only")
 
 
@@ -284,7 +384,7 @@ def _of_leash(options: _Options, beta: float, with_ratio: bool) -> Iterator[Outs
 
 
 def _of_entropy(options: _Options) -> Iterator[Outside]:
-    if options.number("entropy_coef"):
+    if options["entropy_coef"]:
         yield Outside(
             "entropy_coef",
             "the bonus is a mean over tokens, their prefixes held; that of the theory is the entropy of the response, "
@@ -323,7 +423,7 @@ def _of_rewards(options: _Options) -> Iterator[Outside]:
 
 
 def _of_sampling(options: _Options) -> Iterator[Outside]:
-    if options.number("temperature") != 1:
+    if options["temperature"] != 1:
         yield Outside(
             "temperature",
             "policy and reference are the laws at this temperature: the answer is for them, not for sampling at 1",
@@ -344,21 +444,21 @@ def _of_sampling(options: _Options) -> Iterator[Outside]:
 
 def _of_updates(options: _Options) -> Iterator[Outside]:
     stale = "later updates are made on samples of an older policy, weighted and clipped"
-    if options.number("num_iterations") != 1:
+    if options["num_iterations"] != 1:
         yield Outside("num_iterations", stale)
-    accumulated = options.number("gradient_accumulation_steps")
+    accumulated = options["gradient_accumulation_steps"]
     if options["steps_per_generation"] is not None:
-        if options.number("steps_per_generation") > accumulated:
+        if options["steps_per_generation"] > accumulated:
             yield Outside("steps_per_generation", stale)
     elif options["generation_batch_size"] is not None:
-        in_one_update = options.number("per_device_train_batch_size") * accumulated
-        if options.number("generation_batch_size") > in_one_update:
+        in_one_update = options["per_device_train_batch_size"] * accumulated
+        if options["generation_batch_size"] > in_one_update:
             yield Outside("generation_batch_size", f"unless there are enough processes, {stale}")
     if options.flag("sync_ref_model"):
         yield Outside(
             "sync_ref_model", "the reference follows the policy, and the leash does not hold"
         )
-    if options.number("weight_decay"):
+    if options["weight_decay"]:
         yield Outside("weight_decay", "pulls parameters to zero")
-    if options["router_aux_loss_coef"] is not None and options.number("router_aux_loss_coef"):
+    if options["router_aux_loss_coef"]:
         yield Outside("router_aux_loss_coef", "adds a loss on the routing of experts")

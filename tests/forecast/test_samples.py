@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -110,6 +112,10 @@ BROKEN = [
         [{"prompt": "a", "reward": 1}, {"prompt": "a"}],
         "row 2: no column 'reward'; .* name columns that every",
     ),
+    (
+        [{"prompt": "a", "reward": 1.0}, {"prompt": "a", "reward": math.nan}],
+        "x.jsonl, row 2, reward=nan: give a number or a list of numbers, all finite; .* whole prompt",
+    ),
     ([{"prompt": "a", "reward": [1, 0]}] * 2, "row 2: prompt 'a' was complete before"),
     ([[1, 2]], "line 1=.*give one object on each line"),
     (
@@ -121,6 +127,23 @@ BROKEN = [
         [{"prompt": "a", "reward": 1, "step": 0}, {"prompt": "a", "reward": 0}],
         "step=0, None: responses of several",
     ),
+    (
+        [{"prompt": "a", "reward": 1, "global_step": x} for x in (100, "0")],
+        "global_step=100, 0: responses of several policies; rename .*, as step=100$",
+    ),
+    (
+        [{"prompt": "a", "reward": 1, "step": 5, "epoch": x} for x in (0.5, 1.5)],
+        "x.jsonl, epoch=0.5, 1.5: responses of several policies; .* start policy alone$",
+    ),
+    (
+        [{"input": "a", "score": 1, "reward": 0}],
+        "'reward' and 'score': say which one is that of the reward, as reward='reward'$",
+    ),
+    (
+        [{"input": "a", "prompt": "b", "reward": 0}],
+        "'prompt' and 'input': say which one is that of the prompt, as prompt='prompt'$",
+    ),
+    ([{"input": "a", "reward": 0}], "'input', 'reward': name those of the prompt and its reward"),
 ]
 
 
@@ -145,6 +168,55 @@ def test_one_step_of_several_is_chosen(tmp_path):
     written(path, [{"input": "a", "score": 1}])
     with pytest.raises(ValueError, match=r"step=0: .*has no column 'step'; leave it out"):
         Samples.from_jsonl(path, reward_bounds=UNIT, step=0)
+
+
+@pytest.mark.parametrize("column", ["step", "global_step", "iteration"])
+@pytest.mark.parametrize("kind", [str, float])
+def test_a_step_is_chosen_whatever_it_is_called_and_however_it_is_written(tmp_path, column, kind):
+    rows = [
+        {"prompt": f"p{x}", "reward": row if step == 20 else [1, 1], column: kind(step)}
+        | {"epoch": step / 2}
+        for step in (1, 20)
+        for x, row in enumerate(ROWS)
+    ]
+    path = written(tmp_path / "dump.jsonl", rows)
+    samples = Samples.from_jsonl(path, reward_bounds=UNIT, step=20)
+    np.testing.assert_array_equal(samples.ref_rewards, ROWS)
+    with pytest.raises(ValueError, match=f"step=3: .*has none of it, but {column}=1, 20; choose"):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=3)
+
+
+def test_a_step_that_comes_again_in_another_epoch_is_no_single_policy(tmp_path):
+    rows = [
+        {"prompt": f"p{x}", "reward": [0, 1], "step": step, "epoch": epoch}
+        for epoch in (0, 1)
+        for step in (0, 1)
+        for x in range(20)
+    ]
+    path = written(tmp_path / "dump.jsonl", rows)
+    told = r"dump.jsonl, step 0, epoch=0, 1: responses of several policies; .* policy alone$"
+    with pytest.raises(ValueError, match=told):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=0)
+
+
+@pytest.mark.parametrize("reward", ["reward", "score"])
+def test_of_two_known_names_the_one_that_is_named_is_read(tmp_path, reward):
+    rows = [{"input": f"p{x}", "score": row, "reward": [0.5, 0.25]} for x, row in enumerate(ROWS)]
+    path = written(tmp_path / "dump.jsonl", rows)
+    samples = Samples.from_jsonl(path, reward_bounds=UNIT, reward=reward)
+    np.testing.assert_array_equal(samples.ref_rewards, [row[reward] for row in rows])
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    tenths = [[Decimal(value).quantize(Decimal("0.1")) for value in row] for row in ROWS]
+    table = {"prompt": [f"p{x}" for x in range(20)], "reward": tenths, "w": [Decimal("2.5")] * 20}
+    parquet.write_table(pyarrow.table(table), tmp_path / "d.parquet")
+    samples = Samples.from_parquet(tmp_path / "d.parquet", reward_bounds=UNIT, weight="w")
+    np.testing.assert_array_equal(samples.ref_rewards, ROWS)
+    assert samples.weights.tolist() == [2.5] * 20
 
 
 def test_rows_of_a_chosen_step_have_their_places_in_the_file(tmp_path):

@@ -300,3 +300,15 @@ def test_a_killed_collection_goes_on_and_makes_the_same_file(place):
     whole = str(place / "whole.parquet")
     assert invoke(*arguments(place, **options, out=whole)).exit_code == 0
     assert (place / "ref.parquet").read_bytes() == (place / "whole.parquet").read_bytes()
+
+
+def test_the_template_of_chats_gets_its_arguments(place):
+    given = arguments(place)
+    for text in ("no", "[1]"):
+        shown = invoke(*given, "--chat-template-kwargs", text)
+        said = f"--chat-template-kwargs {text}: give an object of JSON"
+        assert shown.exit_code == 2 and said in " ".join(shown.output.split()), shown.output
+    shown = invoke(*given, "--chat-template-kwargs", '{"enable_thinking": false}')
+    assert shown.exit_code == 0, shown.output
+    origin = CollectedSamples.read(place / "ref.parquet").origin
+    assert origin.chat_template_kwargs == {"enable_thinking": False}

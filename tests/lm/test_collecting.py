@@ -1,6 +1,7 @@
 """Collecting samples of a start policy: what is in the file, and that nothing drawn is ever lost."""
 
 import functools
+import json
 import math
 import threading
 
@@ -10,7 +11,7 @@ import torch
 from two_processes import in_two_processes
 from yes_or_no import CANDIDATES, PROMPTS
 
-from nondecoupling.collected import CollectedSamples
+from nondecoupling.collected import CollectedSamples, Origin
 from nondecoupling.forecast import Samples, forecast
 from nondecoupling.lm import (
     CollectError,
@@ -354,6 +355,40 @@ def test_chats_are_rendered_and_answered_by_messages(tmp_path):
     assert found.tokens(0)[0] == chat.tokenizer(PROMPTS[0])["input_ids"]
 
 
+def test_the_template_of_chats_gets_its_arguments_and_the_file_names_them(tmp_path):
+    chat = tiny_qwen3([*PROMPTS, *CANDIDATES[0]], seed=0)
+    chat.tokenizer.chat_template = (
+        "{{ messages[0].content }}{% if enable_thinking is false %} no{% endif %}"
+    )
+    prompts = [[{"role": "user", "content": text}] for text in PROMPTS]
+    settings = SETTINGS | {"experts": [" yes"] * len(PROMPTS), "out": tmp_path / "ref.parquet"}
+
+    def reward(prompts, **columns):
+        return [0.5] * len(prompts)
+
+    without = {"enable_thinking": False}
+    found = collect(
+        chat.model, chat.tokenizer, prompts, reward, chat_template_kwargs=without, **settings
+    )
+    prompt, (expert,) = found.tokens(0, experts=True)
+    ids = [*prompt, *expert[:-1]]
+    assert chat.tokenizer.decode(ids) == f"{PROMPTS[0]} no yes"
+    assert CollectedSamples.read(tmp_path / "ref.parquet").origin.chat_template_kwargs == without
+    with pytest.raises(CollectError, match=r"chat_template_kwargs {'enable_thinking': F.* {} here"):
+        collect(chat.model, chat.tokenizer, prompts, reward, **settings)
+
+
+def test_a_file_without_arguments_of_the_template_had_none(tiny, tmp_path):
+    out = tmp_path / "ref.parquet"
+    found = collect(tiny.model, tiny.tokenizer, PROMPTS, says_yes, out=out, **SETTINGS)
+    content = json.loads(found.origin.to_json())
+    assert content.pop("chat_template_kwargs") == {}
+    assert Origin.from_json(json.dumps(content), out) == found.origin
+    content["chat_template_kwargs"] = [1]
+    with pytest.raises(ValueError, match=r"chat_template_kwargs=\[1\] is not what"):
+        Origin.from_json(json.dumps(content), out)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -383,6 +418,8 @@ def test_chats_are_rendered_and_answered_by_messages(tmp_path):
         ({"reward": "accuracy"}, "signature"),
         ({"reward_weights": [1.0, 2.0]}, "one for each"),
         ({"reward_bounds": (1, 0)}, "reward_bounds"),
+        ({"chat_template_kwargs": {"tools": {1}}}, r"kwargs={'tools': \{1\}}: give a"),
+        ({"chat_template_kwargs": "no"}, "chat_template_kwargs='no': give a dictionary"),
     ],
 )
 def test_bad_arguments_are_named(tiny, tmp_path, change, named):

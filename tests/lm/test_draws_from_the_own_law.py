@@ -20,7 +20,7 @@ from nondecoupling.lm import (
     score_responses,
     tiny_qwen3,
 )
-from nondecoupling.lm.sampling import draw
+from nondecoupling.lm.sampling import draw, options_of_another_law
 from nondecoupling.lm.tokens import tokens_of_prompts
 
 TEXTS = [*PROMPTS, *CANDIDATES[0]]
@@ -332,3 +332,56 @@ def test_the_remedy_for_a_response_that_ends_in_an_end_of_the_model(model):
     model.causal.generation_config.eos_token_id = [1, 5]
     with pytest.raises(ResponseError, match="so that responses end in it"):
         score_responses(model, [LONG], [word])
+
+
+PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "named"),
+    [
+        ({}, {}, {}),
+        ({}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "repetition_penalty": 1.05}, {}),
+        ({}, {"max_length": 99, "length_penalty": 2.0, "chat_format": "chatml"}, {}),
+        ({"temperature": 0.5}, {}, {"temperature": (0.5, 1.0)}),
+        ({"top_k": None}, {"top_k": 1}, {"top_k": (1, 0)}),
+        ({}, {"min_p": 0.5}, {"min_p": (0.5, None)}),
+        ({"min_p": 0.0}, {"min_p": 0.5}, {}),
+        ({}, {"typical_p": 0.5}, {"typical_p": (0.5, 1.0)}),
+        ({}, {"suppress_tokens": [4]}, {"suppress_tokens": ([4], None)}),
+        ({"min_new_tokens": 1}, {}, {"min_new_tokens": (1, None)}),
+        ({}, {"no_repeat_ngram_size": 1}, {"no_repeat_ngram_size": (1, 0)}),
+    ],
+)
+def test_options_of_another_law_are_those_by_which_generate_changes_the_logits(
+    model, given, own, named
+):
+    given = PLAIN | given
+    for name, value in own.items():
+        setattr(model.causal.generation_config, name, value)
+    assert options_of_another_law(model, given) == named
+    tokens = torch.tensor([model.tokenizer(LONG)["input_ids"]])
+    drawn = model.causal.generate(
+        tokens,
+        generation_config=transformers.GenerationConfig(do_sample=True, max_new_tokens=1, **given),
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+    )
+    assert torch.equal(drawn.scores[0], drawn.logits[0]) is (not named)
+    assert model.causal.generation_config.do_sample is None  # as it was
+
+
+def test_what_neither_trainer_nor_model_names_is_generates_own(model):
+    assert options_of_another_law(model, {}) == {"top_k": (50, 0)}
+    assert options_of_another_law(model, PLAIN | {"do_sample": False}) == {
+        "do_sample": (False, True)
+    }
+
+
+def test_another_engine_takes_nothing_from_the_model(model):
+    model.causal.generation_config.suppress_tokens = [4]
+    assert options_of_another_law(model, PLAIN | {"top_k": -1}, by_generate=False) == {}
+    assert options_of_another_law(model, PLAIN | {"seed": 0}, by_generate=False) == {
+        "seed": (0, None)
+    }

@@ -183,10 +183,12 @@ def test_a_chat_is_followed_by_its_response():
     chat = [{"role": "user", "content": "Q"}]
     start, responses = prompt_and_responses(tokenizer, chat, [" Yes", "No"])
     assert tokenizer.convert_ids_to_tokens(start) == ["▁Q:"]
-    assert [tokenizer.convert_ids_to_tokens(ids) for ids in responses] == [
-        ["▁Yes", "</s>"],
-        ["No", "</s>"],
-    ]
+    whole = [["▁Yes", "</s>"], ["No", "</s>"]]
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in responses] == whole
+    tokenizer.chat_template += "{{ behind }}"
+    again, responses = prompt_and_responses(tokenizer, chat, [" Yes", "No"], {"behind": "Q:"})
+    assert tokenizer.convert_ids_to_tokens(again)[0] == "▁Q:" and again != start
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in responses] == whole
 
 
 WORDS = ["q", "##yes", "yes", "no", ":", "."]

@@ -14,7 +14,7 @@ from tiny_start import WORDS, collected_in, says_yes  # noqa: E402
 
 from nondecoupling.forecast import Forecast  # noqa: E402
 from nondecoupling.lm import load_model  # noqa: E402
-from nondecoupling.monitor import CouplingMonitor  # noqa: E402
+from nondecoupling.monitor import CouplingMonitor, SamplingDiffers  # noqa: E402
 
 PROMPTS = [f"Is {thing} {word}?" for thing in ("snow", "coal") for word in "abcdefgh"]
 
@@ -237,3 +237,25 @@ def test_trl_logs_the_last_window_to_its_trackers(collected, monitor_of, tmp_pat
     assert (
         np.isfinite(logged["coupling/reward"]) and "train_runtime" in trainer.state.log_history[-1]
     )
+
+
+@pytest.mark.slow  # imports TRL
+@pytest.mark.parametrize("name", ["GRPO", "RLOO"])
+def test_trls_defaults_draw_from_the_policy(collected, monitor_of, tmp_path, name):
+    trl = pytest.importorskip("trl", reason="pip install trl")
+    made = getattr(trl, f"{name}Config")
+    model, state = load_model(collected.folder), SimpleNamespace(global_step=0)
+    own = {"do_sample": True, "top_k": 20, "top_p": 0.95, "temperature": 0.6}
+    for option, value in (own | {"repetition_penalty": 1.05}).items():
+        setattr(model.model.generation_config, option, value)
+    given = {"model": model.model, "processing_class": model.tokenizer}
+    settings = {"output_dir": str(tmp_path), "max_completion_length": 2, "use_cpu": True}
+    for options, refused in (({}, None), ({"generation_kwargs": {"top_k": 1}}, "top_k=1 in gen")):
+        monitor = monitor_of()
+        monitor.wrap(says_yes)
+        args = made(**settings, **options, bf16=False)
+        if refused is None:
+            monitor.callback.on_train_begin(args, state, None, **given)
+            continue
+        with pytest.raises(SamplingDiffers, match=refused):
+            monitor.callback.on_train_begin(args, state, None, **given)

@@ -364,12 +364,64 @@ def test_the_number_of_a_look_never_comes_again(collected, monitor_of, tmp_path)
         ("top_k", 50, "top_k=50"),
         ("repetition_penalty", 1.1, "repetition_penalty=1.1"),
         ("max_completion_length", 64, "max_completion_length=64"),
+        ("max_completion_length", None, "max_completion_length=None"),
+        ("top_k", None, "top_k=50 by the generation_config of the model, or a default"),
+        ("generation_kwargs", {"temperature": 0.05}, "temperature=0.05 in generation_kwargs: .*=1"),
+        (
+            "generation_kwargs",
+            {"top_k": 1, "suppress_tokens": [4]},
+            r"suppress_tokens=\[4\] in gen.*needs .*suppress_tokens=None",
+        ),
+        ("generation_kwargs", {"max_new_tokens": 1}, "max_new_tokens=1 in generation_kwargs, and"),
+        ("chat_template_kwargs", {"enable_thinking": False}, "with {}: a chat that is rendered"),
     ],
 )
 def test_rollouts_of_another_law_are_refused(collected, monitor_of, name, value, named):
     training = Training(monitor_of(), load_model(collected.folder))
     setattr(training.args, name, value)
     with pytest.raises(SamplingDiffers, match=named):
+        training.begin()
+
+
+def test_a_law_of_the_models_generation_config_is_refused(collected, monitor_of):
+    model = load_model(collected.folder)
+    for name, value in (("top_k", 1), ("temperature", 0.7), ("max_length", 99)):
+        setattr(model.model.generation_config, name, value)  # a trainer has its own
+    options = {"top_k": 0, "min_p": None, "generation_kwargs": {"use_cache": False}}
+    Training(monitor_of(), model, **options).begin()
+    model.model.generation_config.min_p = 0.1
+    with pytest.raises(SamplingDiffers, match=r"min_p=0\.1 by the generation_config of the model"):
+        Training(monitor_of(), model, **options).begin()
+    Training(monitor_of(), model, **options | {"use_vllm": True, "top_k": -1}).begin()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"generation_kwargs": {"frequency_penalty": 0.5}},
+        {"vllm_structured_outputs_regex": "yes"},
+    ],
+)
+def test_a_law_of_vllm_is_refused(collected, monitor_of, option):
+    training = Training(monitor_of(), load_model(collected.folder), use_vllm=True, **option)
+    with pytest.raises(SamplingDiffers, match=r"(frequency_penalty=0\.5|regex='yes')"):
+        training.begin()
+
+
+def test_chats_are_scored_as_they_were_rendered(collected, monitor_of):
+    model, without = load_model(collected.folder), {"enable_thinking": False}
+    model.tokenizer.chat_template = (
+        "{{ messages[0].content }}{% if enable_thinking is false %} no{% endif %}"
+    )
+    chat, text = [{"role": "user", "content": PROMPTS[0]}], model.tokenizer(PROMPTS[0])["input_ids"]
+    monitor = monitor_of()
+    monitor.collected.origin = replace(monitor.collected.origin, chat_template_kwargs=without)
+    training = Training(monitor, model, chat_template_kwargs=without)
+    training.begin()
+    (pair,) = training.callback._rollouts([chat], [[1]])
+    assert pair.prompt == [*text, *model.tokenizer(" no")["input_ids"]]
+    training.args.chat_template_kwargs = None
+    with pytest.raises(SamplingDiffers, match=r"chat_template_kwargs={}, .*{'enable_thinking': F"):
         training.begin()
 
 

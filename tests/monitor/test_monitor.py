@@ -217,6 +217,7 @@ def test_bad_options_are_named(samples, options, named):
         ({"beta": math.inf}, "beta=inf"),
         ({"beta": 1e-320}, "beta=1e-320: must be one positive number, from 1e-300"),
         ({"log_p": None, "rewards": None}, "log_p=None, rewards=None"),
+        ({"look": 0}, "look=0: must be a whole number, at least 1"),
     ],
 )
 def test_bad_arrays_are_named_and_leave_no_reading(made, change, named):
@@ -225,6 +226,14 @@ def test_bad_arrays_are_named_and_leave_no_reading(made, change, named):
     with pytest.raises(ValueError, match=named):
         monitor.update(**(arguments | change))
     assert monitor.readings == []
+
+
+def test_a_look_that_has_a_number_has_its_share(made):
+    alone, watching = made(), made()
+    rewards = np.tile([0.0, 1.0], 20)
+    by_number = [watching.update(step, None, rewards, look=look) for step, look in ((9, 2), (3, 1))]
+    in_turn = [alone.update(step, None, rewards) for step in (3, 9)]
+    assert by_number[::-1] == in_turn and in_turn[0].reward.high < in_turn[1].reward.high
 
 
 @pytest.mark.parametrize(("beta", "proved"), [(None, False), (0, False), (1e-300, True)])

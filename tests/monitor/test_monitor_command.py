@@ -197,23 +197,122 @@ def test_what_is_wrong_with_files_is_told_in_options_of_files(ref, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], "step 200: a prompt has the reward 3, and "),
-        (["--reward", "score", "--reward", "kind"], "has the reward 4 in score + kind, and "),
+        ([], "200.jsonl, row 1, score=3.0: outside --reward-low 0.0 --reward-high 1.0 of the"),
+        (["--reward", "score", "--reward", "kind"], "row 1, score + kind=4.0: outside --rew"),
     ],
 )
 def test_another_reward_than_the_one_collected_is_named(ref, rollouts, scored, options, told):
     file = ref(**scored)
     shown = invoke("monitor", rollouts(200, 3.0, kind=1.0), "--samples", file, *options)
     said = " ".join(shown.output.split())
-    assert shown.exit_code == 2 and told in said and "give bounds" not in said
-    assert "collected with rewards from 0 to 1" in said and "name its column as --reward" in said
+    assert shown.exit_code == 2 and told in said, shown.output
+    assert "name the column of the reward that these have, as --reward" in said
+    assert "or make them again" in said
 
 
-def test_a_reward_outside_the_bounds_given_is_told_in_options(tmp_path, samples, rollouts):
-    shown = invoke("monitor", rollouts(200, -3.0), "--samples", own(tmp_path, samples), *BOUNDS)
+def test_rewards_outside_the_bounds_are_seen_whatever_their_mean(tmp_path, ref):
+    """One row for each response; the average of each prompt lies inside."""
+    rows = [{"input": p, "score": score} for p in PROMPTS for score in (1.0, -1.0, 3.0, -1.0)]
+    (tmp_path / "200.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = invoke("monitor", str(tmp_path / "200.jsonl"), "--samples", ref())
     said = " ".join(shown.output.split())
-    assert shown.exit_code == 2
-    assert "has the reward -3, outside --reward-low 0 --reward-high 1; give bounds" in said
+    assert shown.exit_code == 2 and "200.jsonl, row 2, score=-1.0: outside" in said
+
+
+@pytest.fixture
+def weighted(tmp_path):
+    """TRL's options with weights of two rewards, and samples of one's own in the bounds of their sum."""
+    (tmp_path / "trl.json").write_text('{"beta": 0.05, "reward_weights": [2.0, 0.5]}')
+    rows = [{"prompt": p, "reward": [0, 2.5, 0.5, 2.0]} for p in PROMPTS]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return ["--samples", str(tmp_path / "own.jsonl"), "--reward-low", "0", "--reward-high", "2.5"]
+
+
+OF_TRL = ["--recipe", "trl.json", "--trainer", "rloo"]
+BOTH = ["--reward", "acc", "--reward", "fmt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reward"),
+    [
+        ([*BOTH], 1.6),
+        ([*BOTH, *OF_TRL], 2.3),
+        ([*BOTH, "--reward-weights", "2,0.5"], 2.3),
+        (["--reward", "fmt", "--reward", "acc", *OF_TRL], 1.7),
+        ([*BOTH, *OF_TRL, "--reward-weights", "1,0"], 1.0),
+        (["--reward", "acc", *OF_TRL, "--reward-weights", "1"], 1.0),
+    ],
+)
+def test_rewards_are_summed_with_the_trainers_weights(
+    weighted, rollouts, tmp_path, monkeypatch, options, reward
+):
+    monkeypatch.chdir(tmp_path)
+    command = ["monitor", rollouts(200, acc=1.0, fmt=0.6), *weighted, *options]
+    shown = invoke(*command, "--json")
+    assert shown.exit_code == 0, shown.output
+    (reading,) = json.loads(shown.stdout)["readings"]
+    assert reading["reward"]["value"] == pytest.approx(reward)
+
+
+def test_how_columns_are_weighted_is_printed(weighted, rollouts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["monitor", rollouts(200, acc=1.0, fmt=0.6), *weighted, *BOTH, *OF_TRL]
+    assert "the reward: 2 * acc + 0.5 * fmt" in invoke(*command).stdout
+    found = json.loads(invoke(*command, "--json").stdout)
+    assert (found["reward_columns"], found["reward_weights"]) == (["acc", "fmt"], [2.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], "--recipe trl.json, reward_weights=[2.0, 0.5]: 2 weights, and 0 columns named as --"),
+        (["--reward", "acc"], "2 weights, and 1 columns named as --reward; name one for each"),
+        ([*BOTH, "--reward-weights", "2"], "--reward-weights 2: 1 weights, and 2 columns"),
+        ([*BOTH, "--reward-weights", "2;1"], "--reward-weights 2;1: give a number for each"),
+        ([*BOTH, "--reward-weights", "2,nan"], "reward_weights[1]=nan: must be finite"),
+    ],
+)
+def test_weights_without_their_columns_are_refused(
+    weighted, rollouts, tmp_path, monkeypatch, options, named
+):
+    monkeypatch.chdir(tmp_path)
+    shown = invoke("monitor", rollouts(200, acc=1.0, fmt=0.6), *weighted, *OF_TRL, *options)
+    said = " ".join(shown.output.split())
+    assert shown.exit_code == 2 and named in said, shown.output
+
+
+def test_weights_that_a_recipes_fields_do_not_say_are_asked_for(weighted, rollouts, tmp_path):
+    fields = {"advantage": "leave-one-out", "leash": "k1-in-reward", "beta": 0.05}
+    fields["outside"] = [["reward_weights", "rewards are summed with weights"]]
+    (tmp_path / "fields.json").write_text(json.dumps(fields))
+    command = ["monitor", rollouts(200, acc=1.0, fmt=0.6), *weighted, *BOTH]
+    shown = invoke(*command, "--recipe", str(tmp_path / "fields.json"))
+    assert shown.exit_code == 2 and "give --reward-weights" in " ".join(shown.output.split())
+
+
+def looks(found):
+    """The numbers of the looks of readings, by step."""
+    return {
+        step: int((reading["sft_loss_rise"] or reading["reward"])["how"].rpartition("look ")[2])
+        for step, reading in found.items()
+    }
+
+
+def test_a_look_has_its_number_whichever_call_makes_it(ref, rollouts):
+    """Checkpoints scored one at a time, an earlier step last, get the numbers that one call gives them later."""
+    calls = []
+    scores = {}
+    for step in (100, 200, 50):
+        scores[str(step)] = 0.1
+        file = ref(**scores)
+        found = readings(
+            rollouts(step), rollouts(step + 1), "--samples", file, "--scored", f"{step}"
+        )
+        calls += looks(found).items()
+    files = [rollouts(step) for step in (50, 51, 100, 101, 200, 201)]
+    assert looks(readings(*files, "--samples", file)) == dict(calls)
+    numbers = [number for _, number in calls]
+    assert len(numbers) == len(set(numbers)) == 6
 
 
 def test_experts_scores_give_their_rise(ref, rollouts):

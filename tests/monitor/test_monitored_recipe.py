@@ -135,7 +135,8 @@ def test_the_command_says_what_python_says(command, tmp_path):
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout)
     monitor = CouplingMonitor(tmp_path / "ref.parquet", recipe=FORWARD)
-    assert found["readings"] == [monitor.update(20, None, np.full(40, 0.7)).to_dict()]
+    reading = monitor.update(20, None, np.full(40, 0.7), look=42)
+    assert found["readings"] == [reading.to_dict()]
     assert found["recipe"]["leash"] == "k3-in-loss" and found["recipe_unsupported"] is None
     table = invoke(*command, *given).stdout
     assert "the recipe: leave-one-out advantages, leash k3-in-loss" in table

@@ -2,11 +2,13 @@
 
 import json
 import math
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nondecoupling.forecast import RewardOutsideBounds
 from nondecoupling.monitor import PriceCurves, read_rollouts
 from nondecoupling.monitor.prices import Bounded
 from tests.command_line import invoke
@@ -60,6 +62,84 @@ def test_columns_are_named_and_added_up(tmp_path):
         read_rollouts([tmp_path], prompt="query")
     with pytest.raises(ValueError, match=r"'prompt', and no 'long': name that of the reward"):
         read_rollouts([tmp_path], rewards=["right", "long"])
+
+
+def test_columns_are_weighted_in_their_order(tmp_path):
+    rows = [{"prompt": "a", "x": 1.0, "y": 0.5}, {"prompt": "a", "x": None, "y": 1.0}]
+    (tmp_path / "3.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for names, weights in ((["x", "y"], [2.0, 0.5]), (["y", "x"], [0.5, 2.0])):
+        (found,) = read_rollouts([tmp_path], rewards=names, reward_weights=weights)
+        assert found.rewards.tolist() == [(2.25 + 0.5) / 2]
+    for names in ([], ["x"]):
+        with pytest.raises(
+            ValueError, match=r"reward_weights=\[2.0, 0.5\] for . columns: name one"
+        ):
+            read_rollouts([tmp_path], rewards=names, reward_weights=[2.0, 0.5])
+
+
+def test_each_row_lies_within_the_bounds_of_the_samples(tmp_path):
+    rows = [{"prompt": "a", "x": x, "y": 0.5} for x in (1.0, 0.0, 2.0)]
+    (tmp_path / "3.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (found,) = read_rollouts([tmp_path], rewards=["x", "y"], reward_bounds=(0.5, 2.5))
+    assert found.rewards.tolist() == [1.5]
+    for bounds in ((0.5, 2.0), (-1.0, 1.5)):
+        told = rf"3.jsonl, row 3, x \+ y=2.5: outside reward_bounds=\({bounds[0]}, {bounds[1]}\) of"
+        with pytest.raises(RewardOutsideBounds, match=told):
+            read_rollouts([tmp_path], rewards=["x", "y"], reward_bounds=bounds)
+    told = r"row 1, 1 \* x \+ -2 \* y=0.0: outside .* name the column .* rewards=\['accuracy'\]"
+    with pytest.raises(RewardOutsideBounds, match=told):
+        read_rollouts(
+            [tmp_path], rewards=["x", "y"], reward_weights=[1, -2], reward_bounds=(0.5, 2.5)
+        )
+
+
+def test_two_known_names_of_one_column_are_not_chosen_from(tmp_path):
+    row = {"input": "a", "output": "x", "score": 0.0, "step": 1, "acc": 0.0, "reward": 1.0}
+    path = tmp_path / "1.jsonl"
+    path.write_text(json.dumps(row))
+    told = r"'reward' and 'score': say which one is that of the reward, as rewards=\['reward'\]$"
+    with pytest.raises(ValueError, match=told):
+        read_rollouts([path])
+    for name in ("reward", "score"):
+        (found,) = read_rollouts([path], rewards=[name])
+        assert found.rewards.tolist() == [row[name]]
+    path.write_text(json.dumps({"prompt": "a", "input": "b", "reward": 1.0}))
+    told = r"'prompt' and 'input': say which one is that of the prompt, as prompt='prompt'$"
+    with pytest.raises(ValueError, match=told):
+        read_rollouts([path])
+    assert read_rollouts([path], prompt="input")
+
+
+def test_a_reward_function_of_trl_may_be_called_score(tmp_path):
+    trl(tmp_path, 1, [0.0, 1.0])
+    path = tmp_path / "completions_00001.parquet"
+    frame = pd.read_parquet(path).rename(columns={"accuracy": "score"})
+    frame.to_parquet(path)
+    assert [found.rewards.tolist() for found in read_rollouts([path])] == [[0.5]]
+    frame.assign(format=1.0).to_parquet(path)
+    with pytest.raises(ValueError, match=r"'score', .*'format'.*name that of the reward"):
+        read_rollouts([path])
+
+
+def test_another_count_of_steps_is_no_single_policy(tmp_path):
+    rows = [{"prompt": "a", "reward": 1, "global_step": step} for step in (0, 100)]
+    path = tmp_path / "100.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    told = r"100.jsonl, global_step=0, 100: rollouts of several policies; call that column 'step'"
+    with pytest.raises(ValueError, match=told):
+        read_rollouts([path])
+    path.write_text("\n".join(json.dumps(row | {"global_step": 7}) for row in rows))
+    assert [found.step for found in read_rollouts([path])] == [100]
+    path.write_text("\n".join(json.dumps(row | {"step": row["global_step"]}) for row in rows))
+    assert [found.step for found in read_rollouts([path])] == [0, 100]
+
+
+@pytest.mark.parametrize("column", ["reward", "accuracy"])
+def test_decimals_of_parquet_are_numbers(tmp_path, column):
+    rewards = [Decimal("0.25"), Decimal("0.75")]
+    frame = pd.DataFrame({"prompt": ["a", "a"], column: rewards, "step": [1, 1]})
+    frame.to_parquet(tmp_path / "1.parquet")
+    assert [found.rewards.tolist() for found in read_rollouts([tmp_path])] == [[0.5]]
 
 
 def test_a_column_that_says_nothing_of_the_first_row_is_not_overlooked(tmp_path):
@@ -212,7 +292,7 @@ def test_misuse_is_told_apart_from_an_alarm(tmp_path, start):
     for arguments, named in (
         (
             [str(tmp_path), "--samples", str(start), *BOUNDS],
-            "FILES, step 10: a prompt has the reward 3",
+            "completions_00010.parquet, row 1, accuracy=3.0: outside --reward-low 0.0",
         ),
         ([str(tmp_path), "--samples", str(tmp_path / "none.parquet")], "no such file"),
         ([str(tmp_path), "--samples", str(start)], "give --reward-low and --reward-high"),

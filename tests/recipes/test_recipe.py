@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from nondecoupling.recipes import Recipe
-from nondecoupling.recipes.trl import ADDED_TO_SD, DEFAULTS, KNOWN, OF_LOSS_TYPE
+from nondecoupling.recipes.trl import (
+    ADDED_TO_SD,
+    DEFAULTS,
+    KNOWN,
+    OF_LOSS_TYPE,
+    OF_OTHER_LIBRARIES,
+    RANGES,
+)
 
 
 def outside(options, trainer="grpo"):
     return {option for option, _ in Recipe.from_trl(options, trainer).outside}
+
+
+def refusal(options, trainer):
+    try:
+        Recipe.from_trl(options, trainer)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize(
@@ -28,7 +46,16 @@ def outside(options, trainer="grpo"):
         (dict(beta=float("nan")), r"beta=nan: must be a finite number"),
         (dict(beta="1"), r"beta='1': must be a finite number"),
         (dict(eps=float("inf")), r"eps=inf: must be a finite number"),
-        (dict(group_size=1), r"group_size=1: a whole number, at least 2, or None"),
+        (dict(group_size=1), r"group_size=1: a whole number, at least 2 and at most 1000000, or None"),
+        (dict(group_size=10**9), r"group_size=1000000000: a whole number, at least 2 and at most 1000000, or None"),
+        (dict(group_size=np.float64(8)), r"group_size=np\.float64\(8\.0\): a whole number"),
+        (dict(group_size=np.array([8])), r"group_size=array\(\[8\]\): a whole number"),
+        (dict(group_size=True), r"group_size=True: a whole number"),
+        (dict(beta=10**400), r"beta=10+: must be a finite number"),
+        (dict(beta=np.True_), r"beta=np\.True_: must be a finite number"),
+        (dict(beta=np.array([0.1])), r"beta=array\(\[0\.1\]\): must be a finite number"),
+        (dict(beta=np.ma.masked), r"beta=masked: must be a finite number"),
+        (dict(eps=1j), r"eps=1j: must be a finite number"),
         (dict(group_size=2.5), r"group_size=2\.5: a whole number"),
         (dict(leash="none"), r"beta=0\.1: with leash='none' give beta=0"),
         (dict(false_positives=0.6, false_negatives=0.4), r"false_positives=0\.6: with false_negatives=0\.4"),
@@ -48,6 +75,32 @@ def test_a_recipe_is_a_value():
         recipe.beta = 1.0
     assert recipe.holds == "forward" and recipe.scale == 7 / 8 and recipe.told == 1
     assert dataclasses.replace(recipe, beta=0.0).holds == "nothing"
+
+
+@pytest.mark.parametrize("of", [np.float32, np.array, Fraction, np.longdouble])
+def test_numbers_of_any_kind_become_python_s(of):
+    numbers = ("beta", "eps", "entropy_bonus", "false_positives", "false_negatives")
+    recipe = Recipe("group-mean", "k3-in-loss", **dict.fromkeys(numbers, of(0.25)))
+    assert recipe == Recipe("group-mean", "k3-in-loss", **dict.fromkeys(numbers, 0.25))
+    assert {type(getattr(recipe, name)) for name in numbers} == {float}
+
+
+@pytest.mark.parametrize("of", [np.int64, np.uint8, np.array])
+def test_counts_of_any_kind_become_python_s(of):
+    recipe = Recipe("group-mean", "k3-in-loss", of(1), group_size=of(8))
+    assert recipe == Recipe("group-mean", "k3-in-loss", 1.0, group_size=8)
+    assert type(recipe.group_size) is int and type(recipe.beta) is float
+    assert Recipe.from_trl({"num_generations": of(8), "beta": of(1)}, "grpo").group_size == 8
+
+
+def test_tensors_become_python_s_numbers():
+    torch = pytest.importorskip("torch")
+    beta = torch.tensor(0.25, dtype=torch.bfloat16, requires_grad=True)
+    recipe = Recipe("group-mean", "k3-in-loss", beta, group_size=torch.tensor(8))
+    assert recipe == Recipe("group-mean", "k3-in-loss", 0.25, group_size=8)
+    assert type(recipe.beta) is float and type(recipe.group_size) is int
+    with pytest.raises(ValueError, match=r"beta=tensor\(True\): must be a finite number"):
+        Recipe("group-mean", "k3-in-loss", torch.tensor(True))
 
 
 # --- TRL's options ----------------------------------------------------------------------------
@@ -182,7 +235,15 @@ def test_a_leash_per_token_is_said_to_be_one():
 
 def test_cispo_cuts_fresh_samples_unless_its_bound_is_raised():
     assert "epsilon_high" in outside({"loss_type": "cispo"})
-    assert "epsilon_high" not in outside({"loss_type": "cispo", "epsilon_high": 5.0})
+    for limit in (5.0, math.inf):
+        assert "epsilon_high" not in outside({"loss_type": "cispo", "epsilon_high": limit})
+    for options, said in (
+        ({"epsilon_high": 0}, "rewards count 0 times, the leash does not"),
+        ({"epsilon_high": 1e-320}, "as if beta were divided by 9.99989e-321"),
+        ({"epsilon": 0.5}, "rewards count 0.5 times"),
+    ):
+        reasons = dict(Recipe.from_trl({"loss_type": "cispo", **options}, "grpo").outside)
+        assert said in reasons["epsilon_high"]
 
 
 def test_generation_in_one_update_is_on_policy():
@@ -202,9 +263,20 @@ def test_numbers_may_be_text_as_yaml_reads_them():
         ({}, "ppo", "trainer='ppo': 'grpo' or 'rloo'"),
         ({"beta": "much"}, "grpo", "beta='much': give a number"),
         ({"beta": True}, "grpo", "beta=True: give a number"),
-        ({"beta": -0.1}, "grpo", r"beta=-0\.1: must be a finite number"),
-        ({"num_generations": 1}, "grpo", "num_generations=1: a whole number, at least 2"),
-        ({"num_generations": 2.5}, "rloo", r"num_generations=2\.5: a whole number"),
+        ({"beta": -0.1}, "grpo", r"beta=-0\.1: give a number, finite and at least 0"),
+        ({"num_generations": 1}, "grpo", "num_generations=1: give a whole number, at least 2"),
+        ({"num_generations": 2.5}, "rloo", r"num_generations=2\.5: give a whole number"),
+        ({"num_generations": math.inf}, "grpo", "num_generations=inf: give a whole number"),
+        ({"num_generations": math.nan}, "grpo", "num_generations=nan: give a whole number"),
+        ({"num_generations": 10**9}, "grpo", "num_generations=1000000000: .* at most 1000000"),
+        ({"num_generations": None}, "grpo", "num_generations=None: give a whole number"),
+        ({"loss_type": "cispo", "epsilon_high": -1}, "grpo", "epsilon_high=-1: give a number, at least 0"),
+        ({"temperature": 0}, "rloo", "temperature=0: give a number, finite and above 0"),
+        ({"top_p": 2}, "grpo", "top_p=2: give a number from 0 to 1"),
+        ({"steps_per_generation": 0}, "grpo", "steps_per_generation=0: give a whole number, at least 1"),
+        ({"loss_type": np.array(["grpo", "dapo"])}, "grpo", r"loss_type=array\(.*: one of 'grpo'"),
+        ({"reward_weights": [1.0, True]}, "grpo", r"reward_weights=\[1\.0, True\]: give a list of numbers"),
+        ({"reward_weights": [10**400]}, "grpo", "reward_weights=.*: give a list of numbers"),
         ({"scale_rewards": "all"}, "grpo", "scale_rewards='all': one of 'group'"),
         ({"loss_type": "ppo"}, "grpo", "loss_type='ppo': one of 'grpo'"),
         ({"use_bias_correction_kl": "yes"}, "grpo", "use_bias_correction_kl='yes': give true or false"),
@@ -215,6 +287,110 @@ def test_numbers_may_be_text_as_yaml_reads_them():
 def test_bad_options_are_refused(options, trainer, message):
     with pytest.raises(ValueError, match=message):
         Recipe.from_trl(options, trainer)
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_every_option_that_is_a_number_has_a_range(trainer):
+    """Whatever is given for it, it is read or refused by name."""
+    defaults = DEFAULTS[trainer]
+    numbers = {name for name, value in defaults.items() if type(value) in (int, float)}
+    assert numbers <= set(RANGES)
+    extreme = [0, -2, 1e308, 10**400, -(10**400), math.inf, -math.inf]
+    for name in set(RANGES) & set(defaults):
+        for value in (math.nan, "nan", "much", True, np.True_, [1], 1j, np.array([1]), {}):
+            with pytest.raises(ValueError, match=f"^{name}=.*: give a"):
+                Recipe.from_trl({name: value}, trainer)
+        Recipe.from_trl({name: defaults[name]}, trainer)
+        for value in extreme:
+            said = refusal({name: value}, trainer)
+            assert said is None or said.startswith(f"{name}=")
+
+
+def test_truth_values_of_numpy_are_truth_values():
+    given = {"beta": 0.1, "use_bias_correction_kl": np.False_, "scale_rewards": np.False_}
+    recipe = Recipe.from_trl(given, "grpo")
+    assert (recipe.leash, recipe.advantage) == ("k3-in-loss", "group-mean")
+
+
+@pytest.mark.parametrize(
+    ("options", "under"),
+    [
+        ({"temperature": 1.0, "grpo": {"beta": 0.1, "num_generations": 16}}, "'beta' under 'grpo'"),
+        ({"beta": 0.1, "trainer": {"rl": {"loss_type": "dapo"}}}, "'loss_type' under 'trainer.rl'"),
+        ({"rloo": {"normalize_advantages": True}}, "'normalize_advantages' under 'rloo'"),
+    ],
+)
+def test_options_one_level_down_are_refused(options, under):
+    for config in (options, SimpleNamespace(**options)):
+        with pytest.raises(ValueError, match=f"config has {under}, .* give those under"):
+            Recipe.from_trl(config, "grpo")
+
+
+def test_what_is_under_an_option_is_of_another_library():
+    """DeepSpeed has a gradient_accumulation_steps and betas of its own."""
+    deepspeed = {
+        "gradient_accumulation_steps": "auto",
+        "optimizer": {"params": {"weight_decay": "auto", "betas": [0.9, 0.95]}},
+    }
+    given = {"beta": 0.1, "deepspeed": deepspeed, "generation_kwargs": {"temperature": 1.0}}
+    assert "generation_kwargs" in outside(given)
+    plain = {"beta": 0.1, "generation_kwargs": {"temperature": 1.0}}
+    assert Recipe.from_trl(given, "grpo") == Recipe.from_trl(plain, "grpo")
+
+
+@pytest.mark.parametrize("name", ["GRPOConfig", "RLOOConfig"])
+def test_options_that_take_mappings_are_known(name):
+    trl = pytest.importorskip("trl")
+    fields = dataclasses.fields(getattr(trl, name))
+    mappings = {field.name for field in fields if "dict" in str(field.type)}
+    assert mappings == OF_OTHER_LIBRARIES | {"generation_kwargs"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "other", "option", "value"),
+    [
+        ("grpo", "rloo", "normalize_advantages", True),
+        ("grpo", "rloo", "normalize_advantages", False),
+        ("grpo", "rloo", "reward_clip_range", [0, 1]),
+        ("rloo", "grpo", "scale_rewards", "group"),
+        ("rloo", "grpo", "use_bias_correction_kl", False),
+        ("rloo", "grpo", "entropy_coef", 0.1),
+        ("rloo", "grpo", "loss_type", "dapo"),
+        ("rloo", "grpo", "delta", None),
+    ],
+)
+def test_an_option_of_the_other_trainer_is_refused_even_at_its_default(
+    trainer, other, option, value
+):
+    given = {"beta": 0.05, option: value}
+    Recipe.from_trl(given, other)
+    message = f"config has '{option}', which TRL's {trainer} .* give trainer='{other}'"
+    for config in (given, SimpleNamespace(**given)):
+        with pytest.raises(ValueError, match=message):
+            Recipe.from_trl(config, trainer)
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+def test_options_of_one_trainer_alone_are_none_of_the_other_s(trainer):
+    """epsilon is of both, though RLOO's is no matter on-policy."""
+    trl = pytest.importorskip("trl")
+    config = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig}[trainer]
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert fields & KNOWN == set(DEFAULTS[trainer])
+
+
+@pytest.mark.parametrize(("trainer", "other"), [("grpo", "rloo"), ("rloo", "grpo")])
+def test_a_configuration_dumped_whole_is_that_of_its_trainer(trainer, other, tmp_path):
+    trl = pytest.importorskip("trl")
+    config = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig}[trainer]
+    built = config(output_dir=str(tmp_path), use_cpu=True, bf16=False, beta=0.1, num_generations=4)
+    recipe = Recipe.from_trl(built)
+    for dumped in (built.to_dict(), dict(vars(built))):
+        assert Recipe.from_trl(dumped, trainer) == recipe
+        with pytest.raises(ValueError, match=f"give trainer='{trainer}'"):
+            Recipe.from_trl(dumped, other)
+    with pytest.raises(ValueError, match=f"give trainer='{trainer}'"):
+        Recipe.from_trl(built, other)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +405,8 @@ def test_bad_options_are_refused(options, trainer, message):
 def test_a_name_that_would_be_passed_over_is_refused(config, words):
     with pytest.raises(ValueError, match=words):
         Recipe.from_trl(config, trainer="grpo")
+    with pytest.raises(ValueError, match=words):
+        Recipe.from_trl(SimpleNamespace(**config), trainer="grpo")
 
 
 @pytest.mark.parametrize("name", ["GRPOConfig", "RLOOConfig"])
