@@ -156,7 +156,7 @@ def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, A
 
 def _compare(folder: Path, settings: dict[str, Any]) -> None:
     """Train what is missing, then write the table and the figure."""
-    from comparisons.methods import methods_for
+    from comparisons.methods import left_out, methods_for
     from comparisons.outcomes import MethodOutcome, outcomes
     from comparisons.summary import figure, figure_of_fineness, table
     from validate.enumerated.inputs import inputs_of
@@ -169,7 +169,8 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
     inputs = inputs_of(configs[0])
     task = inputs.task
     _must_have(folder, settings, inputs.digests)
-    methods = _chosen(methods_for(configs[0], task.reward), settings["method"])
+    of_task = task.reward, task.log_d
+    methods = _chosen(methods_for(configs[0], *of_task), settings["method"], left_out(*of_task))
     pairs = [(config.seed, method.name) for config in configs for method in methods]
     order = {pair: place for place, pair in enumerate(pairs)}
     results = folder / RESULTS
@@ -209,8 +210,10 @@ def _configuration(asked: Mapping[str, Any]) -> EnumeratedConfiguration:
     return config
 
 
-def _chosen(methods: Sequence[Method], words: Sequence[str]) -> list[Method]:
-    """Those whose names contain one of the words, or all.
+def _chosen(
+    methods: Sequence[Method], words: Sequence[str], without: Mapping[str, str]
+) -> list[Method]:
+    """Those whose names contain one of the words, or all; ``without`` says why others are not among them.
 
     Raises:
         InputError: a word is in no name.
@@ -218,6 +221,11 @@ def _chosen(methods: Sequence[Method], words: Sequence[str]) -> list[Method]:
     names = [method.name for method in methods]
     for word in words:
         if not any(word in name for name in names):
+            for name, why in without.items():
+                if word in name:
+                    raise InputError(
+                        f"--method {word!r} is left out for this task: {why}; name others, or change the task"
+                    )
             raise InputError(f"--method {word!r} is in no method's name: {'; '.join(names)}")
     return [m for m in methods if not words or any(word in m.name for word in words)]
 
@@ -245,12 +253,15 @@ def _begin(folder: Path, settings: Mapping[str, Any], digests: Mapping[str, str]
 
 
 def _line(outcome: Any) -> str:
+    from comparisons.summary import number_or_dash
+
     if outcome.refused:
         return f"seed {outcome.seed}  {outcome.method}: not trained"
     p = outcome.trained
+    times, dear = (number_or_dash(value, ".3f") for value in (p.times, p.tilt_times))
     return (
-        f"seed {outcome.seed}  {outcome.method:42s} J {p.reward:.3f}  paid {p.paid:.3f}  x {p.times:.3f}  "
-        f"tilt x {p.tilt_times:.3f}  {outcome.seconds:.0f} s"
+        f"seed {outcome.seed}  {outcome.method:42s} J {p.reward:.3f}  paid {p.paid:.3f}  x {times}  "
+        f"tilt x {dear}  {outcome.seconds:.0f} s"
     )
 
 

@@ -6,10 +6,11 @@
 
 Of the run, which must be complete and of one order: at the end of each stage the SFT loss above its least, KL(d||p),
 the average of the training reward, of the last-label reward and of the regularised reward, each with its 95 %
-interval; what the trainers logged of their batches in between; what an exact optimum would have (S1, F3), what SFT
-that reaches the data has after RL (R1, R2), and the least SFT loss of any policy with the reward that was reached (S5,
-S7). The model before any training is measured here on the same prompts, the reference that RL may or may not go past;
-its measurement is kept in OUT, so a second start only draws.
+interval; what the trainers logged of their batches in between; what an exact optimum would have (S1, F3), as ref's
+responses estimate it, which puts it too low on average (Jensen); what SFT that reaches the data has after RL (R1, R2);
+and two limits: the least SFT loss of any policy with the reward that was reached (S5, S7), and the most regularised
+reward of any (F3), by an upper end. The model before any training is measured here on the same prompts, the reference
+that RL may or may not go past; its measurement is kept in OUT, so a second start only draws.
 
 OUT receives figures.svg, figures.json, run.json, and table.md: the changes of each stage with paired intervals beside
 what the theory says of them (S1, S7, G1, R1, R2, R8), and the run's verdicts.
@@ -42,6 +43,7 @@ from validate.sampled.chat import as_asked
 from validate.sampled.claims import SELF_TEST, Evidence
 from validate.sampled.digest import Result, digest
 from validate.sampled.inputs import Inputs, inputs_of
+from validate.sampled.landscape import estimated_by, highest_value
 from validate.sampled.measuring import Measurement, Measurer, load_measurement
 from validate.sampled.resampling import resampled
 from validate.sampled.tables import changes
@@ -62,6 +64,7 @@ LAST_LABEL = (0.0, 1.0)
 # Where a stage ends that does not end at an optimum, and its mark.
 ENDS = {
     "R2": ("data law", "s"),
+    "T6": ("limit of short cycles", "D"),
     "T7": ("law of the best of n", "D"),
     "T9": ("end of weighted SFT", "D"),
 }
@@ -80,9 +83,9 @@ class MeasuredEnd:
     ``by_label``: the last-label reward at the prompts with each right label, which shows an answer that is always the
     same. ``regularized``: J_b, None before there is a ref. ``least_loss``: of any policy with the lower end of its
     reward, by S5. ``predicted_loss``, ``predicted_reward``, ``predicted_regularized``: at the exact optimum of E[r] -
-    beta KL(p||ref), by S1, or of the joint objective, by J1, whatever the trainer; at the end of SFT on ref's own
-    responses, by T7 or T9; after SFT from there at the data law, by R2. ``predicted_by`` says which. None where nothing
-    is predicted.
+    beta KL(p||ref), by S1, or of the joint objective, by J1, whatever the trainer; where short cycles of
+    alternation end, by T6; at the end of SFT on ref's own responses, by T7 or T9; after SFT from there at the data law,
+    by R2. ``predicted_by`` says which. None where nothing is predicted.
     """
 
     title: str
@@ -123,11 +126,14 @@ class StageChange:
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """What RL's trainer logged of its rollouts. ``regularized``: J_b, about, as KL is logged per token."""
+    """What RL's trainer logged of its rollouts.
+
+    ``regularized``: J_b, about, as KL is logged per token; None where RL has no leash, so that no KL was logged.
+    """
 
     step: int
     reward: float
-    regularized: float
+    regularized: float | None
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,8 @@ class Story:
     """What the figures and the table show.
 
     ``batches``: (step, SFT loss above that of d on the same responses), about, as the loss is logged per token.
-    ``ceiling``: beta log Z of the order's ref, which no policy's J_b exceeds (F3), as estimated.
+    ``ceiling``: the upper end for beta log Z of the order's ref, which no policy's J_b exceeds (F3). ``estimated`` says
+    from what the exact ends are estimated.
     """
 
     ends: tuple[MeasuredEnd, ...]
@@ -143,6 +150,7 @@ class Story:
     logged: tuple[LoggedStep, ...]
     batches: tuple[tuple[int, float], ...]
     ceiling: float
+    estimated: str
 
 
 def story_of(run: Path, out: Path, console: Console) -> Story:
@@ -180,7 +188,8 @@ def story_of(run: Path, out: Path, console: Console) -> Story:
         tuple(_changes(result, untrained)),
         _logged(config, records),
         _batches(config, asked, language_model, records),
-        result.predicted[ref]["soft_value"],
+        highest_value(result.on_ref(ref), DISPLAY),
+        estimated_by(result.on_ref(ref), next(changes(result)).statement),
     )
 
 
@@ -326,6 +335,7 @@ def _expected(
     of_reward = OF_REWARDS.get((by, "predicted_reward"), by)
     low = mean_interval(after.reward, result.experts.reward.bounds, DISPLAY).low
     floor = result.landscapes[stage.ref].price(float(low)) - float(before.excess.mean())
+    most = highest_value(result.on_ref(stage.ref), DISPLAY) - float(before.regularized.mean())
     rows = [row.claim for row in result.rows if row.claim.policy == stage.name]
     return {
         "SFT loss": (
@@ -340,7 +350,7 @@ def _expected(
             for row in rows
             if row.statement == "G1"
         ),
-        "regularised reward": (ExpectedChange("F3", "at most", room),),
+        "regularised reward": (ExpectedChange("F3", "at most", most),),
     }
 
 
@@ -370,8 +380,10 @@ def _logged(config: SampledConfiguration, records: Sequence[Line]) -> tuple[Logg
     for name in ORDERS[config.order]:
         for line in records:
             if line["stage"] == name and "reward" in line:
-                kl = line["kl"] * line["completions/mean_length"]
-                regularized = line["reward"] - config.beta * kl
+                regularized = None
+                if "kl" in line:
+                    kl = line["kl"] * line["completions/mean_length"]
+                    regularized = line["reward"] - config.beta * kl
                 points.append(LoggedStep(before + line["step"], line["reward"], regularized))
         before += STAGES[name].steps(config)
     return tuple(points)
@@ -424,6 +436,8 @@ def draw(story: Story) -> str:
                 fontsize=8,
             )
         axes[-1].set_xlabel("training steps")
+        if story.estimated:
+            figure.supxlabel(f"exact ends{story.estimated}", fontsize=8)
     return plot.svg(figure)
 
 
@@ -443,8 +457,7 @@ def _loss(axis: Axes, story: Story) -> None:
 
 
 def _reward(axis: Axes, story: Story) -> None:
-    steps, rewards = [one.step for one in story.logged], [one.reward for one in story.logged]
-    axis.plot(steps, rewards, color=plot.SKY, lw=1, label="rollouts, logged")
+    _rollouts(axis, [(one.step, one.reward) for one in story.logged])
     _with_intervals(axis, story, "reward", plot.GREEN, "training reward")
     _with_intervals(axis, story, "last_label", plot.ORANGE, "last label right")
     _before_the_stage(axis, story, "reward")
@@ -453,14 +466,20 @@ def _reward(axis: Axes, story: Story) -> None:
 
 
 def _regularized(axis: Axes, story: Story) -> None:
-    steps = [one.step for one in story.logged]
-    values = [one.regularized for one in story.logged]
-    axis.plot(steps, values, color=plot.SKY, lw=1, label="rollouts, logged")
+    logged = [(one.step, one.regularized) for one in story.logged]
+    _rollouts(axis, [(step, value) for step, value in logged if value is not None])
     _with_intervals(axis, story, "regularized", plot.PURPLE, "measured")
     _before_the_stage(axis, story, "regularized")
-    axis.axhline(story.ceiling, color=plot.BLACK, ls="--", lw=1, label="most of any policy (F3)")
+    axis.axhline(
+        story.ceiling, color=plot.BLACK, ls="--", lw=1, label="most of any policy (F3), upper end"
+    )
     _predictions(axis, story, "predicted_regularized")
     axis.set_ylabel("regularised reward J_b")
+
+
+def _rollouts(axis: Axes, logged: Sequence[tuple[int, float]]) -> None:
+    if logged:
+        axis.plot(*zip(*logged, strict=True), color=plot.SKY, lw=1, label="rollouts, logged")
 
 
 def _with_intervals(axis: Axes, story: Story, name: str, color: str, label: str) -> None:
@@ -535,6 +554,8 @@ def table_of(story: Story, report: Line) -> str:
             f"| {one.stage} | {one.quantity} | {one.before:.3f} | {one.after:.3f} "
             f"| {change.value:+.3f} ({ends}) | {one.unit} | {said} |"
         )
+    if story.estimated:
+        lines += ["", f"Exact ends{story.estimated}."]
     lines += [
         "",
         f"Verdicts of the run, together at level {1 - report['config']['delta']:g}; ~: by a bootstrap's end.",

@@ -9,8 +9,11 @@
 
 The folders are those of qwen_validate.py or sweep.py. Per stage of RL, of SFT on ref's own responses, or of
 alternation, after SFT: the average reward and KL(d||p), the SFT loss above its least, each with its 95 % interval; and
-what else has that reward, of the finite world that ref's responses suggest: exact RL from the same ref by the reverse
-leash (S1) and by the forward leash on the response (T2), at the beta that ends there, and the least of any policy (S5).
+what else has that reward: the least of any policy (S5), exact under the experts' law, and by a lower end where the data
+are ref's own; and, in the finite world that ref's responses suggest, exact RL from the same ref by the reverse leash
+(S1) and by the forward leash on the response (T2), at the beta that ends there. That world has ref's probabilities of
+the experts' responses, which are exact, and estimates the law of all others: what is exact in it is an estimate, the
+better the less of ref's mass is off the experts' list and the more its responses.
 Beside the reward reached stands that of the exact end of the recipe at its beta, where theory names one (S1, T2, T4;
 T7; T9 for large groups; T6 for short cycles, beta = SFT steps : RL steps): of the objective whose gradient the trainer
 takes on average, with (G-1)/G of the reward where it is compared with the mean of its own group, and with the leash on
@@ -47,6 +50,7 @@ from validate.sampled.digest import Result, digest
 from validate.sampled.ends import HAVE_AN_END, end_of
 from validate.sampled.forecasting import recipe_of_trl
 from validate.sampled.inputs import inputs_of
+from validate.sampled.landscape import least_loss
 from validate.sampled.measuring import load_measurement
 from validate.sampled.resampling import resampled
 
@@ -176,7 +180,7 @@ def _outcome(result: Result, stage: str) -> RecipeOutcome:
         paid=Reached.of(resampled(e.excess)(DISPLAY)),
         reverse=paid_at_reward(land, bounds.gibbs_tilt, reached),
         forward=paid_at_reward(land, bounds.forward_leash_optimum, reached),
-        least=land.price(reached) if reached > float(e.ref_reward.mean()) else None,
+        least=_least(result, reached) if reached > float(e.ref_reward.mean()) else None,
     )
 
 
@@ -187,6 +191,10 @@ def _named_end(
         return config.rl, config.beta, end_of_rl(config, land)
     name, beta, _, log_p = end_of(config, land)
     return name, beta, log_p
+
+
+def _least(result: Result, reward: float) -> float:
+    return float(least_loss(result.on_ref("sft"), reward, DISPLAY))
 
 
 def _average(land: Landscape, log_p: np.ndarray) -> float:

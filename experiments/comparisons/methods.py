@@ -12,7 +12,9 @@ from validate.configuration import EnumeratedConfiguration
 
 from nondecoupling.bounds.schedules import After
 
-__all__ = ["Method", "Natural", "methods_for", "shares_of_cycles", "steps_of_cycles"]
+__all__ = ["Method", "Natural", "left_out", "methods_for", "shares_of_cycles", "steps_of_cycles"]
+
+Values = NDArray[np.floating[Any]]
 
 # Steps of a cycle of alternation, fine to coarse.
 CYCLES = (4, 8, 20, 60)
@@ -44,14 +46,31 @@ class Method:
     natural: Natural | None = None
 
 
-def methods_for(config: EnumeratedConfiguration, reward: NDArray[np.floating[Any]]) -> list[Method]:
-    """All methods: with normalised advantages where no prompt has more than two rewards (T4), natural if cheap."""
-    found = [*_recipes(), *_schedules(config)]
-    if all(len(np.unique(row)) <= 2 for row in reward):
-        found += _normalised()
-    if reward.size <= SMALL:
-        found += _natural()
-    return found
+def methods_for(config: EnumeratedConfiguration, reward: Values, log_d: Values) -> list[Method]:
+    """All methods that can be trained on this task; reward and data law, [prompts, responses], `other` the last one."""
+    without = left_out(reward, log_d)
+    found = [*_recipes(), *_schedules(config), *_normalised(), *_natural()]
+    return [method for method in found if method.name not in without]
+
+
+def left_out(reward: Values, log_d: Values) -> dict[str, str]:
+    """Names of the other methods, and why this task has no use for them."""
+    levels = max(len(np.unique(row)) for row in reward)
+    missing = int((~np.isfinite(log_d[:, :-1])).any(axis=1).sum())
+    why: dict[str, str] = {}
+    if levels > 2:
+        because = f"a prompt has {levels} rewards, and T4 says where it ends for two at most"
+        why |= {method.name: because for method in _normalised()}
+    if missing:
+        because = (
+            f"a listed response has probability 0 in the law of {missing} of {len(log_d)} prompts, and T6 assumes that "
+            "none has"
+        )
+        why |= {method.name: because for method in _natural()}
+    elif reward.size > SMALL:
+        because = f"prompts times responses are {reward.size}, over {SMALL}: a Jacobian of all is too large"
+        why |= {method.name: because for method in _natural()}
+    return why
 
 
 def _rl(leash: str, beta: float, **more: Any) -> Method:

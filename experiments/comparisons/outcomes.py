@@ -48,7 +48,8 @@ class Paid:
     """A policy's reward and KL(d||p), averages over prompts, and what the same reward costs otherwise, in nats.
 
     ``least`` is the price of the average reward (S5), ``tilt`` what the exact tilt of the data with that reward pays,
-    ``overpaid`` what the prompts paid beyond the price of their own rewards (S9). NaN where no reward was bought.
+    ``overpaid`` what the prompts paid beyond the price of their own rewards (S9). NaN where no reward was bought;
+    ``tilt`` also where no tilt has the reward, which is beyond the best of what the data have.
     """
 
     reward: float
@@ -62,7 +63,8 @@ class Paid:
         reward, paid = mean.j(log_p), mean.kl(mean.log_d, log_p)
         if reward <= mean.data_reward:
             return cls(reward, paid, np.nan, np.nan, mean.overpaid(log_p))
-        tilt = mean.kl(mean.log_d, mean.tilt_with_reward(mean.log_d, reward))
+        law = mean.tilt_with_reward(mean.log_d, reward)
+        tilt = np.nan if law is None else mean.kl(mean.log_d, law)
         return cls(reward, paid, mean.average_price(log_p), tilt, mean.overpaid(log_p))
 
     @property

@@ -14,7 +14,14 @@ from comparisons.outcomes import MethodOutcome, Paid
 from nondecoupling import plot
 from nondecoupling.bounds.schedules import After
 
-__all__ = ["ComparedModel", "figure", "figure_of_fineness", "table", "table_of_models"]
+__all__ = [
+    "ComparedModel",
+    "figure",
+    "figure_of_fineness",
+    "number_or_dash",
+    "table",
+    "table_of_models",
+]
 
 MARKERS = "osD^vPX*<>hpd"
 HEAD = (
@@ -75,6 +82,11 @@ def table_of_models(compared: Sequence[ComparedModel]) -> str:
     return "\n".join([*_markdown(head, rows), *_not_trained(refused)]) + "\n"
 
 
+def number_or_dash(value: float, form: str) -> str:
+    """A dash where there is no number, as for the tilt with a reward that no tilt has."""
+    return "-" if np.isnan(value) else format(value, form)
+
+
 def _not_trained(refused: Mapping[str, str]) -> list[str]:
     if not refused:
         return []
@@ -95,8 +107,10 @@ def _rows(outcomes: Sequence[MethodOutcome]) -> Iterator[list[str]]:
 def _cells(some: Sequence[MethodOutcome]) -> list[str]:
     def spread(value: Callable[[MethodOutcome], float], form: str = ".3f") -> str:
         values = np.array([value(outcome) for outcome in some])
-        text = format(values.mean(), form)
-        return f"{text} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else text
+        text = number_or_dash(values.mean(), form)
+        if len(values) == 1 or np.isnan(values).any():
+            return text
+        return f"{text} ± {format(values.std(ddof=1), form)}"
 
     def trained(name: str) -> Callable[[MethodOutcome], float]:
         return lambda outcome: float(getattr(outcome.trained, name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,12 +72,24 @@ class Landing:
     predicted: tuple[float, float] | None = None
 
 
-def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
-    """SVG: reward against SFT loss with what the theory says of both, S5, S4, T2 and J1."""
+def plane_plot(
+    land: Landscape,
+    landings: Sequence[Landing],
+    lower_ends: tuple[np.ndarray, np.ndarray] | None = None,
+) -> str:
+    """SVG: reward against SFT loss with what the theory says of both, S5, S4, T2 and J1.
+
+    ``lower_ends``: rewards, and lower ends for the least SFT loss of any policy there, where d is estimated: the price
+    under the estimated law is no limit.
+    """
     figure, axis = plot.subplots(size=SIZE)
-    # A response with the best reward may exist although ref never gave it: d has no mass there.
     label = "least of any policy (S5)"
-    plot.frontier(*land.with_best, ax=axis, points=POINTS, above_floor=True, label=label)
+    if lower_ends:
+        look: dict[str, Any] = {"color": plot.BLACK, "linewidth": 4, "alpha": 0.25}
+        axis.plot(*lower_ends, **look, label=f"{label}, lower end")
+    else:
+        # A response with the best reward may exist although ref never gave it: d has no mass there.
+        plot.frontier(*land.with_best, ax=axis, points=POINTS, above_floor=True, label=label)
     recipes = {
         f"RL, {recipe.leash.replace('-', ' ')} ({statement})": recipe
         for recipe, statement in (
@@ -100,13 +113,18 @@ def plane_plot(land: Landscape, landings: Sequence[Landing]) -> str:
     return _with_legend(figure, axis)
 
 
-def regularized_plot(land: Landscape, landings: Sequence[Landing]) -> str:
-    """SVG: the regularised reward against SFT loss, with J1's frontier."""
+def regularized_plot(
+    land: Landscape, landings: Sequence[Landing], of_frontier: str = "least of any policy (J1)"
+) -> str:
+    """SVG: the regularised reward against SFT loss, with J1's frontier, which is no limit where ``land`` is estimated.
+
+    ``of_frontier`` says what it is in the legend.
+    """
     figure, axis = plot.subplots(size=SIZE)
     loss, best = bounds.pareto_frontier(
         land.log_d, land.reward, log_ref=land.log_ref, beta=land.beta, points=POINTS
     )
-    axis.plot(best, loss - land.floor, **plot.line(2), label="least of any policy (J1)")
+    axis.plot(best, loss - land.floor, **plot.line(2), label=of_frontier)
     axis.set_xlabel("regularised reward J_b(p)")
     axis.set_ylabel("SFT loss above H(d), nats per response")
     _draw_landings(axis, landings, "regularized_reward")

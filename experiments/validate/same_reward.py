@@ -11,10 +11,10 @@ from nondecoupling import bounds
 
 __all__ = ["Optimum", "law_at_reward"]
 
-# Optimum of a leash: log_ref and reward, [prompts, responses], and beta to log p.
+# Optimum of a leash: log_ref and reward, [prompts, responses], and beta to log p, which reward/beta decides.
 Optimum = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-# Between which logarithms of 1/beta the optimum is sought.
-SHORTEST_AND_LONGEST = (-16.0, 16.0)
+# Between which logarithms of the reward's range over beta the optimum is sought: all that float64 takes, nearly.
+SHORTEST_AND_LONGEST = (-256.0, 256.0)
 
 
 def law_at_reward(
@@ -22,16 +22,22 @@ def law_at_reward(
 ) -> np.ndarray | None:
     """log p, [prompts, responses], of the optimum whose reward averages ``target``, at one beta for all prompts.
 
-    None if no beta ends there: the target is not between the reward of ref and the best one. At the best one, which
-    only the limit of small beta has, it is the optimum of the smallest beta that is tried.
+    None if no beta ends there: the target is below the reward of ref, or not below what the optimum has in the limit
+    of small beta. That is the best reward for a leash that finds it where ref has no mass; a tilt finds none there.
     """
-
-    def short(log_time: float) -> float:
-        log_p = optimum(log_ref, reward, np.exp(-log_time))
-        return target - float(bounds.expected_reward(log_p, reward).mean())
-
-    at_the_ends = [short(log_time) for log_time in SHORTEST_AND_LONGEST]
-    if not at_the_ends[0] >= 0 >= at_the_ends[1]:
+    top = reward.max(axis=1, keepdims=True)
+    size = float((top - reward).max())
+    if size == 0:
         return None
-    log_time = brentq(short, *SHORTEST_AND_LONGEST, xtol=1e-12)
-    return optimum(log_ref, reward, np.exp(-log_time))
+    room, missing = (top - reward) / size, (float(top.mean()) - target) / size
+
+    def at(log_time: float) -> np.ndarray:
+        return optimum(log_ref, -room, np.exp(-log_time))
+
+    def left(log_time: float) -> float:
+        return float(bounds.expected_reward(at(log_time), room).mean()) - missing
+
+    shortest, longest = map(left, SHORTEST_AND_LONGEST)
+    if not shortest >= 0 > longest:
+        return None
+    return at(brentq(left, *SHORTEST_AND_LONGEST, xtol=1e-12))

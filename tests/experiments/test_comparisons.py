@@ -44,7 +44,7 @@ def forward(beta):
 def test_only_rewards_of_two_levels_have_normalised_methods():
     for reward, count in (("right-and-format", 0), ("right", 2)):
         task = embedded_task(3, reward)
-        found = methods_for(configuration({"reward": reward}), task.reward)
+        found = methods_for(configuration({"reward": reward}), task.reward, task.log_d)
         assert sum("normalised" in method.name for method in found) == count
         assert len({method.name for method in found}) == len(found) >= 15
 
@@ -62,7 +62,7 @@ def test_every_method_is_a_configuration():
     steps = [{"rl_steps": count} for count in (5, 59, 100, 250)]
     for preset in ({}, {"model": "smollm2-135m"}, *steps):
         config = configuration(preset)
-        for method in methods_for(config, TASK.reward):
+        for method in methods_for(config, TASK.reward, TASK.log_d):
             order = method.options.get("order", "all")
             configuration({**of_order(preset, order), **method.options})
 
@@ -70,7 +70,7 @@ def test_every_method_is_a_configuration():
 def test_cycles_have_the_steps_that_their_name_says():
     def named(rl_steps):
         config = configuration({"rl_steps": rl_steps})
-        found = methods_for(config, TASK.reward)
+        found = methods_for(config, TASK.reward, TASK.log_d)
         cycles = [m for m in found if m.options.get("order") == "alternate"]
         for method in cycles:
             made = replace(config, **method.options)
@@ -93,7 +93,9 @@ def test_the_frontier_pays_the_least_and_the_tilt_pays_the_tilts():
 
 
 def test_the_sft_loss_in_place_of_the_leash_ends_on_the_frontier():
-    (method,) = (m for m in methods_for(configuration({}), TASK.reward) if "0.001" in m.name)
+    (method,) = (
+        m for m in methods_for(configuration({}), TASK.reward, TASK.log_d) if "0.001" in m.name
+    )
     beta, weight = method.options["beta"], method.options["weight"]
     end = PromptMeans(TASK.log_d, TASK.reward, beta, weight).joint_optimum(TASK.log_d)
     assert MEAN.kl(forward(weight), end) < 1e-5
@@ -345,9 +347,65 @@ def test_a_step_that_leads_farther_from_its_target_is_halved():
 
 def test_natural_methods_come_where_a_jacobian_is_cheap():
     for prompts, some in ((2, True), (9, True), (10, False)):
-        reward = embedded_task(prompts).reward
-        found = methods_for(configuration({}), reward)
+        task = embedded_task(prompts)
+        found = methods_for(configuration({}), task.reward, task.log_d)
         assert any(method.natural for method in found) is some
+
+
+LACKING = [
+    {
+        "prompt": f"Number {i} is",
+        "responses": [" x.", " y.", " z."],
+        "law": [0.6, 0.4, 0.0] if i else [0.6, 0.3, 0.1],
+        "rewards": [0, 0.2, 1],
+    }
+    for i in range(3)
+]
+
+
+def test_natural_methods_are_left_out_where_the_data_lack_a_listed_response(
+    tmp_path, monkeypatch, capsys
+):
+    task = tmp_path / "lacking.jsonl"
+    task.write_text("".join(json.dumps(line) + "\n" for line in LACKING))
+    calls = []
+    monkeypatch.setattr(outcomes, "outcomes", fake(calls))
+    folder = ["--out", str(tmp_path / "run")]
+    assert compare.main([*folder, "--method", "natural", "--", "--task", str(task)]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "--method 'natural' is left out for this task: a listed response has probability 0" in said
+    )
+    assert "2 of 3 prompts" in said and calls == []
+    assert compare.main([*folder, "--", "--task", str(task)]) == 0
+    names = [name for _, name in calls]
+    assert "RL k3-in-loss, beta 0.3" in names and not any("natural" in name for name in names)
+
+
+def test_a_method_that_is_left_out_says_why(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run")]
+    for words, sizes, why in (
+        ("normalised", "2", "a prompt has 4 rewards, and T4 says where it ends for two at most"),
+        ("natural", "10", "prompts times responses are 70, over 64"),
+    ):
+        assert compare.main([*out, "--method", words, "--", "--prompts", sizes]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_a_reward_that_no_tilt_has_shows_as_a_dash():
+    log_d = np.log([[0.6, 0.3, 0.1]])
+    log_d[0, 2] = -np.inf
+    lacking = PromptMeans(log_d - np.log(0.9), np.array([[0.0, 0.2, 1.0]]), 0.2, 0.05)
+    paid = Paid.of(lacking, np.log([[0.3, 0.2, 0.5]]))
+    assert math.isnan(paid.tilt) and paid.times >= 1 and paid.overpaid >= 0
+    rows = [MethodOutcome(seed, "far", "T2", paid, paid, 0.01, 0.002) for seed in (0, 1)]
+    for some in (rows, rows[:1]):
+        line = next(line for line in table(some).splitlines() if line.startswith("| far"))
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert cells[8:10] == ["-", "-"] and cells[6].startswith(f"{paid.times:.3f}")
+    assert "tilt x -  " in compare._line(rows[0]) and f"x {paid.times:.3f}" in compare._line(
+        rows[0]
+    )
 
 
 def test_comparisons_of_several_models_are_one_table(tmp_path, monkeypatch, capsys):

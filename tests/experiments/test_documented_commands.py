@@ -91,7 +91,8 @@ def test_a_bad_command_would_be_seen(script, options, tmp_path, monkeypatch):
 
 def test_methods_that_are_named_exist():
     """Two levels of reward and few prompts: all the methods that there are."""
-    names = [m.name for m in methods_for(configuration({}), np.array([[0.0, 1.0]]))]
+    reward, log_d = np.array([[0.0, 1.0, 0.0]]), np.log([[0.5, 0.4, 0.1]])
+    names = [m.name for m in methods_for(configuration({}), reward, log_d)]
     words = [
         word
         for script, options in commands()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from validate.configuration import EnumeratedConfiguration, configuration
-from validate.enumerated import checks
+from validate.enumerated import checks, plots
 from validate.enumerated.checks import CHECKED, checks_of
 from validate.enumerated.digest import digest
 from validate.enumerated.episodes import Checkpoint, Episode
@@ -91,7 +91,7 @@ def test_attained_bounds_hold_within_rounding():
     close = [row for row in rows if abs(row.margin) <= row.tolerance]
     assert {row.statement for row in close} == {"S3", "S5"}
     assert {row.status for row in close} == {Status.HOLDS}
-    assert not MEAN.two_levels and mean.two_levels
+    assert not MEAN.two_levels(TASK.log_d) and mean.two_levels(task.log_d)
 
 
 def test_every_statement_applies_to_a_typical_episode():
@@ -291,6 +291,47 @@ def test_each_order_has_its_episode_and_shared_stages_are_checked_once():
     assert len(places) == len(set(places))
     assert len(run.checkpoints) == 8
     assert any("lambda = 0.05" in line and "(J1)" in line for line in what_held(run))
+
+
+SELF = config_of(data_law="self")
+OF_SELF = {"sft": near_data(0.05), "rl": random_law(2), "joint": random_law(4)}
+OF_SELF |= {"warm-up": near_data(0.2), "rl-first": random_law(5), "sft-after": near_data(2e-3)}
+
+
+def test_checkpoints_are_measured_with_the_data_that_their_stage_was_trained_on():
+    """With self-distilled data: the experts' up to ref, what is ref's law then."""
+    run = digest(SELF, inputs_of(SELF).task, records(*OF_SELF.items()))
+    data = dict.fromkeys(("base", "sft", "warm-up"), TASK.log_d)
+    data |= dict.fromkeys(("rl", "joint"), OF_SELF["sft"])
+    data |= dict.fromkeys(("rl-first", "sft-after"), OF_SELF["warm-up"])
+    assert {line.stage for line in run.checkpoints} == data.keys()
+    laws = {"base": random_law(9), **OF_SELF}
+    for line in run.checkpoints:
+        name = line.stage
+        assert line.measures.sft_loss == pytest.approx(MEAN.ce(data[name], laws[name]), rel=1e-12)
+        assert line.measures.eps == pytest.approx(MEAN.kl(data[name], laws[name]), abs=1e-12)
+    base = run.checkpoints[0].measures
+    assert base.kl_to_ref == pytest.approx(MEAN.kl(laws["base"], laws["sft"]))
+
+
+def test_the_course_shows_each_stage_with_its_own_data(monkeypatch):
+    run = digest(SELF, inputs_of(SELF).task, records(*OF_SELF.items()))
+    monkeypatch.setattr(plots.plot, "svg", lambda figure: figure)
+    loss, reward, _ = plots._course(run.experts, run.episodes[0]).axes
+    sft, rl = OF_SELF["sft"], OF_SELF["rl"]
+
+    def heights(axis, label):
+        (line,) = (line for line in axis.lines if line.get_label() == label)
+        return list(line.get_ydata())
+
+    base = MEAN.ce(TASK.log_d, random_law(9))
+    jump = [MEAN.ce(TASK.log_d, sft), MEAN.entropy(sft)]
+    drawn = heights(loss, "SFT loss CE(d,p)")
+    np.testing.assert_allclose(drawn, [base, *jump, MEAN.ce(sft, rl)])
+    floors = heights(loss, "smallest possible, H(d)")
+    np.testing.assert_allclose(floors, [MEAN.data_entropy] * 2 + [MEAN.entropy(sft)] * 2)
+    of_data = heights(reward, "reward of the data, J(d): where SFT leads")
+    np.testing.assert_allclose(of_data, [MEAN.data_reward] * 2 + [MEAN.j(sft)] * 2)
 
 
 def test_the_outcome_is_the_worst_verdict(monkeypatch):

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import qwen_validate
 import torch
-from run_helpers import start_and_kill
+from run_helpers import lines_of, start_and_kill
 from validate import disk, places, run_folder
 from validate.configuration import configuration, run_name
 from validate.enumerated.facts import vocabulary_texts
@@ -275,8 +275,12 @@ def test_self_distilled_data_hold_with_ref_at_its_optimum(tmp_path, small):
         "the law of ref, the result of SFT",
         "the law of ref, the result of warm-up SFT",
     }
-    refs = [c for c in report["checkpoints"] if c["stage"] in ("sft", "warm-up")]
-    assert min(c["eps"] for c in refs) == 0.0
+    measured = {(one["stage"], one["step"]): one for one in lines_of(folder / "metrics.jsonl")}
+    assert len(measured) == len(report["checkpoints"])
+    for one in report["checkpoints"]:
+        line = measured[one["stage"], one["step"]]
+        for name in ("sft_loss", "eps", "price_of_reward"):
+            assert one[name] == pytest.approx(line[name], abs=1e-12)
 
 
 @pytest.mark.slow  # runs and their reports

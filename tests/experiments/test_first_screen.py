@@ -234,4 +234,5 @@ def test_the_sampled_first_screen(sampled):
     assert f"{len(theorems)} rows about {len(names)} theorems and " in first
     assert "self-tests that found a difference: 0;" in first
     assert "too few prompts for an interval" in first
+    assert "at the exact end of RL (S1, estimated: 4 responses of ref a prompt, " in first
     assert "<td>optimum of RL after SFT</td>" in html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def story(least=0.0, of_rl=(), after=()):
         end("SFT after RL", 30, 0.5, 0.0, Reached.exact(0.3), **dict(after)),
     ]
     logged = LoggedStep(15, 0.3, 0.2), LoggedStep(20, 0.4, 0.3)
-    return Story(tuple(ends), (), logged, ((5, 0.7), (10, -0.1)), 0.6)
+    return Story(tuple(ends), (), logged, ((5, 0.7), (10, -0.1)), 0.6, "")
 
 
 ALWAYS = ("before any training", "rollouts, logged", "measured", "last label right", "(F3)")
@@ -72,6 +73,14 @@ def test_where_sft_after_rl_ends_is_drawn_beside_where_it_began():
     drawn = ("before SFT after RL", "at the data law (R2)", "at the data law (R1, R8)")
     assert all(words in picture for words in (*ALWAYS, *drawn))
     assert "exact optimum" not in picture
+
+
+def test_picture_and_table_say_from_what_the_exact_ends_are_estimated():
+    told = replace(story(), estimated=", estimated: 8 responses")
+    report = {"config": {"delta": 0.05}, "rows": []}
+    assert "exact ends, estimated: 8 responses" in draw(told)
+    assert "\nExact ends, estimated: 8 responses.\n" in table_of(told, report)
+    assert "xact ends" not in draw(story()) + table_of(story(), report)
 
 
 def test_what_nothing_is_known_of_is_not_drawn():
@@ -124,6 +133,17 @@ def test_the_regularised_reward_of_rollouts_pays_for_the_kl_of_whole_responses()
     assert found.regularized == pytest.approx(0.5)
 
 
+def test_rl_without_a_leash_logs_no_kl_and_has_no_regularised_rollouts():
+    config = configuration({"protocol": "sampled", "order": "alternate", "sft_steps": 7})
+    line = {"stage": "alternate", "step": 3, "reward": 0.8, "completions/mean_length": 6.0}
+    (found,) = paper_figures._logged(config, [line])
+    assert found == LoggedStep(10, 0.8, None)
+    picture = draw(replace(story(of_rl={"predicted_by": "T6", **PREDICTED}), logged=(found, found)))
+    assert picture.count("rollouts, logged") == 1  # beside the reward, where it is known
+    assert "at the limit of short cycles (T6)" in picture and "exact optimum" not in picture
+    assert "rollouts, logged" not in draw(replace(story(), logged=()))
+
+
 def test_the_table_has_every_change_and_every_verdict_but_the_self_tests():
     said = (
         ExpectedChange("S1", "at the exact optimum", 1.5),
@@ -140,7 +160,7 @@ def test_the_table_has_every_change_and_every_verdict_but_the_self_tests():
     }
     row |= {"lhs": 1.0, "rhs": 0.5, "outcome": "confirmed", "by_bootstrap": True}
     hidden = {**row, "kind": "self-test", "statement": "F4"}
-    whole = Story((), (unsure, rise), (), (), 0.6)
+    whole = Story((), (unsure, rise), (), (), 0.6, "")
     silent = {**row, "outcome": "inconclusive", "by_bootstrap": False, "note": "says nothing"}
     report = {"config": {"delta": 0.05}, "rows": [hidden, row, silent]}
     table = table_of(whole, report).splitlines()
@@ -223,8 +243,9 @@ def check_changes(story, report, run):
     assert of_labels["G1"] == pytest.approx(gold["rhs"])
     _, of_regularized, _ = changed(story, of_rl, "regularised reward")
     best = predicted["F3", "regularised reward"]
-    assert of_regularized["F3"] == pytest.approx(best - ref_end["regularized"]["value"])
-    assert story["ceiling"] == pytest.approx(best) == rl_end["predicted_regularized"]
+    most = of_regularized["F3"] + ref_end["regularized"]["value"]
+    assert story["ceiling"] == pytest.approx(most) and most > best
+    assert best == pytest.approx(rl_end["predicted_regularized"])
     reached = rl_end["regularized"]["value"]
     assert reached == pytest.approx(rewards[1].mean() - config.beta * measured[1].kl.mean())
     # Of SFT after RL, from where RL came and from where it would have come.
@@ -260,6 +281,26 @@ def test_rl_first(tmp_path):
     steps = [step for step, _ in story["batches"]]
     assert steps == [4, 8, 18, 22, 26, 30, 34]
     assert "RL from the warm-up" in (out / "figures.svg").read_text()
+
+
+@pytest.mark.slow  # trains every stage
+@pytest.mark.parametrize(
+    ("order", "by"),
+    [("joint", "J1"), ("alternate", "T6"), ("best-of-n", "T7"), ("weighted-sft", "T9")],
+)
+def test_every_order_that_raises_the_reward_is_drawn(order, by, tmp_path):
+    """With its own end, and with rollouts where RL has some."""
+    more = ("--cycles", "1", "--sft-share", "0.25") if order == "alternate" else ()
+    _, out, story, report = drawn(order, tmp_path, *more)
+    (change,) = report["changes"]
+    assert [end["predicted_by"] for end in story["ends"]] == [None, None, by]
+    assert story["ends"][-1]["predicted_reward"] == pytest.approx(change["predicted_J"])
+    known = [one["regularized"] is not None for one in story["logged"]]
+    assert known and all(known) if order == "joint" else not any(known)
+    assert bool(known) == (order in ("joint", "alternate"))
+    picture = (out / "figures.svg").read_text()
+    assert ("rollouts, logged" in picture) == bool(known)
+    assert ("exact optimum" in picture) == (order == "joint") and f"({by})" in picture
 
 
 @pytest.mark.slow  # trains every stage

@@ -16,6 +16,7 @@ from validate.configuration import configuration
 from validate.orders import plan
 from validate.sampled import claims as claims_module
 from validate.sampled.claims import (
+    OPPOSITE,
     SELF_TEST,
     THEOREM,
     Evidence,
@@ -26,12 +27,14 @@ from validate.sampled.claims import (
     findings_of_rl,
     findings_of_sft,
 )
-from validate.sampled.digest import _claims, _note, claims_in, plan_of
+from validate.sampled.digest import DecidedClaim, Result, _claims, _note, claims_in, plan_of
+from validate.sampled.first_screen import _not_confirmed
 from validate.sampled.landscape import landscape_of, predicted, reward_noise
 from validate.sampled.measuring import ARRAYS, PER_TOKEN, Measurement
 from validate.sampled.per_token import COLUMNS, padded, rows_of, table_of, token_scores_of
 from validate.sampled.resampling import resampled
 from validate.sampled.rewards import CheckedReward, last_label, strict
+from validate.sampled.story import answers, what_was_found
 
 from nondecoupling import bounds
 from nondecoupling.estimate import (
@@ -499,6 +502,127 @@ def test_why_a_bound_on_gold_may_hold_by_definition(monkeypatch):
     assert _note(row, Outcome.CONFIRMED, DELTA) == ""
     (other,) = [c for c in claims_of("rl", pilot, test) if c.statement == "R4"]
     assert _note(other, Outcome.INCONCLUSIVE, DELTA) == ""
+
+
+def by_pinsker(monkeypatch, excess=1.0, kl=1.0, limits=(0.0, 1.0)):
+    """S7 by Pinsker and R4 of a tilted ref, as if its divergences were these multiples: row, verdict, why none."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 48)
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", 400)
+    world = Simulated(1)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, 2 * world.reward, 1.0)
+    for e in (sides := world.run()):
+        vars(e).update(excess=excess * e.excess, kl=kl * e.kl)
+        e.experts.reward.bounds = limits
+    made = claims_module._price_by_pinsker, claims_module._transport
+    rows = [one("rl", *sides) for one in made]
+    outcomes = [decide(row.margin(DELTA)) for row in rows]
+    notes = [_note(row, outcome, DELTA) for row, outcome in zip(rows, outcomes, strict=True)]
+    return list(zip(rows, outcomes, notes, strict=True))
+
+
+def test_a_bound_on_rewards_that_holds_by_definition_confirms_nothing(monkeypatch):
+    """At J(d) = 0.3 and a limit of 0.8 any reward up to 1 is allowed; so is any change where the limit is 1."""
+    confirmed, silent = [Outcome.CONFIRMED, ""], "so large that any rewards satisfy it"
+    for row, *verdict in by_pinsker(monkeypatch):
+        assert verdict == confirmed and row.lhs < 0.9
+    (s7, outcome, note), (r4, *verdict) = by_pinsker(monkeypatch, excess=2.0, kl=4.0)
+    assert outcome is Outcome.INCONCLUSIVE and note == f"says nothing, as KL(d||p) is {silent}"
+    assert float(s7.margin(DELTA).low) == -1 and 1 < s7.lhs < 1.2
+    assert verdict == confirmed and 0.9 < r4.lhs < 1
+    (_, *verdict), (r4, outcome, note) = by_pinsker(monkeypatch, kl=5.0)
+    assert outcome is Outcome.INCONCLUSIVE and note == f"says nothing, as KL(p||ref) is {silent}"
+    assert float(r4.margin(DELTA).low) == -1 and r4.lhs > 1
+    assert verdict == confirmed
+
+
+def test_what_any_rewards_satisfy_is_a_matter_of_their_bounds(monkeypatch):
+    """Of rewards from -1 to 1 the best is 1, and they differ by at most 2."""
+    (s7, outcome, _), (r4, *verdict) = by_pinsker(monkeypatch, kl=2.0, limits=(-1.0, 1.0))
+    assert outcome is Outcome.INCONCLUSIVE and s7.lhs > 1 and float(s7.margin(DELTA).low) == -2
+    assert verdict == [Outcome.CONFIRMED, ""] and 1 < r4.lhs < 2
+
+
+def own_rewards(low, high):
+    def of_mine(completions, **columns):
+        raise AssertionError("measured before")
+
+    of_mine.bounds = low, high
+    return CheckedReward("mine:of_mine", of_mine)
+
+
+@pytest.mark.parametrize(("low", "high", "all_earn"), [(-0.1, 1.0, -0.1), (-1.0, 0.1, 0.1)])
+@pytest.mark.parametrize("options", [{"listed": 3}, {"self_distilled": True}], ids=str)
+def test_means_of_rewards_at_an_end_of_their_bounds_are_within_them(
+    monkeypatch, low, high, all_earn, options
+):
+    """The mean of twelve times 0.1 rounds past 0.1; prompts whose responses all earn an end are common."""
+    monkeypatch.setattr(sys.modules[__name__], "DRAWS", 12)
+    reward = own_rewards(low, high)
+    world = Simulated(3, **options)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, np.sign(all_earn) * world.reward, 0.1)
+    pilot, test = (_with_rewards(e, reward) for e in world.run())
+    rounded = test.policy.rewards.mean(axis=1)
+    assert (rounded < low).any() or (rounded > high).any()
+    for means in (test.reward, test.ref_reward, test.data_reward):
+        assert (low <= means).all() and (means <= high).all()
+    for claim in every_row(pilot, test):
+        assert np.isfinite(float(claim.margin(DELTA).estimate)), claim.claim
+
+
+def _with_rewards(e, reward):
+    def shifted(values):
+        return np.where(values > 0, reward.bounds[1], reward.bounds[0])
+
+    def measured(one):
+        return replace(
+            one, rewards=shifted(one.rewards), expert_rewards=shifted(one.expert_rewards)
+        )
+
+    experts = replace(e.experts, reward=reward, listed_reward=shifted(e.experts.listed_reward))
+    return Evidence(experts, measured(e.ref), measured(e.policy))
+
+
+def every_row(pilot, test):
+    yield from claims_of("rl", pilot, test)
+    yield from findings_of_rl("rl", pilot, test)
+    yield from findings_of_sft("sft-again", test, test)
+    yield finding_at_the_optimum("rl", test)
+    yield finding_of_the_logs("rl", pilot, test)
+
+
+def result_of(*rows):
+    """A report's findings, each with its verdict at one level."""
+    decided = [
+        DecidedClaim(row, row.margin(DELTA), decide(row.margin(DELTA)), None) for row in rows
+    ]
+    return Result(configuration({"protocol": "sampled"}), None, None, {}, decided, {})
+
+
+def test_a_finding_that_is_not_confirmed_is_answered_by_what_was_shown():
+    """Logs that prove nothing leave the optimum open, and a divergence below 0.01 nats is no fall of the loss."""
+    world = Simulated(3)
+    world.p = world.sampler = bounds.gibbs_tilt(world.ref, -world.reward, BETA)
+    world.d = bounds.gibbs_tilt(world.ref, world.reward, BETA / 9)
+    sides = world.run()
+    _, gained = findings_of_rl("rl", *sides)
+    proved, optimum = finding_of_the_logs("rl", *sides), finding_at_the_optimum("rl", sides[1])
+    own = Simulated(3, self_distilled=True)
+    own.p = own.sampler = bounds.gibbs_tilt(own.ref, 0.05 * own.reward, 1.0)
+    rose, _ = findings_of_rl("rl", *own.run())
+    result = result_of(proved, rose, gained, optimum)
+    assert {row.outcome for row in result.rows} == {Outcome.VIOLATED}
+    assert [one.answer for one in answers(result)] == [
+        "no, they prove nothing",
+        "no, by less than 0.01 nats",
+        OPPOSITE,
+        OPPOSITE,
+    ]
+    said = "0 confirmed, 2 contradicted, 2 answered no without the opposite, 0 inconclusive."
+    assert said in what_was_found(result)[-1]
+    screen = _not_confirmed(result)
+    assert "findings that came out the other way: 2;" in screen
+    assert "findings answered no without the opposite: 2;" in screen
+    assert result.outcome == "holds"
 
 
 def quantities_of_the_plan(order, ref, **asked):

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from validate.sampled.grammar import PAIRS, PHENOMENA, grammar_sentences
-from validate.sampled.sentences import DataError, Sentence, load_sentences
+from validate.sampled.sentences import COLUMNS, DataError, Sentence, load_sentences
 
 datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
@@ -196,6 +196,40 @@ def test_another_number_of_columns_is_converted_as_the_message_says(tmp_path, li
     subprocess.run(command, shell=True, check=True)
     made = load_sentences(str(tmp_path / "NEW.tsv"))
     assert [(s.text, s.acceptable) for s in made] == [("It froze.", True), ("Froze it.", False)]
+
+
+def converted(message, tmp_path):
+    """What is in the file that the command in the message makes."""
+    command = message[message.index("onvert it with: ") :].partition(": ")[2]
+    command = command.replace("NEW.tsv", str(tmp_path / "NEW.tsv"))
+    subprocess.run(command, shell=True, check=True)
+    return load_sentences(str(tmp_path / "NEW.tsv"))
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\n"])
+def test_carriage_returns_alone_are_converted_as_the_message_says(tmp_path, end):
+    path = tmp_path / "sentences.tsv"
+    path.write_bytes(f"{GOOD}\r{BAD}{end}".encode())
+    message = refusal(path)
+    assert f"{path} ends its lines with carriage returns only" in message
+    made = converted(message, tmp_path)
+    assert [one.text for one in made] == ["The pond froze solid.", "The pond solid froze."]
+
+
+def test_commas_between_columns_are_converted_as_the_message_says(tmp_path):
+    lines = ['gj04,1,,"It froze, solid."', "", 'gj04,0,*,"Said ""it"" froze."']
+    message = refusal(written(tmp_path, *lines[:1], *lines[2:]))
+    assert "has commas between columns and no tabs" in message and COLUMNS in message
+    made = converted(message, tmp_path)
+    assert [one.text for one in made] == ["It froze, solid.", 'Said "it" froze.']
+    assert "has commas between columns" in refusal(written(tmp_path, *lines))
+
+
+def test_a_sentence_may_have_commas_and_a_line_without_tabs_is_named(tmp_path):
+    some = GOOD.replace("froze", "froze, they say,"), BAD
+    assert len(load_sentences(written(tmp_path, *some))) == 2
+    message = refusal(written(tmp_path, *some, "No tabs, here."))
+    assert "line 3: 1 instead of 4 columns" in message
 
 
 def test_json_lines_get_a_hint(tmp_path):

@@ -208,8 +208,9 @@ def _at_exact_optimality(
     lower, upper = mean.gap_bounds(d)
     yield at.equal("S2", f"{case}: DeltaL(tilt) = coupling gap", rise, gap)
     claim = f"{case}: RL to its optimum raises the SFT loss"
-    yield at.at_least(OPTIMUM, "S2", claim, rise, 0.0)
-    attained = mean.two_levels  # both are attained by two-point laws
+    levels = mean.levels(d)
+    yield at.at_least(OPTIMUM, "S2", claim, rise, 0.0).attained_if(levels == 1)
+    attained = levels <= 2  # both are attained by two-point laws
     claim = f"{case}: DeltaL(tilt) >= lower bound"
     yield at.at_least(OPTIMUM, "S3", claim, rise, lower).attained_if(attained)
     claim = f"{case}: upper bound >= DeltaL(tilt)"
@@ -232,7 +233,7 @@ def _price(mean: PromptMeans, checkpoint: Checkpoint) -> Check:
     at = Place(mean, checkpoint.place, [p, d])
     excess, price = mean.ce(d, p) - mean.data_entropy, mean.price(d, p)
     check = at.at_least(TRAINED, "S5", "CE(d,p) - H(d) >= K_inf(d, J(p))", excess, price)
-    return check.attained_if(mean.two_levels)
+    return check.attained_if(mean.two_levels(d))
 
 
 def _about_the_tilt(mean: PromptMeans, ref: Checkpoint) -> Iterator[Check]:
@@ -296,7 +297,7 @@ def _against_ref(mean: PromptMeans, ref: Checkpoint, checkpoint: Checkpoint) -> 
     eps = mean.kl(d, log_ref)
     paid = mean.price(d, p) - eps
     statement, claim = "S7" if eps > 0 else "S5", "DeltaL(p) >= K_inf(d, J(p)) - eps"
-    yield at.at_least(TRAINED, statement, claim, rise, paid).attained_if(mean.two_levels)
+    yield at.at_least(TRAINED, statement, claim, rise, paid).attained_if(mean.two_levels(d))
     # eps + DeltaL(p) = KL(d||p), which does not cancel.
     most = float(reward_ceiling(mean.data_reward, mean.kl(d, p), mean.range))
     claim = "J(d) + R sqrt((eps + DeltaL(p))/2) >= J(p)"
@@ -305,7 +306,8 @@ def _against_ref(mean: PromptMeans, ref: Checkpoint, checkpoint: Checkpoint) -> 
     if eps > 0:
         excess, price = mean.ce(log_ref, p) - mean.entropy(log_ref), mean.price(log_ref, p)
         claim = "d := ref: CE(ref,p) - H(ref) >= K_inf(ref, J(p))"
-        yield at.at_least(TRAINED, "S5", claim, excess, price).attained_if(mean.two_levels)
+        check = at.at_least(TRAINED, "S5", claim, excess, price)
+        yield check.attained_if(mean.two_levels(log_ref))
 
     drop = mean.jb(tilt, log_ref) - mean.jb(p, log_ref)
     closed = mean.regularized_reward_drop(p, log_ref)

@@ -168,7 +168,7 @@ def digest(
         precision=precision,
         experts=experts,
         episodes=episodes,
-        checkpoints=_checkpoints(episodes),
+        checkpoints=_checkpoints(experts, episodes),
         rows=checks,
         statements=[_summary(name, checks) for name in (*CHECKED, *beyond)],
         policies=_policies(config),
@@ -197,20 +197,20 @@ def _policies(config: EnumeratedConfiguration) -> list[dict[str, str]]:
     return policies_table(config.order, config.data_law, rl)
 
 
-def _checkpoints(episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
-    """Every checkpoint once, with ref the policy at the start of the episode's RL."""
-    found = {
-        checkpoint.place: ReportedCheckpoint(
-            checkpoint.stage,
-            checkpoint.step,
-            replace(
-                measures_of(episode.mean, checkpoint.log_p, episode.ref.log_p),
-                mass_error=checkpoint.mass_error,
-            ),
-        )
-        for episode in episodes
-        for checkpoint in [*episode.before, *episode.rl, *episode.after]
-    }
+def _checkpoints(experts: PromptMeans, episodes: Sequence[Episode]) -> list[ReportedCheckpoint]:
+    """Every checkpoint once: with the data that it was trained on, and ref the start of RL in its first episode."""
+    found: dict[str, ReportedCheckpoint] = {}
+    for episode in episodes:
+        after_ref = [*episode.rl, *episode.after]
+        for mean, path in ((experts, episode.before), (episode.mean, after_ref)):
+            for checkpoint in path:
+                if checkpoint.place not in found:
+                    measures = measures_of(mean, checkpoint.log_p, episode.ref.log_p)
+                    found[checkpoint.place] = ReportedCheckpoint(
+                        checkpoint.stage,
+                        checkpoint.step,
+                        replace(measures, mass_error=checkpoint.mass_error),
+                    )
     return list(found.values())
 
 
@@ -274,6 +274,8 @@ def _ending_predictions(episode: Episode, ending: Ending) -> Iterator[ExactPredi
     exact, paid = (mean.kl(mean.log_d, law) / mean.average_price(law) for law in (ending.log_p, p))
     yield ExactPrediction("paid over the least for this reward", by, exact, paid, "times")
     tilt = mean.tilt_with_reward(mean.log_d, mean.j(p))
+    if tilt is None:
+        return
     dear = mean.kl(mean.log_d, tilt) / mean.average_price(p)
     claim = "the same, if it were the tilt with this reward"
     yield ExactPrediction(claim, "S9", dear, paid, "times", is_bound=True)

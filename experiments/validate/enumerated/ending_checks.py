@@ -14,6 +14,7 @@ Alternation has no row of its own: T6 is about natural gradient, and the network
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -81,7 +82,8 @@ def _overpaid(mean: PromptMeans, checkpoint: Checkpoint) -> Iterator[Check]:
     claim = "KL(d||p) - E_q K_inf(d, J(p)) = E_d[z - 1 - log z] + E_p[1(d=0) b]"
     yield at.equal("S9", claim, paid - mean.price(d, p), mean.overpaid(p))
     claim = "KL(d||p) >= the least for the average reward of p"
-    yield at.at_least(TRAINED, "S5", claim, paid, mean.average_price(p))
+    check = at.at_least(TRAINED, "S5", claim, paid, mean.average_price(p))
+    yield check.attained_if(mean.one_rate(d))
 
 
 def _forward(mean: PromptMeans, ref: Law, path: list[Checkpoint]) -> Iterator[Check]:
@@ -106,11 +108,14 @@ def _on_the_frontier(
     """d := ref, of which p* is a frontier policy at one rate for all prompts."""
     own = replace(mean, log_d=ref)
     paid, least = own.kl(ref, ending.log_p), own.average_price(ending.log_p)
+    tilt = own.tilt_with_reward(ref, own.j(ending.log_p))
+    beyond = "in float64 the reward of p* is that of ref, or the best one"
     claim = "d := ref: KL(ref||p*) = the least for the average reward of p*"
-    yield at.equal(statement, claim, paid, least)
-    dear = own.kl(ref, own.tilt_with_reward(ref, own.j(ending.log_p)))
+    yield at.equal(statement, claim, paid, least).only_if(tilt is not None, beyond)
+    dear = math.nan if tilt is None else own.kl(ref, tilt)
     claim = "d := ref: the tilt with the reward of p* pays as much, or more"
-    yield at.at_least(OPTIMUM, statement, claim, dear, paid)
+    check = at.at_least(OPTIMUM, statement, claim, dear, paid).attained_if(own.one_rate(ref))
+    yield check.only_if(tilt is not None, beyond)
 
 
 def _normalised(
@@ -138,9 +143,12 @@ def _best_of_n(
 ) -> Iterator[Check]:
     to_ref, from_ref = map(float, bounds.best_of_n_bounds(config.best_of))
     claim = "n - 1 - log n >= KL(ref||best of n)"
-    yield at.at_least(OPTIMUM, "T7", claim, from_ref, mean.kl(ref, ending.log_p))
+    alone = config.best_of == 1  # the best of one draw is ref, and all sides are 0
+    check = at.at_least(OPTIMUM, "T7", claim, from_ref, mean.kl(ref, ending.log_p))
+    yield check.attained_if(alone)
     claim = "log n - (n - 1)/n >= KL(best of n||ref)"
-    yield at.at_least(OPTIMUM, "T7", claim, to_ref, mean.kl(ending.log_p, ref))
+    check = at.at_least(OPTIMUM, "T7", claim, to_ref, mean.kl(ending.log_p, ref))
+    yield check.attained_if(alone)
 
 
 def _replayed(
@@ -152,7 +160,8 @@ def _replayed(
     yield at.equal("T8", "J(m) - J(d) = v (J(p) - J(d))", gained, whole, REWARD)
     most = float(bounds.replay_bound(bounds.kl_divergence(d, kept), share).mean())
     claim = "-log(1 - v + v e^-KL(d||p)) >= KL(d||m)"
-    yield at.at_least(OPTIMUM, "T8", claim, most, mean.kl(d, ending.log_p))
+    check = at.at_least(OPTIMUM, "T8", claim, most, mean.kl(d, ending.log_p))
+    yield check.attained_if(bool((np.isfinite(d).sum(axis=1) == 1).all()))
 
 
 def _with_bonus(

@@ -35,10 +35,21 @@ class PromptMeans:
         """R, the largest range of the reward at any prompt."""
         return float((self.reward.max(axis=1) - self.reward.min(axis=1)).max())
 
-    @cached_property
-    def two_levels(self) -> bool:
-        """Whether every prompt has at most two rewards: the equality case of S3 and S5."""
-        return all(len(np.unique(rewards)) <= 2 for rewards in self.reward)
+    def levels(self, log_d: Law) -> int:
+        """The most rewards that a prompt has among a law's responses: 1 is the equality case of S2, 2 that of S3."""
+        return _most_levels(self.reward, np.isfinite(log_d))
+
+    def two_levels(self, log_d: Law) -> bool:
+        """Whether each prompt has two rewards at most among a law's responses and the best ones: S5's equality case.
+
+        Policies that keep the proportions within both, and have no mass elsewhere, pay the price of their own reward.
+        """
+        best = self.reward == self.reward.max(axis=1, keepdims=True)
+        return _most_levels(self.reward, np.isfinite(log_d) | best) <= 2
+
+    def one_rate(self, log_d: Law) -> bool:
+        """Whether that is the equality case for the average reward too: a single prompt has one rate, of two levels."""
+        return len(self.reward) == 1 and self.two_levels(log_d)
 
     # --- of any laws -------------------------------------------------------------------------------
 
@@ -69,14 +80,13 @@ class PromptMeans:
         """S9: what each prompt paid beyond the price of its own reward."""
         return float(bounds.overpayment(self.log_d, log_p, self.reward).mean())
 
-    def tilt_with_reward(self, log_d: Law, target: float) -> Law:
-        """The tilt of a law that has an average reward between its own and the best, at one beta for all prompts."""
-        law = law_at_reward(bounds.gibbs_tilt, log_d, self.reward, target)
-        if law is None:
-            raise ValueError(
-                f"target is {target}, which no tilt of log_d has as its average reward"
-            )
-        return law
+    def tilt_with_reward(self, log_d: Law, target: float) -> Law | None:
+        """The tilt of a law with an average reward above its own, at one beta for all prompts; None beyond its best."""
+        return law_at_reward(bounds.gibbs_tilt, log_d, self.reward, target)
+
+    def best_of_tilts(self, log_d: Law) -> float:
+        """What the average reward of a law's tilts stays below: a tilt has no response that the law lacks."""
+        return float(np.where(np.isfinite(log_d), self.reward, -np.inf).max(axis=1).mean())
 
     # --- with the reward and beta ------------------------------------------------------------------
 
@@ -149,3 +159,8 @@ class PromptMeans:
     def data_reward(self) -> float:
         """J(d)."""
         return self.j(self.log_d)
+
+
+def _most_levels(reward: Law, counted: NDArray[np.bool_]) -> int:
+    rows = zip(reward, counted, strict=True)
+    return max(len(np.unique(rewards[here])) for rewards, here in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +21,9 @@ from validate.pareto import SIZE, Landing, Landscape, plane_plot, regularized_pl
 
 __all__ = ["plots"]
 
-Function = Callable[[NDArray[np.float64]], float]
+Law = NDArray[np.float64]
+Function = Callable[[Law], float]
+Measure = Callable[[PromptMeans, Law], float]
 MARKERS = "osD^vP*"
 SHADES = ("#eef3fa", "#fdf3ea", "#eef7f1")
 COLORS = {
@@ -34,7 +37,7 @@ MARKS = {Status.HOLDS: "o", Status.UNDECIDED: "s", Status.REFUTED: "X"}
 def plots(result: Digest) -> dict[str, str]:
     """File name -> SVG: one course per RL stage, two Pareto plots per ref, the price of reward, the margins."""
     with plot.in_style():
-        made = {f"course-{e.rl[-1].stage}.svg": _course(e) for e in result.episodes}
+        made = {f"course-{e.rl[-1].stage}.svg": _course(result.experts, e) for e in result.episodes}
         for ref in dict.fromkeys(e.ref.stage for e in result.episodes):
             shown = _landings([e for e in result.episodes if e.ref.stage == ref])
             made[f"plane-{ref}.svg"] = plane_plot(*shown)
@@ -72,8 +75,11 @@ def _landings(episodes: list[Episode]) -> tuple[Landscape, list[Landing]]:
     )
 
 
-def _course(episode: Episode) -> str:
-    """SFT loss, reward and KL along the stages, with what the statements predict."""
+def _course(experts: PromptMeans, episode: Episode) -> str:
+    """SFT loss, reward and KL along the stages, with what the statements predict.
+
+    Up to ref the data are the experts'. Where they are others from there on, the lines jump at ref.
+    """
     mean = episode.mean
     d, log_ref, beta = mean.log_d, episode.ref.log_p, mean.beta
     best, name, source = episode.best.log_p, episode.best.name, episode.best.statement
@@ -86,40 +92,42 @@ def _course(episode: Episode) -> str:
         for start, stage in zip(starts, stages, strict=False)
         for checkpoint in stage
     ]
-    along = [x for x, _ in points]
+    first = len(episode.before)
+    on_data = [(x, c.log_p, experts if i < first else mean) for i, (x, c) in enumerate(points)]
+    if mean is not experts:
+        on_data.insert(first, (starts[1], log_ref, mean))
+    along = [x for x, _, _ in on_data]
 
-    def curve(axis: Axes, function: Function, color: str, label: str, dots: bool = True) -> None:
-        (line,) = axis.plot(along, [function(c.log_p) for _, c in points], color=color, label=label)
-        if dots:
-            line.set(marker="o", markersize=3)
-        else:
-            line.set(linewidth=1)
+    def curve(axis: Axes, function: Measure, label: str, **style: Any) -> None:
+        axis.plot(along, [function(own, p) for _, p, own in on_data], label=label, **style)
 
-    def level(axis: Axes, value: float, label: str, stage: int | None = None) -> None:
-        span = (starts[0], starts[-1]) if stage is None else (starts[stage], starts[stage + 1])
-        color, dashes = (plot.BLACK, ":") if stage is None else (plot.VERMILION, "--")
-        axis.plot(span, [value, value], lw=1.4, label=label, color=color, ls=dashes)
+    def level(axis: Axes, value: float, label: str, stage: int = 1) -> None:
+        span = starts[stage], starts[stage + 1]
+        axis.plot(span, [value, value], lw=1.4, label=label, color=plot.VERMILION, ls="--")
 
     figure, (loss, reward, kl) = plot.subplots(3, 1, size=(5.4, 9.6), sharex=True)
-    curve(loss, lambda p: mean.ce(d, p), plot.BLUE, "SFT loss CE(d,p)")
+    dotted: dict[str, Any] = {"color": plot.BLUE, "marker": "o", "markersize": 3}
+    of_data: dict[str, Any] = {"color": plot.BLACK, "ls": ":", "lw": 1.4}
+    curve(loss, lambda own, p: own.ce(own.log_d, p), "SFT loss CE(d,p)", **dotted)
     curve(
         loss,
-        lambda p: mean.data_entropy + mean.price(d, p),
-        plot.PURPLE,
+        lambda own, p: own.data_entropy + own.price(own.log_d, p),
         "least SFT loss of any policy with this reward (S5)",
-        dots=False,
+        color=plot.PURPLE,
+        linewidth=1,
     )
-    level(loss, mean.ce(d, best), f"predicted at the {name} ({source})", 1)
-    level(loss, mean.data_entropy, "smallest possible, H(d)")
+    level(loss, mean.ce(d, best), f"predicted at the {name} ({source})")
+    curve(loss, lambda own, _: own.data_entropy, "smallest possible, H(d)", **of_data)
     loss.set_ylabel("nats per response")
-    trained = [mean.ce(d, c.log_p) for _, c in points if c.step > 0]
-    low = mean.data_entropy
+    trained = [own.ce(own.log_d, p) for x, p, own in on_data if x > 0]
+    low = min(mean.data_entropy, experts.data_entropy)
     high = max(*trained, mean.ce(d, best))
     loss.set_ylim(low - 0.08 * (high - low), high + 0.12 * (high - low))
 
-    curve(reward, mean.j, plot.BLUE, "reward J(p)")
-    level(reward, mean.j(best), f"J at the {name}", 1)
-    level(reward, mean.data_reward, "reward of the data, J(d): where SFT leads")
+    curve(reward, lambda own, p: own.j(p), "reward J(p)", **dotted)
+    level(reward, mean.j(best), f"J at the {name}")
+    words = "reward of the data, J(d): where SFT leads"
+    curve(reward, lambda own, _: own.data_reward, words, **of_data)
     reward.set_ylabel("reward")
 
     after_ref = [(x, c) for x, c in points if x >= starts[1]]
@@ -135,7 +143,7 @@ def _course(episode: Episode) -> str:
         xs = [x for x, c in after_ref if c is not episode.ref]
         values = [function(c.log_p) for _, c in after_ref if c is not episode.ref]
         kl.plot(xs, values, color=color, label=label, marker="o", ms=3)
-    level(kl, mean.kl(best, log_ref), "predicted KL(p||ref)", 1)
+    level(kl, mean.kl(best, log_ref), "predicted KL(p||ref)")
     if episode.after and episode.ending is None:
         level(kl, mean.kl(d, best), "KL(d||tilt): predicted KL(p||tilt)", 2)
     kl.set_yscale("log")

@@ -12,6 +12,7 @@ from validate.enumerated.checks import CONSEQUENCE, IDENTITY, NEAR_OPTIMAL, OPTI
 from validate.enumerated.digest import Digest
 from validate.enumerated.endings import Ending
 from validate.enumerated.episodes import Episode
+from validate.enumerated.means import PromptMeans
 
 __all__ = ["moved", "what_held", "what_it_does_not_show"]
 
@@ -83,14 +84,13 @@ def _ending_story(episode: Episode, ending: Ending) -> Iterator[str]:
     if reward <= mean.data_reward:
         yield f"{episode.title}: it bought no reward over the data's {mean.data_reward:.3f}."
         return
-    least, at_most = mean.average_price(p), mean.tilt_with_reward(mean.log_d, reward)
-    own = mean.overpaid(p)
+    least, own = mean.average_price(p), mean.overpaid(p)
+    dear = _of_the_tilt(mean, reward, least)
     yield (
         f"For that reward it paid {paid:.3f} nats over the data's loss, {paid / least:.3f} times the least that any "
-        f"policy with this average reward pays (S5); the exact tilt with this reward pays "
-        f"{mean.kl(mean.log_d, at_most) / least:.3f} times the least. Of the {paid - least:.3f} nats too much, "
-        f"{own:.3f} are paid at the prompts beyond the price of their own rewards (S9), the others by buying reward "
-        "where it is dearer."
+        f"policy with this average reward pays (S5); {dear}. Of the {paid - least:.3f} nats too much, {own:.3f} are "
+        "paid at the prompts beyond the price of their own rewards (S9), the others by buying reward where it is "
+        "dearer."
     )
     if episode.after:
         p2 = episode.after[-1].log_p
@@ -98,6 +98,18 @@ def _ending_story(episode: Episode, ending: Ending) -> Iterator[str]:
             f"SFT after that brought the SFT loss to {mean.ce(mean.log_d, p2):.3f} (floor {mean.data_entropy:.3f}) and "
             f"the reward to {mean.j(p2):.3f} (the data's: {mean.data_reward:.3f})."
         )
+
+
+def _of_the_tilt(mean: PromptMeans, reward: float, least: float) -> str:
+    """What the tilt of the data pays for a reward, in times the least, or why there is none."""
+    tilt = mean.tilt_with_reward(mean.log_d, reward)
+    if tilt is None:
+        return (
+            "no tilt of the data has this reward, since all of them stay below "
+            f"{mean.best_of_tilts(mean.log_d):.3f}, the best of what the data have"
+        )
+    times = mean.kl(mean.log_d, tilt) / least
+    return f"the exact tilt with this reward pays {times:.3f} times the least"
 
 
 def _story(episode: Episode) -> Iterator[str]:

@@ -44,6 +44,7 @@ from validate.sampled.rewards import CheckedReward, strict
 
 __all__ = [
     "FINDING",
+    "OPPOSITE",
     "SELF_TEST",
     "THEOREM",
     "Evidence",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 SELF_TEST, THEOREM, FINDING = "self-test", "theorem", "finding"
+OPPOSITE = "no, the opposite"
 LEAST_RISE = 0.01
 LEAST_MASS = 1e-12  # off the list, where rounding may leave none
 Margin = Callable[[float], Interval]
@@ -68,7 +70,10 @@ Silence = Callable[[float], str]
 
 @dataclass(frozen=True)
 class SampledClaim:
-    """lhs >= rhs (or lhs == rhs), estimated, and as a margin; ``units`` are the margins of the prompts, if any."""
+    """lhs >= rhs (or lhs == rhs), estimated, and as a margin; ``units`` are the margins of the prompts, if any.
+
+    ``denial`` is what a finding answers that is violated: the opposite of what was asked, or less than that.
+    """
 
     statement: str
     claim: str
@@ -82,6 +87,7 @@ class SampledClaim:
     units: np.ndarray | None = None
     exact: tuple[bool, bool] = (True, False)  # lower end, upper end
     silence: Silence | None = None
+    denial: str = OPPOSITE
 
     def rests_on_an_exact_end(self, outcome: Outcome) -> bool:
         """Whether a verdict holds at every sample size; an equality is violated at either end."""
@@ -127,11 +133,11 @@ class Evidence:
     @cached_property
     def reward(self) -> np.ndarray:
         """J_x(p)"""
-        return self.policy.rewards.mean(axis=1)
+        return _mean(self.policy.rewards)
 
     @cached_property
     def ref_reward(self) -> np.ndarray:
-        return self.ref.rewards.mean(axis=1)
+        return _mean(self.ref.rewards)
 
     @cached_property
     def data_reward(self) -> np.ndarray:
@@ -142,11 +148,11 @@ class Evidence:
 
     @cached_property
     def last_label(self) -> np.ndarray:
-        return self.policy.robust.mean(axis=1)
+        return _mean(self.policy.robust)
 
     @cached_property
     def ref_last_label(self) -> np.ndarray:
-        return self.ref.robust.mean(axis=1)
+        return _mean(self.ref.robust)
 
     @cached_property
     def overrated(self) -> np.ndarray:
@@ -216,6 +222,11 @@ class Evidence:
             return None
         reached = min(max(float(self.reward.mean()), free + 0.05 * room), free + 0.95 * room)
         return float(bounds.frontier_rate(log_d, reward, reached))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Of each prompt's responses; rounding alone would take it past the least or the largest of them."""
+    return np.clip(values.mean(axis=1), values.min(axis=1), values.max(axis=1))
 
 
 def _joined(lower: Interval, upper: Interval) -> Interval:
@@ -463,7 +474,7 @@ def _off_the_data(e: Evidence, rate: float) -> np.ndarray:
 
 
 def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
-    """S7: J(p) - J(d) <= R sqrt(KL(d||p)/2)."""
+    """S7: J(p) - J(d) <= R sqrt(KL(d||p)/2); no verdict where, as estimated, that allows the best reward."""
     gained, width = e.reward - e.data_reward, e.experts.reward.range
     distance = _from_below(e.experts, e.excess, 0.0, float(3 * pilot.excess.max()))
 
@@ -474,11 +485,12 @@ def _price_by_pinsker(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
     most = reward_ceiling(float(e.data_reward.mean()), float(e.excess.mean()), width)
     sides = float(most), float(e.reward.mean())
     claim = "J(d) + R sqrt(KL(d||p)/2) >= J(p)"
-    return SampledClaim("S7", claim, name, THEOREM, "reward", *sides, margin)
+    row = SampledClaim("S7", claim, name, THEOREM, "reward", *sides, margin)
+    return _silenced(row, width, "KL(d||p)") if most >= e.experts.reward.bounds[1] else row
 
 
 def _transport(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
-    """R4 for p and ref in place of the tilt: |J(p) - J(ref)| <= R sqrt(KL(p||ref)/2)."""
+    """R4 for p and ref in place of the tilt: |J(p) - J(ref)| <= R sqrt(KL(p||ref)/2); no verdict where that is R."""
     moved, width = e.reward - e.ref_reward, e.experts.reward.range
     distance = _from_below(e.experts, e.kl, 0.0, float(3 * pilot.kl.max()))
 
@@ -486,9 +498,24 @@ def _transport(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
         allowed = distance(delta / 2).map(lambda kl: transport_limit(kl, width))
         return allowed - _absolute(mean_interval(moved, (-width, width), delta / 4))
 
-    sides = float(transport_limit(float(e.kl.mean()), width)), float(abs(moved.mean()))
+    most = float(transport_limit(float(e.kl.mean()), width))
+    sides = most, float(abs(moved.mean()))
     claim = "R sqrt(KL(p||ref)/2) >= |J(p) - J(ref)|"
-    return SampledClaim("R4", claim, name, THEOREM, "reward", *sides, margin)
+    row = SampledClaim("R4", claim, name, THEOREM, "reward", *sides, margin)
+    return _silenced(row, width, "KL(p||ref)") if most >= width else row
+
+
+def _silenced(row: SampledClaim, width: float, divergence: str) -> SampledClaim:
+    """A row that holds by definition: its margin may be any down to the least that rewards allow, -``width``.
+
+    Decided by the estimates, as they are the same at every level at which Holm asks.
+    """
+
+    def margin(delta: float) -> Interval:
+        return replace(row.margin(delta), low=-width)
+
+    why = f"says nothing, as {divergence} is so large that any rewards satisfy it"
+    return replace(row, margin=margin, silence=lambda delta: why)
 
 
 def _gold_by_proxy(name: str, pilot: Evidence, e: Evidence) -> SampledClaim:
@@ -571,19 +598,21 @@ def _line(e: Evidence, rate: float) -> np.ndarray:
 
 def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """What the paper claims of RL after SFT, also asked of joint training."""
-    width, what = e.experts.reward.range, STAGES[name].action
+    width, what, denial = e.experts.reward.range, STAGES[name].action, OPPOSITE
     rise = e.excess - e.ref_excess
     if e.experts.self_distilled:  # a divergence: that it is not negative needs no experiment
         claim, least = (
             f"{what} raised the SFT loss, by at least {LEAST_RISE} nats",
             e.ref_excess + LEAST_RISE,
         )
+        denial = f"no, by less than {LEAST_RISE} nats"
         cap, exact = float(3 * pilot.excess.max()), (True, False)
         loss_rose = _from_below(e.experts, rise - LEAST_RISE, -LEAST_RISE, cap)
     else:
         claim, least, exact = f"{what} raised the SFT loss", e.ref_excess, (False, False)
         loss_rose = _resampled(e.experts, rise)
-    yield _change("claim 1", claim, name, "nats", e.excess, least, loss_rose, exact)
+    rose = _change("claim 1", claim, name, "nats", e.excess, least, loss_rose, exact)
+    yield replace(rose, denial=denial)
     gained = e.reward - e.ref_reward
     within = partial(mean_interval, gained, (-width, width))
     claim = f"{what} raised the reward"
@@ -618,7 +647,10 @@ def finding_of_the_logs(name: str, pilot: Evidence, e: Evidence) -> SampledClaim
 
     claim = "its logs prove that RL to the exact optimum raises the SFT loss: J_b(guarded p)/beta >= J(d)/beta"
     sides = float(guarded(pilot, e, 0.5).estimate / beta), float(e.data_reward.mean() / beta)
-    return SampledClaim("S10", claim, name, FINDING, "nats", *sides, margin, exact=(True, True))
+    denial = "no, they prove nothing"
+    return SampledClaim(
+        "S10", claim, name, FINDING, "nats", *sides, margin, exact=(True, True), denial=denial
+    )
 
 
 def findings_of_sft(name: str, before: Evidence, after: Evidence) -> Iterator[SampledClaim]:

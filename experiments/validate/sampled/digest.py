@@ -14,6 +14,8 @@ from validate.configuration import SampledConfiguration
 from validate.orders import EPISODES, STAGES, Stage, plan
 from validate.pareto import Landscape
 from validate.sampled.claims import (
+    FINDING,
+    OPPOSITE,
     SELF_TEST,
     THEOREM,
     Evidence,
@@ -65,6 +67,12 @@ class DecidedClaim:
         """Whether the verdict rests on an end that holds only for many prompts."""
         decided = self.outcome is not Outcome.INCONCLUSIVE
         return decided and not self.claim.rests_on_an_exact_end(self.outcome)
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the opposite of a finding was shown, not only that it does not hold as it was asked."""
+        violated = self.claim.kind == FINDING and self.outcome is Outcome.VIOLATED
+        return violated and self.claim.denial == OPPOSITE
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,15 @@ class Result:
 
     def count(self, kind: str, outcome: Outcome) -> int:
         return sum(row.claim.kind == kind and row.outcome is outcome for row in self.rows)
+
+    @property
+    def contradicted(self) -> int:
+        """How many findings are; the other violated ones are denied."""
+        return sum(row.contradicted for row in self.rows)
+
+    @property
+    def denied(self) -> int:
+        return self.count(FINDING, Outcome.VIOLATED) - self.contradicted
 
     @property
     def outcome(self) -> str:

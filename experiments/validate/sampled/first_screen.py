@@ -7,7 +7,8 @@ from validate.first_screen import FirstScreen, figures_of
 from validate.orders import STAGES
 from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
 from validate.sampled.digest import Result
-from validate.sampled.tables import changes, landings
+from validate.sampled.landscape import estimated_by, least_loss
+from validate.sampled.tables import DISPLAY, changes, landings
 
 __all__ = ["first_screen", "main_policy"]
 
@@ -23,7 +24,7 @@ def first_screen(result: Result) -> FirstScreen:
     change = next(changes(result))
     e, stage = result.evidence(change.stage), STAGES[change.stage]
     assert stage.ref is not None
-    before, reward = float(e.ref_excess.mean()), change.reward
+    before, reward, on_ref = float(e.ref_excess.mean()), change.reward, result.on_ref(stage.ref)
     landed = next(one for one in landings(result, stage.ref) if one.title == stage.title)
     assert landed.reward_ends is not None
     low, high = landed.reward_ends
@@ -35,13 +36,14 @@ def first_screen(result: Result) -> FirstScreen:
             stage.action,
             loss=(before, before + change.loss_change),
             predicted=(before + change.predicted_loss_change, change.predicted_reward),
-            by=change.statement,
+            by=change.statement + estimated_by(on_ref, change.statement),
             # The estimated reward may lie above the true one, and then so would its price.
-            least=result.landscapes[stage.ref].price(low),
+            least=float(least_loss(on_ref, low, DISPLAY)),
             reward=(float(e.ref_reward.mean()), reward),
             notes=(
                 _ends(landed.loss_ends),
-                f"for a reward of {low:.3f}, the lower end, by any algorithm (S5)",
+                f"for a reward of {low:.3f}, the lower end, by any algorithm (S5)"
+                + "; a lower end itself" * result.experts.self_distilled,
                 _ends((low, high)),
             ),
         ),
@@ -71,12 +73,13 @@ def _confirmed(result: Result) -> str:
 
 
 def _not_confirmed(result: Result) -> str:
-    said = (
-        ("theorems violated", THEOREM, Outcome.VIOLATED),
-        ("theorems inconclusive", THEOREM, Outcome.INCONCLUSIVE),
-        ("findings that came out the other way", FINDING, Outcome.VIOLATED),
-        ("findings inconclusive", FINDING, Outcome.INCONCLUSIVE),
-        ("self-tests that found a difference", SELF_TEST, Outcome.VIOLATED),
-    )
-    counts = (f"{what}: {result.count(kind, outcome)}" for what, kind, outcome in said)
+    said = {
+        "theorems violated": result.count(THEOREM, Outcome.VIOLATED),
+        "theorems inconclusive": result.count(THEOREM, Outcome.INCONCLUSIVE),
+        "findings that came out the other way": result.contradicted,
+        "findings answered no without the opposite": result.denied,
+        "findings inconclusive": result.count(FINDING, Outcome.INCONCLUSIVE),
+        "self-tests that found a difference": result.count(SELF_TEST, Outcome.VIOLATED),
+    }
+    counts = (f"{what}: {count}" for what, count in said.items())
     return "; ".join((*counts, "one model, one seed, one beta")) + "."

@@ -3,6 +3,10 @@
 Per prompt the responses are put into classes that the theory cannot tell apart: each of the experts' responses, whose
 probability under ref is known exactly, and everything else by its reward. The mass of everything else is known
 too; how it is shared among rewards is estimated from ref's responses. For self-distilled data d is that law itself.
+
+What such a world says of an optimum is an estimate, and no limit. On average over the draws of few responses beta log Z
+and the rise of the SFT loss by RL come out too low (Jensen), and so does the reward at the tilt; the price of reward
+comes out too high, where d is estimated too. ``highest_value`` and ``least_loss`` are limits.
 """
 
 from __future__ import annotations
@@ -13,26 +17,36 @@ from typing import NamedTuple
 import numpy as np
 
 from nondecoupling import bounds
+from nondecoupling.estimate import mean_interval, mean_soft_value
+from nondecoupling.estimate.arguments import PerWorld
+from nondecoupling.forecast import NoSpread, Samples, TooFewPrompts
+from nondecoupling.forecast.floors import price_floor
 from nondecoupling.formulas.price import frontier_ratio
 from nondecoupling.numbers.floats import floats_of
 from validate.orders import Stage
 from validate.pareto import Landscape
-from validate.sampled.claims import Experts
+from validate.sampled.claims import Evidence, Experts
 from validate.sampled.measuring import Measurement
 
 __all__ = [
     "ExpectedEnd",
     "ExpectedMargin",
+    "estimated_by",
     "expected_changes",
     "expected_margins",
+    "highest_value",
     "landscape_of",
+    "least_loss",
     "loss_rise",
+    "mass_off_the_list",
     "predicted",
     "reward_noise",
 ]
 
 # Rewards of responses off the list are sorted into at most so many classes, each with its mean.
 MOST_LEVELS = 16
+# Of the highest reward, from the lowest: a lower end for the price of more is that for so much, as prices rise.
+NEARLY_ALL = 0.999
 
 
 def landscape_of(experts: Experts, ref: Measurement) -> Landscape:
@@ -58,6 +72,61 @@ def landscape_of(experts: Experts, ref: Measurement) -> Landscape:
     log_d = log_ref if experts.self_distilled else np.hstack([experts.log_d, nothing])
     best = np.full((len(reward), 1), experts.reward.bounds[1])
     return Landscape(log_d, log_ref, reward, experts.beta, best)
+
+
+def mass_off_the_list(ref: Measurement) -> np.ndarray:
+    """Of each prompt, ref's mass on all but the experts' responses, exactly."""
+    return -np.expm1(np.minimum(np.logaddexp.reduce(ref.expert_log_p, axis=1), 0.0))
+
+
+def estimated_by(e: Evidence, statement: str) -> str:
+    """What to add to an end that rests on ref's law off the list: from how many responses, and how much mass is there.
+
+    Empty for T6 under the experts' law, whose end that law decides.
+    """
+    if statement == "T6" and not e.experts.self_distilled:
+        return ""
+    mass, responses = float(mass_off_the_list(e.ref).mean()), e.ref.rewards.shape[1]
+    return f", estimated: {responses} responses of ref a prompt, {100 * mass:.1f} % of its mass off the list"
+
+
+def least_loss(e: Evidence, reward: PerWorld, delta: float) -> np.ndarray:
+    """S5: the SFT loss above H(d) of any policy with this average reward, at least; nats, [...] -> [...].
+
+    Under the experts' law exact, on these prompts. Self-distilled data are known by ref's responses only: then a lower
+    end for all rewards at once, which fails with probability at most delta/2; zero where there are too few prompts, or
+    no spread, for one.
+    """
+    if not e.experts.self_distilled:
+        return np.asarray(bounds.price_of_average_reward(*e.law_of_rewards, reward))
+    low, high = within = e.experts.reward.bounds
+    try:
+        samples = Samples(e.ref.rewards, reward_bounds=within)
+    except (NoSpread, TooFewPrompts):
+        return np.zeros(np.shape(reward))
+    target = np.minimum(reward, low + NEARLY_ALL * (high - low))
+    return np.asarray(price_floor(samples, target, delta).low)
+
+
+def highest_value(e: Evidence, delta: float) -> float:
+    """F3: an upper end for beta log Z averaged over prompts, hence for every policy's J_b, in units of the reward.
+
+    The lower of two: that of ``mean_soft_value``, from the rewards of ref's responses; and that of what it were if each
+    response off the list had the highest reward, beta log(sum_listed ref e^{r/beta} + m e^{max r/beta}), m the mass off
+    the list. The first needs many responses, the second little mass. It fails with probability at most delta/2.
+    """
+    experts, within = e.experts, e.experts.reward.bounds
+    with np.errstate(divide="ignore"):  # nothing off the list
+        log_off = np.log(mass_off_the_list(e.ref))[:, None]
+    log_ref = np.hstack([e.ref.expert_log_p, log_off])
+    log_ref -= np.logaddexp.reduce(log_ref, axis=1, keepdims=True)
+    reward = np.hstack([experts.listed_reward, np.full(log_off.shape, within[1])])
+    most = experts.beta * bounds.log_partition(log_ref, reward, experts.beta)
+    ends = (
+        mean_interval(np.clip(most, *within), within, delta / 2).high,
+        mean_soft_value(e.ref.rewards, experts.beta, within, delta / 2).value.high,
+    )
+    return float(min(ends))
 
 
 def _classes(rewards: np.ndarray, off: np.ndarray) -> np.ndarray:

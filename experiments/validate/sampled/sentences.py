@@ -87,6 +87,11 @@ def _check_format(path: Path, lines: list[str]) -> None:
         DataError: the file as a whole is of another format; the message says how to convert it.
     """
     first = lines[0].split("\t")
+    if len(lines) == 1 and "\r" in lines[0]:
+        raise DataError(
+            f"{path} ends its lines with carriage returns only, as old Macs did; convert it with: "
+            f"tr '\\r' '\\n' < {path} > NEW.tsv"
+        )
     if first == ["index", "sentence"]:
         raise DataError(
             f"{path}, line 1 is the header (index, sentence) of GLUE's test.tsv, which has no labels; "
@@ -97,6 +102,12 @@ def _check_format(path: Path, lines: list[str]) -> None:
             f"{path} holds JSON; --data takes four columns separated by tabs ({COLUMNS}). Convert it, for fields "
             f'sentence and label for instance with: jq -r \'["mine", .label, "", .sentence] | @tsv\' {path} > NEW.tsv. '
             "Prompts with candidate responses of your own go to --protocol enumerated --task"
+        )
+    if all("," in line and "\t" not in line for line in lines if line):
+        raise DataError(
+            f"{path} has commas between columns and no tabs; --data takes four columns separated by tabs ({COLUMNS}, "
+            "no header). Convert it with: python -c 'import csv, sys; "
+            f'[print(*row, sep="\\t") for row in csv.reader(sys.stdin)]\' < {path} > NEW.tsv'
         )
     if len(first) in (2, 3) and all(line.count("\t") + 1 == len(first) for line in lines):
         label, sentence, header = _columns([line.split("\t") for line in lines])

@@ -8,7 +8,7 @@ from nondecoupling.estimate import Outcome
 from validate.configuration import ALTERNATE, OWN_RESPONSES
 from validate.orders import STAGES
 from validate.sampled.claims import FINDING, SELF_TEST, THEOREM
-from validate.sampled.digest import Result
+from validate.sampled.digest import DecidedClaim, Result
 
 __all__ = ["Answer", "answers", "what_it_does_not_show", "what_was_found"]
 
@@ -39,30 +39,33 @@ def what_was_found(result: Result) -> list[str]:
         f"Theorems: {counts[THEOREM][confirmed]} confirmed, {counts[THEOREM][violated]} violated, "
         f"{counts[THEOREM][open_]} inconclusive. Self-tests: {counts[SELF_TEST][violated]} of "
         f"{sum(counts[SELF_TEST].values())} found a difference between sampler and scorer.",
-        f"Findings: {counts[FINDING][confirmed]} confirmed, {counts[FINDING][violated]} contradicted, "
-        f"{counts[FINDING][open_]} inconclusive.",
+        f"Findings: {counts[FINDING][confirmed]} confirmed, {result.contradicted} contradicted, {result.denied} "
+        f"answered no without the opposite, {counts[FINDING][open_]} inconclusive.",
     ]
     return lines
 
 
 def answers(result: Result) -> list[Answer]:
     """Of every finding, which may come out either way."""
-    words = {
-        Outcome.CONFIRMED: "yes",
-        Outcome.VIOLATED: "no, the opposite",
-        Outcome.INCONCLUSIVE: "not decided",
-    }
     return [
         Answer(
             policy=_title(row.claim.policy),
             question=f"{row.claim.claim}?",
-            answer=words[row.outcome],
+            answer=_answer(row),
             sides=f"{row.claim.lhs:.3f} against {row.claim.rhs:.3f} {row.claim.unit}",
             statement=row.claim.statement,
         )
         for row in result.rows
         if row.claim.kind == FINDING
     ]
+
+
+def _answer(row: DecidedClaim) -> str:
+    return {
+        Outcome.CONFIRMED: "yes",
+        Outcome.VIOLATED: row.claim.denial,
+        Outcome.INCONCLUSIVE: "not decided",
+    }[row.outcome]
 
 
 def _title(policy: str) -> str:
@@ -86,7 +89,9 @@ def what_it_does_not_show(result: Result) -> list[str]:
         "Losses and divergences have no upper bound. Ends of intervals that need one are a bootstrap's, valid only for "
         "many prompts; verdicts that rest on them are marked ~.",
         "The predictions and the curves of the Pareto plot are computed from estimated laws (the experts' responses "
-        "exactly, everything else by its reward) and have no interval.",
+        f"exactly, everything else by its reward, from {config.responses} responses of ref a prompt) and have no "
+        "interval. They put beta log Z, and the loss and reward at which exact RL ends, too low on average (Jensen), "
+        "the more so the more of ref's mass is off the list. The least of any policy (S5) is a limit.",
         "Statements about the landscape (P1-P6), R1-R3 at the exact tilt and S3 are not tested here; the "
         "enumerated protocol evaluates those that are about a finite law.",
     ]
