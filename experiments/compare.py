@@ -33,7 +33,7 @@ from validate.errors import InputError, RunError, RunFolderError
 from validate.options import folder_path
 from validate.options import parse_arguments as parse_run
 from validate.output import Output, console_on
-from validate.requirements import ANY_RUN, must_be_installed
+from validate.requirements import ANY_RUN, must_be_installed, must_have_address_space
 
 if TYPE_CHECKING:
     from comparisons.methods import Method
@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held = None
     try:
         must_be_installed(ANY_RUN)
+        must_have_address_space()
         asked = _asked(given[cut + 1 :])
         held = lock(options.out)
         settings = _settings(options, asked)
@@ -178,12 +179,13 @@ def _compare(folder: Path, settings: dict[str, Any]) -> None:
         [MethodOutcome.from_json(line) for line in read_lines(results)] if results.exists() else []
     )
     for config in configs:
-        have = {outcome.method for outcome in done if outcome.seed == config.seed}
+        kept = [outcome for outcome in done if outcome.seed == config.seed]
+        have = {outcome.method for outcome in kept}
         missing = [method for method in methods if method.name not in have]
         if not missing:
             continue
         try:
-            found = outcomes(config, inputs, missing)
+            found = outcomes(config, inputs, missing, kept)
             _begin(folder, settings, inputs.digests)
             for outcome in found:
                 append_line(results, outcome.as_json())

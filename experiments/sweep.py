@@ -32,7 +32,7 @@ from validate.options import parse_arguments as parse_run
 from validate.options import positive
 from validate.output import Output, console_on
 from validate.progress import progress_bars
-from validate.requirements import ANY_RUN, PROTOCOL, must_be_installed
+from validate.requirements import ANY_RUN, PROTOCOL, must_be_installed, must_have_address_space
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 KINDS: dict[str, Callable[[str], float]] = {"beta": positive, "lambda": positive, "seed": int}
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked, planned = _plan(options.out, axes, shared)
         must_be_installed((*ANY_RUN, *PROTOCOL[asked.get("protocol", ENUMERATED)]))
+        must_have_address_space()
         try:
             import ray  # noqa: F401
         except ImportError:

@@ -455,6 +455,7 @@ FROM_RESULTS = {
     "cola": "smollm2-135m-cola/figures.svg",
     "cola_rl_first": "smollm2-135m-cola-rl-first/figures.svg",
     "cola_gemma": "gemma3-270m-cola/figures.svg",
+    "cola_gemma_rl_first": "gemma3-270m-cola-rl-first/figures.svg",
     "cola_grpo": "smollm2-135m-cola-grpo/figures.svg",
     "fineness": "comparison-natural/fineness.svg",
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nondecoupling import bounds
-from nondecoupling.policies import from_logits, from_probs, with_other
+from nondecoupling.policies import AutoregressivePolicy, from_logits, from_probs, with_other
 
 LISTED = np.log([[0.5, 0.2], [0.1, 0.1]])
 
@@ -23,17 +23,32 @@ def test_from_logits_takes_a_categorical():
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("place", ["log_d", "reward"])
-def test_elsewhere_a_categorical_is_refused_with_the_remedy(place):
+def made_by(maker):
+    return rf"policies\.{maker} makes log-probabilities of it"
+
+
+@pytest.mark.parametrize(
+    ("place", "from_logits_is", "from_probs_is"),
+    [
+        ("log_d", made_by("from_logits"), made_by("from_probs")),
+        # A reward model's are the rewards.
+        ("reward", r"give its \.logits as an array", r"give its \.probs as an array"),
+    ],
+)
+def test_elsewhere_a_categorical_is_refused_with_the_remedy(place, from_logits_is, from_probs_is):
     """Also what has only one of .logits and .probs, as a model's output."""
     law = torch.distributions.Categorical(torch.tensor([0.5, 0.5]))
     output, shares = SimpleNamespace(logits=law.logits), SimpleNamespace(probs=law.probs)
-    for given, maker in ((law, "from_logits"), (output, "from_logits"), (shares, "from_probs")):
+    for given, said in ((law, from_logits_is), (output, from_logits_is), (shares, from_probs_is)):
         arguments = {"log_d": law.logits, "reward": torch.tensor([0.0, 1.0]), "beta": 1.0}
-        remedy = rf"{place}=.*it has \.\w+: policies\.{maker} makes log-probabilities of it"
-        with pytest.raises(ValueError, match=remedy):
+        with pytest.raises(ValueError, match=rf"{place}=.*it has \.\w+: {said}"):
             bounds.coupling_gap(**{**arguments, place: given})
     assert from_logits(output).tolist() == from_probs(shares).tolist() == law.logits.tolist()
+
+
+def test_a_law_of_tokens_is_told_what_makes_one():
+    with pytest.raises(ValueError, match=r"token_log_p\[\(\)\]=.*" + made_by("from_logits")):
+        AutoregressivePolicy({(): SimpleNamespace(logits=[0.0, 1.0])})
 
 
 def test_from_probs():

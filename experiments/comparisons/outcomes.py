@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from validate.enumerated.inputs import EnumeratedInputs
 from validate.enumerated.means import PromptMeans
 from validate.enumerated.run import encoded_task
 from validate.enumerated.training import Trainer, goal_of
-from validate.errors import InputError
+from validate.errors import InputError, RunFolderError
 from validate.models import model_of_run
 from validate.orders import BASE, STAGES, Stage, plan
 
@@ -41,6 +43,8 @@ OF_LAST_STAGES = (
     "best_of",
     "weights",
 )
+# Relative, and far beyond rounding: other runs of the same SFT agreed to 1e-5, those of two versions only to 0.2.
+SAME_EPS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,29 @@ class MethodOutcome:
 
 
 def outcomes(
-    config: EnumeratedConfiguration, inputs: EnumeratedInputs, methods: Sequence[Method]
+    config: EnumeratedConfiguration,
+    inputs: EnumeratedInputs,
+    methods: Sequence[Method],
+    kept: Sequence[MethodOutcome],
 ) -> Iterator[MethodOutcome]:
     """Load the model; then one after the other, as each is done. The SFT is that of ``config``.
 
+    ``kept`` are the outcomes of this seed that an earlier call made.
+
     Raises:
         LanguageModelError: the model cannot be loaded, or its law not be enumerated.
+        RunFolderError: what was kept starts from another SFT, as its eps says.
     """
     torch.use_deterministic_algorithms(True)
-    return map(_Trained(config, inputs).outcome, methods)
+    trained = _Trained(config, inputs)
+    for eps in (outcome.eps for outcome in kept if outcome.eps is not None):
+        if not math.isclose(trained.eps, eps, rel_tol=SAME_EPS):
+            raise RunFolderError(
+                f"--out has outcomes of seed {config.seed} after an SFT with eps = KL(d||SFT) = {eps:.6g} nats, but "
+                f"the SFT trained now has {trained.eps:.6g}: another version or machine trained it; choose another "
+                "--out"
+            )
+    return map(trained.outcome, methods)
 
 
 class _Trained:
@@ -130,6 +148,12 @@ class _Trained:
         self.start = self.language_model.state()
         self.found: dict[tuple[str, EnumeratedConfiguration], tuple[State, Law]] = {}
         self.natural: dict[Natural, tuple[NDArray[np.floating[Any]], int]] = {}
+
+    @cached_property
+    def eps(self) -> float:
+        """KL(d||SFT), nats, of the SFT that every method starts from."""
+        mean = PromptMeans(self.task.log_d, self.task.reward, self.config.beta, self.config.weight)
+        return mean.kl(mean.log_d, self._result(STAGES["sft"], self.config, mean, {})[1])
 
     def outcome(self, method: Method) -> MethodOutcome:
         config, started = replace(self.config, **method.options), time.monotonic()

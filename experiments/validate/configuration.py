@@ -41,6 +41,7 @@ __all__ = [
     "of_order",
     "option",
     "run_name",
+    "said",
 ]
 
 TINY = "tiny-qwen3"
@@ -306,7 +307,7 @@ def configuration(asked: Asked) -> RunConfiguration:
         InputError: an option was given that the protocol or the order does not have, or a size that is too small.
     """
     protocol, model = str(asked.get("protocol", ENUMERATED)), asked.get("model", TINY)
-    asked = for_protocol(asked, protocol)
+    words, asked = asked, for_protocol(asked, protocol)
     preset = PRESETS[protocol, "tiny" if model in TINY_MODELS else "pretrained"]
     given = {name: value for name, value in asked.items() if name != "protocol"}
     known = {one.name for one in fields(preset)}
@@ -336,7 +337,7 @@ def configuration(asked: Asked) -> RunConfiguration:
         if name not in own:
             what, orders = _of_orders(protocol)[name]
             raise InputError(
-                f"{option(name)} is {asked[name]!r}, which is about {what}; --order {config.order} trains none, so "
+                f"{said(name, words)}, which is about {what}; --order {config.order} trains none, so "
                 f"leave it away, or choose --order {' or '.join(orders)}"
             )
     if isinstance(config, EnumeratedConfiguration) and "group_size" in given:
@@ -376,6 +377,12 @@ def for_protocol(asked: Asked, protocol: str) -> Asked:
     return {name: value for name, value in asked.items() if name != "recipe"} | {
         "rl": RECIPES_OF_TRL[recipe]
     }
+
+
+def said(name: str, words: Asked) -> str:
+    """The option that set a field, in the words of the command line: --recipe for --rl in samples."""
+    given = name if name in words else "recipe"
+    return f"{option(given)} is {words[given]!r}"
 
 
 def of_order(asked: Asked, order: str) -> Asked:

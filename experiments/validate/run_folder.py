@@ -44,7 +44,7 @@ from validate.checksums import (
     save_sealed,
     sealed,
 )
-from validate.configuration import Asked, RunConfiguration, for_protocol, from_json, option
+from validate.configuration import Asked, RunConfiguration, for_protocol, from_json, option, said
 from validate.disk import (
     LOCK,
     Line,
@@ -127,7 +127,7 @@ class RunFolder:
         for name, value in for_protocol(asked, config.protocol).items():
             if (own := getattr(config, name, None)) != value:
                 raise RunFolderError(
-                    f"{option(name)} is {value!r}, but the run in {self.path} has "
+                    f"{said(name, asked)}, but the run in {self.path} has "
                     f"{own!r}; resume with the same value, or {ANEW}"
                 )
         return config

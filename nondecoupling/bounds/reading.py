@@ -100,7 +100,9 @@ def _real_numbers(name: str, value: object) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         shown = repr(value)
         shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-        raise ValueError(f"{name}={shown}: not a real array ({_remedy(value) or error})") from None
+        raise ValueError(
+            f"{name}={shown}: not a real array ({_remedy(name, value) or error})"
+        ) from None
     if array.dtype.kind not in "iuf":
         raise ValueError(
             f"{name}: an array of {array.dtype}; give real numbers (float32, float64 or integers)"
@@ -108,11 +110,13 @@ def _real_numbers(name: str, value: object) -> np.ndarray:
     return array
 
 
-def _remedy(value: object) -> str:
-    """Of a distribution, or of a model's output: what makes log-probabilities of it."""
+def _remedy(name: str, value: object) -> str:
+    """Of a distribution, or of a model's output: what makes log-probabilities of it; those of rewards are no law's."""
     for part in ("logits", "probs"):
         if hasattr(value, part):
-            return f"it has .{part}: policies.from_{part} makes log-probabilities of it"
+            if "log_" in name:
+                return f"it has .{part}: policies.from_{part} makes log-probabilities of it"
+            return f"it has .{part}: give its .{part} as an array"
     return ""
 
 

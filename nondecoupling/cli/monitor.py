@@ -192,10 +192,15 @@ def _weights(
             )
     if weights and len(weights) != len(columns):
         raise ValueError(
-            f"{told}: {len(weights)} weights, and {len(columns)} columns named as --reward; name one for each weight, "
-            "in the order of the trainer's reward_funcs, or the weighted sum itself with --reward-weights 1"
+            f"{told}: {_count(weights, 'weight')}, and {_count(columns, 'column')} named as --reward; name one for "
+            "each weight, in the order of the trainer's reward_funcs, or the weighted sum itself with "
+            "--reward-weights 1"
         )
     return weights
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _losses(source: CollectedSamples | Samples, path: Path, only: Sequence[str]) -> ScoredSteps:

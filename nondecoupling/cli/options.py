@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from nondecoupling.cli.exits import fail
+from nondecoupling.estimate.arguments import LARGEST
 from nondecoupling.numbers.floats import floats_of
 from nondecoupling.theory import catalog
 from nondecoupling.theory.statement import Claim, StatementType, only
@@ -47,11 +48,16 @@ RewardWeights = Annotated[
 def weights_in(text: str) -> list[float]:
     """Of an option ``--reward-weights``."""
     try:
-        return [float(word) for word in text.split(",")]
+        weights = [float(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(
             f"--reward-weights {text}: give a number for each --reward, as 1,0.5"
         ) from None
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        raise ValueError(
+            f"--reward-weights {text}: give finite numbers, at most {LARGEST:g} in size, as 1,0.5"
+        )
+    return weights
 
 
 def statement_named(statement_id: str) -> StatementType:

@@ -19,6 +19,8 @@ PerWorld = float | Array
 LARGEST = 1e300
 # Beyond it a float64 does not hold every whole number.
 LARGEST_COUNT = 2**53
+# Trainers keep rewards in float32, where 0.1 is 0.10000000149: twice the rounding of a number, relative to its size.
+ROUNDED_REWARD = float(np.finfo(np.float32).eps)
 
 
 def shown(value: object) -> str:
@@ -28,6 +30,22 @@ def shown(value: object) -> str:
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def onto_bounds(rewards: ArrayLike, bounds: tuple[float, float], size: ArrayLike = 0.0) -> Array:
+    """Rewards beyond a bound by no more than float32's rounding are put onto it; the others are as they were.
+
+    Rounding is 2^-23 times the larger one of the sizes of the bounds and ``size``, that of the numbers that a reward is
+    the sum of.
+
+    >>> onto_bounds([-0.1, 1.1000000015], (0.0, 1.1)).tolist()
+    [-0.1, 1.1]
+    """
+    low, high = bounds
+    given = np.asarray(rewards, dtype=np.float64)
+    nearest = np.clip(given, low, high)
+    rounding = ROUNDED_REWARD * np.maximum(max(-low, high), size)
+    return np.where(np.isfinite(given) & (np.abs(given - nearest) <= rounding), nearest, given)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nondecoupling.estimate.arguments import Array, GivenArgument, finite_array, prompt_weights
+from nondecoupling.estimate.arguments import (
+    Array,
+    GivenArgument,
+    finite_array,
+    onto_bounds,
+    prompt_weights,
+)
 from nondecoupling.forecast.refusals import RaggedRows, RewardOutsideBounds, TooFewPrompts
 
 LEAST_PROMPTS = 16
@@ -24,7 +30,7 @@ def checked_rewards(
     bounds: tuple[float, float],
     mask: NDArray[np.bool_] | None = None,
 ) -> Array:
-    """[prompts, responses], within the bounds; the lower one where there is no response."""
+    """[prompts, responses], within the bounds but for float32's rounding; the lower one where there is no response."""
     if isinstance(values, Sequence):
         _require_even(name, values)
     array = finite_array(name, values if mask is None else np.where(mask, values, bounds[0]))
@@ -39,6 +45,7 @@ def checked_rewards(
         raise ValueError(
             f"{name} has {array.shape[1]} responses to a prompt: give at least {least}"
         )
+    array = onto_bounds(array, bounds)
     outside = (array < bounds[0]) | (array > bounds[1])
     if outside.any():
         row, column = np.argwhere(outside)[0]

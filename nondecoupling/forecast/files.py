@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -47,7 +47,7 @@ Table = list[Row]
 class FileOptions(TypedDict, total=False):
     """How ``Samples.from_jsonl`` and ``from_parquet`` read a file; ``step`` chooses rows, the others name columns.
 
-    ``step`` is a value of the first of ``STEPS`` that has several in the file, or that is there.
+    ``step`` is a value of the first of ``STEPS`` that has it in the file.
     """
 
     reward_bounds: Required[ArrayLike]
@@ -224,7 +224,7 @@ def gathered(
     """The numbers of each prompt's rows together, of one step of training; the names are those of the columns."""
     if not table:
         raise ValueError(f"{path} is empty: give one row for each response or prompt")
-    prompt, reward = _columns(column_names(table), path, prompt, reward)
+    prompt, reward = _columns(table, path, prompt, reward)
     named = {name: column for name in EXTRA_COLUMNS if (column := extra.pop(name, None))}
     named["reward"] = reward
     if extra:
@@ -283,7 +283,7 @@ def column_names(table: Table) -> list[str]:
 
 
 def known_columns(
-    columns: Collection[str],
+    table: Table,
     path: str | Path,
     prompt: str | None,
     reward: str | None,
@@ -293,30 +293,39 @@ def known_columns(
 
     ``as_reward``: the argument that names the reward's column.
 
-    Errors: two columns have known names, and neither is named.
+    Errors: two pairs are there, or both known names of a reward, which differ in some row, and no name says which.
     """
-    for what, given, known, argument in (
-        ("prompt", prompt, PROMPTS, partial(GivenArgument, "prompt")),
-        ("reward", reward, REWARDS, as_reward),
+    columns = column_names(table)
+    pairs = [(prompt or of_prompt, reward or of_reward) for of_prompt, of_reward in KNOWN_COLUMNS]
+    there = [pair for pair in pairs if set(pair) <= set(columns)]
+    found = [pair for pair in there if pair in KNOWN_COLUMNS] or there
+    if not found:
+        return None
+    prompts = list(dict.fromkeys(of_prompt for of_prompt, _ in found))
+    rewards = [reward] if reward else [name for name in REWARDS if name in columns]
+    for what, names, argument in (
+        ("prompt", prompts, partial(GivenArgument, "prompt")),
+        ("reward", rewards, as_reward),
     ):
-        if not given and set(known) <= set(columns):
+        if any(_differ(row.get(names[0]), row.get(names[-1])) for row in table):
             raise NamesArguments(
-                f"{path} has the columns {' and '.join(map(repr, known))}: say which one is that of the {what}, as ",
-                argument(known[0]),
+                f"{path} has the columns {' and '.join(map(repr, names))}: say which one is that of the {what}, as ",
+                argument(names[0]),
             )
-    for known_prompt, known_reward in KNOWN_COLUMNS:
-        names = prompt or known_prompt, reward or known_reward
-        if set(names) <= set(columns):
-            return names
-    return None
+    return found[0]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return bool(one != other and (one == one or other == other))
 
 
 def _columns(
-    columns: Collection[str], path: str | Path, prompt: str | None, reward: str | None
+    table: Table, path: str | Path, prompt: str | None, reward: str | None
 ) -> tuple[str, str]:
-    names = known_columns(columns, path, prompt, reward, partial(GivenArgument, "reward"))
+    names = known_columns(table, path, prompt, reward, partial(GivenArgument, "reward"))
     if names is not None:
         return names
+    columns = column_names(table)
     missing = [name for name in (prompt, reward) if name is not None and name not in columns]
     gone = f", and no {', '.join(map(repr, missing))}" if missing else ""
     raise NamesArguments(
@@ -373,7 +382,7 @@ def _of_step(table: Table, path: str | Path, step: int | None) -> list[tuple[int
         raise NamesArguments(
             GivenArgument("step", step), f": {path} has no column {STEPS[0]!r}; leave it out"
         )
-    column = columns[0]
+    column = _column_with(step, table) or columns[0]
     chosen = [
         (place, row)
         for place, row in rows
@@ -388,12 +397,18 @@ def _of_step(table: Table, path: str | Path, step: int | None) -> list[tuple[int
     return chosen
 
 
+def _column_with(step: int, rows: Sequence[Row]) -> StepColumn | None:
+    """The first of ``STEPS`` that has this value, whether or not others have more values."""
+    found = {column.name: column for column in step_columns(rows) if step in column.values}
+    return next((found[name] for name in STEPS if name in found), None)
+
+
 def _require_one_policy(rows: Sequence[Row], path: str | Path, step: int | None) -> None:
     for column in step_columns(rows):
         if len(column.values) < 2:
             continue
         whole = [each for each in column.values if type(each) is int]
-        if step is None and whole:
+        if step is None and whole and _column_with(whole[0], rows) == column:
             raise NamesArguments(
                 f"{path}, {column}: responses of several policies; rename the column if it counts no steps of "
                 "training, or choose the step whose rollouts the start policy made, as ",

@@ -28,21 +28,21 @@ def plug_in_price(samples: Samples, target: float) -> float:
     )
 
 
-def price_and_rate(responses: Responses, target: float) -> tuple[float, float]:
+def price_and_rate(responses: Responses, target: float) -> tuple[float, float] | None:
     """What the target costs, in nats, and a little more of it, in nats per unit, by rewards that responses show.
 
-    Where training ends rests on them: a response of the highest reward that none shows may not exist.
+    Where training ends rests on them: a response of the highest reward that none shows may not exist. None where the
+    target is free: the average reward, but for rounding, or less.
 
-    Errors: a target outside (average reward, average of each prompt's highest reward).
+    Errors: a target of at least the average of each prompt's highest reward.
     """
     best = responses.highest()
     laws = responses.below(best).distinct_with_best(0.0, 0.0)
     missing = target - float(responses.average(best))
-    price, rate = (
-        float(of(*laws.law, missing, weights=laws.weights))
-        for of in (bounds.price_of_average_reward, bounds.frontier_rate)
-    )
-    return price, rate
+    price = float(bounds.price_of_average_reward(*laws.law, missing, weights=laws.weights))
+    if price <= 0:
+        return None
+    return price, float(bounds.frontier_rate(*laws.law, missing, weights=laws.weights))
 
 
 def price_floor(samples: Samples, target: PerWorld, delta: float) -> Interval:

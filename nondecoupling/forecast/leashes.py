@@ -58,14 +58,7 @@ class ForwardEnds(Ends):
 
     @property
     def note(self) -> str:
-        hidden = float(self._hidden.max())
-        if not hidden:
-            return ""
-        best = self.samples.reward_bounds[1]
-        return (
-            f"; at {hidden:.1%} of the prompts an unseen response of reward {best:g} would change the end, and only "
-            "the upper end allows for one"
-        )
+        return _note_of(float(self._hidden.max()), self.samples.reward_bounds[1])
 
     def rewards(self, delta: float) -> Interval:
         low, high = self.samples.reward_bounds
@@ -203,6 +196,16 @@ def _least(responses: Responses, one_more: float, rates: Array) -> tuple[Array, 
     return line, offset
 
 
+def _note_of(hidden: float, best: float) -> str:
+    """``hidden``: the share of prompts whose end a response of reward ``best``, which none of theirs has, changes."""
+    if not hidden:
+        return ""
+    return (
+        f"; at {hidden:.1%} of the prompts an unseen response of reward {best:g} would change the end, and only "
+        "the upper end allows for one"
+    )
+
+
 def _most_nats(reach: Array) -> Array:
     """What neither h nor h + s J <= h exceeds where the rate times the range of the reward is ``reach``."""
     return np.where(reach < 1, reach, 1 + np.log(np.maximum(reach, 1)))
@@ -218,12 +221,16 @@ class NormalisedEnds(Ends):
         if number == "expert_loss_change":
             return "plug-in; the samples give no limits for it with this leash"
         low, high = self.factors
-        inner = self._weakest.how(number)
-        return f"leashes at beta/{low:.3g} and beta/{high:.3g} (T4), each {inner}"
+        inner = self._weakest.how(number).removesuffix(self._weakest.note)
+        return f"leashes at beta/{low:.3g} and beta/{high:.3g} (T4), each {inner}{self.note}"
 
     @property
     def note(self) -> str:
-        return self._weakest.note
+        """h of a rare success is near the higher factor."""
+        if self._strongest is not None:
+            return self._strongest.note
+        drawn, best = self.samples.drawn, self.samples.reward_bounds[1]
+        return _note_of(float(drawn.average(np.where(drawn.highest() < best, 1.0, 0.0))), best)
 
     @property
     def factors(self) -> tuple[float, float]:

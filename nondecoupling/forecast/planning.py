@@ -189,7 +189,10 @@ class Plans:
         samples = self.trainer.samples
         if reward is None or not samples.mean_reward < reward < self._best_shown:
             return None, None
-        value, rate = floors.price_and_rate(samples.drawn, reward)
+        paid = floors.price_and_rate(samples.drawn, reward)
+        if paid is None:
+            return None, None
+        value, rate = paid
         recipe = Recipe("leave-one-out", "k3-in-loss", beta=1 / rate)
         return replace(self.price(reward), value=value), recipe
 

@@ -31,8 +31,9 @@ class Samples:
 
     ``ref_rewards`` has shape ``[n, k]``, where ``mask`` ``[n, k]`` is true; prompts may have different numbers of
     responses, two at least, if these numbers do not depend on rewards. ``reward_bounds`` (low, high) hold for every
-    possible response, not only for those seen; whether a response to a prompt has the highest reward is not assumed,
-    either way: where a forward leash ends depends on it, and its limits allow for both. ``expert_rewards`` ``[n, m]``,
+    possible response, not only for those seen; a reward beyond them by float32's rounding, 2^-23 of their size, is put
+    onto them. Whether a response to a prompt has the highest reward is not assumed, either way: where a forward leash
+    ends depends on it, and its limits allow for both. ``expert_rewards`` ``[n, m]``,
     if the SFT loss on expert data is asked for: those of m responses of the experts to the same prompts.
     ``ref_log_probs`` ``[n, k]`` and ``expert_log_ref`` ``[n, m]``: log ref(y|x) of whole responses, in nats, from which
     the SFT loss at the start is known and not only its change. ``weights`` ``[n]``, positive, of any sum: how much more
@@ -209,8 +210,9 @@ class Samples:
         """Samples from a file with one JSON object on each line, given ``reward_bounds``.
 
         ``prompt``, ``reward``, ``log_prob``, ``expert_reward``, ``expert_log_prob`` and ``weight`` name its columns.
-        Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``; of
-        the others only those that are named are read. Either one line per response, gathered by prompt, or one line per
+        Without the first two they are ``prompt`` and ``reward`` or, as verl dumps rollouts, ``input`` and ``score``;
+        where both pairs are there, or both rewards, and differ in some row, one must be named. Of the others only those
+        that are named are read. Either one line per response, gathered by prompt, or one line per
         prompt whose columns are lists. Prompts are texts, chat messages or, all of them, whole numbers. Rows must come
         from the start policy alone: where a column ``step`` has several values, ``step`` chooses one. ``ragged=True``
         takes prompts with different numbers of responses, which must not depend on the rewards; of expert responses

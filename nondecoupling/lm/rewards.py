@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nondecoupling.estimate.arguments import Array, checked_bounds, finite_array, shown
+from nondecoupling.estimate.arguments import Array, checked_bounds, finite_array, onto_bounds, shown
 from nondecoupling.lm.digests import digest_of
 from nondecoupling.lm.errors import RewardFunctionError
 from nondecoupling.lm.function_digests import function_digest
@@ -109,6 +109,7 @@ class RewardFunctions:
             given.append(checked_rewards(values, len(prompts), name))
         total = total_reward(np.array(given), self.weights)
         low, high = self.bounds
+        total = onto_bounds(total, self.bounds, total_reward(np.abs(given), np.abs(self.weights)))
         bad = ~((total >= low) & (total <= high))
         if bad.any():
             place = int(np.flatnonzero(bad)[0])

@@ -41,15 +41,20 @@ __all__ = ["draw", "options_of_another_law", "sample_responses", "text_of"]
 CHECKED = 4
 # Nats per token: several times what rounding to bfloat16 has been seen to do, where a bound on it would hide any fault.
 ROUGHEST = 0.25
-# Options of ``generate`` that change no law: lengths, which callers compare; of beams and assistants, without these;
-# what stands for no drawn token; speed; output; what changes no finite logits; where the options are from.
+# Options that change no law. Of ``generate``: lengths, which callers compare; of beams and assistants, without these;
+# what stands for no drawn token; speed; output; what changes no finite logits; where the options are from. Of vLLM: the
+# length and output.
 NO_LAW = re.compile(
     r"max_(length|new_tokens)|early_stopping|length_penalty|is_assistant|num_assistant_tokens\w*|"
     r"assistant_(confidence_threshold|lookbehind)|target_lookbehind|max_matching_ngram_size|(pad|bos)_token_id|"
     r"decoder_start_token_id|use_cache|cache_implementation|max_cache_len|\w+_compile|compile_config|prefill_chunk_size|"
     r"low_memory|continuous_batching_config|output_\w+|return_dict_in_generate|renormalize_logits|"
-    r"remove_invalid_values|_from_model_config|transformers_version"
+    r"remove_invalid_values|_from_model_config|transformers_version|"
+    r"max_tokens|n|(prompt_|flat_)?logprobs|detokenize|skip_special_tokens|spaces_between_special_tokens|"
+    r"include_stop_str_in_output"
 )
+# Values that turn an option off, beside those that leave it out; that of top_k in vLLM.
+OFF = (("top_k", -1), ("guidance_scale", 1))
 logger = logging.getLogger(__name__)
 
 
@@ -137,19 +142,25 @@ def options_of_another_law(
     if by_generate:
         always = {"do_sample": True, "max_new_tokens": 1, "eos_token_id": plain.eos_token_id}
         used = prepared(GenerationConfig(**{**always, **given}))[0].to_dict()
-    differ = {
-        name: (used[name], own)
-        for name, own in expected.items()
-        if not NO_LAW.fullmatch(name) and not _same_law(name, used[name], own)
+    every = {name: (used[name], own) for name, own in expected.items()}
+    every |= {name: (value, None) for name, value in given.items() if name not in expected}
+    return {
+        name: pair
+        for name, pair in every.items()
+        if not NO_LAW.fullmatch(name) and not _same_law(name, *pair)
     }
-    unknown = {name: (value, None) for name, value in given.items() if name not in expected}
-    return differ | {name: pair for name, pair in unknown.items() if pair[0] is not None}
 
 
 def _same_law(name: str, value: Any, plain: Any) -> bool:
-    """None, 0, False and nothing listed are all ways to leave an option out."""
-    everything = name == "top_k" and value == -1  # in vLLM
-    return value == plain or everything or (not value and not plain)
+    """None, 0, False and nothing listed are all ways to leave an option out, but for a seed and an end."""
+    if name == "eos_token_id":
+        return _ends(value) == _ends(plain)
+    nothing = name != "seed" and not value and not plain
+    return value == plain or (name, value) in OFF or nothing
+
+
+def _ends(tokens: int | Sequence[int] | None) -> set[int]:
+    return set() if tokens is None else set(np.atleast_1d(tokens).tolist())
 
 
 def text_of(language_model: LanguageModel, response: Sequence[int]) -> str:

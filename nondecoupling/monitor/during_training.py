@@ -366,7 +366,7 @@ class Watch(TrainerCallback):
     def _looks_before(self) -> int:
         """At least as many as there were: also those after the checkpoint from which a stopped training goes on."""
         kept, step = self._looks_file, self.step
-        looks = max(len(self.monitor.readings), self._number)
+        looks = max(self.monitor.looks | {self._number})
         if step and kept is not None and self.processes.is_first and kept.is_file():
             looks = max(looks, _number_in(kept))
         # Each look comes after a step of its own at least.
@@ -517,9 +517,10 @@ def _require_same_prompts_and_lengths(args: TrainingArguments, collected: Collec
     origin = collected.origin
     longest = getattr(args, "max_completion_length", origin.max_tokens)
     said = f"max_completion_length={longest}"
-    if "max_new_tokens" in (further := _further_options(args)):
-        longest = further["max_new_tokens"]
-        said = f"max_new_tokens={longest} in generation_kwargs"
+    name = "max_tokens" if getattr(args, "use_vllm", False) else "max_new_tokens"
+    if name in (further := _further_options(args)):
+        longest = further[name]
+        said = f"{name}={longest} in generation_kwargs"
     if longest != origin.max_tokens:
         raise SamplingDiffers(
             f"{said}, and the samples were collected with max_tokens={origin.max_tokens}: a response that is "

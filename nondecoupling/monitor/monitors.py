@@ -18,6 +18,7 @@ from nondecoupling.estimate.arguments import (
     finite_array,
     nonnegative_number,
     one_of,
+    onto_bounds,
     positive_number,
     probability,
     require_within,
@@ -118,6 +119,7 @@ class CouplingMonitor:
         # The last alarm rests on the rise (delta/2), on the reward (delta/4) and on the ceiling (delta/4).
         self.prices = PriceCurves(self.samples, self.delta / 2, self.recipe)
         self.readings: list[Reading] = []
+        self.looks: set[int] = set()
         self.watch: TrainerCallback | None = None
 
     def update(
@@ -139,11 +141,12 @@ class CouplingMonitor:
         ``[prompts, responses]``. One of these two may be None, where it was not measured. ``expert_log_ratio``: log
         ref/p of expert responses. ``log_ratios``: log p/ref of rollouts, for KL(p||ref) and with the run's ``beta`` for
         what the run proves (S10); 0 is no leash, of which nothing is proved. ``look``: its number from 1, which no
-        other look at the run may have, in this process or another; without it, the next of this monitor's.
+        other look at the run may have, in this process or another; without it, the next after the largest of this
+        monitor's.
 
-        Shapes: log_p and log_ref ``[prompts]`` or ``[prompts, responses]``. Errors: rewards outside their bounds, NaN,
-        a shape that is not that of log_ref; neither log_p nor rewards; a beta below 0 or of no use as a divisor; a look
-        below 1.
+        Shapes: log_p and log_ref ``[prompts]`` or ``[prompts, responses]``. Errors: rewards outside their bounds by
+        more than float32's rounding, NaN, a shape that is not that of log_ref; neither log_p nor rewards; a beta below
+        0 or of no use as a divisor; a look below 1, or one that this monitor has had.
         """
         if log_p is None and rewards is None:
             raise ValueError("log_p=None, rewards=None: give one of them at least")
@@ -161,7 +164,9 @@ class CouplingMonitor:
             raise ValueError(
                 f"rewards has shape {reward.shape}: give [prompts] or [prompts, responses]"
             )
-        require_within("rewards", reward, *self.samples.reward_bounds, "reward_bounds")
+        bounds = self.samples.reward_bounds
+        reward = onto_bounds(reward, bounds)
+        require_within("rewards", reward, *bounds, "reward_bounds")
         return reward if reward.ndim == 1 else np.asarray(reward.mean(axis=1))
 
     def wrap(self, reward: Callable[..., Any] | Sequence[Callable[..., Any]]) -> Any:
@@ -233,7 +238,13 @@ class CouplingMonitor:
         policy whose KL is ``kl``. ``beside``: the rewards of the policies whose rise is ``rise``, if these have any;
         nothing is proved of the overpayment without them.
         """
-        number = len(self.readings) + 1 if number is None else number
+        following = max(self.looks, default=0) + 1
+        number = following if number is None else number
+        if number in self.looks:
+            raise ValueError(
+                f"look={number}: this monitor has made a look of this number, whose share of delta is spent; leave it "
+                f"out, or give another, as {following}"
+            )
         share = share_of(self.delta, number)
         reward = None if rewards is None else self._reward(rewards, share, number)
         paid = None
@@ -258,13 +269,15 @@ class CouplingMonitor:
             alarms=self._alarms(paid, proved),
         )
         self.readings.append(reading)
+        self.looks.add(number)
         for alarm in reading.alarms:
             logger.warning("step %d: %s", step, alarm)
         return reading
 
     def _reward(self, rewards: Array, share: float, number: int) -> Estimate:
         """Over all looks each of its ends fails with a quarter of delta at most, that of the rise with half of it."""
-        found = average_interval(rewards, self.samples.reward_bounds, share / 2)
+        bounds = self.samples.reward_bounds
+        found = average_interval(onto_bounds(rewards, bounds), bounds, share / 2)
         how = f"{found.method}, {found.units} prompts, look {number}"
         ends = float(found.estimate), float(found.low), float(found.high)
         return Estimate(*ends, 1 - self.delta / 2, how)

@@ -22,6 +22,7 @@ from nondecoupling.estimate.arguments import (
     NamesArguments,
     checked_bounds,
     finite_array,
+    onto_bounds,
     shown,
     whole_number,
 )
@@ -31,6 +32,7 @@ from nondecoupling.forecast.files import (
     PROMPTS,
     STEPS,
     Row,
+    StepColumn,
     Table,
     column_names,
     known_columns,
@@ -71,13 +73,16 @@ def read_rollouts(
     A folder without such files may be TRL's ``output_dir``: then they are those in its folder ``completions``.
     ``rewards``: columns that are added up, with TRL's ``reward_weights`` in the same order, where it has any. Without
     names they are ``prompt`` and ``reward``, or ``input`` and ``score`` as verl dumps them, or the one of a reward
-    function as TRL writes it. The step is the column ``step``, or the number at the end of a file's name.
+    function as TRL writes it. The step is the column ``step``; or another count of steps that is the same whole number
+    in all rows, as ``global_step``, but no epoch; or the number at the end of a file's name.
     None and NaN say nothing, as in a training: the other columns count, and a row, or a step, of which no column says
-    anything is left out. ``reward_bounds``: of the samples; the reward of every row, added up, must lie in them.
+    anything is left out. ``reward_bounds``: of the samples; the reward of every row, added up, must lie in them, and
+    one that is beyond them by float32's rounding, 2^-23 of the sizes added up or of the bounds, is put onto them.
 
     Errors: no file, a folder without any, a file of another kind, columns that are not there or not clear, prompts that
     are neither texts nor chat messages nor, all of them, whole numbers, rewards that are no numbers or outside the
-    bounds, weights that are not as many as ``rewards``, steps that are no whole numbers, several policies in one step.
+    bounds, weights that are not as many as ``rewards``, steps that are no whole numbers, several policies in one step,
+    a file called by one step whose rows say another.
     """
     weights = _weights(rewards, reward_weights)
     bounds = None if reward_bounds is None else checked_bounds("reward_bounds", reward_bounds)
@@ -102,8 +107,10 @@ def read_rollouts(
                 continue
             total = math.fsum(said)
             if bounds is not None and not bounds[0] <= total <= bounds[1]:
-                what = f"{path}, row {place}, {sum_of_columns(columns, weights)}={total}"
-                raise _outside(what, bounds)
+                total = float(onto_bounds(total, bounds, math.fsum(map(abs, said))))
+                if total not in bounds:
+                    what = f"{path}, row {place}, {sum_of_columns(columns, weights)}={total}"
+                    raise _outside(what, bounds)
             step = _step(row, path, place) if step_of_file is None else step_of_file
             prompts, values = found.setdefault(step, ([], []))
             prompts.append(here)
@@ -142,8 +149,8 @@ def _weights(rewards: Sequence[str], given: Sequence[float] | None) -> list[floa
     weights = finite_array("reward_weights", given)
     if weights.shape != (len(rewards),):
         raise ValueError(
-            f"reward_weights={shown(given)} for {len(rewards)} columns: name one for each as rewards, in the order of "
-            "the weights"
+            f"reward_weights={shown(given)} for {len(rewards)} column{'s' * (len(rewards) != 1)}: name one for each "
+            "as rewards, in the order of the weights"
         )
     return [float(weight) for weight in weights]
 
@@ -195,18 +202,14 @@ def _columns(
 ) -> tuple[str, list[str]]:
     """That of the prompt, and those whose sum is the reward."""
     columns = column_names(table)
-    known = known_columns(
-        columns,
-        path,
-        prompt,
-        rewards[0] if rewards else None,
-        lambda name: GivenArgument("rewards", [name]),
-    )
-    if known is None:
-        label = prompt or next((name for name in PROMPTS if name in columns), PROMPTS[0])
-        names = list(rewards) or [name for name in _of_functions(table) if name != label]
-    else:
+    known = _known(table, path, prompt, rewards)
+    if known is not None:
         label, names = known[0], list(rewards) or [known[1]]
+    else:
+        names = list(rewards) or [name for name in _of_functions(table) if name != prompt]
+        known = _known(table, path, prompt, names)
+        unnamed = next((name for name in PROMPTS if name in columns), PROMPTS[0])
+        label = known[0] if known else prompt or unnamed
     if label not in columns:
         raise NamesArguments(
             f"{_has(path, columns, [prompt])}: name that of the prompt, as ",
@@ -218,6 +221,13 @@ def _columns(
             GivenArgument("rewards", ["accuracy"]),
         )
     return label, names
+
+
+def _known(
+    table: Table, path: Path, prompt: str | None, rewards: Sequence[str]
+) -> tuple[str, str] | None:
+    first = rewards[0] if rewards else None
+    return known_columns(table, path, prompt, first, lambda name: GivenArgument("rewards", [name]))
 
 
 def _of_functions(table: Table) -> list[str]:
@@ -234,19 +244,35 @@ def _has(path: Path, columns: Sequence[str], given: Iterable[str | None]) -> str
 
 
 def _step_of_file(table: Table, path: Path) -> int:
-    """The number at the end of its name, if its rows are of one policy."""
-    for column in step_columns(table):
+    """What its rows say, or the number at the end of its name, if they are of one policy."""
+    counts = step_columns(table)
+    for column in counts:
         if len(column.values) > 1:
             raise ValueError(
                 f"{path}, {column}: rollouts of several policies; call that column 'step', or give a file for each; "
                 "rename it if it counts no steps of training"
             )
-    number = re.search(r"(\d+)$", path.stem)
-    if not number:
+    within = next((column for column in counts if _counts_steps(column)), None)
+    if within is None:
+        number = re.search(r"(\d+)$", path.stem)
+        if not number:
+            raise ValueError(
+                f"{path}: no column 'step' and no number at the end of the file's name; rename it, as 20{path.suffix}"
+            )
+        return int(number[1])
+    step: int = within.values[0]
+    # verl calls a file by its step alone; other numbers are also those of processes.
+    if path.stem.isdecimal() and int(path.stem) != step:
         raise ValueError(
-            f"{path}: no column 'step' and no number at the end of the file's name; rename it, as 20{path.suffix}"
+            f"{path}, {within}: the file's name says step {int(path.stem)}; rename it, as {step}{path.suffix}, or that "
+            "column if it counts no steps of training"
         )
-    return int(number[1])
+    return step
+
+
+def _counts_steps(column: StepColumn) -> bool:
+    (value,) = column.values
+    return column.name != "epoch" and type(value) is int and value >= 0
 
 
 def _step(row: Row, path: Path, place: int) -> int:

@@ -127,6 +127,8 @@ RANGES = {
 }
 MAY_BE_NONE = {
     "top_k",  # the default of older versions
+    "top_p",  # as for generate, which is without it then
+    "repetition_penalty",  # likewise
     *(name for defaults in DEFAULTS.values() for name, value in defaults.items() if value is None),
 }
 
@@ -272,13 +274,9 @@ class _Options:
             name: _in_range(name, value) if name in RANGES else value
             for name, value in values.items()
         }
-        self._defaults = defaults
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
-
-    def differs(self, name: str) -> bool:
-        return bool(self._values[name] != self._defaults[name])
 
     def weights(self) -> list[float]:
         """Of the rewards; none where all are 1."""
@@ -428,10 +426,18 @@ def _of_sampling(options: _Options) -> Iterator[Outside]:
             "temperature",
             "policy and reference are the laws at this temperature: the answer is for them, not for sampling at 1",
         )
-    for name in ("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"):
-        if options.differs(name) and not (name == "min_p" and options[name] == 0):
+    by_vllm = options.flag("use_vllm")
+    plain: dict[str, tuple[Any, ...]] = {
+        "top_p": (1, None),
+        "top_k": (0, -1) if by_vllm else (0,),
+        "min_p": (0, None),
+        "repetition_penalty": (1, None),
+        "generation_kwargs": (None, {}),
+    }
+    for name, values in plain.items():
+        if options[name] not in values:
             yield Outside(name, "samples come from another law than the one that is scored")
-    if options.flag("use_vllm"):
+    if by_vllm:
         yield Outside(
             "use_vllm",
             "the sampler's log-probabilities differ from the trainer's, and ratios are cut",

@@ -208,7 +208,7 @@ def test_what_was_stopped_while_its_model_was_loaded_has_not_begun(tmp_path, mon
 
 
 def fake(calls):
-    def of(config, inputs, methods):
+    def of(config, inputs, methods, kept):
         for method in methods:
             calls.append((config.seed, method.name))
             yield made(config.seed, method.name, forward(0.3))
@@ -265,6 +265,44 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
     assert compare.main(["--out", str(folder), "--seed", "7"]) == 2
     assert "seed is [7], but the comparison in" in capsys.readouterr().err
     assert len(calls) == 5
+
+
+@pytest.mark.parametrize(("eps", "goes_on"), [(0.002 * (1 + 1e-5), True), (0.00201, False)])
+def test_a_comparison_that_goes_on_has_one_sft(eps, goes_on, tmp_path, monkeypatch, capsys):
+    """Its methods would otherwise have started from different policies."""
+    folder, calls = tmp_path / "run", []
+    monkeypatch.setattr(outcomes, "outcomes", fake(calls))
+    assert compare.main(["--method", "k3-in-loss", "--out", str(folder), *SMALL]) == 0
+    results = folder / "results.jsonl"
+    kept = results.read_text().splitlines(keepends=True)[0]
+    refused = MethodOutcome(0, "a method that was not trained has no eps", refused="no end")
+    results.write_text(kept + json.dumps(refused.as_json()) + "\n")
+    monkeypatch.undo()
+    trained = []
+
+    class AfterSFT:
+        def __init__(self, config, inputs):
+            self.eps = eps
+
+        def outcome(self, method):
+            trained.append((0, method.name))
+            return made(0, method.name, forward(0.3))
+
+    monkeypatch.setattr(outcomes, "_Trained", AfterSFT)
+    assert compare.main(["--out", str(folder)]) == (0 if goes_on else 2)
+    assert trained == (calls[1:] if goes_on else [])
+    if not goes_on:
+        said = capsys.readouterr().err
+        assert "seed 0 after an SFT with eps = KL(d||SFT) = 0.002 nats" in said
+        assert "trained now has 0.00201" in said and "choose another --out" in said
+
+
+def test_the_eps_of_the_sft_is_that_of_every_outcome():
+    config = configuration({"prompts": 2, "sft_steps": 2, "rl_steps": 1})
+    inputs = inputs_of(config)
+    method = methods_for(config, inputs.task.reward, inputs.task.log_d)[0]
+    trained = outcomes._Trained(config, inputs)
+    assert trained.outcome(method).eps == trained.eps
 
 
 @pytest.mark.slow  # trains

@@ -115,7 +115,9 @@ def test_a_recipe_in_samples_is_the_trainer_of_trl_that_trains_it(tmp_path):
         folder.write_json("config.json", config.as_json())
         assert folder.configuration({"recipe": recipe}) == config
         for other in RECIPES_OF_TRL.keys() - {recipe}:
-            with pytest.raises(RunFolderError, match=f"but the run in .* has '{trainer}'"):
+            with pytest.raises(
+                RunFolderError, match=f"--recipe is '{other}', but .* has '{trainer}'"
+            ):
                 folder.configuration({"recipe": other})
 
 

@@ -49,7 +49,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_nothing_is_lost(script, tmp_p
     assert process.returncode in ENDED, message
 
 
-@pytest.mark.parametrize("gib", [0.3, 1, 1.99])
+@pytest.mark.parametrize("gib", [0.3, 1, 1.49])
 def test_too_little_address_space_is_said_before_torch_is_imported(script, tmp_path, gib):
     """torch crashes where an import of its own fails for memory: there is no message to be had then."""
     size = int(gib * 2**30)
@@ -58,8 +58,20 @@ def test_too_little_address_space_is_said_before_torch_is_imported(script, tmp_p
     _, message = process.communicate(timeout=200)
     assert process.returncode == qwen_validate.EXIT_USAGE, message
     assert message.startswith("qwen_validate: ") and "Traceback" not in message
-    assert f"{gib:.3g} GiB" in message and "ulimit -v 2097152 or more" in message
+    assert f"{gib:.3g} GiB" in message and "ulimit -v 1572864 or more" in message
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "axis"), [("compare.py", []), ("sweep.py", ["--seed", "0"])])
+def test_the_other_scripts_that_train_say_so_too(script, tmp_path, name, axis):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))  # noqa: E731
+    command = [sys.executable, str(script.with_name(name)), "--out", str(tmp_path / "out"), *axis]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run(
+        command, env=environment, capture_output=True, text=True, preexec_fn=limit, timeout=200
+    )
+    assert found.returncode == qwen_validate.EXIT_USAGE, found.stderr
+    assert "the limit on address space is 1 GiB" in found.stderr and "Traceback" not in found.stderr
 
 
 @pytest.mark.slow  # a whole run

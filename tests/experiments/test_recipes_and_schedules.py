@@ -134,6 +134,10 @@ def test_resuming_knows_the_defaults_that_are_not_written(tmp_path):
             "--recipe is 'k2-in-loss', .* one of k1-in-reward, k3-in-loss, k3-with-ratio",
         ),
         (
+            {"protocol": "sampled", "recipe": "k1-in-reward", "order": "alternate"},
+            "--recipe is 'k1-in-reward', .* --order alternate trains none",
+        ),
+        (
             {"protocol": "sampled", "recipe": "k3-in-loss", "rl": "grpo"},
             "--recipe is 'k3-in-loss' and --rl 'grpo'",
         ),

@@ -216,13 +216,31 @@ def test_carriage_returns_alone_are_converted_as_the_message_says(tmp_path, end)
     assert [one.text for one in made] == ["The pond froze solid.", "The pond solid froze."]
 
 
-def test_commas_between_columns_are_converted_as_the_message_says(tmp_path):
-    lines = ['gj04,1,,"It froze, solid."', "", 'gj04,0,*,"Said ""it"" froze."']
+@pytest.mark.parametrize(("separator", "name"), [(",", "commas"), (";", "semicolons")])
+def test_other_separators_are_converted_as_the_message_says(tmp_path, separator, name):
+    lines = ['gj04|1||"It froze, solid; yes."', "", 'gj04|0|*|"Said ""it"" froze."']
+    lines = [line.replace("|", separator) for line in lines]
     message = refusal(written(tmp_path, *lines[:1], *lines[2:]))
-    assert "has commas between columns and no tabs" in message and COLUMNS in message
+    assert f"has {name} between columns and no tabs" in message and COLUMNS in message
     made = converted(message, tmp_path)
-    assert [one.text for one in made] == ["It froze, solid.", 'Said "it" froze.']
-    assert "has commas between columns" in refusal(written(tmp_path, *lines))
+    assert [one.text for one in made] == ["It froze, solid; yes.", 'Said "it" froze.']
+    for more in (lines, [f"sentence{separator}label", f"It froze.{separator}1"]):
+        assert f"has {name} between columns" in refusal(written(tmp_path, *more))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Hello, world.", "It froze, they say."],
+        ["Hello; world.", "It froze; they say."],
+        ["gj04,1,,It froze.", "gj04,0,*,Froze, it."],
+        ["0", "1"],
+    ],
+)
+def test_text_without_columns_of_one_number_and_labels_is_not_converted(tmp_path, lines):
+    message = refusal(written(tmp_path, *lines))
+    assert "between columns and no tabs" not in message
+    assert "line 1: 1 instead of 4 columns" in message
 
 
 def test_a_sentence_may_have_commas_and_a_line_without_tabs_is_named(tmp_path):

@@ -60,6 +60,18 @@ def test_what_is_wrong_has_a_name(change, error, message):
         Samples(**arguments)
 
 
+def test_rewards_in_float32_lie_within_the_bounds():
+    tenths = np.array(ROWS, dtype=np.float32) * np.float32(0.1)
+    samples = Samples(tenths, reward_bounds=(0, 0.1), expert_rewards=tenths)
+    np.testing.assert_array_equal(samples.ref_rewards, np.array(ROWS) * 0.1)
+    np.testing.assert_array_equal(samples.expert_rewards, np.array(ROWS) * 0.1)
+    below = Samples(-tenths, reward_bounds=(-0.1, 0))
+    assert below.ref_rewards.min() == -0.1
+    for beyond in (0.1 + 2e-8, -2e-8):
+        with pytest.raises(RewardOutsideBounds, match=r"ref_rewards\[0, 1\]="):
+            Samples(np.array(ROWS) * beyond, reward_bounds=(0, 0.1))
+
+
 def test_the_order_of_the_prompts_is_kept_together():
     rows = np.random.default_rng(0).random((30, 4))
     samples = Samples(
@@ -140,7 +152,7 @@ BROKEN = [
         "'reward' and 'score': say which one is that of the reward, as reward='reward'$",
     ),
     (
-        [{"input": "a", "prompt": "b", "reward": 0}],
+        [{"input": "a", "prompt": "b", "reward": 0, "score": 0}],
         "'prompt' and 'input': say which one is that of the prompt, as prompt='prompt'$",
     ),
     ([{"input": "a", "reward": 0}], "'input', 'reward': name those of the prompt and its reward"),
@@ -197,6 +209,41 @@ def test_a_step_that_comes_again_in_another_epoch_is_no_single_policy(tmp_path):
     told = r"dump.jsonl, step 0, epoch=0, 1: responses of several policies; .* policy alone$"
     with pytest.raises(ValueError, match=told):
         Samples.from_jsonl(path, reward_bounds=UNIT, step=0)
+
+
+@pytest.mark.parametrize("others", [{}, {"epoch": 0.5}])
+def test_a_step_is_that_of_the_first_column_that_has_it(tmp_path, others):
+    rows = [
+        {"prompt": f"p{x}", "reward": [0, 1], "step": 20, "iteration": place} | others
+        for place in range(4)
+        for x in range(20 * place, 20 * place + 20)
+    ]
+    path = written(tmp_path / "dump.jsonl", rows)
+    told = r"dump.jsonl, step 20, iteration=0, 1, 2, 3: responses of several policies; rename"
+    with pytest.raises(ValueError, match=told):
+        Samples.from_jsonl(path, reward_bounds=UNIT, step=20)
+    chosen = Samples.from_jsonl(path, reward_bounds=UNIT, step=2)
+    assert chosen.prompt_ids == [f"p{x}" for x in range(40, 60)]
+
+
+def test_no_step_is_proposed_that_another_column_has_throughout(tmp_path):
+    rows = [
+        {"prompt": f"p{x}", "reward": [0, 1], "step": 0, "iteration": x // 20} for x in range(40)
+    ]
+    path = written(tmp_path / "dump.jsonl", rows)
+    told = r"dump.jsonl, iteration=0, 1: responses of several policies; .* policy alone$"
+    with pytest.raises(ValueError, match=told):
+        Samples.from_jsonl(path, reward_bounds=UNIT)
+
+
+@pytest.mark.parametrize("name", ["score", "reward"])
+def test_two_names_of_the_same_rewards_need_no_choice(tmp_path, name):
+    rows = [{"input": f"p{x}", "score": row, "reward": row} for x, row in enumerate(ROWS)]
+    path = written(tmp_path / "dump.jsonl", rows)
+    assert Samples.from_jsonl(path, reward_bounds=UNIT).ref_rewards.tolist() == ROWS
+    written(path, [*rows[:-1], rows[-1] | {name: [0.0, 1.0]}])
+    with pytest.raises(ValueError, match="'reward' and 'score': say which"):
+        Samples.from_jsonl(path, reward_bounds=UNIT)
 
 
 @pytest.mark.parametrize("reward", ["reward", "score"])

@@ -6,6 +6,8 @@ both, and estimates are those of the rewards that were seen.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from known_runs import DELTA, held
@@ -13,7 +15,7 @@ from known_runs import DELTA, held
 from nondecoupling import bounds
 from nondecoupling.forecast import Samples, UnsupportedBeta, forecast
 from nondecoupling.forecast.curves import Path
-from nondecoupling.forecast.leashes import ForwardEnds
+from nondecoupling.forecast.leashes import ForwardEnds, NormalisedEnds
 from nondecoupling.forecast.planning import Plans
 from nondecoupling.forecast.trainers import ForecastTrainer
 from nondecoupling.monitor.prices import PriceCurves
@@ -137,6 +139,24 @@ def test_the_note_says_where_only_the_upper_end_allows_for_an_unseen_reward():
     assert "unseen" not in forecast(HALF_BROKEN).at_beta(0.3).reward.how
 
 
+@pytest.mark.parametrize("share", [0.25, 0.9, 1.1])
+def test_the_note_is_there_wherever_a_rare_success_would_be_raised(share):
+    """To a share of the way from the lower to the higher factor, and beyond both."""
+    recipe = Recipe("group-normalised", "k3-in-loss", beta=1.0, group_size=8)
+    low, high = NormalisedEnds(HALF_BROKEN, BETAS, recipe).factors
+    recipe = replace(recipe, beta=low + share * (high - low))
+    rare = float(bounds.group_normalized_success(1e-12, 8, recipe.beta, "forward").success)
+    answer = forecast(HALF_BROKEN, recipe=recipe).at_beta()
+    for number in (answer.reward, answer.own_loss_change):
+        assert number.how.count("unseen") == (rare > 1e-3) == (share < 1)
+
+
+def test_without_a_limit_for_the_factor_every_prompt_without_a_success_counts():
+    recipe = Recipe("group-normalised", "k3-in-loss", beta=1e3, eps=0.0)
+    how = NormalisedEnds(HALF_BROKEN, np.array([1e3]), recipe).how("reward")
+    assert how.count("at 50.0% of the prompts an unseen response of reward 1") == 1
+
+
 @pytest.mark.slow  # the whole path of a trainer
 def test_so_does_the_note_of_what_reaches_a_reward():
     reached = forecast(HALF_BROKEN, recipe=FORWARD).at_reward(0.4)
@@ -177,6 +197,19 @@ def test_the_cheapest_recipe_reaches_the_reward_where_keys_are_broken():
     assert price.low == plans.price(0.4).low < plans.price(0.4).value < price.value
     for free_or_beyond in (0.2, 0.6):
         assert plans.cheapest(free_or_beyond) == (None, None)
+
+
+def test_a_reward_above_the_samples_by_less_than_rounding_is_free():
+    """Rewards are counted from each prompt's highest, and their average is rounded otherwise."""
+    seen = []
+    for seed in range(8):
+        samples = Samples(np.random.default_rng(seed).random((100, 4)), reward_bounds=(0, 1))
+        target = float(np.nextafter(samples.mean_reward, 1))
+        price, recipe = Plans(ForecastTrainer(samples, None), 0.05).cheapest(target)
+        assert (price is None) == (recipe is None)
+        assert price is None or price.value < 1e-12
+        seen.append(price is None)
+    assert any(seen)
 
 
 @pytest.mark.slow  # the whole path of a trainer

@@ -30,6 +30,7 @@ from nondecoupling.lm import (
     with_lora,
 )
 from nondecoupling.lm.function_digests import function_digest
+from nondecoupling.lm.rewards import RewardFunctions
 
 SETTINGS = {"k": 4, "reward_bounds": (0, 1), "max_tokens": 3, "rows_at_once": 4}
 
@@ -257,6 +258,17 @@ def test_a_bad_reward_loses_nothing(tiny, tmp_path, named, monkeypatch):
     monkeypatch.setattr(collecting, "draw", forbidden)
     found = collect(tiny.model, tiny.tokenizer, PROMPTS[:1], says_yes, out=out, **SETTINGS)
     assert found.rewards.shape == (1, 4)
+
+
+def test_rewards_of_float32_at_a_bound_are_put_onto_it_and_no_others():
+    """float32 has 0.1 as 0.10000000149; accuracy and 0.1 for the format are at most 1.1."""
+    ones, tenths = (torch.full((2,), size).tolist() for size in (1.0, 0.1))
+    both = [lambda prompts, **_: ones, lambda prompts, **_: tenths]
+    given = (["p"] * 2, ["a", "b"], [[0], [1]], {})
+    reward = RewardFunctions.of(both, None, (0, 1.1))
+    np.testing.assert_array_equal(reward(*given), [1.1, 1.1])
+    with pytest.raises(RewardFunctionError, match=r"is 1\.1; give a number within"):
+        RewardFunctions.of(both, None, (0, 1.0999))(*given)
 
 
 def test_another_reward_function_is_asked_about_everything(tiny, tmp_path):

@@ -351,6 +351,8 @@ PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0
         ({}, {"suppress_tokens": [4]}, {"suppress_tokens": ([4], None)}),
         ({"min_new_tokens": 1}, {}, {"min_new_tokens": (1, None)}),
         ({}, {"no_repeat_ngram_size": 1}, {"no_repeat_ngram_size": (1, 0)}),
+        ({"guidance_scale": 1.0}, {}, {}),
+        ({"eos_token_id": [1]}, {}, {}),
     ],
 )
 def test_options_of_another_law_are_those_by_which_generate_changes_the_logits(
@@ -385,3 +387,32 @@ def test_another_engine_takes_nothing_from_the_model(model):
     assert options_of_another_law(model, PLAIN | {"seed": 0}, by_generate=False) == {
         "seed": (0, None)
     }
+
+
+def test_ends_are_compared_as_sets(model):
+    model.causal.generation_config.eos_token_id = [1, 5]
+    assert options_of_another_law(model, PLAIN | {"eos_token_id": [5, 1, 5]}) == {}
+    for ends in (1, [5], [1, 4, 5]):
+        given = PLAIN | {"eos_token_id": ends}
+        assert options_of_another_law(model, given) == {"eos_token_id": (ends, [1, 5])}
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        *[{"frequency_penalty": 0.0}, {"stop": []}, {"bad_words": []}, {"ignore_eos": False}],
+        *[{"n": 1}, {"logprobs": 1}, {"prompt_logprobs": 1}, {"max_tokens": 32}],
+        *[{"skip_special_tokens": False}, {"detokenize": True}, {"output_kind": 2}],
+    ],
+)
+def test_options_of_vllm_that_are_off_or_of_its_output_change_no_law(model, harmless):
+    assert options_of_another_law(model, PLAIN | harmless, by_generate=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("frequency_penalty", 0.1), ("stop", ["."]), ("ignore_eos", True), ("min_tokens", 1)],
+)
+def test_options_of_vllm_that_are_on_are_named(model, name, value):
+    given = PLAIN | {name: value}
+    assert options_of_another_law(model, given, by_generate=False) == {name: (value, None)}

@@ -408,6 +408,25 @@ def test_a_law_of_vllm_is_refused(collected, monitor_of, option):
         training.begin()
 
 
+@pytest.mark.parametrize(
+    ("by_vllm", "length", "refused"),
+    [
+        (True, 2, None),
+        (True, 3, "max_tokens=3 in generation_kwargs, and"),
+        (False, 2, "max_completion_length=64, and"),  # generate does not know the name
+    ],
+)
+def test_max_tokens_is_the_length_of_vllm(collected, monitor_of, by_vllm, length, refused):
+    options = {"use_vllm": by_vllm, "generation_kwargs": {"max_tokens": length}}
+    training = Training(monitor_of(), load_model(collected.folder), **options)
+    training.args.max_completion_length = 64
+    if refused is None:
+        training.begin()
+    else:
+        with pytest.raises(SamplingDiffers, match=refused):
+            training.begin()
+
+
 def test_chats_are_scored_as_they_were_rendered(collected, monitor_of):
     model, without = load_model(collected.folder), {"enable_thinking": False}
     model.tokenizer.chat_template = (

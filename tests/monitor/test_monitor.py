@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow
 import pytest
+import torch
 
 from nondecoupling.bounds import kl_divergence
 from nondecoupling.collected import CollectedSamples, Origin
@@ -234,6 +235,32 @@ def test_a_look_that_has_a_number_has_its_share(made):
     by_number = [watching.update(step, None, rewards, look=look) for step, look in ((9, 2), (3, 1))]
     in_turn = [alone.update(step, None, rewards) for step in (3, 9)]
     assert by_number[::-1] == in_turn and in_turn[0].reward.high < in_turn[1].reward.high
+
+
+def test_no_number_of_a_look_comes_twice(made):
+    monitor = made()
+    rewards = np.tile([0.0, 1.0], 20)
+    with pytest.raises(ValueError, match="outside reward_bounds"):
+        monitor.update(1, None, rewards + 2, look=9)  # what says nothing spends nothing
+    looks = [monitor.update(1, None, rewards, look=look) for look in (3, None, 2, None)]
+    assert [reading.reward.how.rpartition("look ")[2] for reading in looks] == ["3", "4", "2", "5"]
+    for look in (2, 3, 4, 5):
+        with pytest.raises(ValueError, match=f"look={look}: .* leave it out, or give .*, as 6$"):
+            monitor.update(1, None, rewards, look=look)
+    assert len(monitor.readings) == 4
+
+
+@pytest.mark.slow  # curves of its own
+def test_rewards_in_float32_lie_within_the_bounds_of_the_samples():
+    samples = Samples([[0, 1.1], [1.1, 1.1]] * 20, reward_bounds=(0, 1.1))
+    rewards = np.float64(1.0) + np.full((40, 3), np.float32(0.1))
+    assert rewards.max() > 1.1
+    monitor = CouplingMonitor(samples)
+    for given in (rewards, torch.full((40, 3), 1.1), np.full((40, 3), 1.1)):
+        reading = monitor.update(1, None, given)
+        assert reading.reward.value == pytest.approx(1.1, abs=1e-15)
+    with pytest.raises(ValueError, match=r"rewards\[0, 0\]=1.1000003: outside reward_bounds"):
+        monitor.update(1, None, np.full((40, 3), 1.1000003))
 
 
 @pytest.mark.parametrize(("beta", "proved"), [(None, False), (0, False), (1e-300, True)])

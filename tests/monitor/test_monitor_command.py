@@ -266,10 +266,16 @@ def test_how_columns_are_weighted_is_printed(weighted, rollouts, tmp_path, monke
     ("options", "named"),
     [
         ([], "--recipe trl.json, reward_weights=[2.0, 0.5]: 2 weights, and 0 columns named as --"),
-        (["--reward", "acc"], "2 weights, and 1 columns named as --reward; name one for each"),
-        ([*BOTH, "--reward-weights", "2"], "--reward-weights 2: 1 weights, and 2 columns"),
+        (["--reward", "acc"], "2 weights, and 1 column named as --reward; name one for each"),
+        ([*BOTH, "--reward-weights", "2"], "--reward-weights 2: 1 weight, and 2 columns"),
         ([*BOTH, "--reward-weights", "2;1"], "--reward-weights 2;1: give a number for each"),
-        ([*BOTH, "--reward-weights", "2,nan"], "reward_weights[1]=nan: must be finite"),
+        *(
+            (
+                [*BOTH, "--reward-weights", given],
+                f"--reward-weights {given}: give finite numbers, at",
+            )
+            for given in ("nan,1", "2,inf", "1e301,1")
+        ),
     ],
 )
 def test_weights_without_their_columns_are_refused(

@@ -72,7 +72,7 @@ def test_columns_are_weighted_in_their_order(tmp_path):
         assert found.rewards.tolist() == [(2.25 + 0.5) / 2]
     for names in ([], ["x"]):
         with pytest.raises(
-            ValueError, match=r"reward_weights=\[2.0, 0.5\] for . columns: name one"
+            ValueError, match=r"reward_weights=\[2.0, 0.5\] for . columns?: name one"
         ):
             read_rollouts([tmp_path], rewards=names, reward_weights=[2.0, 0.5])
 
@@ -93,6 +93,57 @@ def test_each_row_lies_within_the_bounds_of_the_samples(tmp_path):
         )
 
 
+@pytest.mark.parametrize("kind", [float, lambda x: float(np.float32(x))])
+def test_rewards_of_a_trainer_in_float32_lie_within_the_bounds(tmp_path, kind):
+    rows = [{"prompt": "a", "x": kind(1.0), "y": kind(y)} for y in (0.1, -0.6)]
+    path = tmp_path / "3.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    (found,) = read_rollouts([path], rewards=["x", "y"], reward_bounds=(0.4, 1.1))
+    assert found.rewards.tolist() == [(1.1 + 0.4) / 2]
+    (found,) = read_rollouts(
+        [path], rewards=["x", "y"], reward_weights=[1e3, 1e3], reward_bounds=(400, 1100)
+    )
+    assert found.rewards.tolist() == [750]
+
+
+@pytest.mark.parametrize(
+    ("y", "bounds"), [(0.1 + 2e-7, (0.0, 1.1)), (-0.7 - 3e-7, (0.3, 1.1)), (-1 - 3e-7, (0.0, 1.1))]
+)
+def test_rewards_further_out_than_rounding_are_refused(tmp_path, y, bounds):
+    path = tmp_path / "3.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "x": 1.0, "y": y}))
+    with pytest.raises(RewardOutsideBounds, match=r"row 1, x \+ y="):
+        read_rollouts([path], rewards=["x", "y"], reward_bounds=bounds)
+
+
+VALIDATION = {"input": "a", "output": "x", "gts": "1", "score": 0.5, "step": 1, "reward": 0.5}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        VALIDATION | {"acc": 0.5},
+        VALIDATION | {"prompt": "a"},
+        {"prompt": "a", "input": "b", "reward": 0.5},
+        {"prompt": "b", "input": "a", "score": 0.5},
+        {"prompt": "a", "input": "a", "accuracy": 0.5},
+    ],
+)
+def test_known_names_that_say_the_same_or_are_no_pair_need_no_choice(tmp_path, row):
+    path = tmp_path / "1.jsonl"
+    nothing = row | {name: math.nan for name in ("score", "reward", "accuracy") if name in row}
+    path.write_text("\n".join(map(json.dumps, [row, nothing])))
+    assert [found.rewards.tolist() for found in read_rollouts([path])] == [[0.5]]
+
+
+def test_the_pair_of_a_named_reward_is_the_one_it_has_unnamed(tmp_path):
+    rows = [{"prompt": p, "input": "x", "reward": r} for p, r in (("a", 0.0), ("b", 1.0))]
+    (tmp_path / "1.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for names in ([], ["reward"]):
+        (found,) = read_rollouts([tmp_path], rewards=names)
+        assert found.rewards.tolist() == [0.0, 1.0]
+
+
 def test_two_known_names_of_one_column_are_not_chosen_from(tmp_path):
     row = {"input": "a", "output": "x", "score": 0.0, "step": 1, "acc": 0.0, "reward": 1.0}
     path = tmp_path / "1.jsonl"
@@ -103,11 +154,12 @@ def test_two_known_names_of_one_column_are_not_chosen_from(tmp_path):
     for name in ("reward", "score"):
         (found,) = read_rollouts([path], rewards=[name])
         assert found.rewards.tolist() == [row[name]]
-    path.write_text(json.dumps({"prompt": "a", "input": "b", "reward": 1.0}))
     told = r"'prompt' and 'input': say which one is that of the prompt, as prompt='prompt'$"
-    with pytest.raises(ValueError, match=told):
-        read_rollouts([path])
-    assert read_rollouts([path], prompt="input")
+    for names in ({"reward": 1.0, "score": 1.0}, {"accuracy": 1.0}):
+        path.write_text(json.dumps({"prompt": "a", "input": "b"} | names))
+        with pytest.raises(ValueError, match=told):
+            read_rollouts([path])
+        assert read_rollouts([path], prompt="input")
 
 
 def test_a_reward_function_of_trl_may_be_called_score(tmp_path):
@@ -128,10 +180,39 @@ def test_another_count_of_steps_is_no_single_policy(tmp_path):
     told = r"100.jsonl, global_step=0, 100: rollouts of several policies; call that column 'step'"
     with pytest.raises(ValueError, match=told):
         read_rollouts([path])
-    path.write_text("\n".join(json.dumps(row | {"global_step": 7}) for row in rows))
-    assert [found.step for found in read_rollouts([path])] == [100]
     path.write_text("\n".join(json.dumps(row | {"step": row["global_step"]}) for row in rows))
     assert [found.step for found in read_rollouts([path])] == [0, 100]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "step"),
+    [
+        ("rank_7", {"global_step": 20}, 20),
+        ("rank_7", {"iteration": 3, "global_step": "20", "epoch": 1}, 20),
+        ("dump", {"train_step": 20.0}, 20),
+        ("20", {"global_step": 20, "iteration": 3}, 20),
+        ("20", {"epoch": 1}, 20),
+        ("part_20", {"global_step": 0.5}, 20),
+        ("part_20", {"global_step": -1}, 20),
+    ],
+)
+def test_a_count_that_all_rows_share_is_the_step_and_else_the_name_says_it(
+    tmp_path, name, counts, step
+):
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": "a", "reward": 1} | counts))
+    assert [found.step for found in read_rollouts([tmp_path])] == [step]
+
+
+def test_a_file_called_by_another_step_than_its_rows_say_is_refused(tmp_path):
+    path = tmp_path / "100.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "reward": 1, "global_step": 7}))
+    told = (
+        r"100.jsonl, global_step=7: the file's name says step 100; rename it, as 7.jsonl, or that"
+    )
+    with pytest.raises(ValueError, match=told):
+        read_rollouts([path])
+    path.rename(tmp_path / "7.jsonl")
+    assert [found.step for found in read_rollouts([tmp_path])] == [7]
 
 
 @pytest.mark.parametrize("column", ["reward", "accuracy"])

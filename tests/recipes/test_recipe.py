@@ -206,6 +206,22 @@ def test_what_is_outside_is_listed(option, value):
     assert option in outside({**plain, option: value})
 
 
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"top_p": None},
+        {"repetition_penalty": None},
+        {"min_p": 0},
+        {"generation_kwargs": {}},
+        {"use_vllm": True, "top_k": -1},
+    ],
+)
+def test_sampling_options_that_are_off_leave_the_law_alone(off):
+    plain = {"loss_type": "dr_grpo"}
+    assert outside({**plain, **off}) <= {"use_vllm"}
+    assert "top_k" in outside({**plain, "top_k": -1})  # which generate refuses
+
+
 def test_what_is_outside_in_rloo_is_listed():
     assert outside({"normalize_advantages": True, "reward_clip_range": (0, 1)}, "rloo") == {
         "normalize_advantages",

@@ -48,7 +48,7 @@ class PromptMeans:
         return _most_levels(self.reward, np.isfinite(log_d) | best) <= 2
 
     def one_rate(self, log_d: Law) -> bool:
-        """Whether that is the equality case for the average reward too: a single prompt has one rate, of two levels."""
+        """Sufficient for the equality case of the average reward too: a single prompt has one rate, of two levels."""
         return len(self.reward) == 1 and self.two_levels(log_d)
 
     # --- of any laws -------------------------------------------------------------------------------

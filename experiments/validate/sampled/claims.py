@@ -72,7 +72,7 @@ Silence = Callable[[float], str]
 class SampledClaim:
     """lhs >= rhs (or lhs == rhs), estimated, and as a margin; ``units`` are the margins of the prompts, if any.
 
-    ``denial`` is what a finding answers that is violated: the opposite of what was asked, or less than that.
+    ``weaker`` is what a finding answers that is violated, where that shows less than the opposite of what was asked.
     """
 
     statement: str
@@ -87,7 +87,17 @@ class SampledClaim:
     units: np.ndarray | None = None
     exact: tuple[bool, bool] = (True, False)  # lower end, upper end
     silence: Silence | None = None
-    denial: str = OPPOSITE
+    weaker: str = ""
+
+    @property
+    def shows_opposite(self) -> bool:
+        """Whether a violation shows the opposite of what was asked."""
+        return not self.weaker
+
+    @property
+    def denial(self) -> str:
+        """What a finding answers that is violated."""
+        return OPPOSITE if self.shows_opposite else self.weaker
 
     def rests_on_an_exact_end(self, outcome: Outcome) -> bool:
         """Whether a verdict holds at every sample size; an equality is violated at either end."""
@@ -598,21 +608,21 @@ def _line(e: Evidence, rate: float) -> np.ndarray:
 
 def findings_of_rl(name: str, pilot: Evidence, e: Evidence) -> Iterator[SampledClaim]:
     """What the paper claims of RL after SFT, also asked of joint training."""
-    width, what, denial = e.experts.reward.range, STAGES[name].action, OPPOSITE
+    width, what, weaker = e.experts.reward.range, STAGES[name].action, ""
     rise = e.excess - e.ref_excess
     if e.experts.self_distilled:  # a divergence: that it is not negative needs no experiment
         claim, least = (
             f"{what} raised the SFT loss, by at least {LEAST_RISE} nats",
             e.ref_excess + LEAST_RISE,
         )
-        denial = f"no, by less than {LEAST_RISE} nats"
+        weaker = f"no, by less than {LEAST_RISE} nats"
         cap, exact = float(3 * pilot.excess.max()), (True, False)
         loss_rose = _from_below(e.experts, rise - LEAST_RISE, -LEAST_RISE, cap)
     else:
         claim, least, exact = f"{what} raised the SFT loss", e.ref_excess, (False, False)
         loss_rose = _resampled(e.experts, rise)
     rose = _change("claim 1", claim, name, "nats", e.excess, least, loss_rose, exact)
-    yield replace(rose, denial=denial)
+    yield replace(rose, weaker=weaker)
     gained = e.reward - e.ref_reward
     within = partial(mean_interval, gained, (-width, width))
     claim = f"{what} raised the reward"
@@ -647,9 +657,9 @@ def finding_of_the_logs(name: str, pilot: Evidence, e: Evidence) -> SampledClaim
 
     claim = "its logs prove that RL to the exact optimum raises the SFT loss: J_b(guarded p)/beta >= J(d)/beta"
     sides = float(guarded(pilot, e, 0.5).estimate / beta), float(e.data_reward.mean() / beta)
-    denial = "no, they prove nothing"
+    weaker = "no, they prove nothing"
     return SampledClaim(
-        "S10", claim, name, FINDING, "nats", *sides, margin, exact=(True, True), denial=denial
+        "S10", claim, name, FINDING, "nats", *sides, margin, exact=(True, True), weaker=weaker
     )
 
 

@@ -15,7 +15,6 @@ from validate.orders import EPISODES, STAGES, Stage, plan
 from validate.pareto import Landscape
 from validate.sampled.claims import (
     FINDING,
-    OPPOSITE,
     SELF_TEST,
     THEOREM,
     Evidence,
@@ -72,7 +71,7 @@ class DecidedClaim:
     def contradicted(self) -> bool:
         """Whether the opposite of a finding was shown, not only that it does not hold as it was asked."""
         violated = self.claim.kind == FINDING and self.outcome is Outcome.VIOLATED
-        return violated and self.claim.denial == OPPOSITE
+        return violated and self.claim.shows_opposite
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ returned: a few are left out with a warning, more are an error.
 from __future__ import annotations
 
 import codecs
+import csv
 import os
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ COLA = "cola"
 HUB_DATASET = ("nyu-mll/glue", "cola")
 COLUMNS = "source, label, mark, sentence"
 CHOICES = f"choose {GRAMMAR}, {COLA}, or a TSV in CoLA's format (four columns: {COLUMNS})"
+SEPARATORS = {",": "commas", ";": "semicolons"}
 # CoLA itself has a few: one string with two readings, of which the author starred one (at least three in GLUE's
 # dev.tsv, of 1,043 rows). A file in which somebody mixed up labels has more than this share.
 CONTRADICTED_SHARE = 0.01
@@ -103,11 +105,11 @@ def _check_format(path: Path, lines: list[str]) -> None:
             f'sentence and label for instance with: jq -r \'["mine", .label, "", .sentence] | @tsv\' {path} > NEW.tsv. '
             "Prompts with candidate responses of your own go to --protocol enumerated --task"
         )
-    if all("," in line and "\t" not in line for line in lines if line):
+    if separator := _separator(lines):
         raise DataError(
-            f"{path} has commas between columns and no tabs; --data takes four columns separated by tabs ({COLUMNS}, "
-            "no header). Convert it with: python -c 'import csv, sys; "
-            f'[print(*row, sep="\\t") for row in csv.reader(sys.stdin)]\' < {path} > NEW.tsv'
+            f"{path} has {SEPARATORS[separator]} between columns and no tabs; --data takes four columns separated by "
+            f"tabs ({COLUMNS}, no header). Convert it with: python -c 'import csv, sys; "
+            f'[print(*row, sep="\\t") for row in csv.reader(sys.stdin, delimiter="{separator}")]\' < {path} > NEW.tsv'
         )
     if len(first) in (2, 3) and all(line.count("\t") + 1 == len(first) for line in lines):
         label, sentence, header = _columns([line.split("\t") for line in lines])
@@ -117,6 +119,22 @@ def _check_format(path: Path, lines: list[str]) -> None:
             f"header). Convert it, after a look at which column is which, for instance with: awk -F'\\t' -v OFS='\\t' "
             f'\'{skip}{{print "mine", ${label}, "", ${sentence}}}\' {path} > NEW.tsv'
         )
+
+
+def _separator(lines: list[str]) -> str | None:
+    """What is between columns instead of tabs: it makes as many in each line, and one of them holds the labels."""
+    if any("\t" in line for line in lines):
+        return None
+    for separator in SEPARATORS:
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:
+            continue
+        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+            label, _, header = _columns(rows)
+            if all(row[label - 1] in ("0", "1") for row in rows[header:]):
+                return separator
+    return None
 
 
 def _columns(rows: list[list[str]]) -> tuple[int, int, bool]:
