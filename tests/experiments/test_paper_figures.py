@@ -309,7 +309,8 @@ def test_the_numbers_are_those_of_the_report(tmp_path, capsys):
     check_changes(story, report, run)
     table = (out / "table.md").read_text()
     rows = [row for row in report["rows"] if row["kind"] != "self-test"]
-    assert table.count("\n") == 2 + len(story["changes"]) + 5 + len(rows)
+    assert story["estimated"] in table
+    assert table.count("\n") == 2 + len(story["changes"]) + 2 + 5 + len(rows)
     # Batches of other prompts, at the parameters of a few steps before.
     near = story["batches"][-1][1], story["ends"][-1]["loss"]["value"]
     assert story["batches"][-1][0] == 44 and abs(near[0] - near[1]) < 0.5

@@ -15,6 +15,7 @@ from nondecoupling.forecast import (
     Estimate,
     Forecast,
     Samples,
+    UnsupportedBeta,
     UnsupportedRecipe,
     forecast,
 )
@@ -129,12 +130,15 @@ def test_a_forward_leash_may_raise_what_no_response_shows_normalised_or_not(beta
 
 @pytest.mark.slow  # the path of a trainer, a root for each prompt and beta
 def test_a_reward_that_a_normalised_forward_leash_reaches_is_not_refused():
+    """By responses that were shown; a reward above the average of each prompt's best is not one of theirs."""
     samples, _ = of_many_difficulties(300, 16)
+    assert 0.6 < samples.ref_rewards.max(axis=1).mean() < 0.7
     recipe = Recipe("group-normalised", "k3-in-loss", beta=0.3, group_size=8)
     plan = forecast(samples, recipe=recipe)
-    found = plan.at_reward(0.7).beta
+    found = plan.at_reward(0.6).beta
     assert isinstance(found, Estimate) and found.low < found.value < found.high
-    assert plan.at_beta(found.value).reward.value == pytest.approx(0.7)
+    assert plan.at_beta(found.value).reward.value == pytest.approx(0.6)
+    assert isinstance(plan.at_reward(0.7).beta, UnsupportedBeta)
 
 
 def test_an_offset_of_the_rewards_leaves_a_forward_leash_alone():

@@ -178,7 +178,7 @@ def test_several_reward_functions_are_weighted(place):
     for weights, named in (
         ("1", "for 2 functions: give one for each"),
         ("1,x", "--reward-weights 1,x: give a number for each --reward"),
-        ("1,inf", "reward_weights"),
+        ("1,inf", "--reward-weights 1,inf: give finite numbers"),
     ):
         shown = invoke(*given, "--reward-weights", weights)
         assert shown.exit_code == 2 and named in " ".join(shown.output.split()), shown.output
